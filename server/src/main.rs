@@ -1,0 +1,2 @@
+//! superstep
+fn main() {}
