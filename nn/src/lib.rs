@@ -1,1 +1,6 @@
-//! nn
+//! The ML module's mathematics.
+
+pub mod kernel;
+pub mod lanes;
+pub mod scalar;
+pub mod tensor;

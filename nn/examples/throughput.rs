@@ -1,0 +1,54 @@
+//! Prints how fast the matrix product is and how fast whole models train, on one core of this machine.
+
+use ndarray::ArrayView2;
+use nn::kernel::{Into, Packing, product};
+use nn::tensor::{matrix, matrix_mut};
+use std::time::{Duration, Instant};
+
+/// The best of several runs of a second or so: other programs' time does not count.
+fn best_seconds(mut work: impl FnMut()) -> f64 {
+    work();
+    let mut best = Duration::MAX;
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(1) {
+        let run = Instant::now();
+        work();
+        best = best.min(run.elapsed());
+    }
+    best.as_secs_f64()
+}
+
+/// One product, repeated until a run is long enough for the clock.
+fn measure_product(rows: usize, depth: usize, columns: usize, transposed: [bool; 2]) {
+    let (a, b) = (vec![0.5_f32; rows * depth], vec![0.25_f32; depth * columns]);
+    let mut c = vec![0.0_f32; rows * columns];
+    let operand = |values, is_transposed, rows, columns| -> ArrayView2<'_, f32> {
+        if is_transposed { matrix(values, columns, rows).reversed_axes() } else { matrix(values, rows, columns) }
+    };
+    let mut packing = Packing::new();
+    let operations = (2 * rows * depth * columns) as f64;
+    let repeats = (1e7 / operations).ceil() as usize;
+    let seconds = best_seconds(|| {
+        for _ in 0..repeats {
+            let (a, b) = (operand(&a, transposed[0], rows, depth), operand(&b, transposed[1], depth, columns));
+            product(a, b, matrix_mut(&mut c, rows, columns), Into::Overwrite, &mut packing);
+        }
+    });
+    let name = |letter, is_transposed| if is_transposed { format!("{letter}ᵀ") } else { format!("{letter}") };
+    println!(
+        "product {}·{} {rows}×{depth}×{columns}: {:.1} GFLOP/s",
+        name('A', transposed[0]),
+        name('B', transposed[1]),
+        operations * repeats as f64 / seconds / 1e9
+    );
+}
+
+fn main() {
+    measure_product(256, 256, 256, [false, false]);
+    measure_product(64, 784, 256, [false, true]);
+    measure_product(256, 64, 784, [true, false]);
+    measure_product(32, 400, 196, [false, false]);
+    measure_product(32, 196, 400, [false, true]);
+    measure_product(400, 32, 196, [true, false]);
+    measure_product(16, 25, 784, [false, false]);
+}

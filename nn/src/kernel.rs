@@ -1,0 +1,333 @@
+//! The matrix product: every layer's heavy work goes through [`product`].
+//!
+//! Both operands are first packed into the order in which the innermost loop reads them, so that a transposed operand
+//! costs nothing more than its packing. That loop keeps a tile of 4×8 sums in eight registers of four lanes: more
+//! registers spill (6×8 runs at half the speed), fewer leave the adders waiting for each other.
+//!
+//! Each element of the result is a sum over the depth in ascending order, from zero, in blocks of [`DEPTH_BLOCK`]; it
+//! depends on neither the machine nor the size of the other dimensions.
+
+use crate::lanes::{LANES, Lanes};
+use crate::scalar::Scalar;
+use ndarray::{ArrayView2, ArrayViewMut2};
+
+/// Rows of a tile.
+const TILE_ROWS: usize = 4;
+/// Columns of a tile: two registers of lanes.
+const TILE_COLUMNS: usize = 8;
+/// How much of the depth is multiplied at once. One panel of each operand (16 KiB and 8 KiB) stays in a first-level
+/// cache of 32 KiB.
+const DEPTH_BLOCK: usize = 512;
+/// How many rows of the left operand are packed at once: 256 KiB, which stays in a second-level cache.
+const ROW_BLOCK: usize = 128;
+
+/// Whether a product replaces what the result held or is added to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Into {
+    /// C = A·B
+    Overwrite,
+    /// C = C + A·B
+    Add,
+}
+
+/// The buffers into which operands are packed; of one size for products of every size.
+#[derive(Debug)]
+pub struct Packing<S> {
+    rows: Vec<S>,
+    columns: Vec<S>,
+}
+
+impl<S: Scalar> Packing<S> {
+    /// Allocates the buffers.
+    pub fn new() -> Packing<S> {
+        Packing { rows: vec![S::ZERO; ROW_BLOCK * DEPTH_BLOCK], columns: vec![S::ZERO; TILE_COLUMNS * DEPTH_BLOCK] }
+    }
+
+    /// What the buffers hold.
+    pub const BYTES: usize = (ROW_BLOCK + TILE_COLUMNS) * DEPTH_BLOCK * size_of::<S>();
+}
+
+impl<S: Scalar> Default for Packing<S> {
+    fn default() -> Self {
+        Packing::new()
+    }
+}
+
+/// The matrix product C = A·B, or C = C + A·B.
+///
+/// A: (rows, depth), B: (depth, columns), C: (rows, columns). The operands lie in one piece, row by row or column by
+/// column (`.t()` of a matrix is taken as it is); the result lies row by row.
+///
+/// # Panics
+/// Where the shapes do not fit each other or an operand has gaps: both are errors of the caller's.
+pub fn product<S: Scalar>(
+    a: ArrayView2<'_, S>,
+    b: ArrayView2<'_, S>,
+    c: ArrayViewMut2<'_, S>,
+    into: Into,
+    packing: &mut Packing<S>,
+) {
+    product_in_lanes::<S, S::Lanes>(a, b, c, into, packing);
+}
+
+/// The product in lanes of the caller's choice, so that a test can compare two kinds bit for bit.
+fn product_in_lanes<S: Scalar, L: Lanes<Scalar = S>>(
+    a: ArrayView2<'_, S>,
+    b: ArrayView2<'_, S>,
+    mut c: ArrayViewMut2<'_, S>,
+    into: Into,
+    packing: &mut Packing<S>,
+) {
+    let ((rows, depth), columns) = (a.dim(), b.ncols());
+    assert_eq!(depth, b.nrows(), "a product's operands have one depth");
+    assert_eq!((rows, columns), c.dim(), "a product's result has its rows from the left, its columns from the right");
+    let (a, b) = (Operand::by_row(&a), Operand::by_column(&b));
+    let Some(c) = c.as_slice_mut() else { panic!("a product's result lies row by row") };
+    if depth == 0 && into == Into::Overwrite {
+        c.fill(S::ZERO);
+    }
+    for depth_start in (0..depth).step_by(DEPTH_BLOCK) {
+        let block = DEPTH_BLOCK.min(depth - depth_start);
+        let into = if depth_start == 0 { into } else { Into::Add };
+        for row_start in (0..rows).step_by(ROW_BLOCK) {
+            let row_end = rows.min(row_start + ROW_BLOCK);
+            let row_panels = packing.rows.chunks_exact_mut(TILE_ROWS * block);
+            for (row, panel) in (row_start..row_end).step_by(TILE_ROWS).zip(row_panels) {
+                a.pack::<L, TILE_ROWS>(row, depth_start, panel);
+            }
+            for column in (0..columns).step_by(TILE_COLUMNS) {
+                let column_panel = &mut packing.columns[..TILE_COLUMNS * block];
+                b.pack::<L, TILE_COLUMNS>(column, depth_start, column_panel);
+                let row_panels = packing.rows.chunks_exact(TILE_ROWS * block);
+                for (row, row_panel) in (row_start..row_end).step_by(TILE_ROWS).zip(row_panels) {
+                    let tile = tile::<S, L>(row_panel, column_panel);
+                    let (height, width) = (TILE_ROWS.min(rows - row), TILE_COLUMNS.min(columns - column));
+                    for (row, sums) in (row..row + height).zip(&tile) {
+                        put(sums, &mut c[row * columns + column..][..width], into);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The innermost loop: a tile's sums over one block of the depth.
+///
+/// `rows`: (depth, 4), `columns`: (depth, 8), both packed. Multiply, then add: never fused.
+#[inline(always)]
+fn tile<S: Scalar, L: Lanes<Scalar = S>>(rows: &[S], columns: &[S]) -> [[L; 2]; TILE_ROWS] {
+    let mut sums = [[L::splat(S::ZERO); 2]; TILE_ROWS];
+    let columns = columns.as_chunks::<LANES>().0.as_chunks::<2>().0;
+    for (row_values, [left, right]) in rows.as_chunks::<TILE_ROWS>().0.iter().zip(columns) {
+        let (left, right) = (L::load(left), L::load(right));
+        for (sums, value) in sums.iter_mut().zip(row_values) {
+            let value = L::splat(*value);
+            sums[0] = sums[0].add(value.mul(left));
+            sums[1] = sums[1].add(value.mul(right));
+        }
+    }
+    sums
+}
+
+/// Writes one row of a tile, or as much of it as lies inside the result.
+#[inline(always)]
+fn put<S: Scalar, L: Lanes<Scalar = S>>(sums: &[L; 2], result: &mut [S], into: Into) {
+    if let ([left, right], []) = result.as_chunks_mut::<LANES>() {
+        for (lanes, place) in sums.iter().zip([left, right]) {
+            match into {
+                Into::Overwrite => lanes.store(place),
+                Into::Add => L::load(place).add(*lanes).store(place),
+            }
+        }
+        return;
+    }
+    let mut values = [[S::ZERO; LANES]; 2];
+    for (lanes, values) in sums.iter().zip(&mut values) {
+        lanes.store(values);
+    }
+    for (place, value) in result.iter_mut().zip(values.as_flattened()) {
+        match into {
+            Into::Overwrite => *place = *value,
+            Into::Add => *place += *value,
+        }
+    }
+}
+
+/// An operand as packing sees it: vectors along the depth, side by side.
+struct Operand<'a, S> {
+    values: &'a [S],
+    /// How many vectors there are: rows of the left operand, columns of the right.
+    vectors: usize,
+    vector_stride: usize,
+    depth_stride: usize,
+}
+
+impl<'a, S: Scalar> Operand<'a, S> {
+    /// The left operand: its rows are the vectors.
+    fn by_row(matrix: &'a ArrayView2<'_, S>) -> Self {
+        let [row_stride, column_stride] = strides(matrix);
+        let Some(values) = matrix.as_slice_memory_order() else { panic!("a product's operand lies in one piece") };
+        Operand { values, vectors: matrix.nrows(), vector_stride: row_stride, depth_stride: column_stride }
+    }
+
+    /// The right operand: its columns are the vectors.
+    fn by_column(matrix: &'a ArrayView2<'_, S>) -> Self {
+        let [row_stride, column_stride] = strides(matrix);
+        let Some(values) = matrix.as_slice_memory_order() else { panic!("a product's operand lies in one piece") };
+        Operand { values, vectors: matrix.ncols(), vector_stride: column_stride, depth_stride: row_stride }
+    }
+
+    /// Copies `WIDTH` vectors from the `first` on, from `depth_start` on, as (depth, WIDTH); what lies beyond the last
+    /// vector is zero.
+    fn pack<L: Lanes<Scalar = S>, const WIDTH: usize>(&self, first: usize, depth_start: usize, panel: &mut [S]) {
+        let start = first * self.vector_stride + depth_start * self.depth_stride;
+        let values = &self.values[start..];
+        let width = WIDTH.min(self.vectors - first);
+        let panel = panel.as_chunks_mut::<WIDTH>().0;
+        if width == WIDTH && self.vector_stride == 1 {
+            for (place, depth) in panel.iter_mut().zip(0..) {
+                if let Some(from) = values[depth * self.depth_stride..].first_chunk::<WIDTH>() {
+                    *place = *from;
+                }
+            }
+        } else if width == WIDTH && self.depth_stride == 1 {
+            self.pack_transposed::<L, WIDTH>(values, panel);
+        } else {
+            for (place, depth) in panel.iter_mut().zip(0..) {
+                *place = [S::ZERO; WIDTH];
+                for (vector, place) in place.iter_mut().take(width).enumerate() {
+                    *place = values[vector * self.vector_stride + depth * self.depth_stride];
+                }
+            }
+        }
+    }
+
+    /// Packs vectors that lie along the depth: squares of 4×4 are turned in registers. One number at a time took three
+    /// times as long.
+    #[inline(always)]
+    fn pack_transposed<L: Lanes<Scalar = S>, const WIDTH: usize>(&self, values: &[S], panel: &mut [[S; WIDTH]]) {
+        let depth = panel.len();
+        for group in (0..WIDTH).step_by(LANES) {
+            let vectors: [&[S]; LANES] =
+                std::array::from_fn(|vector| &values[(group + vector) * self.vector_stride..][..depth]);
+            let (squares, _) = panel.as_chunks_mut::<LANES>();
+            for (square, places) in squares.iter_mut().enumerate() {
+                let rows = vectors.map(|vector| {
+                    let from = vector[square * LANES..].first_chunk::<LANES>();
+                    from.map_or_else(|| L::splat(S::ZERO), L::load)
+                });
+                for (lanes, place) in L::transpose(rows).into_iter().zip(places) {
+                    if let Some(place) = place[group..].first_chunk_mut::<LANES>() {
+                        lanes.store(place);
+                    }
+                }
+            }
+            for depth in depth - depth % LANES..depth {
+                for (place, vector) in panel[depth][group..].iter_mut().zip(vectors) {
+                    *place = vector[depth];
+                }
+            }
+        }
+    }
+}
+
+/// A view's strides. Of an axis that has at most one element the stride says nothing, and is taken for the ordinary.
+fn strides<S>(matrix: &ArrayView2<'_, S>) -> [usize; 2] {
+    let stride = |axis: usize| usize::try_from(matrix.strides()[axis]).unwrap_or(0);
+    [stride(0), stride(1)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lanes::PlainLanes;
+    use crate::tensor::{matrix, matrix_mut};
+    use proptest::prelude::*;
+
+    /// The product that nobody can get wrong, in `f64`.
+    fn triple_loop(a: &ArrayView2<'_, f32>, b: &ArrayView2<'_, f32>, c: &mut [f64]) {
+        for row in 0..a.nrows() {
+            for column in 0..b.ncols() {
+                for depth in 0..a.ncols() {
+                    c[row * b.ncols() + column] += f64::from(a[[row, depth]]) * f64::from(b[[depth, column]]);
+                }
+            }
+        }
+    }
+
+    fn numbers(count: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        };
+        (0..count).map(|_| next()).collect()
+    }
+
+    /// Runs both kinds of lanes on one case and compares them with the triple loop and with each other.
+    fn check(rows: usize, depth: usize, columns: usize, transposed: [bool; 2], into: Into, seed: u32) {
+        let (a, b) = (numbers(rows * depth, seed), numbers(depth * columns, seed ^ 0xabcd));
+        let a = if transposed[0] { matrix(&a, depth, rows).reversed_axes() } else { matrix(&a, rows, depth) };
+        let b = if transposed[1] { matrix(&b, columns, depth).reversed_axes() } else { matrix(&b, depth, columns) };
+        let before = numbers(rows * columns, !seed);
+        let mut expected: Vec<f64> = match into {
+            Into::Overwrite => vec![0.0; before.len()],
+            Into::Add => before.iter().map(|x| f64::from(*x)).collect(),
+        };
+        triple_loop(&a, &b, &mut expected);
+        let (mut native, mut plain) = (before.clone(), before);
+        // What the buffers held before must not matter: not even what is not a number.
+        let mut packing = Packing::new();
+        packing.rows.fill(f32::NAN);
+        packing.columns.fill(f32::NAN);
+        product(a, b, matrix_mut(&mut native, rows, columns), into, &mut packing);
+        let c = matrix_mut(&mut plain, rows, columns);
+        product_in_lanes::<f32, PlainLanes<f32>>(a, b, c, into, &mut packing);
+        for ((native, plain), expected) in native.iter().zip(&plain).zip(&expected) {
+            assert_eq!(native.to_bits(), plain.to_bits(), "the lanes differ");
+            let error = (f64::from(*native) - expected).abs();
+            assert!(error <= 1e-6 * (depth + 1) as f64, "{native} for {expected}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_product_of_any_size_and_layout_is_the_triple_loops(
+            rows in 0..40_usize, depth in 0..40_usize, columns in 0..40_usize,
+            transposed in any::<[bool; 2]>(), add in any::<bool>(), seed in any::<u32>(),
+        ) {
+            check(rows, depth, columns, transposed, if add { Into::Add } else { Into::Overwrite }, seed);
+        }
+    }
+
+    #[test]
+    fn a_product_beyond_one_block_is_the_triple_loops() {
+        for transposed in [[false, false], [false, true], [true, false], [true, true]] {
+            check(ROW_BLOCK + 3, DEPTH_BLOCK + 5, 13, transposed, Into::Overwrite, 7);
+            check(2 * ROW_BLOCK + 1, 2 * DEPTH_BLOCK + 2, 9, transposed, Into::Add, 8);
+        }
+    }
+
+    #[test]
+    fn an_element_does_not_depend_on_the_size_of_the_product_around_it() {
+        let (a, b) = (numbers(9 * 100, 1), numbers(100 * 17, 2));
+        let mut packing = Packing::new();
+        let mut whole = vec![0.0; 9 * 17];
+        let c = matrix_mut(&mut whole, 9, 17);
+        product(matrix(&a, 9, 100), matrix(&b, 100, 17), c, Into::Overwrite, &mut packing);
+        for row in 0..9 {
+            let mut alone = vec![0.0; 17];
+            let a = matrix(&a[row * 100..][..100], 1, 100);
+            product(a, matrix(&b, 100, 17), matrix_mut(&mut alone, 1, 17), Into::Overwrite, &mut packing);
+            assert_eq!(alone, whole[row * 17..][..17]);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "one depth")]
+    fn operands_that_do_not_fit_are_refused() {
+        let values = [0.0_f32; 6];
+        let c = &mut [0.0; 4];
+        product(matrix(&values, 2, 3), matrix(&values, 2, 3), matrix_mut(c, 2, 2), Into::Add, &mut Packing::new());
+    }
+}
