@@ -1,0 +1,140 @@
+// Runs on the page: draws the loss and the accuracy curve over the samples that everybody has seen.
+
+import { compact, loss, percent, whole } from './dom.js';
+import uPlot from './vendor/uPlot.esm.js';
+
+/** @import { History } from './types' */
+
+const HEIGHT_PX = 240;
+
+/** @param {string} name of a CSS custom property, so that the curves follow the colour scheme */
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+/**
+ * One curve of a chart.
+ * @param {string} label
+ * @param {string} colourName
+ * @param {(value: number) => string} format
+ * @param {Partial<uPlot.Series>} more
+ * @returns {uPlot.Series}
+ */
+function curve(label, colourName, format, more = {}) {
+  return {
+    label,
+    stroke: () => colour(colourName),
+    width: 2,
+    spanGaps: true,
+    points: { show: false },
+    value: (_chart, value) => (value === null ? '–' : format(value)),
+    ...more,
+  };
+}
+
+/** @param {string} label @param {(value: number) => string} format @param {Partial<uPlot.Axis>} more @returns {uPlot.Axis} */
+function axis(label, format, more = {}) {
+  const font = `12px ${getComputedStyle(document.body).fontFamily}`;
+  return {
+    label,
+    labelFont: font,
+    labelSize: 22,
+    font,
+    stroke: () => colour('--muted'),
+    grid: { stroke: () => colour('--line'), width: 1 },
+    ticks: { show: false },
+    values: (_chart, splits) => splits.map(format),
+    ...more,
+  };
+}
+
+/**
+ * @param {HTMLElement} place
+ * @param {string} yLabel
+ * @param {(value: number) => string} yFormat
+ * @param {uPlot.Range.Function} yRange
+ * @param {{ curve: uPlot.Series, colourName: string }[]} curves
+ */
+function chart(place, yLabel, yFormat, yRange, curves) {
+  // The curves are decoration for those who see them; the label says the same in words.
+  const plot = new uPlot(
+    {
+      width: Math.max(place.clientWidth, 1),
+      height: HEIGHT_PX,
+      padding: [12, 12, 0, 0],
+      scales: { x: { time: false }, y: { range: yRange } },
+      axes: [axis('samples seen by everybody', compact, { space: 64 }), axis(yLabel, yFormat, { size: 52 })],
+      series: [{ label: 'samples', value: (_chart, value) => (value === null ? '–' : whole(value)) }, ...curves.map((c) => c.curve)],
+      // CSS resolves the property, so the legend follows the colour scheme by itself.
+      legend: { markers: { width: 0, fill: (_chart, index) => `var(${curves[index - 1]?.colourName ?? '--ink'})` } },
+      cursor: { y: false, drag: { x: false, y: false } },
+    },
+    /** @type {uPlot.AlignedData} */ ([[], ...curves.map(() => [])]),
+    place,
+  );
+  new ResizeObserver(() => {
+    if (place.clientWidth > 0 && place.clientWidth !== plot.width) plot.setSize({ width: place.clientWidth, height: HEIGHT_PX });
+  }).observe(place);
+  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => plot.redraw(false));
+  return plot;
+}
+
+/** Both charts. */
+export class Charts {
+  #loss;
+  #accuracy;
+
+  /** @param {HTMLElement} lossPlace @param {HTMLElement} accuracyPlace */
+  constructor(lossPlace, accuracyPlace) {
+    this.#loss = chart(
+      lossPlace,
+      'loss (cross-entropy, nats)',
+      (value) => String(value),
+      // Zero stays in sight: a loss is read against it.
+      (_chart, _min, max) => [0, max > 0 ? max * 1.05 : 1],
+      [
+        { curve: curve('training', '--series-training', loss), colourName: '--series-training' },
+        { curve: curve('held-out', '--series-held-out', loss), colourName: '--series-held-out' },
+      ],
+    );
+    this.#accuracy = chart(
+      accuracyPlace,
+      'accuracy (%)',
+      (value) => `${Math.round(value * 1000) / 10}`,
+      // The last per cents are the interesting ones, so the scale begins a little below the lowest point.
+      (_chart, min) => [Math.max(0, Math.floor((min ?? 0) * 10 - 0.5) / 10), 1],
+      [
+        { curve: curve('held-out', '--series-held-out', percent), colourName: '--series-held-out' },
+        { curve: curve('target', '--series-target', percent, { dash: [6, 6], width: 1.5 }), colourName: '--series-target' },
+      ],
+    );
+  }
+
+  /** @param {History} history @param {number | null} target */
+  show(history, target) {
+    const evalSamples = history.eval.map((point) => point.samples);
+    this.#loss.setData(
+      uPlot.join([
+        [history.loss.map((point) => point.samples), history.loss.map((point) => point.loss)],
+        [evalSamples, history.eval.map((point) => point.loss)],
+      ]),
+    );
+    const accuracies = history.eval.map((point) => point.accuracy);
+    this.#accuracy.setData([evalSamples, accuracies, accuracies.map(() => target)]);
+    describe(this.#loss, 'Loss', history.loss.at(-1), (point) => loss(point.loss));
+    describe(this.#accuracy, 'Accuracy', history.eval.at(-1), (point) => percent(point.accuracy));
+  }
+}
+
+/**
+ * Says in words what the curve shows, for those who do not see it, and hides an empty chart.
+ * @template {{ samples: number }} Point
+ * @param {uPlot} plot
+ * @param {string} name
+ * @param {Point | undefined} last
+ * @param {(point: Point) => string} format
+ */
+function describe(plot, name, last, format) {
+  const place = plot.root.parentElement;
+  if (place === null) return;
+  place.classList.toggle('has-points', last !== undefined);
+  place.ariaLabel = last === undefined ? `${name} curve: no points yet` : `${name} curve: ${format(last)} after ${whole(last.samples)} samples`;
+}

@@ -1,0 +1,92 @@
+// Runs on the page: the state in words, the buttons and the slider. It decides nothing; it shows and passes on.
+
+import { byId, setShown, setText } from './dom.js';
+
+/** @import { TabState } from './types' */
+
+/** What is said where the reporter of a state says nothing more. @type {Record<TabState, [word: string, detail: string]>} */
+const WORDS = {
+  unsupported: ['Cannot contribute here', 'The reason, and what to do about it, stands above.'],
+  'not-contributing': ['Not contributing', 'Nothing is computed on your machine until you press the button.'],
+  connecting: ['Connecting', 'Fetching the model and the first training data.'],
+  training: ['Training', 'Your cores compute gradients. Close the tab or press Pause to stop.'],
+  paused: ['Paused', 'Your cores rest. Press Resume to go on.'],
+  reconnecting: ['Reconnecting', 'The connection is lost. Your cores go on computing; what they finish is sent afterwards.'],
+  restarting: ['Starting afresh', 'An ML module has stopped; the tab begins again with new memory.'],
+  refused: ['Refused', 'The server does not accept contributions from this tab.'],
+  failed: ['Stopped by an error', 'Nothing is computed any more.'],
+  finished: ['Finished', 'The run has reached its end; there is nothing left to compute. Thank you!'],
+};
+
+/** In these states the tab has workers, or is about to have them again. @type {ReadonlySet<TabState>} */
+const AT_WORK = new Set(['connecting', 'training', 'paused', 'reconnecting', 'restarting']);
+
+/** @param {TabState} state */
+export const isAtWork = (state) => AT_WORK.has(state);
+
+/** The card with which a volunteer steers this tab. */
+export class Controls {
+  #start = byId('start', HTMLButtonElement);
+  #pause = byId('pause', HTMLButtonElement);
+  #stop = byId('stop', HTMLButtonElement);
+  #cores = byId('cores', HTMLInputElement);
+
+  /**
+   * @param {object} options
+   * @param {number} options.cores how many cores there are
+   * @param {number} options.chosen how many of them to lend at first
+   * @param {() => void} options.onStart
+   * @param {() => void} options.onPauseOrResume
+   * @param {() => void} options.onStop
+   * @param {(workers: number) => void} options.onCores
+   */
+  constructor({ cores, chosen, onStart, onPauseOrResume, onStop, onCores }) {
+    this.#cores.max = String(cores);
+    this.#cores.value = String(chosen);
+    this.#showCores();
+    this.#start.addEventListener('click', () => {
+      onStart();
+      // The pressed button is hidden now; the keyboard's place is the button that took its place.
+      if (!this.#pause.hidden) this.#pause.focus();
+    });
+    this.#pause.addEventListener('click', onPauseOrResume);
+    this.#stop.addEventListener('click', () => {
+      onStop();
+      this.#start.focus();
+    });
+    this.#cores.addEventListener('input', () => this.#showCores());
+    // On release only: each step on the way would start another ML module.
+    this.#cores.addEventListener('change', () => onCores(this.workers));
+  }
+
+  /** How many cores the slider says. */
+  get workers() {
+    return this.#cores.valueAsNumber;
+  }
+
+  /**
+   * @param {TabState} state
+   * @param {string} detail in the reporter's words; may be empty
+   * @param {boolean} isPauseWanted
+   */
+  show(state, detail, isPauseWanted) {
+    const [word, ordinary] = WORDS[state];
+    document.body.dataset.state = state;
+    document.title = state === 'not-contributing' ? 'Superstep' : `${word} – Superstep`;
+    setText('state', state === 'refused' && detail !== '' ? `Refused: ${detail}` : word);
+    setText('state-detail', state === 'refused' || detail === '' ? ordinary : detail);
+    const isJoined = isAtWork(state);
+    setShown('start', !isJoined);
+    setShown('pause', isJoined);
+    setShown('stop', isJoined);
+    this.#start.disabled = state === 'unsupported' || state === 'finished';
+    this.#cores.disabled = this.#start.disabled;
+    setText('pause', isPauseWanted ? 'Resume' : 'Pause');
+  }
+
+  #showCores() {
+    const text = `${this.#cores.value} of ${this.#cores.max}`;
+    setText('cores-value', text);
+    this.#cores.ariaValueText = text;
+  }
+}

@@ -1,0 +1,108 @@
+// Runs on the page: shows what the server and the BSP worker report, in numbers.
+
+import { byId, loss, percent, rate, setNumber, setShown, setText, whole } from './dom.js';
+
+/** @import { Progress, Run, Status } from './types' */
+
+const RUN_STATES = {
+  waiting: 'waiting for volunteers',
+  training: 'training',
+  finished: 'finished',
+};
+
+/** @param {Run} run */
+export function showRun(run) {
+  setText('run-name', run.name);
+  setText('run-description', run.description);
+  const { samples, test_samples, shape } = run.dataset;
+  /** @type {[string, string][]} */
+  const facts = [
+    ['Training samples', whole(samples)],
+    ['Held-out samples', whole(test_samples)],
+    ['Shape of a sample', shape.join(' × ')],
+    ['Parameters', whole(run.parameters)],
+    ['Minibatch', `${whole(run.minibatch)} samples`],
+    ['Superstep', `about ${whole(run.superstep_samples)} samples`],
+    ['Mode', run.mode],
+    ['Run', run.run],
+  ];
+  byId('run-facts', HTMLDListElement).replaceChildren(
+    ...facts.map(([name, value]) => {
+      const fact = document.createElement('div');
+      fact.append(textElement('dt', name), textElement('dd', value));
+      return fact;
+    }),
+  );
+}
+
+/** @param {Status} status */
+export function showStatus(status) {
+  setText('run-state', RUN_STATES[status.state] ?? status.state);
+  setNumber('everyone-rate', status.samples_per_second, rate);
+  setNumber('volunteers', status.volunteers);
+  setNumber('ml-modules', status.ml_modules);
+  setNumber('samples', status.samples);
+  setNumber('version', status.version);
+  setNumber('loss', status.loss, loss);
+  setNumber('accuracy', status.eval?.accuracy, percent);
+  showTarget(status.eval?.accuracy ?? 0, status.target_accuracy);
+}
+
+/** @param {number} accuracy @param {number | null} target */
+function showTarget(accuracy, target) {
+  setShown('target-row', target !== null);
+  if (target === null) return;
+  const bar = byId('target', HTMLProgressElement);
+  bar.max = target;
+  bar.value = Math.min(accuracy, target);
+  setText('target-text', accuracy >= target ? `The target of ${percent(target)} is reached.` : `${percent(accuracy / target)} of the way to the target, ${percent(target)}`);
+}
+
+/** What this tab has done, over all its sessions: a session counts from zero. */
+export class MyNumbers {
+  #session = '';
+  #inSession = 0;
+  #before = 0;
+
+  /** @param {Progress} progress */
+  show(progress) {
+    if (progress.session !== this.#session) {
+      this.#before += this.#inSession;
+      this.#session = progress.session;
+    }
+    this.#inSession = progress.samples;
+    setNumber('my-samples', this.#before + this.#inSession);
+    setNumber('my-rate', progress.samplesPerSecond, rate);
+    setNumber('my-modules', progress.mlModules.length);
+    byId('modules', HTMLTableSectionElement).replaceChildren(...progress.mlModules.map(moduleRow));
+  }
+
+  /** No ML module is left in this tab; what was done stays counted. */
+  showNobodyAtWork() {
+    if (this.#session === '') return;
+    setNumber('my-rate', 0, rate);
+    setNumber('my-modules', 0);
+    byId('modules', HTMLTableSectionElement).replaceChildren();
+  }
+}
+
+/** @param {Progress['mlModules'][number]} mlModule @param {number} index */
+function moduleRow(mlModule, index) {
+  const { gradient, add, read, wait } = mlModule.time;
+  const total = gradient + add + read + wait;
+  const row = document.createElement('tr');
+  const name = textElement('th', String(index + 1));
+  name.setAttribute('scope', 'row');
+  const samples = textElement('td', whole(mlModule.samples));
+  samples.dataset.value = String(mlModule.samples);
+  const shares = [gradient, add, read, wait].map((time) => textElement('td', total > 0 ? percent(time / total) : '–'));
+  row.append(name, samples, ...shares);
+  return row;
+}
+
+/** @param {string} name @param {string} text */
+function textElement(name, text) {
+  const element = document.createElement(name);
+  element.textContent = text;
+  return element;
+}

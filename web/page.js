@@ -1,0 +1,131 @@
+// Runs on the page: wires the controls, this tab as a volunteer, the server's reports and the curves together.
+
+import { Charts } from './charts.js';
+import { Controls, isAtWork } from './controls.js';
+import { byId, setShown, setText } from './dom.js';
+import { MyNumbers, showRun, showStatus } from './numbers.js';
+import { ServerWatch } from './status.js';
+import { findMissing } from './support.js';
+import { Volunteer } from './volunteer.js';
+
+/** @import { Missing } from './support.js' */
+/** @import { Run, TabState } from './types' */
+
+/** A mistyped link must not start hundreds of workers. */
+const MOST_WORKERS = 64;
+
+const wish = joinWish(new URLSearchParams(location.search));
+const cores = Math.max(navigator.hardwareConcurrency || 1, wish?.workers ?? 1);
+const missing = findMissing();
+const myNumbers = new MyNumbers();
+
+/** @type {TabState} */
+let tabState = missing.length > 0 ? 'unsupported' : 'not-contributing';
+let tabDetail = '';
+let isRunFinished = false;
+/** @type {number | null} */
+let target = null;
+/** Whoever pressed Stop is not joined again, by no link and no new run. */
+let hasDeclined = false;
+
+const volunteer = new Volunteer({
+  capacity: cores,
+  onState(state, detail) {
+    tabState = state;
+    tabDetail = detail;
+    if (!isAtWork(state)) myNumbers.showNobodyAtWork();
+    showState();
+  },
+  onProgress: (progress) => myNumbers.show(progress),
+});
+
+const controls = new Controls({
+  cores,
+  // One core is left for everything else on the machine.
+  chosen: wish?.workers ?? Math.max(cores - 1, 1),
+  onStart: () => volunteer.join(controls.workers),
+  onPauseOrResume() {
+    if (volunteer.isPauseWanted) volunteer.resume();
+    else volunteer.pause();
+    showState();
+  },
+  onStop() {
+    hasDeclined = true;
+    volunteer.leave();
+  },
+  onCores: (workers) => volunteer.setWorkers(workers),
+});
+
+document.body.dataset.isolated = String(window.crossOriginIsolated === true);
+showMissing(missing);
+showState();
+
+const charts = new Charts(byId('loss-chart', HTMLElement), byId('accuracy-chart', HTMLElement));
+const server = new ServerWatch({
+  onStatus(status, run) {
+    target = status.target_accuracy;
+    if (run !== undefined) {
+      showRun(run);
+      joinIfWished(run);
+    }
+    showStatus(status);
+    isRunFinished = status.state === 'finished';
+    // Nobody's cores are kept busy for a model that takes no more steps.
+    if (isRunFinished && isAtWork(tabState)) volunteer.leave();
+    else showState();
+  },
+  onHistory: (history) => charts.show(history, target),
+  onReachable: showReachable,
+});
+server.watch();
+
+function showState() {
+  const isIdle = tabState === 'not-contributing';
+  controls.show(isRunFinished && isIdle ? 'finished' : tabState, tabDetail, volunteer.isPauseWanted);
+}
+
+/**
+ * `/?join=1&workers=2` asks to join without a click.
+ * @param {URLSearchParams} query
+ * @returns {{ workers: number } | null}
+ */
+function joinWish(query) {
+  if (query.get('join') !== '1') return null;
+  const workers = Math.floor(Number(query.get('workers') ?? '1'));
+  return { workers: Math.min(Math.max(workers || 1, 1), MOST_WORKERS) };
+}
+
+/** Nobody's machine computes without their click, except where the operator said so. @param {Run} run */
+function joinIfWished(run) {
+  if (wish === null || hasDeclined || tabState !== 'not-contributing') return;
+  if (run.kiosk) {
+    volunteer.join(wish.workers);
+  } else {
+    setText('note', 'The link asked to start by itself. This server does not allow that, so nothing runs until you press the button.');
+    setShown('note', true);
+  }
+}
+
+/** @param {boolean} isReachable */
+function showReachable(isReachable) {
+  document.body.dataset.server = isReachable ? 'reachable' : 'unreachable';
+  if (!isReachable) {
+    const meanwhile = isAtWork(tabState) ? ' Your cores go on meanwhile; what they finish is sent afterwards.' : '';
+    setText('unreachable', `The server does not answer, so the numbers are old. The page keeps trying.${meanwhile}`);
+  }
+  setShown('unreachable', !isReachable);
+}
+
+/** @param {Missing[]} reasons */
+function showMissing(reasons) {
+  setShown('unsupported', reasons.length > 0);
+  byId('missing', HTMLUListElement).replaceChildren(
+    ...reasons.map(({ what, mend }) => {
+      const item = document.createElement('li');
+      const strong = document.createElement('strong');
+      strong.textContent = what;
+      item.append(strong, ` ${mend}`);
+      return item;
+    }),
+  );
+}

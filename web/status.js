@@ -1,0 +1,105 @@
+// Runs on the page: asks the server where the run stands, again and again, and says when it does not answer.
+
+/** @import { History, Run, Status } from './types' */
+
+/** Twice a second would double the requests and no reader could follow. */
+const PERIOD_MS = 1_000;
+/** The curves have a few hundred points: far more bytes than the status. */
+const HISTORY_PERIOD_MS = 3_000;
+/** Longer than any healthy answer, short enough to notice a server that has gone. */
+const TIMEOUT_MS = 5_000;
+/** A server that comes back is noticed within this time, and is not flooded by its volunteers before. */
+const LONGEST_PAUSE_MS = 8_000;
+
+/** Polls for as long as the page lives. */
+export class ServerWatch {
+  #listeners;
+  #isRunKnown = false;
+  #runOfStatus = '';
+  #drawn = '';
+  #historyAt = -Infinity;
+
+  /**
+   * @param {object} listeners
+   * @param {(status: Status, run: Run | undefined) => void} listeners.onStatus with the run when it is another one than before
+   * @param {(history: History) => void} listeners.onHistory
+   * @param {(isReachable: boolean) => void} listeners.onReachable called after every round
+   */
+  constructor(listeners) {
+    this.#listeners = listeners;
+  }
+
+  /** Never returns. */
+  async watch() {
+    let failures = 0;
+    for (;;) {
+      const news = await attempt(() => this.#ask());
+      failures = news === null ? failures + 1 : 0;
+      this.#listeners.onReachable(news !== null);
+      if (news !== null) {
+        // Told before the curves are asked for: a kiosk joins on it.
+        this.#listeners.onStatus(news.status, news.run);
+        const history = await attempt(() => this.#historyIfChanged(news.status));
+        if (history) this.#listeners.onHistory(history);
+      }
+      await sleep(failures === 0 ? PERIOD_MS : pauseAfter(failures));
+    }
+  }
+
+  /** @returns {Promise<{ status: Status, run?: Run }>} */
+  async #ask() {
+    /** @type {[Status, Run | undefined]} */
+    let [status, run] = await Promise.all([getJson('status'), this.#isRunKnown ? undefined : getJson('run')]);
+    // The operator may have started another run at the same address.
+    if (this.#isRunKnown && status.run !== this.#runOfStatus) run = await getJson('run');
+    if (run === undefined) return { status };
+    this.#isRunKnown = true;
+    this.#runOfStatus = status.run;
+    this.#drawn = '';
+    this.#historyAt = -Infinity;
+    return { status, run };
+  }
+
+  /** @param {Status} status @returns {Promise<History | null>} */
+  async #historyIfChanged(status) {
+    const latest = `${status.version}/${status.samples}/${status.eval?.version}`;
+    const now = performance.now();
+    const isDue = now - this.#historyAt >= HISTORY_PERIOD_MS;
+    // A tab in the background draws nothing that anybody sees.
+    if (latest === this.#drawn || !isDue || document.hidden) return null;
+    const history = await getJson('history');
+    this.#drawn = latest;
+    this.#historyAt = now;
+    return history;
+  }
+}
+
+/**
+ * Null if the server did not answer as it should. Whatever went wrong, the mend is the same: say so, and try again.
+ * @template T
+ * @param {() => Promise<T>} ask
+ * @returns {Promise<T | null>}
+ */
+async function attempt(ask) {
+  try {
+    return await ask();
+  } catch {
+    return null;
+  }
+}
+
+/** Doubles up to the longest pause; the jitter keeps many tabs from returning in the same moment. @param {number} failures */
+function pauseAfter(failures) {
+  const pause = Math.min(PERIOD_MS * 2 ** (failures - 1), LONGEST_PAUSE_MS);
+  return pause * (0.75 + Math.random() / 4);
+}
+
+/** @param {string} name */
+async function getJson(name) {
+  const answer = await fetch(`./api/v1/${name}`, { cache: 'no-store', signal: AbortSignal.timeout(TIMEOUT_MS) });
+  if (!answer.ok) throw new Error(`${name}: the server answered ${answer.status}`);
+  return answer.json();
+}
+
+/** @param {number} ms @returns {Promise<void>} */
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));

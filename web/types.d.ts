@@ -1,0 +1,83 @@
+// What the page is told and what it tells: the server's JSON, and the messages between page and workers.
+// The page checks none of it at run time; both sides are ours and are served together.
+
+/** `GET /api/v1/run`: what does not change while a run lasts. */
+export interface Run {
+  run: string;
+  name: string;
+  description: string;
+  mode: 'decoupled' | 'lockstep';
+  parameters: number;
+  minibatch: number;
+  superstep_samples: number;
+  /** The operator allows `/?join=1` to start without a click. */
+  kiosk: boolean;
+  /** Share of the held-out samples, from 0 to 1; null where the run has no target. */
+  target_accuracy: number | null;
+  dataset: { samples: number; test_samples: number; shape: number[] };
+}
+
+/** `GET /api/v1/status`: where the run stands now. */
+export interface Status {
+  run: string;
+  mode: 'decoupled' | 'lockstep';
+  state: 'waiting' | 'training' | 'finished';
+  version: number;
+  superstep: number;
+  /** Samples that everybody together has contributed. */
+  samples: number;
+  gradients: number;
+  /** Mean training loss per sample of the last superstep. */
+  loss: number | null;
+  /** The last evaluation on the held-out samples. */
+  eval: { version: number; accuracy: number; loss: number } | null;
+  volunteers: number;
+  ml_modules: number;
+  samples_per_second: number;
+  contributions_accepted: number;
+  contributions_refused: number;
+  target_accuracy: number | null;
+  elapsed_seconds: number;
+}
+
+/** `GET /api/v1/history`: the curves, a few hundred points each, in the order in which they came about. */
+export interface History {
+  loss: { samples: number; elapsed_seconds: number; loss: number }[];
+  eval: { samples: number; elapsed_seconds: number; version: number; accuracy: number; loss: number }[];
+}
+
+/** From the page to the BSP worker. `workers` is how many ML modules are active, `capacity` how many there can be. */
+export type ToBspWorker =
+  | { type: 'join'; workers: number; capacity: number }
+  | { type: 'workers'; workers: number }
+  | { type: 'pause' }
+  | { type: 'resume' }
+  | { type: 'leave' }
+  | { type: 'died'; mlModule: number; message: string };
+
+/** What the BSP worker says it is doing. */
+export type BspState = 'connecting' | 'training' | 'paused' | 'reconnecting' | 'refused' | 'restarting' | 'failed';
+
+/** How much this tab has done in the present session. */
+export interface Progress {
+  type: 'progress';
+  session: string;
+  samples: number;
+  accepted: number;
+  samplesPerSecond: number;
+  version: number;
+  /** `time` holds shares of the ML module's time, from 0 to 1. */
+  mlModules: { samples: number; steps: number; time: { gradient: number; add: number; read: number; wait: number } }[];
+}
+
+/** From the BSP worker to the page. `start` is for the new ML worker; the page does not look into it. */
+export type FromBspWorker =
+  | { type: 'spawn'; mlModule: number; start: unknown }
+  | { type: 'state'; state: BspState; detail?: string; delayMs?: number }
+  | Progress;
+
+/** From an ML worker to the page; it says nothing else, since it never returns to its event loop. */
+export type FromMlWorker = { type: 'error'; message: string };
+
+/** What this tab does, in one word; `document.body.dataset.state` has it too. */
+export type TabState = BspState | 'unsupported' | 'not-contributing' | 'finished';
