@@ -1,0 +1,490 @@
+//! The samples of a tab: shards that arrive one by one, and minibatches drawn from those that have.
+//!
+//! Which samples a step draws depends on its key (run seed, session, ML module, step) alone, so that a gradient can be
+//! computed again anywhere. An ML module stays with a shard for a window of [`STEPS_PER_SHARD`] steps, visits all shards in
+//! a random order, and starts over with another order. Over its visits it goes through the samples of a shard in random
+//! orders too, each sample once before any comes again: drawing without replacement, as in an epoch of ordinary training.
+//!
+//! An ML module never waits for a shard: it leaves out the steps whose shard has not arrived, and the runs of steps in its
+//! read-outs show which.
+
+use std::sync::OnceLock;
+
+use crate::model::Minibatch;
+use crate::random::{MinibatchKey, Permutation, Purpose};
+use crate::shard::{SampleFormat, Shard};
+
+/// How many consecutive steps of an ML module draw from one shard. With minibatches of 32 it is one pass over 2,000 samples,
+/// so that a tab needs a new shard only as fast as it can use up the old one. Part of what a key means: never changes.
+pub const STEPS_PER_SHARD: u64 = 64;
+
+/// Why a shard was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SamplesError {
+    /// There is no such shard.
+    #[error("shard {index}: the run has {shards}, counted from 0; reload the page")]
+    NoSuchShard {
+        /// Its index.
+        index: usize,
+        /// Shards of the run.
+        shards: usize,
+    },
+    /// The shard is of another data set.
+    #[error(
+        "shard {index} has samples of {elements} elements and {classes} classes, but the run says {expected_elements} and \
+         {expected_classes}; reload the page"
+    )]
+    OtherFormat {
+        /// Its index.
+        index: usize,
+        /// Elements of its samples.
+        elements: usize,
+        /// Its classes.
+        classes: u32,
+        /// Elements by the run's format.
+        expected_elements: usize,
+        /// Classes by the run's format.
+        expected_classes: u32,
+    },
+    /// The shard had been set before; it stays as it was.
+    #[error("shard {index} has arrived twice")]
+    AlreadySet {
+        /// Its index.
+        index: usize,
+    },
+}
+
+/// The samples of a tab. The BSP worker sets shards as they arrive; ML modules on other threads draw from those that have.
+#[derive(Debug)]
+pub struct Samples {
+    format: SampleFormat,
+    run_seed: u64,
+    session: u64,
+    /// A shard is written once and never again, so readers need no lock: `get` is one atomic load.
+    shards: Vec<OnceLock<Shard>>,
+}
+
+impl Samples {
+    /// No samples yet, of a run that has `shards` shards of this format.
+    pub fn new(format: SampleFormat, shards: usize, run_seed: u64, session: u64) -> Samples {
+        Samples {
+            format,
+            run_seed,
+            session,
+            shards: (0..shards).map(|_| OnceLock::new()).collect(),
+        }
+    }
+
+    /// What the samples' bytes mean.
+    pub fn format(&self) -> &SampleFormat {
+        &self.format
+    }
+
+    /// How many shards the run has.
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// How many shards have arrived.
+    pub fn loaded(&self) -> usize {
+        self.shards.iter().filter(|shard| shard.get().is_some()).count()
+    }
+
+    /// A shard has arrived. ML modules may draw from it from now on.
+    pub fn set(&self, index: usize, shard: Shard) -> Result<(), SamplesError> {
+        let Some(slot) = self.shards.get(index) else {
+            return Err(SamplesError::NoSuchShard {
+                index,
+                shards: self.shards.len(),
+            });
+        };
+        if shard.elements() != self.format.elements() || shard.classes() != self.format.classes {
+            return Err(SamplesError::OtherFormat {
+                index,
+                elements: shard.elements(),
+                classes: shard.classes(),
+                expected_elements: self.format.elements(),
+                expected_classes: self.format.classes,
+            });
+        }
+        slot.set(shard).map_err(|_| SamplesError::AlreadySet { index })
+    }
+
+    /// The order in which to fetch the shards, each once, for a tab with this many ML modules: by when the first of them
+    /// wants it.
+    pub fn fetch_order(&self, ml_modules: u32) -> Vec<usize> {
+        let orders: Vec<Permutation> = (0..ml_modules)
+            .filter_map(|ml_module| self.shard_order(ml_module, 0))
+            .collect();
+        let mut wanted = vec![false; self.shards.len()];
+        let mut fetch = Vec::with_capacity(self.shards.len());
+        for place in 0..self.shards.len() as u32 {
+            for order in &orders {
+                let shard = order.at(place) as usize;
+                if !std::mem::replace(&mut wanted[shard], true) {
+                    fetch.push(shard);
+                }
+            }
+        }
+        fetch
+    }
+
+    /// The name of a step's minibatch in this run and session.
+    pub fn key(&self, ml_module: u32, step: u64) -> MinibatchKey {
+        MinibatchKey {
+            run_seed: self.run_seed,
+            session: self.session,
+            ml_module,
+            step,
+        }
+    }
+
+    /// The first step from `step` on whose shard has arrived; `None` if no shard has.
+    ///
+    /// Every shard has a window in every pass, so it is found within two passes.
+    pub fn next_drawable(&self, ml_module: u32, step: u64) -> Option<u64> {
+        let shards = self.shards.len() as u64;
+        let first_window = step / STEPS_PER_SHARD;
+        let first_pass = first_window.checked_div(shards)?;
+        for pass in first_pass..=first_pass + 1 {
+            let order = self.shard_order(ml_module, pass)?;
+            for place in 0..shards {
+                let window = pass * shards + place;
+                if window >= first_window && self.shards[order.at(place as u32) as usize].get().is_some() {
+                    return Some(step.max(window.checked_mul(STEPS_PER_SHARD)?));
+                }
+            }
+        }
+        None
+    }
+
+    /// Draws the minibatch of a key, `batch` samples, into `into`, converted by the format. `None` if its shard has not
+    /// arrived. The same key and shards give the same bits. Allocates nothing if the buffer was made for this batch.
+    ///
+    /// `batch` must be the same for all steps of an ML module, or samples come more or less often than they should.
+    pub fn draw<'a>(&self, key: &MinibatchKey, batch: usize, into: &'a mut MinibatchBuffer) -> Option<Minibatch<'a>> {
+        let place = self.place(key)?;
+        let shard = self.shards.get(place.shard)?.get()?;
+        let elements = shard.elements();
+        into.make_room(elements, batch);
+        let samples = shard.samples() as u64;
+        // The samples that this ML module has drawn from this shard before, counted over all of its visits.
+        let drawn_before = (place.pass * STEPS_PER_SHARD + key.step % STEPS_PER_SHARD).wrapping_mul(batch as u64);
+        let mut order: Option<(u64, Permutation)> = None;
+        let rows = into.inputs.chunks_exact_mut(elements).zip(&mut into.labels).take(batch);
+        for (number, (inputs, label)) in rows.enumerate() {
+            let draw = drawn_before.wrapping_add(number as u64);
+            let (epoch, position) = (draw / samples, (draw % samples) as u32);
+            if order.as_ref().is_none_or(|(of, _)| *of != epoch) {
+                order = Some((epoch, sample_order(key, place.shard, epoch, shard.samples())));
+            }
+            let Some((_, permutation)) = &order else { continue };
+            let sample = permutation.at(position) as usize;
+            let bytes = &shard.inputs()[sample * elements..][..elements];
+            for (input, &byte) in inputs.iter_mut().zip(bytes) {
+                *input = self.format.input(byte);
+            }
+            *label = u32::from(shard.labels()[sample]);
+        }
+        Some(Minibatch {
+            inputs: &into.inputs[..batch * elements],
+            labels: &into.labels[..batch],
+        })
+    }
+
+    /// Where a step is in the ML module's visits of the shards; `None` in a run without shards.
+    fn place(&self, key: &MinibatchKey) -> Option<Place> {
+        let shards = self.shards.len() as u64;
+        let window = key.step / STEPS_PER_SHARD;
+        let pass = window.checked_div(shards)?;
+        let order = shard_order(key, pass, self.shards.len())?;
+        Some(Place {
+            pass,
+            shard: order.at((window % shards) as u32) as usize,
+        })
+    }
+
+    fn shard_order(&self, ml_module: u32, pass: u64) -> Option<Permutation> {
+        shard_order(&self.key(ml_module, 0), pass, self.shards.len())
+    }
+}
+
+/// Which shard a step draws from, and how often its ML module has visited each shard before.
+struct Place {
+    pass: u64,
+    shard: usize,
+}
+
+/// The order in which an ML module visits the shards in a pass over them. Each ML module has its own: those of one tab
+/// would otherwise all draw from the same few samples at the same time.
+fn shard_order(key: &MinibatchKey, pass: u64, shards: usize) -> Option<Permutation> {
+    let shards = u32::try_from(shards).ok().filter(|&shards| shards > 0)?;
+    Some(Permutation::new(&mut key.generator(Purpose::ShardOrder, pass), shards))
+}
+
+/// The order in which an ML module goes through the samples of a shard for the `epoch`th time.
+fn sample_order(key: &MinibatchKey, shard: usize, epoch: u64, samples: usize) -> Permutation {
+    // A shard's samples fit 32 bits by MAX_SHARD_BYTES, and shards by `shard_order`. An epoch beyond 2³² starts over.
+    let stream = (shard as u64) << 32 | (epoch & 0xffff_ffff);
+    Permutation::new(&mut key.generator(Purpose::SampleOrder, stream), samples as u32)
+}
+
+/// Where an ML module's minibatch lies: made once, drawn into at every step.
+#[derive(Clone, Debug)]
+pub struct MinibatchBuffer {
+    inputs: Vec<f32>,
+    labels: Vec<u32>,
+}
+
+impl MinibatchBuffer {
+    /// Room for `batch` samples of this format.
+    pub fn new(format: &SampleFormat, batch: usize) -> MinibatchBuffer {
+        MinibatchBuffer {
+            inputs: vec![0.0; format.elements() * batch],
+            labels: vec![0; batch],
+        }
+    }
+
+    fn make_room(&mut self, elements: usize, batch: usize) {
+        if self.inputs.len() < elements * batch {
+            self.inputs.resize(elements * batch, 0.0);
+        }
+        if self.labels.len() < batch {
+            self.labels.resize(batch, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ELEMENTS: usize = 3;
+
+    fn format() -> SampleFormat {
+        SampleFormat {
+            shape: vec![ELEMENTS],
+            scale: 0.5,
+            shift: -1.0,
+            classes: 256,
+        }
+    }
+
+    /// A shard whose samples tell where they are from: element 0 is the shard's index, element 1 and the label the sample's.
+    fn shard(index: usize, samples: usize) -> Shard {
+        let inputs = (0..samples).flat_map(|sample| [index as u8, sample as u8, 7]).collect();
+        Shard::new(256, ELEMENTS, inputs, (0..samples).map(|sample| sample as u8).collect()).unwrap()
+    }
+
+    /// All shards have arrived, of these many samples each.
+    fn samples(shards: usize, of: usize) -> Samples {
+        let samples = Samples::new(format(), shards, 1, 2);
+        for index in 0..shards {
+            samples.set(index, shard(index, of)).unwrap();
+        }
+        samples
+    }
+
+    /// The (shard, sample) pairs that a step draws.
+    fn drawn(samples: &Samples, ml_module: u32, step: u64, batch: usize) -> Vec<(usize, usize)> {
+        let mut buffer = MinibatchBuffer::new(samples.format(), batch);
+        let minibatch = samples.draw(&samples.key(ml_module, step), batch, &mut buffer).unwrap();
+        let byte = |input: f32| ((input + 1.0) / 0.5) as usize;
+        let rows = minibatch.inputs.chunks_exact(ELEMENTS).zip(minibatch.labels);
+        rows.map(|(row, &label)| {
+            assert_eq!((byte(row[1]), row[2]), (label as usize, 2.5));
+            (byte(row[0]), byte(row[1]))
+        })
+        .collect()
+    }
+
+    #[test]
+    fn a_key_draws_the_same_samples_for_ever() {
+        assert_eq!(
+            drawn(&samples(5, 100), 0, 1000, 6),
+            [23, 43, 28, 97, 20, 27].map(|sample| (1, sample))
+        );
+    }
+
+    #[test]
+    fn a_minibatch_depends_on_its_key_and_not_on_what_was_drawn_before_or_has_arrived_since() {
+        let all = samples(5, 100);
+        let (in_order, key) = (drawn(&all, 3, 777, 8), all.key(3, 777));
+        let one = Samples::new(format(), 5, 1, 2);
+        let index = in_order[0].0;
+        one.set(index, shard(index, 100)).unwrap();
+        assert_eq!(drawn(&one, 3, 777, 8), in_order);
+        let mut used = MinibatchBuffer::new(&format(), 1);
+        all.draw(&all.key(0, 0), 20, &mut used).unwrap();
+        let again = all.draw(&key, 8, &mut used).unwrap();
+        assert_eq!(again.inputs.len(), 8 * ELEMENTS);
+        assert_eq!(
+            again.labels,
+            in_order.iter().map(|&(_, sample)| sample as u32).collect::<Vec<_>>()
+        );
+    }
+
+    #[test]
+    fn every_part_of_a_key_changes_what_is_drawn() {
+        let all = samples(5, 200);
+        let first = drawn(&all, 0, 0, 8);
+        assert_ne!(drawn(&all, 0, 1, 8), first);
+        assert_ne!(drawn(&all, 1, 0, 8), first);
+        for (run_seed, session) in [(9, 2), (1, 9)] {
+            let other = Samples {
+                run_seed,
+                session,
+                ..samples(5, 200)
+            };
+            assert_ne!(drawn(&other, 0, 0, 8), first);
+        }
+    }
+
+    #[test]
+    fn a_pass_visits_every_shard_for_one_window() {
+        let all = samples(7, 100);
+        for pass in 0..3 {
+            let mut visited = Vec::new();
+            for window in pass * 7..(pass + 1) * 7 {
+                let of_step = |step| {
+                    let pairs = drawn(&all, 0, window * STEPS_PER_SHARD + step, 4);
+                    assert!(pairs.iter().all(|pair| pair.0 == pairs[0].0));
+                    pairs[0].0
+                };
+                let shard = of_step(0);
+                assert!((1..STEPS_PER_SHARD).all(|step| of_step(step) == shard));
+                visited.push(shard);
+            }
+            visited.sort_unstable();
+            assert_eq!(visited, [0, 1, 2, 3, 4, 5, 6]);
+        }
+    }
+
+    #[test]
+    fn every_sample_of_a_shard_is_drawn_once_before_any_is_drawn_again() {
+        // A window is 192 samples, less than the shard has: the next visit goes on where the last one ended.
+        let all = samples(2, 250);
+        let mut of_shard: [Vec<usize>; 2] = Default::default();
+        for step in 0..STEPS_PER_SHARD * 2 * 8 {
+            for (shard, sample) in drawn(&all, 0, step, 3) {
+                of_shard[shard].push(sample);
+            }
+        }
+        for order in of_shard {
+            let passes: Vec<&[usize]> = order.chunks_exact(250).collect();
+            assert_eq!(passes.len(), 6);
+            for pass in &passes {
+                let mut sorted = pass.to_vec();
+                sorted.sort_unstable();
+                assert!(sorted.into_iter().eq(0..250));
+            }
+            assert_ne!(passes[0], passes[1]);
+        }
+    }
+
+    #[test]
+    fn a_minibatch_larger_than_a_shard_is_filled() {
+        let pairs = drawn(&samples(1, 5), 0, 3, 32);
+        assert_eq!(pairs.len(), 32);
+        for sample in 0..5 {
+            let times = pairs.iter().filter(|pair| pair.1 == sample).count();
+            assert!((5..=8).contains(&times), "sample {sample}: {times} times");
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_a_shard_while_another_has_arrived() {
+        let some = Samples::new(format(), 9, 1, 2);
+        assert_eq!(some.next_drawable(0, 0), None);
+        some.set(4, shard(4, 10)).unwrap();
+        let mut step = 0;
+        for _ in 0..3 * STEPS_PER_SHARD {
+            let next = some.next_drawable(0, step).unwrap();
+            assert!(next >= step && next < step + 2 * 9 * STEPS_PER_SHARD);
+            assert_eq!(drawn(&some, 0, next, 1)[0].0, 4);
+            // What is left out could not have been drawn.
+            let mut buffer = MinibatchBuffer::new(&format(), 1);
+            assert!((step..next).all(|step| some.draw(&some.key(0, step), 1, &mut buffer).is_none()));
+            step = next + 1;
+        }
+        assert!(some.next_drawable(0, u64::MAX).is_none_or(|step| step == u64::MAX));
+    }
+
+    #[test]
+    fn no_step_is_left_out_when_all_shards_have_arrived() {
+        let all = samples(3, 10);
+        assert!((0..1000).all(|step| all.next_drawable(1, step) == Some(step)));
+    }
+
+    #[test]
+    fn shards_are_fetched_once_each_and_first_those_that_are_wanted_first() {
+        let all = samples(20, 10);
+        for ml_modules in [1, 3] {
+            let fetch = all.fetch_order(ml_modules);
+            let mut sorted = fetch.clone();
+            sorted.sort_unstable();
+            assert!(sorted.into_iter().eq(0..20));
+            let wanted_first = |ml_module| drawn(&all, ml_module, 0, 1)[0].0;
+            assert!((0..ml_modules).all(|ml_module| fetch[..ml_modules as usize].contains(&wanted_first(ml_module))));
+        }
+        assert_ne!(
+            all.fetch_order(1),
+            Samples {
+                session: 9,
+                ..samples(20, 10)
+            }
+            .fetch_order(1)
+        );
+    }
+
+    #[test]
+    fn shards_that_do_not_fit_the_run_are_refused() {
+        let some = Samples::new(format(), 2, 1, 2);
+        assert_eq!(
+            some.set(2, shard(2, 1)),
+            Err(SamplesError::NoSuchShard { index: 2, shards: 2 })
+        );
+        let error = some
+            .set(0, Shard::new(10, 4, vec![0; 4], vec![1]).unwrap())
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "shard 0 has samples of 4 elements and 10 classes, but the run says 3 and 256; reload the page"
+        );
+        some.set(0, shard(0, 1)).unwrap();
+        assert_eq!(some.set(0, shard(1, 1)), Err(SamplesError::AlreadySet { index: 0 }));
+        assert_eq!((some.loaded(), some.shards()), (1, 2));
+    }
+
+    #[test]
+    fn a_run_without_shards_has_nothing_to_draw() {
+        let none = Samples::new(format(), 0, 1, 2);
+        assert_eq!(none.next_drawable(0, 0), None);
+        assert!(none.fetch_order(1).is_empty());
+        let mut buffer = MinibatchBuffer::new(&format(), 1);
+        assert!(none.draw(&none.key(0, 0), 1, &mut buffer).is_none());
+    }
+
+    #[test]
+    fn one_thread_sets_while_others_draw() {
+        let some = Samples::new(format(), 8, 1, 2);
+        std::thread::scope(|scope| {
+            for ml_module in 0..2 {
+                let some = &some;
+                scope.spawn(move || {
+                    let mut step = 0;
+                    while step < 10_000 {
+                        if let Some(next) = some.next_drawable(ml_module, step) {
+                            drawn(some, ml_module, next, 2);
+                            step = next + 1;
+                        }
+                    }
+                });
+            }
+            for index in some.fetch_order(2) {
+                some.set(index, shard(index, 50)).unwrap();
+            }
+        });
+    }
+}
