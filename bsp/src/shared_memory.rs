@@ -1,0 +1,282 @@
+//! The shared memory module (104), between the local BSP module (103) and the ML modules (105) of one tab.
+//!
+//! # The protocol
+//!
+//! One writer on each side; nobody waits for the other side.
+//!
+//! | what | written by | when | visible to the other side by |
+//! |---|---|---|---|
+//! | model slot | local | it is neither current nor pinned | `current` (Release store, Acquire load) |
+//! | `current` | local | the slot is whole | itself |
+//! | pin, one for each ML module | ML | before its second look at `current`, and after reading | a SeqCst fence on each side |
+//! | active buffer of the aggregate: sum and header | ML | under the lease | giving back the lease (Release), flip or a look after it (Acquire) |
+//! | retired buffer of the aggregate | local (reads, empties) | flipped, and not leased any more | flip (Release), lease (Acquire) |
+//! | lease word: counter | ML | lease: becomes odd; given back: becomes even | itself; only read-modify-writes write it |
+//! | lease word: index of the active buffer | local | flip | itself; only read-modify-writes write it |
+//! | control word: state, duty, epoch | local | told something; published | itself; the epoch (Release) makes the publish visible |
+//! | control word: flag | ML | while it waits for a publish | itself |
+//! | progress | ML | any time | Relaxed; nothing depends on it |
+//!
+//! What follows, each checked by the loom models of the file that is named:
+//!
+//! - A reader always sees one whole version; a publish waits for nobody (`model_slots.rs`).
+//! - A read-out holds whole gradients only, its header says exactly which, and each gradient is in exactly one read-out (`aggregate.rs`).
+//! - A buffer that an ML module died in is discarded and counted, never read (`aggregate.rs`).
+//! - A sleeper is woken by what it waits for (`control.rs`).
+//!
+//! The module holds no pointers into itself: what two threads share lies behind an `Arc`, and each side is an owned value, which
+//! travels to its thread by move, or in the browser as the address of a `Box`. A side that died with its thread is never
+//! dropped, so its memory stays; the tab then starts afresh.
+
+mod aggregate;
+mod control;
+mod finite;
+mod futex;
+mod header;
+mod model_slots;
+mod progress;
+mod sync;
+
+#[cfg(all(test, not(feature = "loom")))]
+mod threads;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::aggregate::{Burial, Taken};
+pub use self::control::{Control, State};
+pub use self::header::{Gradient, Header, MAX_RUNS, StepRun};
+pub use self::model_slots::{ModelStamp, PinnedModel};
+pub use self::progress::{Phase, PhaseTimes, Progress};
+
+use self::aggregate::{Adder, Taker, aggregate};
+use self::control::{ControlSetter, ControlWaiter, control_word};
+use self::finite::all_finite;
+use self::model_slots::{Publisher, Reader, model_slots};
+use self::progress::Counters;
+
+/// The local BSP module's side of the shared memory of all ML modules of its tab. It belongs to one thread at a time.
+///
+/// When it is dropped, its ML modules are told to stop.
+pub struct LocalSide {
+    parameters: usize,
+    publisher: Publisher,
+    modules: Vec<LocalModule>,
+}
+
+/// What the local side has of one ML module.
+struct LocalModule {
+    taker: Taker,
+    control: ControlSetter,
+    counters: Arc<Counters>,
+}
+
+/// An ML module's side of the shared memory. It belongs to one thread at a time.
+pub struct MlSide {
+    ml_module: usize,
+    parameters: usize,
+    reader: Reader,
+    adder: Adder,
+    control: ControlWaiter,
+    counters: Arc<Counters>,
+}
+
+/// A gradient was refused, and counted: it, or its loss, is not finite.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotFinite {
+    /// The gradient.
+    #[error("step {step}: parameter {parameter} of the gradient is not finite; it was not added")]
+    Gradient {
+        /// The step it was computed in.
+        step: u64,
+        /// The first parameter that is not finite.
+        parameter: usize,
+    },
+    /// The loss.
+    #[error("step {step}: the loss is not finite; its gradient was not added")]
+    Loss {
+        /// The step it was computed in.
+        step: u64,
+    },
+}
+
+/// The shared memory of one tab with `ml_modules` ML modules, for a model of `parameters` parameters.
+///
+/// It is allocated here, once: `parameters` · 4 bytes · (3 · `ml_modules` + 2).
+pub fn shared_memory(parameters: usize, ml_modules: usize) -> (LocalSide, Vec<MlSide>) {
+    let (publisher, readers) = model_slots(parameters, ml_modules);
+    let mut modules = Vec::with_capacity(ml_modules);
+    let mut ml_sides = Vec::with_capacity(ml_modules);
+    for (ml_module, reader) in readers.into_iter().enumerate() {
+        let (adder, taker) = aggregate(parameters);
+        let (setter, waiter) = control_word();
+        let counters = Arc::new(Counters::default());
+        modules.push(LocalModule {
+            taker,
+            control: setter,
+            counters: Arc::clone(&counters),
+        });
+        ml_sides.push(MlSide {
+            ml_module,
+            parameters,
+            reader,
+            adder,
+            control: waiter,
+            counters,
+        });
+    }
+    (
+        LocalSide {
+            parameters,
+            publisher,
+            modules,
+        },
+        ml_sides,
+    )
+}
+
+impl LocalSide {
+    /// Parameters of the model.
+    pub fn parameters(&self) -> usize {
+        self.parameters
+    }
+
+    /// How many ML modules there are.
+    pub fn ml_modules(&self) -> usize {
+        self.modules.len()
+    }
+
+    /// Stores the local model, for all ML modules, and wakes those that wait for one. Never waits, never allocates.
+    ///
+    /// `write` gets a slot of `parameters` values which hold some older model, or zeros, and has to write all of them.
+    pub fn publish(&mut self, stamp: ModelStamp, write: impl FnOnce(&mut [f32])) {
+        self.publisher.publish(stamp, write);
+        for module in &self.modules {
+            module.control.on_publish();
+        }
+    }
+
+    /// The model that was published last.
+    pub fn published(&self) -> Option<ModelStamp> {
+        self.publisher.published()
+    }
+
+    /// Begins a read-out of an ML module, unless one has begun that wasn't taken yet.
+    pub fn flip(&mut self, module: usize) {
+        self.modules[module].taker.flip();
+    }
+
+    /// Whether a read-out of an ML module has begun that wasn't taken yet.
+    pub fn is_pending(&self, module: usize) -> bool {
+        self.modules[module].taker.is_pending()
+    }
+
+    /// Reads out the aggregate of an ML module that `flip` has retired, and empties it. Never waits, never allocates.
+    ///
+    /// `read` gets the header and the sum of the gradients; where there are none, that is zeros.
+    pub fn take<R>(&mut self, module: usize, read: impl FnOnce(&Header, &[f32]) -> R) -> Taken<R> {
+        self.modules[module].taker.take(read)
+    }
+
+    /// An ML module is dead: its worker raised an error event, or was terminated. Never waits, never allocates.
+    ///
+    /// If it died while it added a gradient, the buffer is given up, and the result says what is lost with it. A read-out
+    /// that had begun before, on the other buffer, can still be taken; after that there is nothing more, and `flip` does nothing.
+    /// If it died elsewhere, nothing is lost: what it has added is read out by `flip` and `take` as usual.
+    ///
+    /// Nothing unsound happens if it should still be running, as a terminated worker may for a moment: it can only lose what it
+    /// adds. If a read-out of the dead stays pending, it held on until it took one more lease: bury it again.
+    pub fn bury(&mut self, module: usize) -> Burial {
+        self.modules[module].taker.bury()
+    }
+
+    /// Tells an ML module what to do, and wakes it if that is something new.
+    pub fn set_control(&self, module: usize, control: Control) {
+        self.modules[module].control.set(control);
+    }
+
+    /// What an ML module has done so far.
+    pub fn progress(&self, module: usize) -> Progress {
+        self.modules[module].counters.progress()
+    }
+}
+
+impl Drop for LocalSide {
+    fn drop(&mut self) {
+        // Nobody is left to wake a sleeper.
+        for module in &self.modules {
+            module.control.set(Control {
+                state: State::Stop,
+                ..Control::default()
+            });
+        }
+    }
+}
+
+impl MlSide {
+    /// The number of this ML module in its tab.
+    pub fn ml_module(&self) -> usize {
+        self.ml_module
+    }
+
+    /// The current model, if one is published yet. It isn't overwritten until it is dropped, and the local side doesn't wait for
+    /// that. Starts over only when a publish came in between.
+    pub fn model(&mut self) -> Option<PinnedModel<'_>> {
+        self.reader.model()
+    }
+
+    /// Which model is current.
+    pub fn published(&self) -> Option<ModelStamp> {
+        self.reader.published()
+    }
+
+    /// Adds a finished gradient, the sum over its samples, to the aggregate. Never waits, never allocates.
+    ///
+    /// # Errors
+    ///
+    /// When the gradient or its loss is not finite; then nothing is added, and it is counted.
+    ///
+    /// # Panics
+    ///
+    /// When the gradient hasn't one value for each parameter.
+    pub fn add(&mut self, gradient: &[f32], of: Gradient) -> Result<(), NotFinite> {
+        assert_eq!(
+            gradient.len(),
+            self.parameters,
+            "a gradient has one value for each parameter"
+        );
+        let step = of.step;
+        if !all_finite(gradient) {
+            self.counters.count_not_finite();
+            let parameter = gradient.iter().position(|value| !value.is_finite()).unwrap_or_default();
+            return Err(NotFinite::Gradient { step, parameter });
+        }
+        if !of.loss_sum.is_finite() {
+            self.counters.count_not_finite();
+            return Err(NotFinite::Loss { step });
+        }
+        self.adder.add(gradient, &of);
+        self.counters.count_gradient(of.samples);
+        Ok(())
+    }
+
+    /// What this ML module is told to do.
+    pub fn control(&self) -> Control {
+        self.control.control()
+    }
+
+    /// Sleeps while it is told `control`, at most for `timeout`.
+    pub fn wait_while(&self, control: Control, timeout: Option<Duration>) {
+        self.control.wait_while(control, timeout);
+    }
+
+    /// Sleeps until something else than `than` is published, or it is told something else than `control` returned last, at most for `timeout`.
+    pub fn wait_for_publish(&self, than: Option<ModelStamp>, timeout: Option<Duration>) {
+        self.control.wait_for_publish(|| self.published() != than, timeout);
+    }
+
+    /// Counts time spent.
+    pub fn account(&self, phase: Phase, duration_us: u64) {
+        self.counters.account(phase, duration_us);
+    }
+}

@@ -1,0 +1,275 @@
+//! The aggregate of one ML module: it adds finished gradients, the local BSP module reads them out, and neither waits.
+//!
+//! Two buffers, and one word that holds the index of the active one (its lowest bit) and a counter (the others) that is odd
+//! while the ML module leases the active buffer. Taking the lease adds one to the counter, and so does giving it back; the flip inverts the index.
+//! All are read-modify-writes: each lease knows the buffer that was active when it was taken, and each flip knows whether the
+//! buffer it retires was leased. If it was, that buffer is ready as soon as the counter differs; the next lease, if any, is on
+//! the other buffer. The counter wraps around at the top of the word and leaves the index alone. A read-out that asks after
+//! exactly 2³⁰ gradients, under lease again, believes its own buffer still leased; it is ready the next time it asks.
+//!
+//! Two leases are one gradient, so the counter also counts gradients: it says how many are lost when an ML module dies.
+
+use std::sync::Arc;
+
+use super::header::{Gradient, Header};
+use super::sync::{AtomicU32, AtomicU64, MutPtr, Ordering, UnsafeCell};
+
+/// The bit of the word that says which buffer is active.
+const INDEX: u32 = 1;
+/// One in the counter; set while the active buffer, or one that was active until a flip, is leased.
+const LEASED: u32 = 1 << 1;
+/// The counter counts each gradient twice: when its lease is taken and when it is given back.
+const GRADIENT_SHIFT: u32 = 2;
+/// Gradients are counted modulo this.
+const GRADIENTS: u32 = 1 << (u32::BITS - GRADIENT_SHIFT);
+
+struct Buffer {
+    header: Header,
+    /// The sum of the gradients; before the first, what an earlier aggregate has left.
+    sum: Box<[f32]>,
+}
+
+struct Aggregate {
+    word: AtomicU32,
+    buffers: [UnsafeCell<Buffer>; 2],
+    /// Samples of all gradients whose lease was ever taken, the next one's included before its lease is.
+    samples_begun: AtomicU64,
+}
+
+// SAFETY: a buffer is touched by the one adder, between taking the lease that names it and giving it back, or by the one taker,
+// from a flip that retired it (or the release of the lease that the flip found) until the flip that makes it active again.
+// All these steps are read-modify-writes of `word`, which order them.
+unsafe impl Send for Aggregate {}
+// SAFETY: as above.
+unsafe impl Sync for Aggregate {}
+
+/// The ML module's end. There is one for each aggregate.
+pub(super) struct Adder {
+    aggregate: Arc<Aggregate>,
+    samples_begun: u64,
+    is_leased: bool,
+}
+
+/// The local BSP module's end. There is one for each aggregate.
+pub(super) struct Taker {
+    aggregate: Arc<Aggregate>,
+    read_out: ReadOut,
+    /// Gradients that were taken, modulo `GRADIENTS`.
+    gradients_taken: u32,
+    samples_taken: u64,
+    is_discarded: bool,
+}
+
+/// How far a read-out has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReadOut {
+    /// None has begun. The buffer that isn't active is empty.
+    None,
+    /// The flip found the buffer leased and the counter (with a zero for an index) like this.
+    Leased { buffer: usize, counter: u32 },
+    /// The buffer belongs to the taker.
+    Ready { buffer: usize },
+}
+
+/// What comes of asking for a read-out.
+#[derive(Debug, PartialEq)]
+pub enum Taken<R> {
+    /// What `read` has made of the aggregate.
+    Read(R),
+    /// The flip came in the middle of an add that isn't over yet: ask again at the next turn.
+    Pending,
+    /// No read-out was begun.
+    NotFlipped,
+}
+
+/// What is lost with an ML module that died. All zeros if it didn't die in an add.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Burial {
+    /// It died while it held the lease, so that buffer will never be read.
+    pub is_discarded: bool,
+    /// Gradients lost with the buffer: those that it held whole, which is one less than this, and the one that was being added.
+    pub gradients: u64,
+    /// Samples of these gradients.
+    pub samples: u64,
+}
+
+/// The lease of the active buffer. It isn't given back by dropping it: a buffer that a panic left in the middle of an
+/// add stays leased, and so is never read.
+struct Lease<'a> {
+    adder: &'a mut Adder,
+    buffer: MutPtr<Buffer>,
+}
+
+/// An empty aggregate of `parameters` parameters.
+pub(super) fn aggregate(parameters: usize) -> (Adder, Taker) {
+    let empty = || Buffer {
+        header: Header::default(),
+        sum: vec![0.0; parameters].into_boxed_slice(),
+    };
+    let aggregate = Arc::new(Aggregate {
+        word: AtomicU32::new(0),
+        buffers: [UnsafeCell::new(empty()), UnsafeCell::new(empty())],
+        samples_begun: AtomicU64::new(0),
+    });
+    let adder = Adder {
+        aggregate: Arc::clone(&aggregate),
+        samples_begun: 0,
+        is_leased: false,
+    };
+    let taker = Taker {
+        aggregate,
+        read_out: ReadOut::None,
+        gradients_taken: 0,
+        samples_taken: 0,
+        is_discarded: false,
+    };
+    (adder, taker)
+}
+
+impl Adder {
+    /// Adds a gradient to whichever buffer is active now.
+    pub(super) fn add(&mut self, gradient: &[f32], of: &Gradient) {
+        let lease = self.lease(of);
+        lease.add(gradient, of);
+        lease.give_back();
+    }
+
+    fn lease(&mut self, of: &Gradient) -> Lease<'_> {
+        assert!(
+            !self.is_leased,
+            "an earlier add was left in the middle; this aggregate can't be added to any more"
+        );
+        self.is_leased = true;
+        self.samples_begun = self.samples_begun.wrapping_add(u64::from(of.samples));
+        // Relaxed: the lease makes it visible to bury().
+        self.aggregate
+            .samples_begun
+            .store(self.samples_begun, Ordering::Relaxed);
+        // Acquire: pairs with the Release of the flip that made this buffer active: it is empty. Release: pairs with the Acquire
+        // in bury(): the samples begun are those of this lease.
+        let word = self.aggregate.word.fetch_add(LEASED, Ordering::AcqRel);
+        debug_assert_eq!(word & LEASED, 0, "only this adder takes the lease");
+        let buffer = self.aggregate.buffers[(word & INDEX) as usize].get_mut();
+        Lease { adder: self, buffer }
+    }
+}
+
+impl Lease<'_> {
+    fn add(&self, gradient: &[f32], of: &Gradient) {
+        // SAFETY: this adder took the lease of this buffer while it was active and has not given it back; the taker touches a
+        // retired buffer only when it has seen that lease given back.
+        let buffer = unsafe { self.buffer.deref() };
+        if buffer.header.gradients == 0 {
+            buffer.sum.copy_from_slice(gradient);
+        } else {
+            for (sum, value) in buffer.sum.iter_mut().zip(gradient) {
+                *sum += *value;
+            }
+        }
+        buffer.header.count(of);
+    }
+
+    fn give_back(self) {
+        drop(self.buffer);
+        // Release: pairs with the Acquire of the flip, or of the look after a flip that found the lease: the gradient is whole.
+        self.adder.aggregate.word.fetch_add(LEASED, Ordering::Release);
+        self.adder.is_leased = false;
+    }
+}
+
+impl Taker {
+    /// Begins a read-out, unless one has begun already or the active buffer is a dead module's.
+    pub(super) fn flip(&mut self) {
+        if self.read_out != ReadOut::None || self.is_discarded {
+            return;
+        }
+        // Acquire: pairs with the Release in give_back(): the sum is visible. Release: pairs with the Acquire in lease(): the other
+        // buffer has been emptied.
+        let word = self.aggregate.word.fetch_xor(INDEX, Ordering::AcqRel);
+        let buffer = (word & INDEX) as usize;
+        self.read_out = match word & LEASED {
+            0 => ReadOut::Ready { buffer },
+            _ => ReadOut::Leased {
+                buffer,
+                counter: word & !INDEX,
+            },
+        };
+    }
+
+    /// Whether a read-out has begun that wasn't taken yet.
+    pub(super) fn is_pending(&self) -> bool {
+        self.read_out != ReadOut::None
+    }
+
+    /// Reads the retired buffer, if its lease is over, and empties it.
+    pub(super) fn take<R>(&mut self, read: impl FnOnce(&Header, &[f32]) -> R) -> Taken<R> {
+        // Acquire: pairs with the Release in give_back(): the sum is visible. A plain load will do to look: everything that
+        // writes the word is a read-modify-write, so what the release made visible is visible with every later value too.
+        self.look(self.aggregate.word.load(Ordering::Acquire));
+        let buffer = match self.read_out {
+            ReadOut::None => return Taken::NotFlipped,
+            ReadOut::Leased { .. } => return Taken::Pending,
+            ReadOut::Ready { buffer } => buffer,
+        };
+        let guard = self.aggregate.buffers[buffer].get_mut();
+        // SAFETY: the flip retired this buffer and its lease is over, so the adder doesn't touch it until the next flip, which is
+        // this taker's.
+        let Buffer { header, sum } = unsafe { guard.deref() };
+        if header.gradients == 0 {
+            sum.fill(0.0);
+        }
+        let result = read(header, sum);
+        self.gradients_taken = self.gradients_taken.wrapping_add(header.gradients as u32) % GRADIENTS;
+        self.samples_taken = self.samples_taken.wrapping_add(header.samples);
+        header.reset();
+        drop(guard);
+        self.read_out = ReadOut::None;
+        Taken::Read(result)
+    }
+
+    /// The ML module is dead: if it holds the lease, that buffer is given up.
+    ///
+    /// What can hold gradients then is a buffer that was flipped before and isn't taken yet: it can be taken still. Sound even if the
+    /// ML module should be alive: a leased buffer is given up, not touched.
+    pub(super) fn bury(&mut self) -> Burial {
+        // Acquire: pairs with the Release in lease(): the samples begun are those of the lease that is found here, or later ones.
+        // It also pairs with give_back(), as in take().
+        let word = self.aggregate.word.load(Ordering::Acquire);
+        self.look(word);
+        if word & LEASED == 0 || self.is_discarded {
+            return Burial::default();
+        }
+        self.is_discarded = true;
+        let (gradients, samples) = match self.read_out {
+            ReadOut::Ready { buffer } => {
+                let guard = self.aggregate.buffers[buffer].get_mut();
+                // SAFETY: as in take().
+                let header = unsafe { &guard.deref().header };
+                (header.gradients as u32, header.samples)
+            }
+            ReadOut::Leased { .. } | ReadOut::None => (0, 0),
+        };
+        if let ReadOut::Leased { .. } = self.read_out {
+            // The other buffer is empty: the dead had no time to add to it.
+            self.read_out = ReadOut::None;
+        }
+        let finished = word >> GRADIENT_SHIFT;
+        let held = finished.wrapping_sub(self.gradients_taken).wrapping_sub(gradients) % GRADIENTS;
+        // Relaxed: see above.
+        let begun = self.aggregate.samples_begun.load(Ordering::Relaxed);
+        Burial {
+            is_discarded: true,
+            gradients: u64::from(held) + 1,
+            samples: begun.wrapping_sub(self.samples_taken).wrapping_sub(samples),
+        }
+    }
+
+    /// Finds that a lease is over which the flip has found.
+    fn look(&mut self, word: u32) {
+        if let ReadOut::Leased { buffer, counter } = self.read_out
+            && word & !INDEX != counter
+        {
+            self.read_out = ReadOut::Ready { buffer };
+        }
+    }
+}

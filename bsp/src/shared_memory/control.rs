@@ -1,0 +1,166 @@
+//! The control word of an ML module: what it is told, and what it sleeps on.
+//!
+//! One atomic word holds the control, an epoch that every publish advances, and a flag by which the ML module asks to be woken by
+//! publishes. Both sides write it, so both only read-modify-write; the control itself is the local side's alone. The
+//! word carries no data but itself, with one exception: the epoch makes a publish visible to whoever sees it.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::futex::{Futex, Patience, Woken};
+use super::sync::Ordering;
+
+/// What an ML module is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// Whether to compute.
+    pub state: State,
+    /// Share of its time that it may compute, in percent, at most 100.
+    pub duty_percent: u8,
+}
+
+/// Whether an ML module is to compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum State {
+    /// Compute.
+    #[default]
+    Run,
+    /// Sleep until told otherwise.
+    Pause,
+    /// Leave the loop, for good.
+    Stop,
+}
+
+impl Default for Control {
+    fn default() -> Control {
+        Control {
+            state: State::Run,
+            duty_percent: 100,
+        }
+    }
+}
+
+// The word: 2 bits of state, 7 of duty, the flag, and 22 of epoch. The epoch wraps around: only a sleeper between its look at the
+// word and its sleep could mistake one for another, in the course of 4 million publishes.
+const STATE: u32 = 0b11;
+const DUTY_SHIFT: u32 = 2;
+const CONTROL: u32 = 0x1ff;
+const WAITS_FOR_PUBLISH: u32 = 1 << 9;
+const EPOCH: u32 = 1 << 10;
+
+impl Control {
+    fn pack(self) -> u32 {
+        let state = match self.state {
+            State::Run => 0,
+            State::Pause => 1,
+            State::Stop => 2,
+        };
+        state | u32::from(self.duty_percent.min(100)) << DUTY_SHIFT
+    }
+
+    fn unpack(word: u32) -> Control {
+        let state = match word & STATE {
+            0 => State::Run,
+            1 => State::Pause,
+            _ => State::Stop,
+        };
+        Control {
+            state,
+            duty_percent: ((word & CONTROL) >> DUTY_SHIFT) as u8,
+        }
+    }
+}
+
+/// The local BSP module's end.
+pub(super) struct ControlSetter {
+    futex: Arc<Futex>,
+    /// What is in the word. Only this end sets it.
+    control: Cell<Control>,
+}
+
+/// The ML module's end.
+pub(super) struct ControlWaiter {
+    futex: Arc<Futex>,
+    /// What `control` has returned last.
+    told: Cell<Control>,
+}
+
+/// A control word that says `Control::default()`.
+pub(super) fn control_word() -> (ControlSetter, ControlWaiter) {
+    let futex = Arc::new(Futex::new(Control::default().pack()));
+    let waiter = ControlWaiter {
+        futex: Arc::clone(&futex),
+        told: Cell::default(),
+    };
+    (
+        ControlSetter {
+            futex,
+            control: Cell::default(),
+        },
+        waiter,
+    )
+}
+
+impl ControlSetter {
+    /// Sets the control and wakes the ML module if that changes it.
+    pub(super) fn set(&self, control: Control) {
+        let change = control.pack() ^ self.control.get().pack();
+        if change == 0 {
+            return;
+        }
+        self.control.set(Control::unpack(control.pack()));
+        // Relaxed: a control makes nothing else visible. It stays a read-modify-write, which lets the Release of an earlier
+        // publish pass through to whoever reads this value.
+        self.futex.word.fetch_xor(change, Ordering::Relaxed);
+        self.futex.wake();
+    }
+
+    /// Lets an ML module that waits for a publish know of one.
+    pub(super) fn on_publish(&self) {
+        // Release: pairs with the Acquire in wait_for_publish(): who sees this epoch sees what was published. Who does not see it
+        // has set its flag before it, and is woken.
+        let word = self.futex.word.fetch_add(EPOCH, Ordering::Release);
+        if word & WAITS_FOR_PUBLISH != 0 {
+            self.futex.wake();
+        }
+    }
+}
+
+impl ControlWaiter {
+    /// What it is told now.
+    pub(super) fn control(&self) -> Control {
+        // Relaxed: a control makes nothing else visible.
+        let control = Control::unpack(self.futex.word.load(Ordering::Relaxed));
+        self.told.set(control);
+        control
+    }
+
+    /// Sleeps while it is told `control`, at most for `timeout`. A publish does not end the sleep.
+    pub(super) fn wait_while(&self, control: Control, timeout: Option<Duration>) {
+        let patience = Patience::new(timeout);
+        loop {
+            // Relaxed: as in control().
+            let word = self.futex.word.load(Ordering::Relaxed);
+            if Control::unpack(word) != control || self.futex.wait(word, &patience) == Woken::TimeIsUp {
+                return;
+            }
+        }
+    }
+
+    /// Sleeps until `is_published` or it is told something else than `control` returned last, at most for `timeout`.
+    pub(super) fn wait_for_publish(&self, is_published: impl Fn() -> bool, timeout: Option<Duration>) {
+        let patience = Patience::new(timeout);
+        let told = self.told.get();
+        loop {
+            // Acquire: pairs with the Release in on_publish(). One of the two read-modify-writes comes first: if on_publish()'s, what it
+            // published is found below; if this one, on_publish() finds the flag and wakes.
+            let word = self.futex.word.fetch_or(WAITS_FOR_PUBLISH, Ordering::Acquire) | WAITS_FOR_PUBLISH;
+            if Control::unpack(word) != told || is_published() || self.futex.wait(word, &patience) == Woken::TimeIsUp {
+                break;
+            }
+        }
+        // Relaxed: at worst it is woken once in vain.
+        self.futex.word.fetch_and(!WAITS_FOR_PUBLISH, Ordering::Relaxed);
+    }
+}

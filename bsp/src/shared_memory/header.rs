@@ -1,0 +1,196 @@
+//! The header of an aggregate: exactly which gradients are summed in it.
+
+use super::model_slots::ModelStamp;
+
+/// How many runs of steps a header lists.
+///
+/// A run ends where the model version changes, so an aggregate has about one for each version published while it collected:
+/// one or two where read-outs keep up. A link so slow that more than 32 supersteps go by during one read-out makes
+/// contributions that are too stale to be taken; the gradients beyond are still summed and counted, only not listed.
+pub const MAX_RUNS: usize = 32;
+
+/// What a gradient was computed from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gradient {
+    /// The model.
+    pub stamp: ModelStamp,
+    /// The step of the ML module: it names the minibatch.
+    pub step: u64,
+    /// Samples in the minibatch.
+    pub samples: u32,
+    /// Sum of their losses.
+    pub loss_sum: f64,
+}
+
+/// Consecutive steps of one ML module on one model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct StepRun {
+    /// The first step.
+    pub first_step: u64,
+    /// How many steps.
+    pub count: u32,
+    /// Incarnation of the model.
+    pub incarnation: u32,
+    /// Version of the model.
+    pub version: u64,
+}
+
+/// What an aggregate holds. An aggregate without gradients has the default header.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Header {
+    /// Samples of all its gradients.
+    pub samples: u64,
+    /// How many gradients are summed in it.
+    pub gradients: u64,
+    /// Sum of the losses of its samples.
+    pub loss_sum: f64,
+    /// Σ samples · version, exact: divided by `samples` it is the mean base version.
+    pub version_sum: u128,
+    /// Incarnation of the model of its first gradient: the oldest, where a restart of the server fell in between.
+    pub incarnation: u32,
+    /// Runs of steps that `runs` has no room to list.
+    pub unlisted_runs: u32,
+    listed_runs: u32,
+    runs: [StepRun; MAX_RUNS],
+    last_unlisted: StepRun,
+}
+
+impl StepRun {
+    fn goes_on_with(&self, of: &Gradient) -> bool {
+        self.incarnation == of.stamp.incarnation
+            && self.version == of.stamp.version
+            && self.count < u32::MAX
+            && self.first_step.checked_add(u64::from(self.count)) == Some(of.step)
+    }
+}
+
+impl Header {
+    /// The runs of steps, in the order in which they were added; all of them if `unlisted_runs` is 0.
+    pub fn runs(&self) -> &[StepRun] {
+        &self.runs[..self.listed_runs as usize]
+    }
+
+    /// Counts one gradient more.
+    pub(super) fn count(&mut self, of: &Gradient) {
+        if self.gradients == 0 {
+            self.incarnation = of.stamp.incarnation;
+        }
+        self.samples += u64::from(of.samples);
+        self.gradients += 1;
+        self.loss_sum += of.loss_sum;
+        self.version_sum += u128::from(of.samples) * u128::from(of.stamp.version);
+        self.list(of);
+    }
+
+    fn list(&mut self, of: &Gradient) {
+        let listed = self.listed_runs as usize;
+        let last = match self.unlisted_runs {
+            0 => self.runs[..listed].last_mut(),
+            _ => Some(&mut self.last_unlisted),
+        };
+        if let Some(last) = last
+            && last.goes_on_with(of)
+        {
+            last.count += 1;
+            return;
+        }
+        let ModelStamp { incarnation, version } = of.stamp;
+        let run = StepRun {
+            first_step: of.step,
+            count: 1,
+            incarnation,
+            version,
+        };
+        if listed < MAX_RUNS {
+            self.runs[listed] = run;
+            self.listed_runs += 1;
+        } else {
+            self.last_unlisted = run;
+            self.unlisted_runs += 1;
+        }
+    }
+
+    /// Makes it the header of an empty aggregate.
+    pub(super) fn reset(&mut self) {
+        *self = Header::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gradient(incarnation: u32, version: u64, step: u64) -> Gradient {
+        Gradient {
+            stamp: ModelStamp { incarnation, version },
+            step,
+            samples: 3,
+            loss_sum: 0.5,
+        }
+    }
+
+    #[test]
+    fn consecutive_steps_on_one_version_are_one_run() {
+        let mut header = Header::default();
+        for step in 5..9 {
+            header.count(&gradient(1, 7, step));
+        }
+        assert_eq!(
+            header.runs(),
+            [StepRun {
+                first_step: 5,
+                count: 4,
+                incarnation: 1,
+                version: 7
+            }]
+        );
+        assert_eq!((header.gradients, header.samples, header.loss_sum), (4, 12, 2.0));
+    }
+
+    #[test]
+    fn a_new_version_a_new_incarnation_and_a_skipped_step_each_begin_a_run() {
+        let mut header = Header::default();
+        for of in [
+            gradient(1, 7, 0),
+            gradient(1, 8, 1),
+            gradient(2, 8, 2),
+            gradient(2, 8, 4),
+        ] {
+            header.count(&of);
+        }
+        let runs: Vec<_> = header
+            .runs()
+            .iter()
+            .map(|run| (run.incarnation, run.version, run.first_step, run.count))
+            .collect();
+        assert_eq!(runs, [(1, 7, 0, 1), (1, 8, 1, 1), (2, 8, 2, 1), (2, 8, 4, 1)]);
+        assert_eq!(header.incarnation, 1);
+    }
+
+    #[test]
+    fn more_runs_than_have_room_lose_no_gradient() {
+        let mut header = Header::default();
+        let versions = MAX_RUNS as u64 + 5;
+        for step in 0..2 * versions {
+            header.count(&gradient(0, step / 2, step));
+        }
+        assert_eq!(header.runs().len(), MAX_RUNS);
+        assert_eq!(header.unlisted_runs, 5);
+        assert_eq!(header.gradients, 2 * versions);
+        assert_eq!(header.samples, 6 * versions);
+        assert!(header.runs().iter().all(|run| run.count == 2));
+    }
+
+    #[test]
+    fn the_mean_base_version_is_exact_for_the_largest_versions() {
+        let mut header = Header::default();
+        for step in 0..1000 {
+            header.count(&Gradient {
+                samples: u32::MAX,
+                ..gradient(0, u64::MAX, step)
+            });
+        }
+        assert_eq!(header.version_sum / u128::from(header.samples), u128::from(u64::MAX));
+        assert_eq!(header.version_sum % u128::from(header.samples), 0);
+    }
+}
