@@ -1,1 +1,23 @@
-//! bsp
+//! The bulk-synchronous-parallel system of Superstep, without I/O.
+//!
+//! Everything that decides is here, as state machines: time and messages come in as arguments, actions come out. The
+//! drivers (`server`, `client-wasm`, the native volunteer, the simulator in `tests/`) receive, do the actions, and sleep
+//! until the next time-out. Numerals in parentheses are those of the patent application US 2019/0244135 A1.
+//!
+//! - [`central`]: the central BSP control module (102): sessions, supersteps, the model.
+//! - [`combine`]: how contributions become one gradient.
+//! - [`local`]: the local BSP module (103) of a tab or a native volunteer: read-outs and publishing.
+//! - [`shared_memory`]: the shared memory module (104), between a local BSP module and one ML module.
+//! - [`ml_module`]: the loop of an ML module (105); its mathematics comes in as an [`ml_module::Engine`].
+//! - [`message`]: what travels between 102 and 103.
+//! - [`time`]: time as a number.
+
+#![cfg_attr(target_arch = "wasm32", feature(stdarch_wasm_atomic_wait))]
+
+pub mod central;
+pub mod combine;
+pub mod local;
+pub mod message;
+pub mod ml_module;
+pub mod shared_memory;
+pub mod time;

@@ -12,7 +12,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::shared_memory::{ModelStamp, StepRun};
+use crate::shared_memory::{ModelStamp, PhaseTimes, StepRun};
 
 /// The version of this protocol. A volunteer that speaks another one is refused in the hello.
 pub const PROTOCOL: u16 = 1;
@@ -116,21 +116,10 @@ pub struct Report {
     pub is_paused: bool,
     /// Gradients that were refused before the add, because they were not finite.
     pub not_finite: u64,
-    /// Time of the ML modules.
-    pub time: PhaseTimes,
-}
-
-/// How ML modules spent their time, in microseconds, summed over the ML modules of a tab.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct PhaseTimes {
-    /// Drawing minibatches and computing gradients.
-    pub gradient_us: u64,
-    /// Adding gradients into the shared memory.
-    pub add_us: u64,
-    /// Reading the model from the shared memory.
-    pub read_us: u64,
-    /// Waiting, for whatever reason but the volunteer's own pause.
-    pub wait_us: u64,
+    /// Gradients that were lost because an ML module died while it added.
+    pub discarded: u64,
+    /// Time of the ML modules, summed over them, in microseconds.
+    pub time_us: PhaseTimes,
 }
 
 /// The header of a contribution: what is in the sum that its payload holds.
@@ -153,7 +142,7 @@ pub struct ReadOut {
     /// Sum of the samples' losses.
     pub loss_sum: f64,
     /// Σ samples · version: divided by `samples`, the mean version that it was computed on.
-    pub version_sum: u64,
+    pub version_sum: u128,
     /// Which steps are in it.
     pub step_runs: Vec<ModuleStepRun>,
     /// Runs of steps in it beyond those that are listed.
@@ -492,7 +481,7 @@ mod tests {
             samples: u64::MAX,
             gradients: u64::MAX,
             loss_sum: f64::MAX,
-            version_sum: u64::MAX,
+            version_sum: u128::MAX,
             step_runs: vec![
                 ModuleStepRun { ml_module: u16::MAX, first_step: u64::MAX, count: u32::MAX, version: u64::MAX };
                 MAX_STEP_RUNS
@@ -502,7 +491,8 @@ mod tests {
                 ml_modules: u16::MAX,
                 is_paused: true,
                 not_finite: u64::MAX,
-                time: PhaseTimes { gradient_us: u64::MAX, add_us: u64::MAX, read_us: u64::MAX, wait_us: u64::MAX },
+                discarded: u64::MAX,
+                time_us: PhaseTimes { gradient: u64::MAX, add: u64::MAX, read: u64::MAX, wait: u64::MAX },
             },
         }
     }

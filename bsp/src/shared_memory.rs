@@ -213,6 +213,12 @@ impl Drop for LocalSide {
     }
 }
 
+impl Drop for MlSide {
+    fn drop(&mut self) {
+        self.counters.on_stop();
+    }
+}
+
 impl MlSide {
     /// The number of this ML module in its tab.
     pub fn ml_module(&self) -> usize {

@@ -14,10 +14,12 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::sync::{AtomicUsize, ConstPtr, Ordering, UnsafeCell, fence};
 
 /// Which model: a version number means one model only together with the incarnation of the run that made it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ModelStamp {
     /// Raised at every restart of the server from a checkpoint.
     pub incarnation: u32,

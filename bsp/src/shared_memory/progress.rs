@@ -3,7 +3,9 @@
 //! The counters take no part in the protocol, so they are the standard library's even under loom, and each is Relaxed: a
 //! reader may see one of them a step ahead of another.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
 
 /// What an ML module spends its time with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,10 +33,12 @@ pub struct Progress {
     pub not_finite: u64,
     /// Time spent, in microseconds.
     pub time_us: PhaseTimes,
+    /// It has left its loop: it adds nothing more, and all that it has added is counted here.
+    pub has_stopped: bool,
 }
 
 /// Time spent in each phase, in microseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PhaseTimes {
     /// Computing gradients.
     pub gradient: u64,
@@ -53,6 +57,7 @@ pub(super) struct Counters {
     samples: AtomicU64,
     not_finite: AtomicU64,
     time_us: [AtomicU64; 4],
+    has_stopped: AtomicBool,
 }
 
 impl Counters {
@@ -69,7 +74,14 @@ impl Counters {
         self.time_us[phase as usize].fetch_add(duration_us, Ordering::Relaxed);
     }
 
+    pub(super) fn on_stop(&self) {
+        // Release: pairs with the Acquire in progress(): whoever sees it sees the last counts too.
+        self.has_stopped.store(true, Ordering::Release);
+    }
+
     pub(super) fn progress(&self) -> Progress {
+        // Acquire: pairs with the Release in on_stop().
+        let has_stopped = self.has_stopped.load(Ordering::Acquire);
         let gradients = self.gradients.load(Ordering::Relaxed);
         let not_finite = self.not_finite.load(Ordering::Relaxed);
         let time_us = |phase: Phase| self.time_us[phase as usize].load(Ordering::Relaxed);
@@ -84,6 +96,7 @@ impl Counters {
                 read: time_us(Phase::Read),
                 wait: time_us(Phase::Wait),
             },
+            has_stopped,
         }
     }
 }

@@ -1,0 +1,580 @@
+//! The central BSP control module (102): sessions, supersteps, the model.
+//!
+//! A state machine without I/O. Its driver hands in frames, disconnections and time-outs, and does the actions that come
+//! out, in order. The same state, time and event give the same actions.
+//!
+//! A superstep is open all the time. Contributions settle when they arrive, and wait in the open superstep; when it
+//! closes (see [`superstep`]) they are combined, the optimizer makes the next version, and it is sent to every volunteer
+//! that has no model on its way. Who has one gets the newest when that has arrived.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::combine::{Contribution, NormHistory, Weighting, combine};
+use crate::message::{
+    ContributionRefusal, FromCentral, FromVolunteer, Hello, Mode, PROTOCOL, ReadOut, Received, Refusal, RunId, SessionId,
+    Settled, Token, Welcome, floats,
+};
+use crate::shared_memory::ModelStamp;
+use crate::time::{Time, duration_micros};
+
+mod session;
+mod superstep;
+
+pub use session::VolunteerStatus;
+use session::Session;
+use superstep::Superstep;
+
+/// A connection, as its driver numbers it. Never used again for another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// What the driver has to do next. Returned in order; the driver does not decide anything.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Send this frame. A model's frame is one buffer, shared by all.
+    Send {
+        /// To whom.
+        to: ConnectionId,
+        /// What.
+        frame: Bytes,
+    },
+    /// Send what there is for this connection, then close it. The reason was sent, where there was somebody to tell.
+    Disconnect {
+        /// Whom.
+        from: ConnectionId,
+        /// Why; `None` if it left or was replaced by a newer connection of its own.
+        reason: Option<Refusal>,
+    },
+    /// A contribution was refused; the volunteer stays. For the log.
+    ContributionRefused {
+        /// Whose.
+        session: SessionId,
+        /// Which.
+        sequence: u64,
+        /// Why.
+        reason: ContributionRefusal,
+    },
+    /// A superstep closed and made a version.
+    SuperstepClosed(ClosedSuperstep),
+    /// The model is not finite any more: the optimizer diverged. No version was made, and none will be.
+    Diverged,
+}
+
+/// What a superstep came to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClosedSuperstep {
+    /// The version that it made.
+    pub version: u64,
+    /// Contributions in it.
+    pub contributions: usize,
+    /// Samples in it.
+    pub samples: u64,
+    /// Mean loss of these samples, each on the version that it was computed on.
+    pub loss: f64,
+    /// Mean staleness of these samples, in versions.
+    pub staleness: f64,
+    /// How long it was open.
+    pub open_for: Duration,
+}
+
+/// Makes the next version of the model out of the combined gradient.
+pub trait ServerOptimizer: Send {
+    /// Moves `model` along the mean gradient `gradient`.
+    ///
+    /// `samples_before` counts the samples in all supersteps before this one: schedules go by it. `rate_factor` is what
+    /// `lr_scaling` makes of this superstep's size.
+    fn step(&mut self, model: &mut [f32], gradient: &[f32], samples_before: u64, rate_factor: f32);
+}
+
+/// How the learning rate follows a superstep that holds more samples than `superstep_samples`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LearningRateScaling {
+    /// Not at all.
+    #[default]
+    None,
+    /// With the square root of the ratio.
+    SquareRoot,
+    /// With the ratio (Goyal et al., arXiv 1706.02677).
+    Linear,
+}
+
+impl LearningRateScaling {
+    fn factor(self, samples: u64, superstep_samples: u64) -> f32 {
+        let ratio = (samples as f64 / superstep_samples as f64).max(1.0);
+        match self {
+            LearningRateScaling::None => 1.0,
+            LearningRateScaling::SquareRoot => libm::sqrt(ratio) as f32,
+            LearningRateScaling::Linear => ratio as f32,
+        }
+    }
+}
+
+/// What a run fixes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The run.
+    pub run: RunId,
+    /// The hash of its model spec.
+    pub spec_hash: u64,
+    /// Decoupled, or lockstep as the baseline.
+    pub mode: Mode,
+    /// Samples of one gradient, at most.
+    pub minibatch: u64,
+    /// The number of samples that a superstep aims at.
+    pub superstep_samples: u64,
+    /// The share of the expected samples after which only a grace window is left to the others.
+    pub quorum: f64,
+    /// The read-out period is not below this …
+    pub min_period: Duration,
+    /// … nor above that.
+    pub max_period: Duration,
+    /// Older contributions are refused, in versions.
+    pub max_staleness: u64,
+    /// How contributions weigh.
+    pub weighting: Weighting,
+    /// How the learning rate follows large supersteps.
+    pub lr_scaling: LearningRateScaling,
+    /// How long a session lives without a connection.
+    pub session_ttl: Duration,
+    /// The most sessions at a time.
+    pub max_sessions: usize,
+}
+
+/// Totals of the run so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// Samples in accepted contributions.
+    pub samples: u64,
+    /// Gradients in accepted contributions.
+    pub gradients: u64,
+    /// Contributions that were accepted.
+    pub accepted: u64,
+    /// Contributions that were refused.
+    pub refused: u64,
+}
+
+/// The central BSP control module.
+pub struct Central {
+    config: Config,
+    optimizer: Box<dyn ServerOptimizer>,
+    model: Vec<f32>,
+    gradient: Vec<f32>,
+    norms: NormHistory,
+    stamp: ModelStamp,
+    /// The current model, encoded once.
+    frame: Bytes,
+    sessions: BTreeMap<SessionId, Session>,
+    connections: BTreeMap<ConnectionId, SessionId>,
+    last_session: u64,
+    superstep: Superstep,
+    period: Duration,
+    totals: Totals,
+    /// Samples in closed supersteps.
+    samples_in_model: u64,
+    is_finished: bool,
+    has_diverged: bool,
+}
+
+impl Central {
+    /// A run that begins at `now` with the model `model`, as incarnation 1, version 0.
+    pub fn new(now: Time, config: Config, model: Vec<f32>, optimizer: Box<dyn ServerOptimizer>) -> Central {
+        let stamp = ModelStamp { incarnation: 1, version: 0 };
+        Central {
+            period: config.min_period,
+            frame: FromCentral::encode_model(stamp, &model),
+            gradient: vec![0.0; model.len()],
+            config,
+            optimizer,
+            model,
+            norms: NormHistory::default(),
+            stamp,
+            sessions: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            last_session: 0,
+            superstep: Superstep::open_at(now),
+            totals: Totals::default(),
+            samples_in_model: 0,
+            is_finished: false,
+            has_diverged: false,
+        }
+    }
+
+    /// A frame has arrived. `token` is a number that nobody can guess, for the session that a hello may open.
+    pub fn on_frame(&mut self, now: Time, from: ConnectionId, frame: &Bytes, token: Token, actions: &mut Vec<Action>) {
+        let outcome = match FromVolunteer::decode(frame) {
+            Err(error) => Err(Refusal::Malformed(error.to_string())),
+            Ok(Received { message, payload }) => match message {
+                FromVolunteer::Hello(hello) => self.on_hello(now, from, &hello, token, actions),
+                FromVolunteer::ReadOut(read_out) => self.on_read_out(now, from, &read_out, payload, actions),
+                FromVolunteer::Stored(stamp) => self.on_stored(now, from, stamp, actions),
+                FromVolunteer::Pulse(report) => self.seen(now, from).map(|session| session.report = report),
+                FromVolunteer::Leave => self.on_leave(from, actions),
+            },
+        };
+        if let Err(reason) = outcome {
+            self.refuse(from, reason, actions);
+        }
+        self.close_if_due(now, actions);
+    }
+
+    /// A connection has ended, by itself or because of an [`Action::Disconnect`]. Its session stays for `session_ttl`.
+    pub fn on_disconnected(&mut self, now: Time, connection: ConnectionId, actions: &mut Vec<Action>) {
+        self.detach(connection);
+        self.close_if_due(now, actions);
+    }
+
+    /// It is [`Central::next_timeout`].
+    pub fn on_timeout(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let ttl = self.config.session_ttl;
+        self.sessions.retain(|_, session| session.connection.is_some() || now.since(session.last_seen) < ttl);
+        self.close_if_due(now, actions);
+    }
+
+    /// When `on_timeout` wants to be called next, if at all.
+    pub fn next_timeout(&self, now: Time) -> Option<Time> {
+        let expiries = self
+            .sessions
+            .values()
+            .filter(|session| session.connection.is_none())
+            .map(|session| session.last_seen + self.config.session_ttl);
+        let closing = self.superstep.next_look(now, &self.config, self.period, &self.sessions);
+        expiries.chain(closing).min()
+    }
+
+    /// Ends the run: every volunteer is told, and nothing is accepted any more.
+    pub fn finish(&mut self, actions: &mut Vec<Action>) {
+        self.is_finished = true;
+        let connections: Vec<_> = self.connections.keys().copied().collect();
+        for connection in connections {
+            self.refuse(connection, Refusal::Finished, actions);
+        }
+    }
+
+    /// The current model's parameters.
+    pub fn model(&self) -> &[f32] {
+        &self.model
+    }
+
+    /// The current model's stamp.
+    pub fn stamp(&self) -> ModelStamp {
+        self.stamp
+    }
+
+    /// The read-out period.
+    pub fn period(&self) -> Duration {
+        self.period
+    }
+
+    /// Totals of the run so far.
+    pub fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Whether the run was ended by [`Central::finish`].
+    pub fn is_finished(&self) -> bool {
+        self.is_finished
+    }
+
+    /// Whether the optimizer has diverged; see [`Action::Diverged`].
+    pub fn has_diverged(&self) -> bool {
+        self.has_diverged
+    }
+
+    /// All connected volunteers, by session.
+    pub fn volunteers(&self, now: Time) -> impl Iterator<Item = VolunteerStatus> + '_ {
+        let live_for = superstep::live_for(&self.config, self.period);
+        self.sessions.iter().filter_map(move |(id, session)| session.status(*id, now, live_for))
+    }
+
+    fn on_hello(
+        &mut self,
+        now: Time,
+        from: ConnectionId,
+        hello: &Hello,
+        token: Token,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
+        if hello.protocol != PROTOCOL {
+            return Err(Refusal::Protocol { theirs: hello.protocol, ours: PROTOCOL });
+        }
+        if self.is_finished {
+            return Err(Refusal::Finished);
+        }
+        if hello.run != self.config.run {
+            return Err(Refusal::AnotherRun);
+        }
+        if hello.spec_hash != self.config.spec_hash {
+            return Err(Refusal::AnotherModel);
+        }
+        let id = match hello.session {
+            Some((id, proof)) => match self.sessions.get(&id) {
+                Some(session) if session.token == proof => id,
+                _ => return Err(Refusal::SessionOver(id)),
+            },
+            None => self.open_session(now, from, token)?,
+        };
+        self.attach(id, from, actions);
+        let session = self.seen(now, from)?;
+        session.report = hello.report;
+        let welcome = Welcome {
+            session: id,
+            token: session.token,
+            settled: session.settled,
+            durable: session.settled,
+            period_us: 0,
+        };
+        let welcome = Welcome { period_us: duration_micros(self.period), ..welcome };
+        actions.push(Action::Send { to: from, frame: FromCentral::Welcome(welcome).encode() });
+        self.send_model(id, actions);
+        Ok(())
+    }
+
+    /// A new session; a hello that is said again on its own connection without naming one opens none.
+    fn open_session(&mut self, now: Time, from: ConnectionId, token: Token) -> Result<SessionId, Refusal> {
+        if let Some(id) = self.connections.get(&from) {
+            return Ok(*id);
+        }
+        if self.sessions.len() >= self.config.max_sessions {
+            return Err(Refusal::Full { max: self.config.max_sessions });
+        }
+        self.last_session += 1;
+        let id = SessionId(self.last_session);
+        self.sessions.insert(id, Session::new(now, token));
+        Ok(id)
+    }
+
+    /// Makes `connection` the session's one connection.
+    fn attach(&mut self, id: SessionId, connection: ConnectionId, actions: &mut Vec<Action>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        if session.connection == Some(connection) {
+            return;
+        }
+        let replaced = session.connection.replace(connection);
+        session.model_on_its_way = None;
+        session.stored = None;
+        if let Some(replaced) = replaced {
+            self.connections.remove(&replaced);
+            actions.push(Action::Disconnect { from: replaced, reason: None });
+        }
+        if let Some(other) = self.connections.insert(connection, id)
+            && let Some(left) = self.sessions.get_mut(&other)
+        {
+            left.connection = None;
+        }
+    }
+
+    fn detach(&mut self, connection: ConnectionId) {
+        let session = self.connections.remove(&connection).and_then(|id| self.sessions.get_mut(&id));
+        if let Some(session) = session {
+            session.connection = None;
+        }
+    }
+
+    fn refuse(&mut self, connection: ConnectionId, reason: Refusal, actions: &mut Vec<Action>) {
+        self.detach(connection);
+        actions.push(Action::Send { to: connection, frame: FromCentral::Refused(reason.clone()).encode() });
+        actions.push(Action::Disconnect { from: connection, reason: Some(reason) });
+    }
+
+    /// The session of a connection that has just said something.
+    fn seen(&mut self, now: Time, from: ConnectionId) -> Result<&mut Session, Refusal> {
+        let id = self.connections.get(&from).ok_or(Refusal::HelloFirst)?;
+        let session = self.sessions.get_mut(id).ok_or(Refusal::SessionOver(*id))?;
+        session.last_seen = now;
+        Ok(session)
+    }
+
+    fn on_stored(
+        &mut self,
+        now: Time,
+        from: ConnectionId,
+        stamp: ModelStamp,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
+        let session = self.seen(now, from)?;
+        if session.model_on_its_way == Some(stamp) {
+            session.model_on_its_way = None;
+            session.stored = Some(stamp);
+        }
+        if let Some(id) = self.connections.get(&from).copied() {
+            self.send_model(id, actions);
+        }
+        Ok(())
+    }
+
+    fn on_leave(&mut self, from: ConnectionId, actions: &mut Vec<Action>) -> Result<(), Refusal> {
+        let id = self.connections.remove(&from).ok_or(Refusal::HelloFirst)?;
+        self.sessions.remove(&id);
+        actions.push(Action::Disconnect { from, reason: None });
+        Ok(())
+    }
+
+    fn on_read_out(
+        &mut self,
+        now: Time,
+        from: ConnectionId,
+        read_out: &ReadOut,
+        payload: Bytes,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
+        let id = *self.connections.get(&from).ok_or(Refusal::HelloFirst)?;
+        let checked = self.check(read_out, &payload);
+        let session = self.seen(now, from)?;
+        if read_out.session != id {
+            return Err(Refusal::AnotherSession(read_out.session));
+        }
+        let expected = session.settled + 1;
+        if read_out.sequence > expected {
+            return Err(Refusal::OutOfOrder { got: read_out.sequence, expected });
+        }
+        if read_out.sequence < expected {
+            // It was settled before the link broke; the volunteer did not hear of it.
+            let settled = Settled { through: session.settled, durable: session.settled, refused: None };
+            actions.push(Action::Send { to: from, frame: FromCentral::Settled(settled).encode() });
+            return Ok(());
+        }
+        session.settled = read_out.sequence;
+        session.report = read_out.report;
+        let settled = Settled { through: session.settled, durable: session.settled, refused: checked.clone().err() };
+        match checked {
+            Ok(staleness) => {
+                session.on_accepted(now, read_out, staleness);
+                self.totals.samples += read_out.samples;
+                self.totals.gradients += read_out.gradients;
+                self.totals.accepted += 1;
+                let contribution = Contribution {
+                    session: id,
+                    sequence: read_out.sequence,
+                    samples: read_out.samples,
+                    version: read_out.version_sum as f64 / read_out.samples as f64,
+                    gradient: payload,
+                };
+                self.superstep.add(contribution, read_out.loss_sum);
+            }
+            Err(reason) => {
+                session.refused += 1;
+                self.totals.refused += 1;
+                actions.push(Action::ContributionRefused { session: id, sequence: read_out.sequence, reason });
+            }
+        }
+        actions.push(Action::Send { to: from, frame: FromCentral::Settled(settled).encode() });
+        Ok(())
+    }
+
+    /// The staleness of a contribution that can be accepted.
+    fn check(&self, read_out: &ReadOut, payload: &[u8]) -> Result<f64, ContributionRefusal> {
+        let ReadOut { samples, gradients, .. } = *read_out;
+        if (read_out.run, read_out.spec_hash) != (self.config.run, self.config.spec_hash)
+            || read_out.incarnation != self.stamp.incarnation
+            || self.is_finished
+            || self.has_diverged
+        {
+            return Err(ContributionRefusal::AnotherRun);
+        }
+        let (got, expected) = (floats(payload).len(), self.model.len());
+        if got != expected {
+            return Err(ContributionRefusal::WrongLength { got, expected });
+        }
+        if gradients == 0 || samples < gradients || samples > gradients.saturating_mul(self.config.minibatch) {
+            return Err(ContributionRefusal::Implausible { samples, gradients });
+        }
+        let version = read_out.version_sum as f64 / samples as f64;
+        let staleness = self.stamp.version as f64 - version;
+        if staleness < 0.0 {
+            return Err(ContributionRefusal::FromTheFuture { version: version as u64 });
+        }
+        if staleness > self.config.max_staleness as f64 {
+            let max = self.config.max_staleness;
+            return Err(ContributionRefusal::TooStale { staleness: staleness as u64, max });
+        }
+        // Every infinity and every NaN has all exponent bits set; folding without a branch lets it vectorise.
+        let exponents = |found: bool, value: f32| found | !value.is_finite();
+        if !read_out.loss_sum.is_finite() || floats(payload).fold(false, exponents) {
+            return Err(ContributionRefusal::NotFinite);
+        }
+        Ok(staleness)
+    }
+
+    fn close_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let closes_at = self.superstep.closes_at(now, &self.config, self.period, &self.sessions);
+        if closes_at.is_some_and(|at| at <= now) && !self.has_diverged {
+            self.close(now, actions);
+        }
+    }
+
+    fn close(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let Superstep { opened, mut contributions, samples, loss_sum, .. } =
+            std::mem::replace(&mut self.superstep, Superstep::open_at(now));
+        let version = self.stamp.version;
+        combine(&mut contributions, version, self.config.weighting, &mut self.norms, &mut self.gradient);
+        let rate_factor = self.config.lr_scaling.factor(samples, self.config.superstep_samples);
+        self.optimizer.step(&mut self.model, &self.gradient, self.samples_in_model, rate_factor);
+        if self.model.iter().any(|parameter| !parameter.is_finite()) {
+            self.has_diverged = true;
+            self.restore_model_from_frame();
+            actions.push(Action::Diverged);
+            return;
+        }
+        self.samples_in_model += samples;
+        self.stamp.version += 1;
+        self.frame = FromCentral::encode_model(self.stamp, &self.model);
+        let staleness_sum: f64 =
+            contributions.iter().map(|of| (version as f64 - of.version) * of.samples as f64).sum();
+        actions.push(Action::SuperstepClosed(ClosedSuperstep {
+            version: self.stamp.version,
+            contributions: contributions.len(),
+            samples,
+            loss: loss_sum / samples as f64,
+            staleness: staleness_sum / samples as f64,
+            open_for: now.since(opened),
+        }));
+        let sessions: Vec<_> = self.connections.values().copied().collect();
+        for id in sessions {
+            self.send_model(id, actions);
+        }
+        self.adapt_period(now, actions);
+    }
+
+    /// The last model that was finite is the one that was sent last.
+    fn restore_model_from_frame(&mut self) {
+        if let Ok(received) = FromCentral::decode(&self.frame) {
+            self.model.iter_mut().zip(floats(&received.payload)).for_each(|(parameter, value)| *parameter = value);
+        }
+    }
+
+    /// Sends the newest model, unless the volunteer has it or has one on its way.
+    fn send_model(&mut self, id: SessionId, actions: &mut Vec<Action>) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(to) = session.connection else { return };
+        if session.model_on_its_way.is_none() && session.stored != Some(self.stamp) {
+            session.model_on_its_way = Some(self.stamp);
+            actions.push(Action::Send { to, frame: self.frame.clone() });
+        }
+    }
+
+    /// Lets the period follow the volunteers' throughput, so that a superstep holds `superstep_samples`.
+    fn adapt_period(&mut self, now: Time, actions: &mut Vec<Action>) {
+        /// A change smaller than this is not worth a message to everybody.
+        const WORTH_TELLING: f64 = 0.1;
+        if self.config.mode == Mode::Lockstep {
+            return;
+        }
+        let rate: f64 = self.volunteers(now).map(|volunteer| volunteer.samples_per_second).sum();
+        if rate <= 0.0 {
+            return;
+        }
+        let wanted = self.config.superstep_samples as f64 / rate;
+        let wanted = wanted.clamp(self.config.min_period.as_secs_f64(), self.config.max_period.as_secs_f64());
+        let change = wanted / self.period.as_secs_f64() - 1.0;
+        if change.abs() < WORTH_TELLING {
+            return;
+        }
+        self.period = Duration::from_secs_f64(wanted);
+        let frame = FromCentral::ReadOutEvery { period_us: duration_micros(self.period) }.encode();
+        actions.extend(self.connections.keys().map(|to| Action::Send { to: *to, frame: frame.clone() }));
+    }
+}

@@ -1,0 +1,140 @@
+//! The open superstep, and when it closes.
+//!
+//! Decoupled, it closes
+//! - when a contribution has come from every volunteer that one can be expected of; or
+//! - when a quorum of the expected samples has come and the grace window is over: it lasts until the last arrival that is
+//!   predicted within a quarter of the period, and no time at all if none is; or
+//! - at its deadline, twice the period;
+//!
+//! and never without samples. What comes later belongs to the next superstep: nobody waits for a straggler.
+//!
+//! In lockstep it closes when every connected volunteer's contribution has come, however long that takes: plain BSP.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::session::Session;
+use super::Config;
+use crate::combine::Contribution;
+use crate::message::{Mode, SessionId};
+use crate::time::Time;
+
+/// A volunteer that was not heard of for so many periods is not waited for.
+const LIVE_PERIODS: u32 = 3;
+/// … but periods can be shorter than a network's hiccups.
+const LIVE_AT_LEAST: Duration = Duration::from_millis(250);
+/// In lockstep a read-out takes as long as the slowest minibatch: only silence beyond the pulses counts as absence.
+const LIVE_IN_LOCKSTEP: Duration = Duration::from_secs(10);
+/// A superstep with samples is open for at most so many periods.
+const DEADLINE_PERIODS: u32 = 2;
+/// The grace window is at most the period divided by this.
+const GRACE_DIVISOR: u32 = 4;
+
+/// The contributions of the open superstep.
+#[derive(Debug)]
+pub(super) struct Superstep {
+    pub(super) opened: Time,
+    pub(super) contributions: Vec<Contribution>,
+    pub(super) samples: u64,
+    pub(super) loss_sum: f64,
+    contributors: BTreeSet<SessionId>,
+    quorum_since: Option<Time>,
+    /// What `closes_at` said last.
+    planned: Option<Time>,
+}
+
+/// For how long after its last message a contribution can be expected of a volunteer.
+pub(super) fn live_for(config: &Config, period: Duration) -> Duration {
+    match config.mode {
+        Mode::Decoupled => (LIVE_PERIODS * period).max(LIVE_AT_LEAST),
+        Mode::Lockstep => LIVE_IN_LOCKSTEP,
+    }
+}
+
+impl Superstep {
+    pub(super) fn open_at(now: Time) -> Superstep {
+        Superstep {
+            opened: now,
+            contributions: Vec::new(),
+            samples: 0,
+            loss_sum: 0.0,
+            contributors: BTreeSet::new(),
+            quorum_since: None,
+            planned: None,
+        }
+    }
+
+    pub(super) fn add(&mut self, contribution: Contribution, loss_sum: f64) {
+        self.samples += contribution.samples;
+        self.loss_sum += loss_sum;
+        self.contributors.insert(contribution.session);
+        self.contributions.push(contribution);
+    }
+
+    /// When it closes if nothing more comes; `None` while that depends on what comes.
+    pub(super) fn closes_at(
+        &mut self,
+        now: Time,
+        config: &Config,
+        period: Duration,
+        sessions: &BTreeMap<SessionId, Session>,
+    ) -> Option<Time> {
+        self.planned = self.plan(now, config, period, sessions);
+        self.planned
+    }
+
+    fn plan(
+        &mut self,
+        now: Time,
+        config: &Config,
+        period: Duration,
+        sessions: &BTreeMap<SessionId, Session>,
+    ) -> Option<Time> {
+        if self.contributions.is_empty() {
+            return None;
+        }
+        let live_for = live_for(config, period);
+        let expected = || sessions.iter().filter(|(_, session)| session.is_expected(now, live_for));
+        let missing = || expected().filter(|(id, _)| !self.contributors.contains(id));
+        if missing().next().is_none() {
+            return Some(now);
+        }
+        if config.mode == Mode::Lockstep {
+            return None;
+        }
+        let deadline = self.opened + DEADLINE_PERIODS * period;
+        let rate: f64 = expected().map(|(_, session)| session.samples_per_second()).sum();
+        if (self.samples as f64) < config.quorum * rate * period.as_secs_f64() {
+            return Some(deadline);
+        }
+        let quorum_since = self.quorum_since.unwrap_or(now);
+        let grace_end = quorum_since + period / GRACE_DIVISOR;
+        let last_worth_waiting_for =
+            missing().filter_map(|(_, session)| session.predicted_arrival()).filter(|at| *at <= grace_end).max();
+        self.quorum_since = Some(quorum_since);
+        // Predictions are seldom exact: half the window beyond the predicted arrival is still cheap.
+        let slack = period / (2 * GRACE_DIVISOR);
+        let closes = last_worth_waiting_for.map_or(quorum_since, |at| (at + slack).min(grace_end));
+        Some(closes.min(deadline))
+    }
+
+    /// When to look again whether it closes, if nothing comes: at its closing, or when a volunteer that is waited for
+    /// stops being live.
+    pub(super) fn next_look(
+        &self,
+        now: Time,
+        config: &Config,
+        period: Duration,
+        sessions: &BTreeMap<SessionId, Session>,
+    ) -> Option<Time> {
+        if self.contributions.is_empty() {
+            return None;
+        }
+        let live_for = live_for(config, period);
+        let absences = sessions
+            .values()
+            .filter(|session| session.is_expected(now, live_for))
+            .map(|session| session.last_seen + live_for + Duration::from_micros(1));
+        absences.chain(self.planned).min().map(|at| at.max(now))
+    }
+}

@@ -1,0 +1,636 @@
+//! The local BSP module (103) of a tab or of a native volunteer.
+//!
+//! A state machine without I/O over the tab's shared memory (104). Its driver hands in frames, the link's ups and downs
+//! and time-outs, and does the actions that come out, in order. The ML modules (105) are on other threads; nothing here
+//! waits for them, nor they for anything here.
+//!
+//! It reads out at the central module's period, has at most one contribution unsettled on its link, and keeps what is not
+//! durable yet, as bytes, to send the same bytes again after a reconnect. When it can keep no more it stops reading out;
+//! gradients then collect in the shared memory, so that a slow link makes fewer, larger contributions and never a queue.
+//! Reading out allocates nothing.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::message::{
+    FromCentral, FromVolunteer, Hello, MAX_STEP_RUNS, Mode, ModuleStepRun, PROTOCOL, ReadOut, ReadOutFrame,
+    Received, Refusal, Report, RunId, SessionId, Settled, Token, Welcome, floats,
+};
+use crate::shared_memory::{Control, Header, LocalSide, PhaseTimes, State, Taken};
+use crate::time::Time;
+
+mod link;
+
+use link::Link;
+pub use link::LinkState;
+
+/// Contributions that are kept at most until they are durable. Each costs as much memory as the model.
+pub const KEPT_CONTRIBUTIONS: usize = 4;
+
+/// How soon a pending read-out is asked for again. The lease that it waits for lasts one add.
+const ASK_AGAIN: Duration = Duration::from_millis(1);
+/// How often it is looked whether the one gradient of a lockstep superstep is there.
+const LOCKSTEP_LOOK: Duration = Duration::from_millis(1);
+/// A volunteer that has sent nothing for so long says that it is here.
+const PULSE: Duration = Duration::from_secs(1);
+/// A turn that comes so much later than it was due says that the tab was frozen: a hello comes before the next read-out.
+const FROZEN: Duration = Duration::from_secs(5);
+/// A leaving volunteer waits at most so long for its last contribution to settle.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// What the driver has to do next. Returned in order; the driver does not decide anything.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Open the link; then call [`Local::on_open`] or [`Local::on_closed`].
+    Connect,
+    /// Send this frame.
+    Send(Bytes),
+    /// Send the contribution [`Local::read_out_frame`]; it stays here.
+    SendReadOut {
+        /// Its number.
+        sequence: u64,
+    },
+    /// Close the link. [`Local::on_closed`] need not be called for it.
+    Disconnect,
+    /// A session is open: minibatches can be drawn, ML modules can start.
+    SessionOpened(SessionId),
+    /// It is over; see [`End`]. The ML modules have been told to stop. Nothing follows.
+    Ended(End),
+}
+
+/// How a membership ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum End {
+    /// The session is over, but a fresh start may do: the server restarted, or the session expired.
+    StartAfresh(Refusal),
+    /// An ML module died. The others were read out; this memory is of no more use, but a fresh start may do.
+    MlModuleDied,
+    /// Trying again is of no use.
+    Refused(Refusal),
+    /// It left, at its own wish.
+    Left,
+}
+
+/// What a local BSP module must know from the start.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Config {
+    /// The run to join.
+    pub run: RunId,
+    /// The hash of its model spec.
+    pub spec_hash: u64,
+    /// Decoupled, or lockstep as the baseline.
+    pub mode: Mode,
+    /// Where the jitter of reconnecting begins: different in each tab.
+    pub jitter_seed: u64,
+}
+
+/// A contribution that is not durable yet.
+#[derive(Debug)]
+struct Kept {
+    sequence: u64,
+    samples: u64,
+    frame: ReadOutFrame,
+}
+
+/// The local BSP module.
+pub struct Local {
+    config: Config,
+    memory: LocalSide,
+    link: Link,
+    session: Option<(SessionId, Token)>,
+    incarnation: Option<u32>,
+    period: Duration,
+    read_out_due: Time,
+    /// The ML modules were flipped, and not all of them could be taken yet.
+    reading: Option<Reading>,
+    kept: VecDeque<Kept>,
+    spare: Vec<ReadOutFrame>,
+    /// What the next read-out says; its list of runs keeps its memory.
+    header: ReadOut,
+    last_sequence: u64,
+    settled: u64,
+    accepted_samples: u64,
+    /// Gradients that were taken of each ML module.
+    taken_gradients: Vec<u64>,
+    is_dead: Vec<bool>,
+    active_ml_modules: usize,
+    is_paused: bool,
+    leaving: Option<Leaving>,
+    /// The latest instant at which the driver was asked to call again.
+    wake_by: Time,
+    discarded: u64,
+}
+
+/// A read-out that has begun. The ML modules' sums are merged in their order, so that the result is always the same.
+#[derive(Debug)]
+struct Reading {
+    frame: ReadOutFrame,
+    next_ml_module: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Leaving {
+    until: Time,
+    end: End,
+}
+
+impl Local {
+    /// A local BSP module over its side of the shared memory. All its ML modules are told to run.
+    pub fn new(now: Time, config: Config, memory: LocalSide) -> Local {
+        let (parameters, ml_modules) = (memory.parameters(), memory.ml_modules());
+        let header = ReadOut {
+            run: config.run,
+            spec_hash: config.spec_hash,
+            incarnation: 0,
+            session: SessionId(0),
+            sequence: 0,
+            samples: 0,
+            gradients: 0,
+            loss_sum: 0.0,
+            version_sum: 0,
+            step_runs: Vec::with_capacity(MAX_STEP_RUNS),
+            step_runs_not_listed: 0,
+            report: Report::default(),
+        };
+        let local = Local {
+            config,
+            memory,
+            link: Link::new(now, config.jitter_seed),
+            session: None,
+            incarnation: None,
+            period: Duration::from_secs(1),
+            read_out_due: now,
+            reading: None,
+            kept: VecDeque::with_capacity(KEPT_CONTRIBUTIONS),
+            spare: (0..KEPT_CONTRIBUTIONS).map(|_| ReadOutFrame::new(parameters)).collect(),
+            header,
+            last_sequence: 0,
+            settled: 0,
+            accepted_samples: 0,
+            taken_gradients: vec![0; ml_modules],
+            is_dead: vec![false; ml_modules],
+            active_ml_modules: ml_modules,
+            is_paused: false,
+            leaving: None,
+            wake_by: now,
+            discarded: 0,
+        };
+        local.apply_control();
+        local
+    }
+
+    /// The link is open.
+    pub fn on_open(&mut self, now: Time, actions: &mut Vec<Action>) {
+        self.link.on_open(now);
+        self.say_hello(now, actions);
+        self.turn(now, actions);
+    }
+
+    /// The link could not be opened, or has closed.
+    pub fn on_closed(&mut self, now: Time, actions: &mut Vec<Action>) {
+        self.link.on_closed(now);
+        self.turn(now, actions);
+    }
+
+    /// A frame has arrived. One that can't be read ends the link, which is then opened anew.
+    ///
+    /// # Errors
+    /// Why the frame can't be read, for the log.
+    pub fn on_frame(
+        &mut self,
+        now: Time,
+        frame: &Bytes,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), crate::message::FrameError> {
+        let decoded = FromCentral::decode(frame);
+        self.link.on_heard(now);
+        match decoded {
+            Ok(Received { message, payload }) => {
+                self.on_message(now, message, &payload, actions);
+                self.turn(now, actions);
+                Ok(())
+            }
+            Err(error) => {
+                self.break_link(now, actions);
+                self.turn(now, actions);
+                Err(error)
+            }
+        }
+    }
+
+    /// It is [`Local::next_timeout`], or later.
+    pub fn on_timeout(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if now.since(self.wake_by) > FROZEN && self.link.state() == LinkState::Welcomed {
+            self.say_hello(now, actions);
+        }
+        self.turn(now, actions);
+    }
+
+    /// When `on_timeout` wants to be called next.
+    pub fn next_timeout(&mut self, now: Time) -> Time {
+        let mut next = self.link.next_timeout();
+        if self.link.state() == LinkState::Welcomed {
+            next = next.min(self.link.last_sent() + PULSE);
+            if self.reading.is_some() || self.can_read_out() {
+                next = next.min(if self.reading.is_some() { now + ASK_AGAIN } else { self.read_out_due });
+            }
+        }
+        if let Some(leaving) = &self.leaving {
+            next = next.min(leaving.until).min(now + ASK_AGAIN);
+        }
+        self.wake_by = next.max(now);
+        self.wake_by
+    }
+
+    /// The volunteer pauses: the ML modules finish their minibatch and sleep; what they have added is read out.
+    pub fn pause(&mut self, now: Time, actions: &mut Vec<Action>) {
+        self.set_paused(now, true, actions);
+    }
+
+    /// The volunteer goes on.
+    pub fn resume(&mut self, now: Time, actions: &mut Vec<Action>) {
+        self.set_paused(now, false, actions);
+    }
+
+    /// The first `active` ML modules compute, the others sleep.
+    pub fn set_active_ml_modules(&mut self, now: Time, active: usize, actions: &mut Vec<Action>) {
+        self.active_ml_modules = active.min(self.memory.ml_modules());
+        self.apply_control();
+        self.pulse(now, actions);
+        self.turn(now, actions);
+    }
+
+    /// The volunteer leaves: the ML modules stop after their minibatch, the rest is read out and settled, then it ends.
+    pub fn leave(&mut self, now: Time, actions: &mut Vec<Action>) {
+        self.end_soon(now, End::Left);
+        self.turn(now, actions);
+    }
+
+    /// An ML module's worker raised an error event or was terminated. (Never said because of a silence: a frozen tab looks
+    /// the same.) The others are read out, without allocating, since the dead one may hold the allocator's lock; then the
+    /// tab starts afresh, with new memory and a new session.
+    pub fn on_ml_module_died(&mut self, now: Time, ml_module: usize, actions: &mut Vec<Action>) {
+        if ml_module >= self.is_dead.len() || std::mem::replace(&mut self.is_dead[ml_module], true) {
+            return;
+        }
+        self.discarded += self.memory.bury(ml_module).gradients;
+        self.end_soon(now, End::MlModuleDied);
+        self.turn(now, actions);
+    }
+
+    /// The frame of a contribution that is kept here.
+    pub fn read_out_frame(&self, sequence: u64) -> Option<&[u8]> {
+        self.kept.iter().find(|kept| kept.sequence == sequence).map(|kept| kept.frame.as_bytes())
+    }
+
+    /// The shared memory, for what a page shows.
+    pub fn memory(&self) -> &LocalSide {
+        &self.memory
+    }
+
+    /// Samples in contributions that were accepted.
+    pub fn accepted_samples(&self) -> u64 {
+        self.accepted_samples
+    }
+
+    /// How the link is.
+    pub fn link_state(&self) -> LinkState {
+        self.link.state()
+    }
+
+    /// Whether the volunteer has paused.
+    pub fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
+    /// The session, once there is one.
+    pub fn session(&self) -> Option<SessionId> {
+        self.session.map(|(id, _)| id)
+    }
+
+    fn on_message(&mut self, now: Time, message: FromCentral, payload: &[u8], actions: &mut Vec<Action>) {
+        match message {
+            FromCentral::Welcome(welcome) => self.on_welcome(now, &welcome, actions),
+            FromCentral::Refused(refusal) => self.on_refused(refusal, actions),
+            FromCentral::StoreModel(stamp) => {
+                if floats(payload).len() != self.memory.parameters() {
+                    return self.break_link(now, actions);
+                }
+                self.incarnation = Some(stamp.incarnation);
+                self.memory.publish(stamp, |slot| {
+                    slot.iter_mut().zip(floats(payload)).for_each(|(parameter, value)| *parameter = value);
+                });
+                self.send(now, &FromVolunteer::Stored(stamp), actions);
+            }
+            FromCentral::ReadOutEvery { period_us } => self.set_period(now, period_us),
+            FromCentral::Settled(settled) => self.on_settled(now, &settled, actions),
+        }
+    }
+
+    fn on_welcome(&mut self, now: Time, welcome: &Welcome, actions: &mut Vec<Action>) {
+        let is_new = self.session.is_none();
+        self.session = Some((welcome.session, welcome.token));
+        self.link.on_welcomed();
+        self.set_period(now, welcome.period_us);
+        if is_new {
+            actions.push(Action::SessionOpened(welcome.session));
+        }
+        self.settle(welcome.settled, welcome.durable, true);
+        self.send_next_kept(now, actions);
+    }
+
+    fn on_settled(&mut self, now: Time, settled: &Settled, actions: &mut Vec<Action>) {
+        self.settle(settled.through, settled.durable, settled.refused.is_none());
+        self.send_next_kept(now, actions);
+    }
+
+    fn on_refused(&mut self, refusal: Refusal, actions: &mut Vec<Action>) {
+        let end = match refusal {
+            Refusal::AnotherRun | Refusal::AnotherModel | Refusal::SessionOver(_) => {
+                End::StartAfresh(refusal)
+            }
+            refusal => End::Refused(refusal),
+        };
+        self.end(end, actions);
+    }
+
+    /// What is settled was accepted, or refused, once and for all; what is durable need not be kept.
+    fn settle(&mut self, through: u64, durable: u64, is_accepted: bool) {
+        for kept in self.kept.iter().filter(|kept| kept.sequence > self.settled && kept.sequence <= through) {
+            self.accepted_samples += if is_accepted { kept.samples } else { 0 };
+        }
+        self.settled = through;
+        while let Some(kept) = self.kept.pop_front_if(|kept| kept.sequence <= durable) {
+            self.spare.push(kept.frame);
+        }
+        self.link.contribution_on_its_way = None;
+    }
+
+    /// Sends the first contribution that is not settled, if there is one.
+    fn send_next_kept(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let next = self.settled + 1;
+        if self.kept.iter().any(|kept| kept.sequence == next) {
+            self.link.on_sent(now);
+            self.link.contribution_on_its_way = Some(now);
+            actions.push(Action::SendReadOut { sequence: next });
+        }
+    }
+
+    fn set_period(&mut self, now: Time, period_us: u64) {
+        self.period = match self.config.mode {
+            Mode::Decoupled => Duration::from_micros(period_us),
+            Mode::Lockstep => LOCKSTEP_LOOK,
+        };
+        self.read_out_due = self.read_out_due.min(now + self.period);
+    }
+
+    /// Everything that time and the state of things ask for.
+    fn turn(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if self.link.is_overdue(now) {
+            self.break_link(now, actions);
+        }
+        if self.link.wants_to_connect(now) {
+            actions.push(Action::Connect);
+        }
+        if self.link.state() == LinkState::Welcomed {
+            if self.reading.is_some() || (self.can_read_out() && now >= self.read_out_due) {
+                self.read_out(now, actions);
+            }
+            if now >= self.link.last_sent() + PULSE && !self.is_dying() {
+                self.pulse(now, actions);
+            }
+        }
+        self.end_if_due(now, actions);
+    }
+
+    /// One contribution on its way at most, and room to keep one more. (After a death there is no time for order.)
+    fn can_read_out(&self) -> bool {
+        (self.link.contribution_on_its_way.is_none() || self.is_dying()) && !self.spare.is_empty()
+    }
+
+    fn is_dying(&self) -> bool {
+        matches!(&self.leaving, Some(Leaving { end: End::MlModuleDied, .. }))
+    }
+
+    /// Reads out all ML modules, or as many as can be; the rest at the next turn.
+    fn read_out(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if self.reading.is_none() {
+            self.read_out_due = (self.read_out_due + self.period).max(now);
+            if !self.has_something_to_read() {
+                self.read_out_due = self.read_out_due.max(now + self.period);
+                return;
+            }
+            let Some(frame) = self.spare.pop() else { return };
+            (0..self.is_dead.len()).for_each(|ml_module| self.memory.flip(ml_module));
+            self.header.step_runs.clear();
+            let ReadOut { samples, gradients, loss_sum, version_sum, step_runs_not_listed, .. } = &mut self.header;
+            (*samples, *gradients, *loss_sum, *version_sum, *step_runs_not_listed) = (0, 0, 0.0, 0, 0);
+            self.reading = Some(Reading { frame, next_ml_module: 0 });
+        }
+        self.merge();
+        let Some(Reading { frame, .. }) = self.reading.take_if(|reading| reading.next_ml_module == self.is_dead.len())
+        else {
+            return;
+        };
+        if self.header.gradients == 0 {
+            self.spare.push(frame);
+        } else {
+            self.keep(now, frame, actions);
+        }
+    }
+
+    /// Takes the ML modules' aggregates, in order, and adds them to the read-out's payload and header; stops at the first
+    /// one in the middle of an add.
+    fn merge(&mut self) {
+        let Some(Reading { frame, next_ml_module }) = &mut self.reading else { return };
+        let header = &mut self.header;
+        while *next_ml_module < self.is_dead.len() {
+            let ml_module = *next_ml_module;
+            let taken = self.memory.take(ml_module, |of, sum| {
+                if of.gradients > 0 {
+                    if header.gradients == 0 {
+                        frame.store(sum);
+                    } else {
+                        frame.add(sum);
+                    }
+                    add_header(header, ml_module, of);
+                }
+                of.gradients
+            });
+            match taken {
+                Taken::Pending if self.is_dead[ml_module] => {
+                    // It took one more lease in the moment between its error and its end.
+                    self.discarded += self.memory.bury(ml_module).gradients;
+                }
+                Taken::Pending => return,
+                // Of the dead nothing more will come than this, however much they had begun.
+                _ if self.is_dead[ml_module] => {
+                    self.taken_gradients[ml_module] = self.memory.progress(ml_module).gradients;
+                }
+                Taken::Read(gradients) => self.taken_gradients[ml_module] += gradients,
+                Taken::NotFlipped => {}
+            }
+            *next_ml_module += 1;
+        }
+    }
+
+    /// Numbers the read-out that was merged, keeps it, and sends it when its turn has come.
+    fn keep(&mut self, now: Time, mut frame: ReadOutFrame, actions: &mut Vec<Action>) {
+        self.last_sequence += 1;
+        self.header.sequence = self.last_sequence;
+        self.header.session = self.session.map_or(SessionId(0), |(id, _)| id);
+        self.header.report = self.report();
+        // The list of runs is bounded when it is filled, so the header always fits.
+        let sealed = frame.seal(&self.header);
+        debug_assert!(sealed.is_ok());
+        self.kept.push_back(Kept { sequence: self.last_sequence, samples: self.header.samples, frame });
+        if self.is_dying() {
+            actions.push(Action::SendReadOut { sequence: self.last_sequence });
+        } else {
+            self.send_next_kept(now, actions);
+        }
+    }
+
+    /// Whether there are gradients that were not read out; in lockstep, whether every ML module has added its one.
+    fn has_something_to_read(&self) -> bool {
+        let has_new = |ml_module| self.memory.progress(ml_module).gradients > self.taken_gradients[ml_module];
+        let is_ending = self.is_paused || self.leaving.is_some();
+        match self.config.mode {
+            Mode::Lockstep if !is_ending => self.computing().all(has_new),
+            _ => (0..self.is_dead.len()).any(has_new),
+        }
+    }
+
+    /// The ML modules that compute, unless the volunteer has paused.
+    fn computing(&self) -> impl Iterator<Item = usize> + '_ {
+        living(&self.is_dead).take_while(|ml_module| *ml_module < self.active_ml_modules)
+    }
+
+    fn report(&self) -> Report {
+        let mut report = Report {
+            ml_modules: u16::try_from(self.computing().count()).unwrap_or(u16::MAX),
+            is_paused: self.is_paused || self.leaving.is_some(),
+            not_finite: 0,
+            discarded: self.discarded,
+            time_us: PhaseTimes::default(),
+        };
+        for ml_module in 0..self.is_dead.len() {
+            let progress = self.memory.progress(ml_module);
+            report.not_finite += progress.not_finite;
+            report.time_us.gradient += progress.time_us.gradient;
+            report.time_us.add += progress.time_us.add;
+            report.time_us.read += progress.time_us.read;
+            report.time_us.wait += progress.time_us.wait;
+        }
+        report
+    }
+
+    fn set_paused(&mut self, now: Time, is_paused: bool, actions: &mut Vec<Action>) {
+        self.is_paused = is_paused;
+        self.apply_control();
+        self.read_out_due = now;
+        self.pulse(now, actions);
+        self.turn(now, actions);
+    }
+
+    fn apply_control(&self) {
+        for ml_module in 0..self.memory.ml_modules() {
+            let state = match () {
+                () if self.leaving.is_some() => State::Stop,
+                () if self.is_paused || ml_module >= self.active_ml_modules => State::Pause,
+                () => State::Run,
+            };
+            self.memory.set_control(ml_module, Control { state, duty_percent: 100 });
+        }
+    }
+
+    fn say_hello(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let hello = Hello {
+            protocol: PROTOCOL,
+            run: self.config.run,
+            spec_hash: self.config.spec_hash,
+            incarnation: self.incarnation,
+            session: self.session,
+            report: self.report(),
+        };
+        self.link.on_greeting(now);
+        actions.push(Action::Send(FromVolunteer::Hello(hello).encode()));
+    }
+
+    fn pulse(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if self.link.state() == LinkState::Welcomed {
+            let report = self.report();
+            self.send(now, &FromVolunteer::Pulse(report), actions);
+        }
+    }
+
+    fn send(&mut self, now: Time, message: &FromVolunteer, actions: &mut Vec<Action>) {
+        self.link.on_sent(now);
+        actions.push(Action::Send(message.encode()));
+    }
+
+    fn break_link(&mut self, now: Time, actions: &mut Vec<Action>) {
+        self.link.on_closed(now);
+        actions.push(Action::Disconnect);
+    }
+
+    fn end_soon(&mut self, now: Time, end: End) {
+        if self.leaving.is_none() {
+            self.leaving = Some(Leaving { until: now + FAREWELL, end });
+            self.apply_control();
+        }
+    }
+
+    /// Ends when everything is settled, or when that takes too long.
+    ///
+    /// After a death nothing is waited for but the other ML modules: to hear that something is settled takes memory.
+    fn end_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let Some(Leaving { until, end }) = &self.leaving else { return };
+        let (until, end, is_dying) = (*until, end.clone(), self.is_dying());
+        if now < until {
+            self.read_out_due = now;
+            let have_stopped = living(&self.is_dead).all(|ml_module| self.memory.progress(ml_module).has_stopped);
+            let is_settled = self.kept.iter().all(|kept| kept.sequence <= self.settled);
+            if !have_stopped || self.reading.is_some() || self.has_something_to_read() || !(is_settled || is_dying) {
+                return;
+            }
+        }
+        if self.link.state() == LinkState::Welcomed && !is_dying {
+            actions.push(Action::Send(FromVolunteer::Leave.encode()));
+        }
+        self.end(end, actions);
+    }
+
+    fn end(&mut self, end: End, actions: &mut Vec<Action>) {
+        for ml_module in 0..self.memory.ml_modules() {
+            self.memory.set_control(ml_module, Control { state: State::Stop, duty_percent: 100 });
+        }
+        self.leaving = None;
+        self.link.on_ended();
+        actions.push(Action::Disconnect);
+        actions.push(Action::Ended(end));
+    }
+}
+
+fn living(is_dead: &[bool]) -> impl Iterator<Item = usize> + '_ {
+    (0..is_dead.len()).filter(|ml_module| !is_dead[*ml_module])
+}
+
+/// Adds what an ML module's header says to a read-out's.
+fn add_header(header: &mut ReadOut, ml_module: usize, of: &Header) {
+    header.incarnation = of.incarnation;
+    header.samples += of.samples;
+    header.gradients += of.gradients;
+    header.loss_sum += of.loss_sum;
+    header.version_sum += of.version_sum;
+    header.step_runs_not_listed += of.unlisted_runs;
+    for run in of.runs() {
+        if header.step_runs.len() < MAX_STEP_RUNS {
+            header.step_runs.push(ModuleStepRun::new(ml_module, run));
+        } else {
+            header.step_runs_not_listed += 1;
+        }
+    }
+}

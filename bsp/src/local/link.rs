@@ -1,0 +1,174 @@
+//! The link to the central module: how it is, and when to try again.
+
+use std::time::Duration;
+
+use crate::time::Time;
+
+/// The first wait before a reconnect; it doubles with each that fails, …
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// … up to this.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// A link on which nothing came for so long, though an answer is due, is broken.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+
+/// How the link is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkState {
+    /// There is none; it will be opened at some time.
+    Down,
+    /// It is being opened.
+    Connecting,
+    /// A hello was said, its answer has not come.
+    Greeting,
+    /// Contributions may travel.
+    Welcomed,
+    /// It is over, for good.
+    Ended,
+}
+
+#[derive(Debug)]
+pub(super) struct Link {
+    state: LinkState,
+    /// When the state began; for `Down`, when to connect.
+    at: Time,
+    failures: u32,
+    random: u64,
+    last_sent: Time,
+    last_heard: Time,
+    /// Since when a contribution is on its way that has not been settled.
+    pub(super) contribution_on_its_way: Option<Time>,
+}
+
+impl Link {
+    /// A link that wants to be opened at once.
+    pub(super) fn new(now: Time, jitter_seed: u64) -> Link {
+        Link {
+            state: LinkState::Down,
+            at: now,
+            failures: 0,
+            random: jitter_seed,
+            last_sent: now,
+            last_heard: now,
+            contribution_on_its_way: None,
+        }
+    }
+
+    pub(super) fn state(&self) -> LinkState {
+        self.state
+    }
+
+    pub(super) fn last_sent(&self) -> Time {
+        self.last_sent
+    }
+
+    pub(super) fn on_open(&mut self, now: Time) {
+        self.last_heard = now;
+    }
+
+    pub(super) fn on_heard(&mut self, now: Time) {
+        self.last_heard = now;
+    }
+
+    pub(super) fn on_sent(&mut self, now: Time) {
+        self.last_sent = now;
+    }
+
+    pub(super) fn on_greeting(&mut self, now: Time) {
+        (self.state, self.at) = (LinkState::Greeting, now);
+        self.last_sent = now;
+        self.contribution_on_its_way = None;
+    }
+
+    pub(super) fn on_welcomed(&mut self) {
+        self.state = LinkState::Welcomed;
+        self.failures = 0;
+    }
+
+    pub(super) fn on_closed(&mut self, now: Time) {
+        if self.state == LinkState::Ended || self.state == LinkState::Down {
+            return;
+        }
+        let wait = FIRST_WAIT.saturating_mul(1 << self.failures.min(16)).min(LONGEST_WAIT);
+        self.failures += 1;
+        self.state = LinkState::Down;
+        self.at = now + wait.mul_f64(self.jitter());
+        self.contribution_on_its_way = None;
+    }
+
+    pub(super) fn on_ended(&mut self) {
+        self.state = LinkState::Ended;
+    }
+
+    /// Whether it is time to connect; if so, it counts as begun.
+    pub(super) fn wants_to_connect(&mut self, now: Time) -> bool {
+        let is_time = self.state == LinkState::Down && now >= self.at;
+        if is_time {
+            (self.state, self.at) = (LinkState::Connecting, now);
+        }
+        is_time
+    }
+
+    /// Whether an answer is due for too long.
+    pub(super) fn is_overdue(&self, now: Time) -> bool {
+        self.answer_due().is_some_and(|due| now > due)
+    }
+
+    pub(super) fn next_timeout(&self) -> Time {
+        match self.state {
+            LinkState::Down => self.at,
+            _ => self.answer_due().map_or(Time::from_micros(u64::MAX), |due| due + Duration::from_micros(1)),
+        }
+    }
+
+    fn answer_due(&self) -> Option<Time> {
+        let since = match self.state {
+            LinkState::Down | LinkState::Ended => None,
+            LinkState::Connecting | LinkState::Greeting => Some(self.at),
+            LinkState::Welcomed => self.contribution_on_its_way,
+        };
+        since.map(|since| since.max(self.last_heard) + ANSWER_WITHIN)
+    }
+
+    /// Between a half and one, so that volunteers who lost the server together do not all return together.
+    fn jitter(&mut self) -> f64 {
+        // SplitMix64 (Steele et al., 2014).
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.random;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        0.5 + (mixed >> 11) as f64 / (1u64 << 54) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_a_bound_and_never_repeat_exactly() {
+        let mut link = Link::new(Time::ZERO, 7);
+        let mut now = Time::ZERO;
+        let mut waits = Vec::new();
+        for _ in 0..12 {
+            assert!(link.wants_to_connect(now));
+            link.on_closed(now);
+            let wait = link.next_timeout().since(now);
+            now = link.next_timeout();
+            waits.push(wait);
+        }
+        assert!(waits[0] >= FIRST_WAIT / 2 && waits[0] <= FIRST_WAIT);
+        assert!(waits.iter().all(|wait| *wait <= LONGEST_WAIT));
+        assert!(waits[8..].iter().all(|wait| *wait >= LONGEST_WAIT / 2));
+        assert_ne!(waits[10], waits[11]);
+    }
+
+    #[test]
+    fn a_link_that_never_answers_is_given_up() {
+        let mut link = Link::new(Time::ZERO, 7);
+        assert!(link.wants_to_connect(Time::ZERO));
+        link.on_greeting(Time::ZERO);
+        assert!(!link.is_overdue(Time::ZERO + ANSWER_WITHIN));
+        assert!(link.is_overdue(link.next_timeout()));
+    }
+}
