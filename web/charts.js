@@ -25,9 +25,25 @@ function curve(label, colourName, format, more = {}) {
     width: 2,
     spanGaps: true,
     points: { show: false },
-    value: (_chart, value) => (value === null ? '–' : format(value)),
+    value: (plot, _value, series, index) => known(plot, series, index, format),
     ...more,
   };
+}
+
+/**
+ * The value that a curve had at the pointer, or the newest without one: where a curve has no point, its last one before.
+ * @param {uPlot} plot
+ * @param {number} series
+ * @param {number | null} index
+ * @param {(value: number) => string} format
+ */
+function known(plot, series, index, format) {
+  const values = plot.data[series] ?? [];
+  for (let i = index ?? values.length - 1; i >= 0; i--) {
+    const value = values[i];
+    if (value !== null && value !== undefined) return format(value);
+  }
+  return '–';
 }
 
 /** @param {string} label @param {(value: number) => string} format @param {Partial<uPlot.Axis>} more @returns {uPlot.Axis} */
@@ -54,15 +70,14 @@ function axis(label, format, more = {}) {
  * @param {{ curve: uPlot.Series, colourName: string }[]} curves
  */
 function chart(place, yLabel, yFormat, yRange, curves) {
-  // The curves are decoration for those who see them; the label says the same in words.
   const plot = new uPlot(
     {
       width: Math.max(place.clientWidth, 1),
       height: HEIGHT_PX,
       padding: [12, 12, 0, 0],
       scales: { x: { time: false }, y: { range: yRange } },
-      axes: [axis('samples seen by everybody', compact, { space: 64 }), axis(yLabel, yFormat, { size: 52 })],
-      series: [{ label: 'samples', value: (_chart, value) => (value === null ? '–' : whole(value)) }, ...curves.map((c) => c.curve)],
+      axes: [axis('samples seen by everybody', compact, { space: 64, size: 30 }), axis(yLabel, yFormat, { size: 42 })],
+      series: [{ label: 'samples', value: (plot, _value, series, index) => known(plot, series, index, whole) }, ...curves.map((c) => c.curve)],
       // CSS resolves the property, so the legend follows the colour scheme by itself.
       legend: { markers: { width: 0, fill: (_chart, index) => `var(${curves[index - 1]?.colourName ?? '--ink'})` } },
       cursor: { y: false, drag: { x: false, y: false } },

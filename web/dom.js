@@ -7,6 +7,9 @@ const COMPACT = new Intl.NumberFormat('en', { notation: 'compact', maximumSignif
 /** @param {number} value */
 export const whole = (value) => WHOLE.format(value);
 
+/** @param {number} value */
+export const tenths = (value) => TENTHS.format(value);
+
 /** Short form for axes: 1.2M. @param {number} value */
 export const compact = (value) => COMPACT.format(value);
 

@@ -1,6 +1,6 @@
 // Runs on the page: shows what the server and the BSP worker report, in numbers.
 
-import { byId, loss, percent, rate, setNumber, setShown, setText, whole } from './dom.js';
+import { byId, loss, percent, rate, setNumber, setShown, setText, tenths, whole } from './dom.js';
 
 /** @import { Progress, Run, Status } from './types' */
 
@@ -55,7 +55,7 @@ function showTarget(accuracy, target) {
   const bar = byId('target', HTMLProgressElement);
   bar.max = target;
   bar.value = Math.min(accuracy, target);
-  setText('target-text', accuracy >= target ? `The target of ${percent(target)} is reached.` : `${percent(accuracy / target)} of the way to the target, ${percent(target)}`);
+  setText('target-text', accuracy >= target ? `The target of ${percent(target)} is reached.` : `Target ${percent(target)}: ${percent(accuracy / target)} of the way`);
 }
 
 /** What this tab has done, over all its sessions: a session counts from zero. */
@@ -95,7 +95,7 @@ function moduleRow(mlModule, index) {
   name.setAttribute('scope', 'row');
   const samples = textElement('td', whole(mlModule.samples));
   samples.dataset.value = String(mlModule.samples);
-  const shares = [gradient, add, read, wait].map((time) => textElement('td', total > 0 ? percent(time / total) : '–'));
+  const shares = [gradient, add, read, wait].map((time) => textElement('td', total > 0 ? tenths((100 * time) / total) : '–'));
   row.append(name, samples, ...shares);
   return row;
 }

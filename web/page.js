@@ -43,7 +43,10 @@ const controls = new Controls({
   cores,
   // One core is left for everything else on the machine.
   chosen: wish?.workers ?? Math.max(cores - 1, 1),
-  onStart: () => volunteer.join(controls.workers),
+  onStart() {
+    setShown('note', false);
+    volunteer.join(controls.workers);
+  },
   onPauseOrResume() {
     if (volunteer.isPauseWanted) volunteer.resume();
     else volunteer.pause();
