@@ -1,7 +1,7 @@
 //! Prints how fast the matrix product is and how fast whole models train, on one core of this machine.
 
 use ndarray::ArrayView2;
-use nn::kernel::{Into, Packing, product};
+use nn::kernel::{Packing, product};
 use nn::tensor::{matrix, matrix_mut};
 use std::time::{Duration, Instant};
 
@@ -23,18 +23,31 @@ fn measure_product(rows: usize, depth: usize, columns: usize, transposed: [bool;
     let (a, b) = (vec![0.5_f32; rows * depth], vec![0.25_f32; depth * columns]);
     let mut c = vec![0.0_f32; rows * columns];
     let operand = |values, is_transposed, rows, columns| -> ArrayView2<'_, f32> {
-        if is_transposed { matrix(values, columns, rows).reversed_axes() } else { matrix(values, rows, columns) }
+        if is_transposed {
+            matrix(values, columns, rows).reversed_axes()
+        } else {
+            matrix(values, rows, columns)
+        }
     };
     let mut packing = Packing::new();
     let operations = (2 * rows * depth * columns) as f64;
     let repeats = (1e7 / operations).ceil() as usize;
     let seconds = best_seconds(|| {
         for _ in 0..repeats {
-            let (a, b) = (operand(&a, transposed[0], rows, depth), operand(&b, transposed[1], depth, columns));
-            product(a, b, matrix_mut(&mut c, rows, columns), Into::Overwrite, &mut packing);
+            let (a, b) = (
+                operand(&a, transposed[0], rows, depth),
+                operand(&b, transposed[1], depth, columns),
+            );
+            product(a, b, matrix_mut(&mut c, rows, columns), Update::Overwrite, &mut packing);
         }
     });
-    let name = |letter, is_transposed| if is_transposed { format!("{letter}ᵀ") } else { format!("{letter}") };
+    let name = |letter, is_transposed| {
+        if is_transposed {
+            format!("{letter}ᵀ")
+        } else {
+            format!("{letter}")
+        }
+    };
     println!(
         "product {}·{} {rows}×{depth}×{columns}: {:.1} GFLOP/s",
         name('A', transposed[0]),

@@ -23,7 +23,7 @@ const ROW_BLOCK: usize = 128;
 
 /// Whether a product replaces what the result held or is added to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Into {
+pub enum Update {
     /// C = A·B
     Overwrite,
     /// C = C + A·B
@@ -40,7 +40,10 @@ pub struct Packing<S> {
 impl<S: Scalar> Packing<S> {
     /// Allocates the buffers.
     pub fn new() -> Packing<S> {
-        Packing { rows: vec![S::ZERO; ROW_BLOCK * DEPTH_BLOCK], columns: vec![S::ZERO; TILE_COLUMNS * DEPTH_BLOCK] }
+        Packing {
+            rows: vec![S::ZERO; ROW_BLOCK * DEPTH_BLOCK],
+            columns: vec![S::ZERO; TILE_COLUMNS * DEPTH_BLOCK],
+        }
     }
 
     /// What the buffers hold.
@@ -64,10 +67,10 @@ pub fn product<S: Scalar>(
     a: ArrayView2<'_, S>,
     b: ArrayView2<'_, S>,
     c: ArrayViewMut2<'_, S>,
-    into: Into,
+    update: Update,
     packing: &mut Packing<S>,
 ) {
-    product_in_lanes::<S, S::Lanes>(a, b, c, into, packing);
+    product_in_lanes::<S, S::Lanes>(a, b, c, update, packing);
 }
 
 /// The product in lanes of the caller's choice, so that a test can compare two kinds bit for bit.
@@ -75,20 +78,26 @@ fn product_in_lanes<S: Scalar, L: Lanes<Scalar = S>>(
     a: ArrayView2<'_, S>,
     b: ArrayView2<'_, S>,
     mut c: ArrayViewMut2<'_, S>,
-    into: Into,
+    update: Update,
     packing: &mut Packing<S>,
 ) {
     let ((rows, depth), columns) = (a.dim(), b.ncols());
     assert_eq!(depth, b.nrows(), "a product's operands have one depth");
-    assert_eq!((rows, columns), c.dim(), "a product's result has its rows from the left, its columns from the right");
+    assert_eq!(
+        (rows, columns),
+        c.dim(),
+        "a product's result has its rows from the left, its columns from the right"
+    );
     let (a, b) = (Operand::by_row(&a), Operand::by_column(&b));
-    let Some(c) = c.as_slice_mut() else { panic!("a product's result lies row by row") };
-    if depth == 0 && into == Into::Overwrite {
+    let Some(c) = c.as_slice_mut() else {
+        panic!("a product's result lies row by row")
+    };
+    if depth == 0 && update == Update::Overwrite {
         c.fill(S::ZERO);
     }
     for depth_start in (0..depth).step_by(DEPTH_BLOCK) {
         let block = DEPTH_BLOCK.min(depth - depth_start);
-        let into = if depth_start == 0 { into } else { Into::Add };
+        let update = if depth_start == 0 { update } else { Update::Add };
         for row_start in (0..rows).step_by(ROW_BLOCK) {
             let row_end = rows.min(row_start + ROW_BLOCK);
             let row_panels = packing.rows.chunks_exact_mut(TILE_ROWS * block);
@@ -103,7 +112,7 @@ fn product_in_lanes<S: Scalar, L: Lanes<Scalar = S>>(
                     let tile = tile::<S, L>(row_panel, column_panel);
                     let (height, width) = (TILE_ROWS.min(rows - row), TILE_COLUMNS.min(columns - column));
                     for (row, sums) in (row..row + height).zip(&tile) {
-                        put(sums, &mut c[row * columns + column..][..width], into);
+                        put(sums, &mut c[row * columns + column..][..width], update);
                     }
                 }
             }
@@ -131,12 +140,12 @@ fn tile<S: Scalar, L: Lanes<Scalar = S>>(rows: &[S], columns: &[S]) -> [[L; 2]; 
 
 /// Writes one row of a tile, or as much of it as lies inside the result.
 #[inline(always)]
-fn put<S: Scalar, L: Lanes<Scalar = S>>(sums: &[L; 2], result: &mut [S], into: Into) {
+fn put<S: Scalar, L: Lanes<Scalar = S>>(sums: &[L; 2], result: &mut [S], update: Update) {
     if let ([left, right], []) = result.as_chunks_mut::<LANES>() {
         for (lanes, place) in sums.iter().zip([left, right]) {
-            match into {
-                Into::Overwrite => lanes.store(place),
-                Into::Add => L::load(place).add(*lanes).store(place),
+            match update {
+                Update::Overwrite => lanes.store(place),
+                Update::Add => L::load(place).add(*lanes).store(place),
             }
         }
         return;
@@ -146,9 +155,9 @@ fn put<S: Scalar, L: Lanes<Scalar = S>>(sums: &[L; 2], result: &mut [S], into: I
         lanes.store(values);
     }
     for (place, value) in result.iter_mut().zip(values.as_flattened()) {
-        match into {
-            Into::Overwrite => *place = *value,
-            Into::Add => *place += *value,
+        match update {
+            Update::Overwrite => *place = *value,
+            Update::Add => *place += *value,
         }
     }
 }
@@ -166,15 +175,29 @@ impl<'a, S: Scalar> Operand<'a, S> {
     /// The left operand: its rows are the vectors.
     fn by_row(matrix: &'a ArrayView2<'_, S>) -> Self {
         let [row_stride, column_stride] = strides(matrix);
-        let Some(values) = matrix.as_slice_memory_order() else { panic!("a product's operand lies in one piece") };
-        Operand { values, vectors: matrix.nrows(), vector_stride: row_stride, depth_stride: column_stride }
+        let Some(values) = matrix.as_slice_memory_order() else {
+            panic!("a product's operand lies in one piece")
+        };
+        Operand {
+            values,
+            vectors: matrix.nrows(),
+            vector_stride: row_stride,
+            depth_stride: column_stride,
+        }
     }
 
     /// The right operand: its columns are the vectors.
     fn by_column(matrix: &'a ArrayView2<'_, S>) -> Self {
         let [row_stride, column_stride] = strides(matrix);
-        let Some(values) = matrix.as_slice_memory_order() else { panic!("a product's operand lies in one piece") };
-        Operand { values, vectors: matrix.ncols(), vector_stride: column_stride, depth_stride: row_stride }
+        let Some(values) = matrix.as_slice_memory_order() else {
+            panic!("a product's operand lies in one piece")
+        };
+        Operand {
+            values,
+            vectors: matrix.ncols(),
+            vector_stride: column_stride,
+            depth_stride: row_stride,
+        }
     }
 
     /// Copies `WIDTH` vectors from the `first` on, from `depth_start` on, as (depth, WIDTH); what lies beyond the last
@@ -265,14 +288,22 @@ mod tests {
     }
 
     /// Runs both kinds of lanes on one case and compares them with the triple loop and with each other.
-    fn check(rows: usize, depth: usize, columns: usize, transposed: [bool; 2], into: Into, seed: u32) {
+    fn check(rows: usize, depth: usize, columns: usize, transposed: [bool; 2], update: Update, seed: u32) {
         let (a, b) = (numbers(rows * depth, seed), numbers(depth * columns, seed ^ 0xabcd));
-        let a = if transposed[0] { matrix(&a, depth, rows).reversed_axes() } else { matrix(&a, rows, depth) };
-        let b = if transposed[1] { matrix(&b, columns, depth).reversed_axes() } else { matrix(&b, depth, columns) };
+        let a = if transposed[0] {
+            matrix(&a, depth, rows).reversed_axes()
+        } else {
+            matrix(&a, rows, depth)
+        };
+        let b = if transposed[1] {
+            matrix(&b, columns, depth).reversed_axes()
+        } else {
+            matrix(&b, depth, columns)
+        };
         let before = numbers(rows * columns, !seed);
-        let mut expected: Vec<f64> = match into {
-            Into::Overwrite => vec![0.0; before.len()],
-            Into::Add => before.iter().map(|x| f64::from(*x)).collect(),
+        let mut expected: Vec<f64> = match update {
+            Update::Overwrite => vec![0.0; before.len()],
+            Update::Add => before.iter().map(|x| f64::from(*x)).collect(),
         };
         triple_loop(&a, &b, &mut expected);
         let (mut native, mut plain) = (before.clone(), before);
@@ -280,9 +311,9 @@ mod tests {
         let mut packing = Packing::new();
         packing.rows.fill(f32::NAN);
         packing.columns.fill(f32::NAN);
-        product(a, b, matrix_mut(&mut native, rows, columns), into, &mut packing);
+        product(a, b, matrix_mut(&mut native, rows, columns), update, &mut packing);
         let c = matrix_mut(&mut plain, rows, columns);
-        product_in_lanes::<f32, PlainLanes<f32>>(a, b, c, into, &mut packing);
+        product_in_lanes::<f32, PlainLanes<f32>>(a, b, c, update, &mut packing);
         for ((native, plain), expected) in native.iter().zip(&plain).zip(&expected) {
             assert_eq!(native.to_bits(), plain.to_bits(), "the lanes differ");
             let error = (f64::from(*native) - expected).abs();
@@ -296,15 +327,15 @@ mod tests {
             rows in 0..40_usize, depth in 0..40_usize, columns in 0..40_usize,
             transposed in any::<[bool; 2]>(), add in any::<bool>(), seed in any::<u32>(),
         ) {
-            check(rows, depth, columns, transposed, if add { Into::Add } else { Into::Overwrite }, seed);
+            check(rows, depth, columns, transposed, if add { Update::Add } else { Update::Overwrite }, seed);
         }
     }
 
     #[test]
     fn a_product_beyond_one_block_is_the_triple_loops() {
         for transposed in [[false, false], [false, true], [true, false], [true, true]] {
-            check(ROW_BLOCK + 3, DEPTH_BLOCK + 5, 13, transposed, Into::Overwrite, 7);
-            check(2 * ROW_BLOCK + 1, 2 * DEPTH_BLOCK + 2, 9, transposed, Into::Add, 8);
+            check(ROW_BLOCK + 3, DEPTH_BLOCK + 5, 13, transposed, Update::Overwrite, 7);
+            check(2 * ROW_BLOCK + 1, 2 * DEPTH_BLOCK + 2, 9, transposed, Update::Add, 8);
         }
     }
 
@@ -314,11 +345,23 @@ mod tests {
         let mut packing = Packing::new();
         let mut whole = vec![0.0; 9 * 17];
         let c = matrix_mut(&mut whole, 9, 17);
-        product(matrix(&a, 9, 100), matrix(&b, 100, 17), c, Into::Overwrite, &mut packing);
+        product(
+            matrix(&a, 9, 100),
+            matrix(&b, 100, 17),
+            c,
+            Update::Overwrite,
+            &mut packing,
+        );
         for row in 0..9 {
             let mut alone = vec![0.0; 17];
             let a = matrix(&a[row * 100..][..100], 1, 100);
-            product(a, matrix(&b, 100, 17), matrix_mut(&mut alone, 1, 17), Into::Overwrite, &mut packing);
+            product(
+                a,
+                matrix(&b, 100, 17),
+                matrix_mut(&mut alone, 1, 17),
+                Update::Overwrite,
+                &mut packing,
+            );
             assert_eq!(alone, whole[row * 17..][..17]);
         }
     }
@@ -328,6 +371,12 @@ mod tests {
     fn operands_that_do_not_fit_are_refused() {
         let values = [0.0_f32; 6];
         let c = &mut [0.0; 4];
-        product(matrix(&values, 2, 3), matrix(&values, 2, 3), matrix_mut(c, 2, 2), Into::Add, &mut Packing::new());
+        product(
+            matrix(&values, 2, 3),
+            matrix(&values, 2, 3),
+            matrix_mut(c, 2, 2),
+            Update::Add,
+            &mut Packing::new(),
+        );
     }
 }

@@ -185,8 +185,14 @@ mod wasm {
 
         #[inline(always)]
         fn transpose([a, b, c, d]: [Self; LANES]) -> [Self; LANES] {
-            let (ab_low, ab_high) = (i32x4_shuffle::<0, 4, 1, 5>(a.0, b.0), i32x4_shuffle::<2, 6, 3, 7>(a.0, b.0));
-            let (cd_low, cd_high) = (i32x4_shuffle::<0, 4, 1, 5>(c.0, d.0), i32x4_shuffle::<2, 6, 3, 7>(c.0, d.0));
+            let (ab_low, ab_high) = (
+                i32x4_shuffle::<0, 4, 1, 5>(a.0, b.0),
+                i32x4_shuffle::<2, 6, 3, 7>(a.0, b.0),
+            );
+            let (cd_low, cd_high) = (
+                i32x4_shuffle::<0, 4, 1, 5>(c.0, d.0),
+                i32x4_shuffle::<2, 6, 3, 7>(c.0, d.0),
+            );
             [
                 WasmLanes(i32x4_shuffle::<0, 1, 4, 5>(ab_low, cd_low)),
                 WasmLanes(i32x4_shuffle::<2, 3, 6, 7>(ab_low, cd_low)),

@@ -1,6 +1,34 @@
-//! The ML module's mathematics.
+//! The ML module's mathematics: what a gradient is computed with, in a browser tab and natively alike.
+//!
+//! A model is its description ([`spec`]) and one flat vector of parameters; [`model`] fits the layers to each other,
+//! names the vector's tensors and computes gradients. All heavy work goes through one matrix product ([`kernel`]).
+//! Nothing here does I/O, reads a clock, starts a thread or allocates after warm-up, and everything gives the same
+//! bits on every machine: operations have one written order, `exp` and its like come from `libm`, and random numbers
+//! are counter-based.
+//!
+//! From the outside in: what a run file says, the model, what it is trained with, its data, its arithmetic.
+
+pub mod extent;
+pub mod spec;
+
+mod initial;
+mod layer;
+mod loss;
+pub mod model;
+pub mod scratch;
+
+pub mod optimizer;
+pub mod schedule;
+
+pub mod random;
+pub mod samples;
+pub mod shard;
 
 pub mod kernel;
 pub mod lanes;
 pub mod scalar;
 pub mod tensor;
+
+pub use model::{Evaluation, Minibatch, Model, Outcome, Parameter, SpecError};
+pub use scratch::Scratch;
+pub use spec::{LayerSpec, LossSpec, ModelSpec};

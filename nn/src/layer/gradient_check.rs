@@ -1,0 +1,124 @@
+//! Central differences in `f64`: what every layer's backward pass is checked against.
+
+use super::{Layer, Memory, Passed, count};
+use crate::kernel::Packing;
+use crate::scalar::Scalar;
+
+/// How far a number is moved to either side: small against what tells two [`numbers`] apart, large against rounding.
+const STEP: f64 = 1e-6;
+
+/// Numbers between −1 and 1, no two of them nearer to each other or to zero than many steps, so that no maximum
+/// changes hands.
+pub(crate) fn numbers(count: usize, seed: usize) -> Vec<f64> {
+    let prime = 100_003;
+    assert!(count < prime / 2);
+    (1..=count)
+        .map(|index| ((index + seed) * 31_607 % prime) as f64 / prime as f64 * 2.0 - 1.0)
+        .collect()
+}
+
+/// Memory of a layer, filled with what must not matter.
+struct Buffers<S> {
+    kept: Vec<u32>,
+    unfolded: Vec<S>,
+    packing: Packing<S>,
+}
+
+impl<S: Scalar> Buffers<S> {
+    fn new(layer: &Layer, batch: usize) -> Self {
+        let not_a_number = S::ZERO / S::ZERO;
+        Buffers {
+            kept: vec![u32::MAX; batch * layer.kept_per_sample()],
+            unfolded: vec![not_a_number; layer.unfolded()],
+            packing: Packing::new(),
+        }
+    }
+
+    fn memory(&mut self) -> Memory<'_, S> {
+        Memory {
+            kept: &mut self.kept,
+            unfolded: &mut self.unfolded,
+            packing: &mut self.packing,
+        }
+    }
+}
+
+fn forward_in<S: Scalar>(
+    layer: &Layer,
+    parameters: &[S],
+    input: &[S],
+    batch: usize,
+    buffers: &mut Buffers<S>,
+) -> Vec<S> {
+    let mut output = vec![S::ZERO / S::ZERO; batch * count(&layer.output_shape()).unwrap()];
+    layer.passes().forward(parameters, input, &mut output, buffers.memory());
+    output
+}
+
+/// What comes out of a layer.
+pub(crate) fn forward<S: Scalar>(layer: &Layer, parameters: &[S], input: &[S], batch: usize) -> Vec<S> {
+    forward_in(layer, parameters, input, batch, &mut Buffers::new(layer, batch))
+}
+
+/// The gradients by parameters and input, given that by the output.
+pub(crate) fn backward<S: Scalar>(
+    layer: &Layer,
+    parameters: &[S],
+    input: &[S],
+    output_gradient: &[S],
+    batch: usize,
+) -> (Vec<S>, Vec<S>) {
+    let mut buffers = Buffers::new(layer, batch);
+    let output = forward_in(layer, parameters, input, batch, &mut buffers);
+    let mut parameter_gradient = vec![S::ZERO / S::ZERO; parameters.len()];
+    let mut input_gradient = vec![S::ZERO / S::ZERO; input.len()];
+    let passed = Passed {
+        parameters,
+        input,
+        output: &output,
+        output_gradient,
+    };
+    layer.passes().backward(
+        passed,
+        &mut parameter_gradient,
+        Some(&mut input_gradient),
+        buffers.memory(),
+    );
+    (parameter_gradient, input_gradient)
+}
+
+/// Checks a layer's gradients by parameters and input, for the sum of its outputs, each times a number of its own.
+pub(crate) fn check(layer: &Layer, inputs: usize, batch: usize) {
+    let parameters = layer.tensors().iter().map(|tensor| count(&tensor.shape).unwrap()).sum();
+    let (parameters, input) = (numbers(parameters, 1), numbers(batch * inputs, 70));
+    let weights = numbers(batch * count(&layer.output_shape()).unwrap(), 500);
+    let value = |parameters: &[f64], input: &[f64]| -> f64 {
+        forward(layer, parameters, input, batch)
+            .iter()
+            .zip(&weights)
+            .map(|(output, weight)| output * weight)
+            .sum()
+    };
+    let (parameter_gradient, input_gradient) = backward(layer, &parameters, &input, &weights, batch);
+    central_differences(&parameters, &parameter_gradient, |parameters| value(parameters, &input));
+    central_differences(&input, &input_gradient, |input| value(&parameters, input));
+}
+
+/// Compares a gradient with the central differences of the function that it is said to be of.
+pub(crate) fn central_differences(at: &[f64], gradient: &[f64], function: impl Fn(&[f64]) -> f64) {
+    assert_eq!(at.len(), gradient.len());
+    let mut moved = at.to_vec();
+    for (index, gradient) in gradient.iter().enumerate() {
+        moved[index] = at[index] + STEP;
+        let above = function(&moved);
+        moved[index] = at[index] - STEP;
+        let below = function(&moved);
+        moved[index] = at[index];
+        let difference = (above - below) / (2.0 * STEP);
+        let error = (difference - gradient).abs();
+        assert!(
+            error <= 1e-7 * difference.abs().max(1.0),
+            "number {index}: {gradient}, but differences {difference}"
+        );
+    }
+}

@@ -1,0 +1,123 @@
+use super::window::{Window, image};
+use super::{Memory, Passed, Passes};
+use crate::extent::Extent;
+use crate::scalar::Scalar;
+
+/// The largest number of each window, like `torch.nn.MaxPool2d`.
+///
+/// X: (batch, channels, height, width), Y: (batch, channels, out height, out width). Of equal numbers the first in
+/// row-major order is taken, and what is not a number counts as the largest, as PyTorch does.
+#[derive(Clone, Debug)]
+pub(crate) struct MaxPool2d {
+    channels: usize,
+    window: Window,
+}
+
+impl MaxPool2d {
+    pub(crate) fn new(size: Extent, stride: Extent, incoming: &[usize], from: &str) -> Result<MaxPool2d, String> {
+        let [channels, height, width] = image(incoming, from)?;
+        let window = Window::new(Extent { height, width }, "size", size, stride, 0.into())?;
+        Ok(MaxPool2d { channels, window })
+    }
+
+    pub(crate) fn outputs(&self) -> usize {
+        self.channels * self.window.places.height * self.window.places.width
+    }
+
+    pub(crate) fn output_shape(&self) -> Vec<usize> {
+        vec![self.channels, self.window.places.height, self.window.places.width]
+    }
+}
+
+impl<S: Scalar> Passes<S> for MaxPool2d {
+    /// Keeps for each output its maximum's index in the plane.
+    fn forward(&self, _: &[S], input: &[S], output: &mut [S], memory: Memory<'_, S>) {
+        let Window {
+            plane,
+            size,
+            stride,
+            places,
+            ..
+        } = self.window;
+        let rows = output
+            .chunks_exact_mut(places.width)
+            .zip(memory.kept.chunks_exact_mut(places.width));
+        for (row, (y, kept)) in rows.enumerate() {
+            let at = row % places.height * stride.height;
+            let x = &input[row / places.height * plane.height * plane.width..][..plane.height * plane.width];
+            // The window's offset is the outer loop and the place the inner, so that the places go side by side.
+            for offset_y in 0..size.height {
+                for offset_x in 0..size.width {
+                    let first = (at + offset_y) * plane.width + offset_x;
+                    let is_first = offset_y == 0 && offset_x == 0;
+                    let candidates = x[first..].iter().step_by(stride.width);
+                    let indices = (first as u32..).step_by(stride.width);
+                    for (((y, kept), value), index) in y.iter_mut().zip(kept.iter_mut()).zip(candidates).zip(indices) {
+                        #[expect(clippy::eq_op, reason = "only what is not a number differs from itself")]
+                        let is_larger = is_first | (*value > *y) | (*value != *value);
+                        *y = if is_larger { *value } else { *y };
+                        *kept = if is_larger { index } else { *kept };
+                    }
+                }
+            }
+        }
+    }
+
+    /// Each dY is added to the dX of its window's maximum.
+    fn backward(&self, passed: Passed<'_, S>, _: &mut [S], input_gradient: Option<&mut [S]>, memory: Memory<'_, S>) {
+        let Some(input_gradient) = input_gradient else { return };
+        let Window { plane, places, .. } = self.window;
+        input_gradient.fill(S::ZERO);
+        let planes = input_gradient.chunks_exact_mut(plane.height * plane.width);
+        let gradients = passed.output_gradient.chunks_exact(places.height * places.width);
+        let kept = memory.kept.chunks_exact(places.height * places.width);
+        for ((dx, dy), kept) in planes.zip(gradients).zip(kept) {
+            for (dy, index) in dy.iter().zip(kept) {
+                dx[*index as usize] += *dy;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::Layer;
+    use crate::layer::gradient_check::{backward, check, forward};
+
+    fn pool(size: [usize; 2], stride: [usize; 2], incoming: [usize; 3]) -> Layer {
+        Layer::MaxPool2d(MaxPool2d::new(size.into(), stride.into(), &incoming, "the input").unwrap())
+    }
+
+    #[test]
+    fn its_gradient_is_the_central_differences() {
+        for (size, stride, incoming) in [
+            ([2, 2], [2, 2], [2, 6, 8]),
+            ([3, 2], [1, 2], [3, 5, 7]),
+            ([2, 3], [3, 1], [1, 7, 4]),
+            ([1, 1], [2, 2], [2, 5, 5]),
+        ] {
+            check(&pool(size, stride, incoming), incoming.iter().product(), 3);
+        }
+    }
+
+    #[test]
+    fn of_equal_numbers_the_first_gets_the_gradient() {
+        let layer = pool([2, 2], [2, 2], [1, 2, 4]);
+        let input = [1.0_f32, 1.0, 0.0, 5.0, 1.0, 1.0, 5.0, 5.0];
+        assert_eq!(forward(&layer, &[], &input, 1), [1.0, 5.0]);
+        assert_eq!(
+            backward(&layer, &[], &input, &[2.0, 3.0], 1).1,
+            [2.0, 0.0, 0.0, 3.0, 0.0, 0.0, 0.0, 0.0]
+        );
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_the_maximum() {
+        for place in 0..4 {
+            let mut input = [1.0_f32, -2.0, 3.0, 4.0];
+            input[place] = f32::NAN;
+            assert!(forward(&pool([2, 2], [2, 2], [1, 2, 2]), &[], &input, 1)[0].is_nan());
+        }
+    }
+}

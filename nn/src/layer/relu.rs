@@ -1,0 +1,52 @@
+use super::{Memory, Passed, Passes};
+use crate::scalar::Scalar;
+
+/// Y = max(X, 0), like `torch.nn.ReLU`; of any shape.
+///
+/// What is not a number stays none: a broken gradient must be seen to be refused.
+#[derive(Clone, Debug)]
+pub(crate) struct Relu {
+    pub(crate) shape: Vec<usize>,
+}
+
+impl Relu {
+    pub(crate) fn new(incoming: &[usize]) -> Relu {
+        Relu {
+            shape: incoming.to_vec(),
+        }
+    }
+}
+
+impl<S: Scalar> Passes<S> for Relu {
+    fn forward(&self, _: &[S], input: &[S], output: &mut [S], _: Memory<'_, S>) {
+        for (y, x) in output.iter_mut().zip(input) {
+            *y = if *x < S::ZERO { S::ZERO } else { *x };
+        }
+    }
+
+    /// dX = dY where Y > 0, otherwise 0.
+    fn backward(&self, passed: Passed<'_, S>, _: &mut [S], input_gradient: Option<&mut [S]>, _: Memory<'_, S>) {
+        let Some(input_gradient) = input_gradient else { return };
+        for ((dx, dy), y) in input_gradient.iter_mut().zip(passed.output_gradient).zip(passed.output) {
+            *dx = if *y > S::ZERO { *dy } else { S::ZERO };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::Layer;
+    use crate::layer::gradient_check::{check, forward};
+
+    #[test]
+    fn its_gradient_is_the_central_differences() {
+        check(&Layer::Relu(Relu::new(&[3, 4, 5])), 60, 3);
+    }
+
+    #[test]
+    fn what_is_not_a_number_stays_none() {
+        let output = forward(&Layer::Relu(Relu::new(&[3])), &[], &[f32::NAN, -1.0, 2.0], 1);
+        assert!(output[0].is_nan() && output[1..] == [0.0, 2.0]);
+    }
+}
