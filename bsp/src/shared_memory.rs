@@ -9,18 +9,19 @@
 //! | model slot | local | it is neither current nor pinned | `current` (Release store, Acquire load) |
 //! | `current` | local | the slot is whole | itself |
 //! | pin, one for each ML module | ML | before its second look at `current`, and after reading | a SeqCst fence on each side |
-//! | active buffer of the aggregate: sum and header | ML | under the lease | giving back the lease (Release), flip or a look after it (Acquire) |
+//! | active buffer of the aggregate: sum, header | ML | under the lease | giving it back (Release), flip or a look after it (Acquire) |
 //! | retired buffer of the aggregate | local (reads, empties) | flipped, and not leased any more | flip (Release), lease (Acquire) |
 //! | lease word: counter | ML | lease: becomes odd; given back: becomes even | itself; only read-modify-writes write it |
 //! | lease word: index of the active buffer | local | flip | itself; only read-modify-writes write it |
-//! | control word: state, duty, epoch | local | told something; published | itself; the epoch (Release) makes the publish visible |
+//! | control word: state, duty, epoch | local | tells; publishes | itself; the epoch (Release, Acquire) shows the publish |
 //! | control word: flag | ML | while it waits for a publish | itself |
 //! | progress | ML | any time | Relaxed; nothing depends on it |
 //!
 //! What follows, each checked by the loom models of the file that is named:
 //!
 //! - A reader always sees one whole version; a publish waits for nobody (`model_slots.rs`).
-//! - A read-out holds whole gradients only, its header says exactly which, and each gradient is in exactly one read-out (`aggregate.rs`).
+//! - A read-out holds whole gradients only, its header says exactly which, and each gradient is in exactly one
+//!   read-out (`aggregate.rs`).
 //! - A buffer that an ML module died in is discarded and counted, never read (`aggregate.rs`).
 //! - A sleeper is woken by what it waits for (`control.rs`).
 //!
@@ -161,12 +162,13 @@ impl LocalSide {
         self.publisher.published()
     }
 
-    /// Begins a read-out of an ML module, unless one has begun that wasn't taken yet.
+    /// Begins a read-out of an ML module, unless one has begun that wasn't taken yet: gradients go to its other
+    /// buffer from now on.
     pub fn flip(&mut self, module: usize) {
         self.modules[module].taker.flip();
     }
 
-    /// Whether a read-out of an ML module has begun that wasn't taken yet.
+    /// Whether a read-out of an ML module has begun that can't be taken yet: it came in the middle of an add.
     pub fn is_pending(&self, module: usize) -> bool {
         self.modules[module].taker.is_pending()
     }
@@ -276,7 +278,8 @@ impl MlSide {
         self.control.wait_while(control, timeout);
     }
 
-    /// Sleeps until something else than `than` is published, or it is told something else than `control` returned last, at most for `timeout`.
+    /// Sleeps until something else than `than` is published, or it is told something else than `control` returned last, at
+    /// most for `timeout`.
     pub fn wait_for_publish(&self, than: Option<ModelStamp>, timeout: Option<Duration>) {
         self.control.wait_for_publish(|| self.published() != than, timeout);
     }

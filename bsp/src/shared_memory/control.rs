@@ -153,8 +153,8 @@ impl ControlWaiter {
         let patience = Patience::new(timeout);
         let told = self.told.get();
         loop {
-            // Acquire: pairs with the Release in on_publish(). One of the two read-modify-writes comes first: if on_publish()'s, what it
-            // published is found below; if this one, on_publish() finds the flag and wakes.
+            // Acquire: pairs with the Release in on_publish(). One of the two read-modify-writes comes first: if on_publish()'s,
+            // what was published is found below; if this one, on_publish() finds the flag and wakes.
             let word = self.futex.word.fetch_or(WAITS_FOR_PUBLISH, Ordering::Acquire) | WAITS_FOR_PUBLISH;
             if Control::unpack(word) != told || is_published() || self.futex.wait(word, &patience) == Woken::TimeIsUp {
                 break;
@@ -162,5 +162,130 @@ impl ControlWaiter {
         }
         // Relaxed: at worst it is woken once in vain.
         self.futex.word.fetch_and(!WAITS_FOR_PUBLISH, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_control_comes_out_of_the_word_as_it_went_in_whatever_the_epoch() {
+        for state in [State::Run, State::Pause, State::Stop] {
+            for duty_percent in 0..=100 {
+                let control = Control { state, duty_percent };
+                assert_eq!(control.pack() & !CONTROL, 0);
+                for rest in [0, WAITS_FOR_PUBLISH, EPOCH, u32::MAX & !CONTROL] {
+                    assert_eq!(Control::unpack(control.pack() | rest), control);
+                }
+            }
+        }
+        assert_eq!(
+            Control::unpack(
+                Control {
+                    state: State::Run,
+                    duty_percent: 250
+                }
+                .pack()
+            )
+            .duty_percent,
+            100
+        );
+    }
+}
+
+#[cfg(all(test, feature = "loom"))]
+mod loom_models {
+    use loom::sync::atomic::AtomicUsize;
+    use loom::thread;
+
+    use super::*;
+
+    const PAUSE: Control = Control {
+        state: State::Pause,
+        duty_percent: 100,
+    };
+    const STOP: Control = Control {
+        state: State::Stop,
+        duty_percent: 100,
+    };
+
+    /// Invariant: who sleeps while it is told to pause wakes when it is told otherwise, whatever is published in between. A lost
+    /// wake-up is a deadlock, which loom reports.
+    #[test]
+    fn a_control_wakes_whoever_sleeps_on_the_one_before() {
+        loom::model(|| {
+            let (setter, waiter) = control_word();
+            setter.set(PAUSE);
+            let sleeping = thread::spawn(move || {
+                waiter.wait_while(PAUSE, None);
+                assert_eq!(waiter.control(), Control::default());
+            });
+            setter.on_publish();
+            setter.set(Control::default());
+            sleeping.join().unwrap();
+        });
+    }
+
+    /// Invariant: who waits for a publish wakes after it, and sees it.
+    #[test]
+    fn a_publish_wakes_whoever_waits_for_it() {
+        loom::model(|| {
+            let (setter, waiter) = control_word();
+            let published = Arc::new(AtomicUsize::new(0));
+            let seen = Arc::clone(&published);
+            let waiting = thread::spawn(move || {
+                for version in 1..=2 {
+                    waiter.wait_for_publish(|| seen.load(Ordering::Relaxed) >= version, None);
+                    // Nobody tells it to do something else, so only the publish can have ended the wait.
+                    assert!(seen.load(Ordering::Relaxed) >= version);
+                }
+            });
+            for version in 1..=2 {
+                // Relaxed: the epoch alone must make it visible.
+                published.store(version, Ordering::Relaxed);
+                setter.on_publish();
+            }
+            waiting.join().unwrap();
+        });
+    }
+
+    /// Invariant: a control that comes between the last look and the sleep ends the wait, too.
+    #[test]
+    fn a_control_ends_a_wait_for_a_publish_that_never_comes() {
+        loom::model(|| {
+            let (setter, waiter) = control_word();
+            let waiting = thread::spawn(move || {
+                while waiter.control() != STOP {
+                    waiter.wait_for_publish(|| false, None);
+                }
+            });
+            setter.set(STOP);
+            waiting.join().unwrap();
+        });
+    }
+
+    /// Invariant: a control that follows a publish doesn't hide it from whoever sees only the later value of the word.
+    #[test]
+    fn a_control_after_a_publish_does_not_hide_it() {
+        loom::model(|| {
+            let (setter, waiter) = control_word();
+            let published = Arc::new(AtomicUsize::new(0));
+            let seen = Arc::clone(&published);
+            let half = Control {
+                duty_percent: 50,
+                ..Control::default()
+            };
+            let waiting = thread::spawn(move || {
+                // The control may end the wait; the next can only end by the publish.
+                waiter.wait_for_publish(|| seen.load(Ordering::Relaxed) == 1, None);
+                waiter.control();
+                waiter.wait_for_publish(|| seen.load(Ordering::Relaxed) == 1, None);
+            });
+            published.store(1, Ordering::Relaxed);
+            setter.on_publish();
+            setter.set(half);
+            waiting.join().unwrap();
+        });
     }
 }
