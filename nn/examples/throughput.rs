@@ -1,8 +1,10 @@
 //! Prints how fast the matrix product is and how fast whole models train, on one core of this machine.
 
 use ndarray::ArrayView2;
-use nn::kernel::{Packing, product};
+use nn::LayerSpec::{self, Flatten, Relu};
+use nn::kernel::{Packing, Update, product};
 use nn::tensor::{matrix, matrix_mut};
+use nn::{Minibatch, Model, ModelSpec, SpecError};
 use std::time::{Duration, Instant};
 
 /// The best of several runs of a second or so: other programs' time does not count.
@@ -56,7 +58,56 @@ fn measure_product(rows: usize, depth: usize, columns: usize, transposed: [bool;
     );
 }
 
-fn main() {
+/// Samples per second of gradients, forward and backward.
+fn measure_model(name: &str, input: &[usize], layers: &[LayerSpec], samples: usize) -> Result<(), SpecError> {
+    let spec = ModelSpec {
+        input: input.to_vec(),
+        layers: layers.to_vec(),
+        loss: Default::default(),
+    };
+    let model = Model::new(&spec)?;
+    let parameters = model.initial_parameters(1);
+    let inputs: Vec<f32> = (0..samples * model.inputs())
+        .map(|index| (index * 37 % 256) as f32 / 255.0 - 0.5)
+        .collect();
+    let labels: Vec<u32> = (0..samples as u32)
+        .map(|index| index % model.classes() as u32)
+        .collect();
+    let batch = Minibatch {
+        inputs: &inputs,
+        labels: &labels,
+    };
+    let mut gradient = vec![0.0; model.parameter_count()];
+    let mut scratch = model.scratch(samples);
+    let seconds = best_seconds(|| {
+        model.gradient(&parameters, &batch, &mut gradient, &mut scratch);
+    });
+    println!("{name}, batch {samples}: {:.0} samples/s", samples as f64 / seconds);
+    Ok(())
+}
+
+fn linear(outputs: usize) -> LayerSpec {
+    LayerSpec::Linear { outputs, inputs: None }
+}
+
+fn conv(filters: usize, padding: usize) -> LayerSpec {
+    LayerSpec::Conv2d {
+        filters,
+        kernel: 5.into(),
+        stride: 1.into(),
+        padding: padding.into(),
+        channels: None,
+    }
+}
+
+fn pool() -> LayerSpec {
+    LayerSpec::MaxPool2d {
+        size: 2.into(),
+        stride: None,
+    }
+}
+
+fn main() -> Result<(), SpecError> {
     measure_product(256, 256, 256, [false, false]);
     measure_product(64, 784, 256, [false, true]);
     measure_product(256, 64, 784, [true, false]);
@@ -64,4 +115,19 @@ fn main() {
     measure_product(32, 196, 400, [false, true]);
     measure_product(400, 32, 196, [true, false]);
     measure_product(16, 25, 784, [false, false]);
+    measure_model(
+        "MLP 784-256-128-10",
+        &[784],
+        &[linear(256), Relu, linear(128), Relu, linear(10)],
+        64,
+    )?;
+    let cnn = |padding| {
+        let images = [conv(16, padding), Relu, pool(), conv(32, padding), Relu, pool()];
+        images
+            .into_iter()
+            .chain([Flatten, linear(128), Relu, linear(10)])
+            .collect::<Vec<_>>()
+    };
+    measure_model("CNN 16 and 32 filters 5×5, padding 2", &[1, 28, 28], &cnn(2), 32)?;
+    measure_model("CNN 16 and 32 filters 5×5, no padding", &[1, 28, 28], &cnn(0), 32)
 }

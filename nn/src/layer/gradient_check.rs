@@ -17,6 +17,11 @@ pub(crate) fn numbers(count: usize, seed: usize) -> Vec<f64> {
         .collect()
 }
 
+/// What every buffer is filled with at first: whoever forgets to overwrite it fails the check.
+fn not_a_number<S: Scalar>() -> S {
+    S::ZERO / (S::ONE - S::ONE)
+}
+
 /// Memory of a layer, filled with what must not matter.
 struct Buffers<S> {
     kept: Vec<u32>,
@@ -26,10 +31,9 @@ struct Buffers<S> {
 
 impl<S: Scalar> Buffers<S> {
     fn new(layer: &Layer, batch: usize) -> Self {
-        let not_a_number = S::ZERO / S::ZERO;
         Buffers {
             kept: vec![u32::MAX; batch * layer.kept_per_sample()],
-            unfolded: vec![not_a_number; layer.unfolded()],
+            unfolded: vec![not_a_number(); layer.unfolded()],
             packing: Packing::new(),
         }
     }
@@ -50,7 +54,7 @@ fn forward_in<S: Scalar>(
     batch: usize,
     buffers: &mut Buffers<S>,
 ) -> Vec<S> {
-    let mut output = vec![S::ZERO / S::ZERO; batch * count(&layer.output_shape()).unwrap()];
+    let mut output = vec![not_a_number(); batch * count(&layer.output_shape()).unwrap()];
     layer.passes().forward(parameters, input, &mut output, buffers.memory());
     output
 }
@@ -70,8 +74,8 @@ pub(crate) fn backward<S: Scalar>(
 ) -> (Vec<S>, Vec<S>) {
     let mut buffers = Buffers::new(layer, batch);
     let output = forward_in(layer, parameters, input, batch, &mut buffers);
-    let mut parameter_gradient = vec![S::ZERO / S::ZERO; parameters.len()];
-    let mut input_gradient = vec![S::ZERO / S::ZERO; input.len()];
+    let mut parameter_gradient = vec![not_a_number(); parameters.len()];
+    let mut input_gradient = vec![not_a_number(); input.len()];
     let passed = Passed {
         parameters,
         input,
