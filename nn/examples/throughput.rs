@@ -1,4 +1,5 @@
-//! Prints how fast the matrix product is and how fast whole models train, on one core of this machine.
+//! Prints how fast the matrix product is and how fast whole models train, on one core of this machine. An argument
+//! picks the lines that contain it.
 
 use ndarray::ArrayView2;
 use nn::LayerSpec::{self, Flatten, Relu};
@@ -6,6 +7,11 @@ use nn::kernel::{Packing, Update, product};
 use nn::tensor::{matrix, matrix_mut};
 use nn::{Minibatch, Model, ModelSpec, SpecError};
 use std::time::{Duration, Instant};
+
+/// Whether the caller wants this line.
+fn is_wanted(name: &str) -> bool {
+    std::env::args().nth(1).is_none_or(|wanted| name.contains(&wanted))
+}
 
 /// The best of several runs of a second or so: other programs' time does not count.
 fn best_seconds(mut work: impl FnMut()) -> f64 {
@@ -22,6 +28,18 @@ fn best_seconds(mut work: impl FnMut()) -> f64 {
 
 /// One product, repeated until a run is long enough for the clock.
 fn measure_product(rows: usize, depth: usize, columns: usize, transposed: [bool; 2]) {
+    let letter = |letter, is_transposed| {
+        if is_transposed {
+            format!("{letter}ᵀ")
+        } else {
+            format!("{letter}")
+        }
+    };
+    let (a, b) = (letter('A', transposed[0]), letter('B', transposed[1]));
+    let name = format!("product {a}·{b} {rows}×{depth}×{columns}");
+    if !is_wanted(&name) {
+        return;
+    }
     let (a, b) = (vec![0.5_f32; rows * depth], vec![0.25_f32; depth * columns]);
     let mut c = vec![0.0_f32; rows * columns];
     let operand = |values, is_transposed, rows, columns| -> ArrayView2<'_, f32> {
@@ -43,23 +61,14 @@ fn measure_product(rows: usize, depth: usize, columns: usize, transposed: [bool;
             product(a, b, matrix_mut(&mut c, rows, columns), Update::Overwrite, &mut packing);
         }
     });
-    let name = |letter, is_transposed| {
-        if is_transposed {
-            format!("{letter}ᵀ")
-        } else {
-            format!("{letter}")
-        }
-    };
-    println!(
-        "product {}·{} {rows}×{depth}×{columns}: {:.1} GFLOP/s",
-        name('A', transposed[0]),
-        name('B', transposed[1]),
-        operations * repeats as f64 / seconds / 1e9
-    );
+    println!("{name}: {:.1} GFLOP/s", operations * repeats as f64 / seconds / 1e9);
 }
 
 /// Samples per second of gradients, forward and backward.
 fn measure_model(name: &str, input: &[usize], layers: &[LayerSpec], samples: usize) -> Result<(), SpecError> {
+    if !is_wanted(name) {
+        return Ok(());
+    }
     let spec = ModelSpec {
         input: input.to_vec(),
         layers: layers.to_vec(),

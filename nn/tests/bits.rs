@@ -34,11 +34,6 @@ const MODEL: &str = r#"
     outputs = 10
 "#;
 
-fn model() -> Model {
-    let spec: ModelSpec = toml::from_str(MODEL).unwrap();
-    Model::new(&spec).unwrap()
-}
-
 /// FNV-1a over the bytes of the numbers, little-endian.
 fn hash(numbers: &[f32]) -> u64 {
     let bytes = numbers.iter().flat_map(|number| number.to_le_bytes());
@@ -49,7 +44,8 @@ fn hash(numbers: &[f32]) -> u64 {
 
 #[test]
 fn a_seed_starts_from_the_same_bits_everywhere() {
-    let model = model();
+    let spec: ModelSpec = toml::from_str(MODEL).unwrap();
+    let model = Model::new(&spec).unwrap();
     let hashes = [0, 1, u64::MAX].map(|seed| hash(&model.initial_parameters(seed)));
     assert_eq!(
         hashes,
@@ -59,7 +55,8 @@ fn a_seed_starts_from_the_same_bits_everywhere() {
 
 #[test]
 fn three_steps_of_training_end_in_the_same_bits_everywhere() {
-    let model = model();
+    let spec: ModelSpec = toml::from_str(MODEL).unwrap();
+    let model = Model::new(&spec).unwrap();
     let mut parameters = model.initial_parameters(7);
     let mut gradient = vec![0.0; parameters.len()];
     let mut scratch = model.scratch(5);

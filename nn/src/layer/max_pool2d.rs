@@ -29,6 +29,46 @@ impl MaxPool2d {
     }
 }
 
+/// Takes a value for the maximum if it is larger, or not a number.
+#[inline(always)]
+fn take_larger<S: Scalar>(y: &mut S, kept: &mut u32, value: S, index: u32) {
+    #[expect(clippy::eq_op, reason = "only what is not a number differs from itself")]
+    let is_larger = (value > *y) | (value != value);
+    *y = if is_larger { value } else { *y };
+    *kept = if is_larger { index } else { *kept };
+}
+
+impl MaxPool2d {
+    /// One row of the window for one row of places, whose windows begin at `x[first]`.
+    fn row<S: Scalar>(&self, x: &[S], first: usize, y: &mut [S], kept: &mut [u32]) {
+        let Window { size, stride, .. } = self.window;
+        match (size.width, stride.width) {
+            (2, 2) => row_of_touching_windows::<S, 2>(x, first, y, kept),
+            (3, 3) => row_of_touching_windows::<S, 3>(x, first, y, kept),
+            _ => {
+                for offset in 0..size.width {
+                    let values = x[first + offset..].iter().step_by(stride.width);
+                    let indices = ((first + offset) as u32..).step_by(stride.width);
+                    for (((y, kept), value), index) in y.iter_mut().zip(kept.iter_mut()).zip(values).zip(indices) {
+                        take_larger(y, kept, *value, index);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The usual case, in which no window overlaps the next and none is left out: known widths let a compiler work on
+/// several windows at a time, which takes a third of the time.
+fn row_of_touching_windows<S: Scalar, const WIDTH: usize>(x: &[S], first: usize, y: &mut [S], kept: &mut [u32]) {
+    let windows = x[first..].as_chunks::<WIDTH>().0;
+    for ((place, (y, kept)), window) in y.iter_mut().zip(kept).enumerate().zip(windows) {
+        for (offset, value) in window.iter().enumerate() {
+            take_larger(y, kept, *value, (first + place * WIDTH + offset) as u32);
+        }
+    }
+}
+
 impl<S: Scalar> Passes<S> for MaxPool2d {
     /// Keeps for each output its maximum's index in the plane.
     fn forward(&self, _: &[S], input: &[S], output: &mut [S], memory: Memory<'_, S>) {
@@ -43,22 +83,14 @@ impl<S: Scalar> Passes<S> for MaxPool2d {
             .chunks_exact_mut(places.width)
             .zip(memory.kept.chunks_exact_mut(places.width));
         for (row, (y, kept)) in rows.enumerate() {
-            let at = row % places.height * stride.height;
             let x = &input[row / places.height * plane.height * plane.width..][..plane.height * plane.width];
-            // The window's offset is the outer loop and the place the inner, so that the places go side by side.
-            for offset_y in 0..size.height {
-                for offset_x in 0..size.width {
-                    let first = (at + offset_y) * plane.width + offset_x;
-                    let is_first = offset_y == 0 && offset_x == 0;
-                    let candidates = x[first..].iter().step_by(stride.width);
-                    let indices = (first as u32..).step_by(stride.width);
-                    for (((y, kept), value), index) in y.iter_mut().zip(kept.iter_mut()).zip(candidates).zip(indices) {
-                        #[expect(clippy::eq_op, reason = "only what is not a number differs from itself")]
-                        let is_larger = is_first | (*value > *y) | (*value != *value);
-                        *y = if is_larger { *value } else { *y };
-                        *kept = if is_larger { index } else { *kept };
-                    }
-                }
+            let first = row % places.height * stride.height * plane.width;
+            for (place, (y, kept)) in y.iter_mut().zip(kept.iter_mut()).enumerate() {
+                let first = first + place * stride.width;
+                (*y, *kept) = (x[first], first as u32);
+            }
+            for offset in 0..size.height {
+                self.row(x, first + offset * plane.width, y, kept);
             }
         }
     }
@@ -96,6 +128,7 @@ mod tests {
             ([3, 2], [1, 2], [3, 5, 7]),
             ([2, 3], [3, 1], [1, 7, 4]),
             ([1, 1], [2, 2], [2, 5, 5]),
+            ([2, 3], [2, 3], [2, 5, 10]),
         ] {
             check(&pool(size, stride, incoming), incoming.iter().product(), 3);
         }
