@@ -1,0 +1,344 @@
+//! Run files: what to train, on which data, and how. `runs/README.md` explains every key.
+//!
+//! A run file is read once, at the start, and checked in full: whoever has a [`RunFile`] has one that makes sense. Every
+//! error names the file, the place in it and the mend, in one line.
+
+mod training;
+
+use std::path::{Path, PathBuf};
+
+use nn::model::{Model, SpecError};
+use nn::optimizer::SettingError;
+use nn::shard::{MAX_CLASSES, SampleFormat};
+use nn::spec::{LayerSpec, ModelSpec};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+pub use training::{Evaluation, LearningRateScaling, Mode, Training};
+
+use crate::dataset::DatasetSpec;
+
+/// The run that is embedded in the program.
+const DIGITS: &str = include_str!("../../runs/digits.toml");
+/// What errors call it.
+const DIGITS_PATH: &str = "runs/digits.toml (built in)";
+
+/// The longest run file that is read: no honest one comes near.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// A run: what to train, on which data, and how.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunFile {
+    /// A name for file names, logs and pages: letters, digits, `-` and `_`, at most 64.
+    pub name: String,
+    /// One sentence that tells volunteers what their machines work on.
+    pub description: String,
+    /// Everything random in the run follows from it: the first parameters, the shards, the minibatches.
+    pub seed: u64,
+    /// The share of held-out samples, from 0 to 1, at which the run has reached its aim.
+    pub target_accuracy: f64,
+    /// The data.
+    pub dataset: DatasetSpec,
+    /// The model.
+    pub model: ModelSpec,
+    /// How to train it.
+    pub training: Training,
+    /// How it is evaluated on the way.
+    #[serde(default)]
+    pub evaluation: Evaluation,
+    /// Where it was read from, for errors.
+    #[serde(skip)]
+    path: PathBuf,
+}
+
+/// Why a run file can't be used. Its message is one line: file, place, what is wrong, the mend.
+#[derive(Debug, Error)]
+#[error("{}: {problem}", .path.display())]
+pub struct RunFileError {
+    /// The run file.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+/// What is wrong with a run file.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// The file isn't there, or isn't ours to read.
+    #[error("can't be read: {0}; correct the path")]
+    Unreadable(#[from] std::io::Error),
+    /// The file can't be a run file.
+    #[error("is longer than {MAX_FILE_BYTES} bytes; name a run file")]
+    TooLong,
+    /// The file isn't TOML, or has keys or types that a run file can't have.
+    #[error("line {line}: {message}")]
+    Syntax {
+        /// The line, counted from 1.
+        line: usize,
+        /// What is wrong there.
+        message: String,
+    },
+    /// A key is set to something that makes no sense.
+    #[error("{table}{setting}")]
+    Setting {
+        /// The table with the key, in brackets and with a blank; empty at the top of the file.
+        table: &'static str,
+        /// The key, what it is set to, and what it may be.
+        setting: Setting,
+    },
+    /// The layers don't fit each other.
+    #[error("[model] {0}")]
+    Model(SpecError),
+    /// The model takes other inputs than the data has.
+    #[error(
+        "[model] input = {input:?}, but the samples of [dataset] have the shape {shape:?}; set input = {shape:?}, or \
+         [{elements}] for a model that starts with a linear layer"
+    )]
+    InputShape {
+        /// What the model takes.
+        input: Vec<usize>,
+        /// What the data has.
+        shape: Vec<usize>,
+        /// The product of the data's shape.
+        elements: usize,
+    },
+    /// The model tells more or fewer classes apart than the data has.
+    #[error(
+        "[model] the last layer gives {outputs} outputs, but [dataset] has {classes} classes; set outputs = {classes}"
+    )]
+    Classes {
+        /// What the model gives.
+        outputs: usize,
+        /// What the data has.
+        classes: u32,
+    },
+}
+
+/// A key that is set to something that makes no sense.
+#[derive(Clone, Debug, PartialEq, Error)]
+#[error("{key} = {value} is not allowed; set {allowed}")]
+pub struct Setting {
+    /// The key.
+    pub key: &'static str,
+    /// What it is set to.
+    pub value: String,
+    /// What it may be set to, in words.
+    pub allowed: String,
+}
+
+impl From<SettingError> for Setting {
+    fn from(error: SettingError) -> Setting {
+        Setting {
+            key: error.key,
+            value: error.value.to_string(),
+            allowed: error.allowed.to_owned(),
+        }
+    }
+}
+
+/// An error about a key unless `is_allowed`. Comparisons with NaN are false, so NaN is never allowed.
+fn check(
+    table: &'static str,
+    key: &'static str,
+    value: impl ToString,
+    allowed: impl Into<String>,
+    is_allowed: bool,
+) -> Result<(), Problem> {
+    if is_allowed {
+        return Ok(());
+    }
+    Err(Problem::Setting {
+        table,
+        setting: Setting {
+            key,
+            value: value.to_string(),
+            allowed: allowed.into(),
+        },
+    })
+}
+
+impl RunFile {
+    /// Reads and checks a run file. Paths in it are relative to it.
+    pub fn load(path: &Path) -> Result<RunFile, RunFileError> {
+        let at_path = |problem| RunFileError {
+            path: path.to_owned(),
+            problem,
+        };
+        let text = read_bounded(path).map_err(at_path)?;
+        let mut run = RunFile::parse(&text, path)?;
+        run.dataset = run.dataset.relative_to(path.parent().unwrap_or(Path::new("")));
+        Ok(run)
+    }
+
+    /// The run that is embedded in the program, the default of `superstep serve`.
+    pub fn digits() -> Result<RunFile, RunFileError> {
+        RunFile::parse(DIGITS, Path::new(DIGITS_PATH))
+    }
+
+    /// Where the run was read from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The run's model, if it fits the data: takes inputs of its shape, or vectors of as many elements, and tells its classes
+    /// apart.
+    pub fn model_for(&self, format: &SampleFormat) -> Result<Model, RunFileError> {
+        let at_path = |problem| RunFileError {
+            path: self.path.clone(),
+            problem,
+        };
+        let model = Model::new(&self.model).map_err(|error| at_path(Problem::Model(error)))?;
+        let is_vector_of_all = self.model.input == [format.elements()];
+        if self.model.input != format.shape && !is_vector_of_all {
+            let (input, shape) = (self.model.input.clone(), format.shape.clone());
+            return Err(at_path(Problem::InputShape {
+                input,
+                shape,
+                elements: format.elements(),
+            }));
+        }
+        if model.classes() != format.classes as usize {
+            return Err(at_path(Problem::Classes {
+                outputs: model.classes(),
+                classes: format.classes,
+            }));
+        }
+        Ok(model)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<RunFile, RunFileError> {
+        let at_path = |problem| RunFileError {
+            path: path.to_owned(),
+            problem,
+        };
+        let mut run: RunFile = toml::from_str(text).map_err(|error| at_path(syntax(text, &error)))?;
+        run.path = path.to_owned();
+        run.check().map_err(at_path)?;
+        Ok(run)
+    }
+
+    /// Finds what serde can't: numbers out of range, layers that don't fit each other.
+    fn check(&self) -> Result<(), Problem> {
+        let is_named = (1..=64).contains(&self.name.len())
+            && self
+                .name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+        let quoted = |text: &str| format!("{text:?}");
+        check(
+            "",
+            "name",
+            quoted(&self.name),
+            "1 to 64 letters, digits, - and _",
+            is_named,
+        )?;
+        let is_sentence = (1..=500).contains(&self.description.chars().count())
+            && !self.description.contains(|character: char| character.is_control());
+        let one_sentence = "one sentence of at most 500 characters, in one line";
+        check("", "description", quoted(&self.description), one_sentence, is_sentence)?;
+        let is_share = self.target_accuracy > 0.0 && self.target_accuracy <= 1.0;
+        check(
+            "",
+            "target_accuracy",
+            self.target_accuracy,
+            "a number above 0, at most 1",
+            is_share,
+        )?;
+        check_dataset(&self.dataset)?;
+        Model::new(&self.model).map_err(Problem::Model)?;
+        self.training.check()?;
+        self.evaluation.check()
+    }
+}
+
+fn check_dataset(dataset: &DatasetSpec) -> Result<(), Problem> {
+    const TABLE: &str = "[dataset] ";
+    check(
+        TABLE,
+        "shard_samples",
+        dataset.shard_samples(),
+        "1 or more",
+        dataset.shard_samples() >= 1,
+    )?;
+    if let DatasetSpec::Idx(idx) = dataset {
+        let is_allowed = (2..=MAX_CLASSES).contains(&idx.classes);
+        check(
+            TABLE,
+            "classes",
+            idx.classes,
+            format!("a number from 2 to {MAX_CLASSES}"),
+            is_allowed,
+        )?;
+        check(
+            TABLE,
+            "mean",
+            idx.mean,
+            "a number from 0 to 1",
+            (0.0..=1.0).contains(&idx.mean),
+        )?;
+        // Below that, inputs would be in the hundreds of thousands.
+        check(
+            TABLE,
+            "std",
+            idx.std,
+            "a number from 0.001 to 1",
+            (0.001..=1.0).contains(&idx.std),
+        )?;
+    }
+    Ok(())
+}
+
+fn read_bounded(path: &Path) -> Result<String, Problem> {
+    use std::io::Read;
+    let mut text = String::new();
+    std::fs::File::open(path)?
+        .take(MAX_FILE_BYTES + 1)
+        .read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE_BYTES {
+        return Err(Problem::TooLong);
+    }
+    Ok(text)
+}
+
+/// What the TOML reader says, in one line, with the line's number instead of its text.
+fn syntax(text: &str, error: &toml::de::Error) -> Problem {
+    if let Some((layer, line)) = layer_at_fault(text, error.message()) {
+        return Problem::Syntax {
+            line,
+            message: format!("layer {layer}: {}", in_one_line(error.message())),
+        };
+    }
+    let offset = error.span().map_or(0, |span| span.start);
+    let line = 1 + text.bytes().take(offset).filter(|&byte| byte == b'\n').count();
+    Problem::Syntax {
+        line,
+        message: in_one_line(error.message()),
+    }
+}
+
+/// The layer, counted from 1, that alone gives the same error, and the line on which it starts. The TOML reader only knows
+/// where the first layer is.
+fn layer_at_fault(text: &str, message: &str) -> Option<(usize, usize)> {
+    let file: toml::Table = text.parse().ok()?;
+    let layers = file.get("model")?.get("layers")?.as_array()?;
+    let gives_the_error = |layer: &toml::Value| match LayerSpec::deserialize(layer.clone()) {
+        Ok(_) => false,
+        Err(error) => error.message() == message,
+    };
+    let index = layers.iter().position(gives_the_error)?;
+    let mut starts = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| line.trim_start().starts_with("[[model.layers]]"));
+    let (line, _) = starts.nth(index)?;
+    Some((index + 1, line + 1))
+}
+
+fn in_one_line(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests;

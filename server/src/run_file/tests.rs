@@ -1,0 +1,283 @@
+//! Tests of the run file: what it accepts, and that each mistake gets one clear line.
+
+use super::*;
+use nn::optimizer::{OptimizerSpec, SgdSpec};
+use nn::schedule::ScheduleKind;
+
+const GOOD: &str = r#"name = "mine"
+description = "Learns something."
+seed = 7
+target_accuracy = 0.9
+[dataset]
+kind = "digits"
+[model]
+input = [1, 8, 8]
+[[model.layers]]
+kind = "flatten"
+[[model.layers]]
+kind = "linear"
+outputs = 10
+[training]
+minibatch = 8
+[training.optimizer]
+kind = "sgd"
+momentum = 0.9
+[training.schedule]
+kind = "constant"
+learning_rate = 0.1
+[evaluation]
+interval_seconds = 2
+"#;
+
+fn digits_format() -> SampleFormat {
+    SampleFormat {
+        shape: vec![1, 8, 8],
+        scale: 1.0 / 16.0,
+        shift: 0.0,
+        classes: 10,
+    }
+}
+
+fn parse(text: &str) -> Result<RunFile, RunFileError> {
+    RunFile::parse(text, Path::new("runs/mine.toml"))
+}
+
+/// What is said of the good file with `from` replaced by `to`.
+fn refused(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "the good run file has no {from:?}");
+    let message = parse(&GOOD.replacen(from, to, 1)).unwrap_err().to_string();
+    assert!(
+        message.starts_with("runs/mine.toml: ") && !message.contains('\n'),
+        "{message}"
+    );
+    message["runs/mine.toml: ".len()..].to_owned()
+}
+
+#[test]
+fn a_good_run_file_is_read_with_its_defaults() {
+    let run = parse(GOOD).unwrap();
+    assert_eq!((run.name.as_str(), run.seed, run.target_accuracy), ("mine", 7, 0.9));
+    assert_eq!(run.evaluation.interval_seconds, 2.0);
+    assert_eq!(run.path(), Path::new("runs/mine.toml"));
+    let training = run.training;
+    assert_eq!(
+        (training.mode, training.lr_scaling),
+        (Mode::Decoupled, LearningRateScaling::None)
+    );
+    assert_eq!(
+        (training.minibatch, training.superstep_samples, training.quorum),
+        (8, 256, 0.75)
+    );
+    assert_eq!((training.min_period_ms, training.max_period_ms), (50, 10_000));
+    assert_eq!(
+        (training.max_staleness, training.staleness_exponent, training.clip),
+        (64, 0.5, 3.0)
+    );
+    assert_eq!(
+        (training.max_read_out_samples(), training.session_ttl_seconds),
+        (4096, 600)
+    );
+    let sgd = SgdSpec {
+        momentum: 0.9,
+        nesterov: false,
+        weight_decay: 0.0,
+    };
+    assert_eq!(training.optimizer, OptimizerSpec::Sgd(sgd));
+    assert_eq!(training.schedule.kind, ScheduleKind::Constant);
+    assert_eq!(
+        parse(&GOOD.replace("[evaluation]\ninterval_seconds = 2\n", ""))
+            .unwrap()
+            .evaluation
+            .interval_seconds,
+        5.0
+    );
+}
+
+#[test]
+fn the_runs_that_come_with_the_program_are_good() {
+    let digits = RunFile::digits().unwrap();
+    let dataset = crate::dataset::Dataset::load(&digits.dataset, digits.seed).unwrap();
+    digits.model_for(&dataset.format).unwrap();
+    let fashion = RunFile::load(Path::new("../runs/fashion-mnist.toml")).unwrap();
+    let format = SampleFormat {
+        shape: vec![1, 28, 28],
+        scale: 1.0,
+        shift: 0.0,
+        classes: 10,
+    };
+    assert_eq!(fashion.model_for(&format).unwrap().inputs(), 784);
+}
+
+#[test]
+fn paths_in_a_run_file_are_relative_to_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("mine.toml");
+    let idx =
+        "kind = 'idx'\ntrain_images = 'a'\ntrain_labels = '../b'\ntest_images = '/c'\ntest_labels = 'd'\nclasses = 10";
+    std::fs::write(&path, GOOD.replacen("kind = \"digits\"", idx, 1)).unwrap();
+    let DatasetSpec::Idx(idx) = RunFile::load(&path).unwrap().dataset else {
+        panic!("not idx")
+    };
+    assert_eq!(idx.train_images, directory.path().join("a"));
+    assert_eq!(idx.train_labels, directory.path().join("../b"));
+    assert_eq!(idx.test_images, Path::new("/c"));
+    assert_eq!((idx.shard_samples, idx.mean, idx.std), (2000, 0.0, 1.0));
+}
+
+#[test]
+fn a_missing_run_file_is_named() {
+    let message = RunFile::load(Path::new("no/such.toml")).unwrap_err().to_string();
+    assert!(
+        message.starts_with("no/such.toml: can't be read: No such file or directory"),
+        "{message}"
+    );
+}
+
+#[test]
+fn an_unknown_key_is_refused_in_every_table() {
+    for (line, before) in [
+        (1, "name = "),
+        (6, "kind = \"digits\""),
+        (8, "input = "),
+        (10, "kind = \"flatten\""),
+        (12, "kind = \"linear\""),
+        (15, "minibatch = 8"),
+        (17, "kind = \"sgd\""),
+        (20, "kind = \"constant\""),
+        (23, "interval_seconds = 2"),
+    ] {
+        let message = refused(before, &format!("colour = 1\n{before}"));
+        assert!(message.contains("unknown field `colour`"), "before {before}: {message}");
+        let found: usize = message
+            .strip_prefix("line ")
+            .unwrap()
+            .split(':')
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
+        // Of a table that is chosen by its kind, TOML's reader knows the first line only.
+        assert!(found <= line && found + 2 >= line, "line {line}: {message}");
+    }
+    let message = refused("outputs = 10", "outputs = 10\nbias = false");
+    assert!(
+        message.starts_with("line 11: layer 2: unknown field `bias`"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_mistake_in_the_syntax_is_named_with_its_line() {
+    let message = refused("seed = 7", "seed = ");
+    assert!(message.starts_with("line 3: "), "{message}");
+    let message = refused("seed = 7", "seed = -7");
+    assert!(message.starts_with("line 3: "), "{message}");
+    let message = refused("minibatch = 8", "minibatch = \"8\"");
+    assert!(message.starts_with("line 15: invalid type: string \"8\""), "{message}");
+    let message = refused("seed = 7\n", "");
+    assert!(message.contains("missing field `seed`"), "{message}");
+    let message = refused("kind = \"sgd\"", "kind = \"sdg\"");
+    assert!(
+        message.contains("unknown variant `sdg`, expected one of `sgd`, `adam`, `adamw`"),
+        "{message}"
+    );
+    let message = refused("minibatch = 8", "mode = \"lockstop\"");
+    assert!(message.starts_with("line 15: unknown variant `lockstop`"), "{message}");
+}
+
+#[test]
+fn numbers_out_of_range_are_refused_with_the_mend() {
+    assert_eq!(
+        refused("target_accuracy = 0.9", "target_accuracy = 90"),
+        "target_accuracy = 90 is not allowed; set a number above 0, at most 1"
+    );
+    assert_eq!(
+        refused("minibatch = 8", "minibatch = 0"),
+        "[training] minibatch = 0 is not allowed; set a number from 1 to 4096"
+    );
+    assert_eq!(
+        refused("minibatch = 8", "minibatch = 64\nsuperstep_samples = 32"),
+        "[training] superstep_samples = 32 is not allowed; set a number from minibatch = 64 to 16777216"
+    );
+    assert_eq!(
+        refused("momentum = 0.9", "momentum = 9"),
+        "[training.optimizer] momentum = 9 is not allowed; set a number from 0 to below 1"
+    );
+    assert_eq!(
+        refused("learning_rate = 0.1", "learning_rate = -0.1"),
+        "[training.schedule] learning_rate = -0.1 is not allowed; set a number above 0"
+    );
+    for (table, key, value) in [
+        ("[training] ", "quorum", "0.0"),
+        ("[training] ", "quorum", "nan"),
+        ("[training] ", "min_period_ms", "0"),
+        ("[training] ", "max_period_ms", "49"),
+        ("[training] ", "max_staleness", "1025"),
+        ("[training] ", "staleness_exponent", "-1"),
+        ("[training] ", "clip", "0.5"),
+        ("[training] ", "clip", "inf"),
+        ("[training] ", "max_read_out_samples", "7"),
+        ("[training] ", "session_ttl_seconds", "0"),
+    ] {
+        let message = refused("minibatch = 8", &format!("minibatch = 8\n{key} = {value}"));
+        assert!(
+            message.starts_with(&format!("{table}{key} = ")) && message.contains("; set "),
+            "{message}"
+        );
+    }
+    assert!(refused("interval_seconds = 2", "interval_seconds = 0").starts_with("[evaluation] interval_seconds = 0"));
+    assert!(refused("name = \"mine\"", "name = \"../mine\"").starts_with("name = \"../mine\" is not allowed"));
+    assert!(refused("Learns something.", "").starts_with("description = \"\" is not allowed"));
+    assert!(
+        refused("kind = \"digits\"", "kind = \"digits\"\nshard_samples = 0").starts_with("[dataset] shard_samples = 0")
+    );
+    let idx = "kind = 'idx'\ntrain_images = 'a'\ntrain_labels = 'b'\ntest_images = 'c'\ntest_labels = 'd'\n";
+    for (key, setting) in [
+        ("classes", "classes = 1"),
+        ("std", "classes = 10\nstd = 0"),
+        ("mean", "classes = 10\nmean = 128"),
+    ] {
+        let message = refused("kind = \"digits\"", &format!("{idx}{setting}"));
+        assert!(message.starts_with(&format!("[dataset] {key} = ")), "{message}");
+    }
+}
+
+#[test]
+fn layers_that_do_not_fit_each_other_are_refused() {
+    let message = refused("kind = \"linear\"", "kind = \"linear\"\ninputs = 63");
+    assert!(
+        message.starts_with("[model] layer 2 (linear): ") && message.contains("set inputs = 64"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_model_that_does_not_fit_the_data_is_refused_with_both_sides() {
+    let message = |from: &str, to: &str| {
+        let run = parse(&GOOD.replacen(from, to, 1)).unwrap();
+        run.model_for(&digits_format()).err().unwrap().to_string()
+    };
+    assert_eq!(
+        message("input = [1, 8, 8]", "input = [1, 28, 28]"),
+        "runs/mine.toml: [model] input = [1, 28, 28], but the samples of [dataset] have the shape [1, 8, 8]; set input = \
+         [1, 8, 8], or [64] for a model that starts with a linear layer"
+    );
+    assert_eq!(
+        message("outputs = 10", "outputs = 9"),
+        "runs/mine.toml: [model] the last layer gives 9 outputs, but [dataset] has 10 classes; set outputs = 10"
+    );
+}
+
+#[test]
+fn a_model_of_vectors_takes_images_as_vectors() {
+    let text =
+        GOOD.replacen("input = [1, 8, 8]", "input = [64]", 1)
+            .replacen("[[model.layers]]\nkind = \"flatten\"\n", "", 1);
+    assert_eq!(parse(&text).unwrap().model_for(&digits_format()).unwrap().inputs(), 64);
+}
+
+#[test]
+fn a_file_that_can_be_no_run_file_is_not_read_to_its_end() {
+    let message = RunFile::load(Path::new("/dev/zero")).unwrap_err().to_string();
+    assert_eq!(message, "/dev/zero: is longer than 1048576 bytes; name a run file");
+}
