@@ -1,5 +1,6 @@
 use super::{Memory, Passed, Passes};
 use crate::scalar::Scalar;
+use std::hint::select_unpredictable;
 
 /// Y = max(X, 0), like `torch.nn.ReLU`; of any shape.
 ///
@@ -28,7 +29,8 @@ impl<S: Scalar> Passes<S> for Relu {
     fn backward(&self, passed: Passed<'_, S>, _: &mut [S], input_gradient: Option<&mut [S]>, _: Memory<'_, S>) {
         let Some(input_gradient) = input_gradient else { return };
         for ((dx, dy), y) in input_gradient.iter_mut().zip(passed.output_gradient).zip(passed.output) {
-            *dx = if *y > S::ZERO { *dy } else { S::ZERO };
+            // A select, not a branch around a load: only then does the loop run in vectors.
+            *dx = select_unpredictable(*y > S::ZERO, *dy, S::ZERO);
         }
     }
 }
