@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use super::header::{Gradient, Header};
-use super::sync::{AtomicU32, AtomicU64, MutPtr, Ordering, UnsafeCell};
+use super::sync::{AtomicU32, AtomicU64, Ordering, UnsafeCell};
 
 /// The bit of the word that says which buffer is active.
 const INDEX: u32 = 1;
@@ -97,7 +97,7 @@ pub struct Burial {
 /// add stays leased, and so is never read.
 struct Lease<'a> {
     adder: &'a mut Adder,
-    buffer: MutPtr<Buffer>,
+    buffer: usize,
 }
 
 /// An empty aggregate of `parameters` parameters.
@@ -129,7 +129,7 @@ pub(super) fn aggregate(parameters: usize) -> (Adder, Taker) {
 impl Adder {
     /// Adds a gradient to whichever buffer is active now.
     pub(super) fn add(&mut self, gradient: &[f32], of: &Gradient) {
-        let lease = self.lease(of);
+        let mut lease = self.lease(of);
         lease.add(gradient, of);
         lease.give_back();
     }
@@ -149,16 +149,19 @@ impl Adder {
         // in bury(): the samples begun are those of this lease.
         let word = self.aggregate.word.fetch_add(LEASED, Ordering::AcqRel);
         debug_assert_eq!(word & LEASED, 0, "only this adder takes the lease");
-        let buffer = self.aggregate.buffers[(word & INDEX) as usize].get_mut();
-        Lease { adder: self, buffer }
+        Lease {
+            adder: self,
+            buffer: (word & INDEX) as usize,
+        }
     }
 }
 
 impl Lease<'_> {
-    fn add(&self, gradient: &[f32], of: &Gradient) {
+    fn add(&mut self, gradient: &[f32], of: &Gradient) {
+        let buffer = self.adder.aggregate.buffers[self.buffer].get_mut();
         // SAFETY: this adder took the lease of this buffer while it was active and has not given it back; the taker touches a
         // retired buffer only when it has seen that lease given back.
-        let buffer = unsafe { self.buffer.deref() };
+        let buffer = unsafe { buffer.deref() };
         if buffer.header.gradients == 0 {
             buffer.sum.copy_from_slice(gradient);
         } else {
@@ -170,7 +173,6 @@ impl Lease<'_> {
     }
 
     fn give_back(self) {
-        drop(self.buffer);
         // Release: pairs with the Acquire of the flip, or of the look after a flip that found the lease: the gradient is whole.
         self.adder.aggregate.word.fetch_add(LEASED, Ordering::Release);
         self.adder.is_leased = false;
@@ -215,10 +217,16 @@ impl Taker {
             ReadOut::Leased { .. } => return Taken::Pending,
             ReadOut::Ready { buffer } => buffer,
         };
-        let guard = self.aggregate.buffers[buffer].get_mut();
+        let result = self.read_and_empty(buffer, read);
+        self.read_out = ReadOut::None;
+        Taken::Read(result)
+    }
+
+    fn read_and_empty<R>(&mut self, buffer: usize, read: impl FnOnce(&Header, &[f32]) -> R) -> R {
+        let buffer = self.aggregate.buffers[buffer].get_mut();
         // SAFETY: the flip retired this buffer and its lease is over, so the adder doesn't touch it until the next flip, which is
         // this taker's.
-        let Buffer { header, sum } = unsafe { guard.deref() };
+        let Buffer { header, sum } = unsafe { buffer.deref() };
         if header.gradients == 0 {
             sum.fill(0.0);
         }
@@ -226,9 +234,7 @@ impl Taker {
         self.gradients_taken = self.gradients_taken.wrapping_add(header.gradients as u32) % GRADIENTS;
         self.samples_taken = self.samples_taken.wrapping_add(header.samples);
         header.reset();
-        drop(guard);
-        self.read_out = ReadOut::None;
-        Taken::Read(result)
+        result
     }
 
     /// The ML module is dead: if it holds the lease, that buffer is given up.
@@ -247,7 +253,7 @@ impl Taker {
         let (gradients, samples) = match self.read_out {
             ReadOut::Ready { buffer } => {
                 let guard = self.aggregate.buffers[buffer].get_mut();
-                // SAFETY: as in take().
+                // SAFETY: as in read_and_empty().
                 let header = unsafe { &guard.deref().header };
                 (header.gradients as u32, header.samples)
             }
@@ -401,9 +407,10 @@ mod loom_models {
     /// ends for loom either, which panics if anybody touches the buffer afterwards.
     fn die_in_add(adder: &mut Adder, step: u64) {
         let lease = adder.lease(&of(step));
+        let buffer = lease.adder.aggregate.buffers[lease.buffer].get_mut();
         // SAFETY: as in Lease::add.
-        unsafe { lease.buffer.deref() }.sum[0] += 1000.0;
-        std::mem::forget(lease);
+        unsafe { buffer.deref() }.sum[0] += 1000.0;
+        std::mem::forget(buffer);
     }
 
     /// Invariant: what is read out and what a burial counts as lost is together what was begun, exactly, and no half gradient is

@@ -131,15 +131,14 @@ impl Publisher {
         let Some(free) = self.is_taken.iter().position(|is_taken| !is_taken) else {
             unreachable!("K + 2 slots, of which one is current and at most K are pinned")
         };
-        let slot = shared.slots[free].get_mut();
         {
+            let slot = shared.slots[free].get_mut();
             // SAFETY: this is the only publisher, and the slot is neither current nor pinned: nobody reads it now, and by the
             // argument of this module nobody begins to before it is current again.
             let slot = unsafe { slot.deref() };
             slot.stamp = stamp;
             write(&mut slot.parameters);
         }
-        drop(slot);
         // Release: pairs with the Acquire of the second look in Reader::pin: the model is visible, whole, before its slot is
         // current.
         shared.current.store(free, Ordering::Release);

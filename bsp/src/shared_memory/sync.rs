@@ -5,12 +5,12 @@
 
 #[cfg(feature = "loom")]
 pub(super) use loom::{
-    cell::{ConstPtr, MutPtr, UnsafeCell},
+    cell::{ConstPtr, UnsafeCell},
     sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence},
 };
 
 #[cfg(not(feature = "loom"))]
-pub(super) use self::cell::{ConstPtr, MutPtr, UnsafeCell};
+pub(super) use self::cell::{ConstPtr, UnsafeCell};
 #[cfg(not(feature = "loom"))]
 pub(super) use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
