@@ -245,6 +245,13 @@ impl Central {
         expiries.chain(closing).min()
     }
 
+    /// Closes the open superstep now, if it holds samples: what was accepted shall be in a model before the server stops.
+    pub fn close_superstep(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if self.superstep.samples > 0 && !self.has_diverged {
+            self.close(now, actions);
+        }
+    }
+
     /// Ends the run: every volunteer is told, and nothing is accepted any more.
     pub fn finish(&mut self, actions: &mut Vec<Action>) {
         self.is_finished = true;

@@ -1,2 +1,106 @@
-//! xtask
-fn main() {}
+//! Build steps that cargo alone can't do.
+//!
+//! `cargo xtask web` makes `target/web`, the files that the server embeds: the pages as they lie in `web/`, uPlot, and the
+//! wasm package; each also compressed, because that takes too long to do at each request.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use wasm_bindgen_cli_support::Bindgen;
+
+const TARGET: &str = "wasm32-unknown-unknown";
+/// What pages are made of; everything else in `web/` is for development.
+const PAGE_EXTENSIONS: [&str; 5] = ["html", "css", "js", "svg", "webmanifest"];
+/// (Where it lies below `web/node_modules`, where it is served.)
+const VENDORED: [(&str, &str); 2] =
+    [("uplot/dist/uPlot.esm.js", "vendor/uPlot.esm.js"), ("uplot/dist/uPlot.min.css", "vendor/uPlot.min.css")];
+
+fn main() -> Result<()> {
+    match std::env::args().nth(1).as_deref() {
+        Some("web") => web(),
+        _ => bail!("usage: cargo xtask web"),
+    }
+}
+
+fn web() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
+    let out = root.join("target/web");
+    if out.exists() {
+        fs::remove_dir_all(&out).with_context(|| format!("{}: can't be removed", out.display()))?;
+    }
+    fs::create_dir_all(out.join("vendor"))?;
+    wasm_package(root, &out)?;
+    copy_pages(&root.join("web"), &out)?;
+    let wasm = out.join("wasm/client_wasm_bg.wasm");
+    for file in files_below(&out)? {
+        let compressed = compress(&file)?;
+        if file == wasm {
+            println!("wasm: {} bytes, {compressed} with brotli", fs::metadata(&file)?.len());
+        }
+    }
+    Ok(())
+}
+
+/// Compiles `client-wasm` with a standard library that has atomics, and binds it for `<script type="module">`.
+fn wasm_package(root: &Path, out: &Path) -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .current_dir(root)
+        .args(["build", "--quiet", "--release", "--package", "client-wasm", "--target", TARGET])
+        .args(["-Z", "build-std=std,panic_abort"])
+        // `-Z build-std` on a stable compiler, Debian's.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .status()
+        .context("cargo could not be started")?;
+    if !status.success() {
+        bail!("client-wasm does not compile; see above");
+    }
+    let wasm = root.join("target").join(TARGET).join("release/client_wasm.wasm");
+    Bindgen::new().input_path(&wasm).web(true)?.typescript(true).generate(out.join("wasm"))?;
+    Ok(())
+}
+
+fn copy_pages(web: &Path, out: &Path) -> Result<()> {
+    for entry in fs::read_dir(web)? {
+        let path = entry?.path();
+        let is_page = path.extension().is_some_and(|extension| PAGE_EXTENSIONS.iter().any(|known| extension == *known));
+        if let (true, Some(name)) = (is_page, path.file_name()) {
+            fs::copy(&path, out.join(name))?;
+        }
+    }
+    for (from, to) in VENDORED {
+        let from = web.join("node_modules").join(from);
+        fs::copy(&from, out.join(to)).with_context(|| format!("{}: run `npm ci` in web/", from.display()))?;
+    }
+    Ok(())
+}
+
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files.extend(files_below(&path)?);
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+/// Writes `file` with `.br` behind its name, and says how long that is.
+fn compress(file: &Path) -> Result<usize> {
+    const BUFFER: usize = 1 << 16;
+    const QUALITY: u32 = 11;
+    const WINDOW: u32 = 22;
+    let bytes = fs::read(file)?;
+    let mut compressed = Vec::new();
+    let mut reader = brotli::CompressorReader::new(bytes.as_slice(), BUFFER, QUALITY, WINDOW);
+    std::io::copy(&mut reader, &mut compressed)?;
+    let mut name = file.as_os_str().to_owned();
+    name.push(".br");
+    fs::write(name, &compressed)?;
+    Ok(compressed.len())
+}

@@ -1,5 +1,7 @@
 //! The tables `[training]` and `[evaluation]` of a run file.
 
+pub use bsp::central::LearningRateScaling;
+pub use bsp::message::Mode;
 use nn::optimizer::OptimizerSpec;
 use nn::schedule::ScheduleSpec;
 use serde::{Deserialize, Serialize};
@@ -62,30 +64,6 @@ pub struct Training {
     pub optimizer: OptimizerSpec,
     /// The learning rate over the run.
     pub schedule: ScheduleSpec,
-}
-
-/// Whether computing waits for synchronising.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Mode {
-    /// It never does.
-    #[default]
-    Decoupled,
-    /// Every superstep is a barrier: plain bulk-synchronous training, the baseline.
-    Lockstep,
-}
-
-/// How the learning rate follows a superstep that is larger than it was chosen for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LearningRateScaling {
-    /// It stays.
-    #[default]
-    None,
-    /// It grows with the square root of the superstep's samples.
-    SquareRoot,
-    /// It grows with the superstep's samples.
-    Linear,
 }
 
 /// How the model is evaluated on the held-out samples while it trains.

@@ -1,0 +1,69 @@
+//! What can be asked of `superstep` on the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Trains one neural network across the browsers of people who open a web page.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve a run: its page to volunteers, and the central controller behind it.
+    Serve(ServeArguments),
+    /// Contribute to a run without a browser.
+    Volunteer(VolunteerArguments),
+    /// Train a run's model on one thread, without volunteers, to compare with.
+    Reference(ReferenceArguments),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ServeArguments {
+    /// The run file. Without one: handwritten digits, which are embedded.
+    pub(crate) run: Option<PathBuf>,
+    /// Where to listen. Port 0 picks a free one.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8000")]
+    pub(crate) listen: SocketAddr,
+    /// Let `/?join=1&workers=N` contribute without a click: for machines of your own only.
+    #[arg(long)]
+    pub(crate) kiosk: bool,
+    /// Stop, with success, once the target accuracy is evaluated.
+    #[arg(long)]
+    pub(crate) stop_at_target: bool,
+    /// Where to write the model and a summary of the run at the end.
+    #[arg(long, value_name = "DIR", default_value = "out")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct VolunteerArguments {
+    /// The address that the server prints, such as `http://127.0.0.1:8000`.
+    pub(crate) url: String,
+    /// ML modules, one thread each. By default one less than there are cores, and at least one.
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<usize>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ReferenceArguments {
+    /// The run file. Without one: handwritten digits, which are embedded.
+    pub(crate) run: Option<PathBuf>,
+    /// Samples of one step; a multiple of the run's minibatch. By default the run's `superstep_samples`.
+    #[arg(long, value_name = "SAMPLES")]
+    pub(crate) batch: Option<u64>,
+    /// Stop after so many steps; without it, at the target accuracy.
+    #[arg(long, value_name = "N")]
+    pub(crate) steps: Option<u64>,
+    /// Evaluate whenever so many samples more were trained on.
+    #[arg(long, value_name = "SAMPLES", default_value_t = 10_000)]
+    pub(crate) evaluate_every: u64,
+    /// Write the model here at the end, as `safetensors`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) model: Option<PathBuf>,
+}

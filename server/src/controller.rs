@@ -1,0 +1,294 @@
+//! The driver around the central BSP module (102): a thread of its own that hands it events and does its actions.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bsp::central::{Action, Central, ClosedSuperstep, ConnectionId};
+use bsp::message::{SessionId, Token};
+use bsp::time::Time;
+use bytes::Bytes;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::history::{EvaluationPoint, History, LossPoint};
+
+/// Events that wait for the controller at most; beyond that, sockets wait before they read on.
+const QUEUE: usize = 1024;
+
+/// What happens to a controller.
+pub(crate) enum Event {
+    /// A volunteer's socket is open.
+    Connected { connection: ConnectionId, peer: SocketAddr, outbox: mpsc::UnboundedSender<Outgoing> },
+    /// A frame came in.
+    Frame { connection: ConnectionId, frame: Bytes },
+    /// A socket has closed.
+    Disconnected { connection: ConnectionId },
+    /// A model was evaluated.
+    Evaluated(EvaluationPoint),
+    /// Somebody wants to look.
+    Inspect(Box<dyn FnOnce(&Controller, Time) + Send>),
+    /// The run ends, at the operator's wish.
+    Stop,
+}
+
+/// What a socket has to do.
+pub(crate) enum Outgoing {
+    /// Send this. The model's bytes are shared by all sockets.
+    Frame(Bytes),
+    /// Close, after what was to be sent.
+    Close,
+}
+
+/// How a run went, for whoever waits for its end.
+pub(crate) struct Ended {
+    pub(crate) controller: Controller,
+    pub(crate) elapsed: Duration,
+}
+
+/// The driver around the central module.
+pub(crate) struct Controller {
+    central: Central,
+    began: Instant,
+    connections: HashMap<ConnectionId, Connection>,
+    history: History,
+    supersteps: u64,
+    samples_in_model: u64,
+    last_loss: Option<f64>,
+    staleness_sum: f64,
+    stop_at: Option<f64>,
+    actions: Vec<Action>,
+}
+
+struct Connection {
+    peer: SocketAddr,
+    outbox: mpsc::UnboundedSender<Outgoing>,
+}
+
+/// How others reach the controller.
+#[derive(Clone)]
+pub(crate) struct ControllerHandle {
+    events: mpsc::Sender<Event>,
+}
+
+/// The controller has ended.
+#[derive(Debug, thiserror::Error)]
+#[error("the run has ended")]
+pub(crate) struct HasEnded;
+
+impl ControllerHandle {
+    /// Hands over an event; waits while too many are waiting.
+    pub(crate) async fn tell(&self, event: Event) -> Result<(), HasEnded> {
+        self.events.send(event).await.map_err(|_| HasEnded)
+    }
+
+    /// The same, from a thread.
+    pub(crate) fn tell_blocking(&self, event: Event) -> Result<(), HasEnded> {
+        self.events.blocking_send(event).map_err(|_| HasEnded)
+    }
+
+    /// Looks at the controller, between two events.
+    pub(crate) async fn inspect<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Controller, Time) -> T + Send + 'static,
+    ) -> Result<T, HasEnded> {
+        let (answer, answered) = oneshot::channel();
+        let look = Box::new(move |controller: &Controller, now| {
+            // Who asked may be gone by now.
+            let _ = answer.send(look(controller, now));
+        });
+        self.tell(Event::Inspect(look)).await?;
+        answered.await.map_err(|_| HasEnded)
+    }
+
+    /// The same, from a thread; `None` when the run has ended.
+    pub(crate) fn inspect_blocking<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Controller, Time) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (answer, answered) = oneshot::channel();
+        let look = Box::new(move |controller: &Controller, now| {
+            let _ = answer.send(look(controller, now));
+        });
+        self.tell_blocking(Event::Inspect(look)).ok()?;
+        answered.blocking_recv().ok()
+    }
+}
+
+/// Starts the controller on a thread of its own. It ends when it is told to stop, or, with `stop_at`, when an evaluation
+/// reaches that accuracy.
+pub(crate) fn start(
+    runtime: Handle,
+    central: Central,
+    began: Instant,
+    stop_at: Option<f64>,
+) -> std::io::Result<(ControllerHandle, oneshot::Receiver<Ended>)> {
+    let (events, inbox) = mpsc::channel(QUEUE);
+    let (ended, end) = oneshot::channel();
+    let controller = Controller {
+        central,
+        began,
+        connections: HashMap::new(),
+        history: History::default(),
+        supersteps: 0,
+        samples_in_model: 0,
+        last_loss: None,
+        staleness_sum: 0.0,
+        stop_at,
+        actions: Vec::new(),
+    };
+    std::thread::Builder::new().name("controller".to_owned()).spawn(move || {
+        let controller = controller.run(&runtime, inbox);
+        let elapsed = controller.began.elapsed();
+        // Nobody waits for the end of a server that was not fully started.
+        let _ = ended.send(Ended { controller, elapsed });
+    })?;
+    Ok((ControllerHandle { events }, end))
+}
+
+impl Controller {
+    /// The central module.
+    pub(crate) fn central(&self) -> &Central {
+        &self.central
+    }
+
+    /// The curves.
+    pub(crate) fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Supersteps that have closed.
+    pub(crate) fn supersteps(&self) -> u64 {
+        self.supersteps
+    }
+
+    /// Samples in the current model.
+    pub(crate) fn samples_in_model(&self) -> u64 {
+        self.samples_in_model
+    }
+
+    /// Mean loss of the last superstep's samples.
+    pub(crate) fn last_loss(&self) -> Option<f64> {
+        self.last_loss
+    }
+
+    /// Mean staleness of all samples in the model, in versions.
+    pub(crate) fn mean_staleness(&self) -> f64 {
+        self.staleness_sum / self.samples_in_model.max(1) as f64
+    }
+
+    fn now(&self) -> Time {
+        Time::ZERO + self.began.elapsed()
+    }
+
+    fn run(mut self, runtime: &Handle, mut inbox: mpsc::Receiver<Event>) -> Controller {
+        loop {
+            let now = self.now();
+            let patience = self.central.next_timeout(now).map(|at| at.since(now));
+            let event = runtime.block_on(async {
+                match patience {
+                    Some(patience) => tokio::time::timeout(patience, inbox.recv()).await.ok(),
+                    None => Some(inbox.recv().await),
+                }
+            });
+            let now = self.now();
+            match event {
+                None => self.central.on_timeout(now, &mut self.actions),
+                Some(None | Some(Event::Stop)) => break,
+                Some(Some(event)) => {
+                    if self.on_event(now, event) {
+                        break;
+                    }
+                }
+            }
+            self.act();
+        }
+        let now = self.now();
+        self.central.close_superstep(now, &mut self.actions);
+        self.act();
+        for connection in self.connections.values() {
+            let _ = connection.outbox.send(Outgoing::Close);
+        }
+        self
+    }
+
+    /// Handles an event, and says whether the run has ended with it.
+    fn on_event(&mut self, now: Time, event: Event) -> bool {
+        match event {
+            Event::Connected { connection, peer, outbox } => {
+                tracing::debug!("{peer}: connected");
+                self.connections.insert(connection, Connection { peer, outbox });
+            }
+            Event::Frame { connection, frame } => {
+                self.central.on_frame(now, connection, &frame, unguessable(), &mut self.actions);
+            }
+            Event::Disconnected { connection } => {
+                if let Some(Connection { peer, .. }) = self.connections.remove(&connection) {
+                    tracing::debug!("{peer}: disconnected");
+                }
+                self.central.on_disconnected(now, connection, &mut self.actions);
+            }
+            Event::Evaluated(point) => {
+                let EvaluationPoint { version, samples, accuracy, loss, .. } = point;
+                tracing::info!("version {version}: accuracy {accuracy:.4}, loss {loss:.4}, {samples} samples");
+                self.history.push_evaluation(point);
+                if self.stop_at.is_some_and(|target| accuracy >= target) {
+                    self.central.finish(&mut self.actions);
+                    self.act();
+                    return true;
+                }
+            }
+            Event::Inspect(look) => look(self, now),
+            Event::Stop => return true,
+        }
+        false
+    }
+
+    fn act(&mut self) {
+        let mut actions = std::mem::take(&mut self.actions);
+        for action in actions.drain(..) {
+            match action {
+                Action::Send { to, frame } => self.send(to, Outgoing::Frame(frame)),
+                Action::Disconnect { from, reason } => {
+                    if let (Some(reason), Some(Connection { peer, .. })) = (reason, self.connections.get(&from)) {
+                        tracing::warn!("{peer}: turned away: {reason}");
+                    }
+                    self.send(from, Outgoing::Close);
+                }
+                Action::ContributionRefused { session: SessionId(session), sequence, reason } => {
+                    tracing::warn!("volunteer {session}: contribution {sequence} refused: {reason}");
+                }
+                Action::SuperstepClosed(closed) => self.on_superstep_closed(&closed),
+                Action::Diverged => tracing::error!(
+                    "the model has diverged: a parameter is not finite; the last version that is stays. Lower the learning rate"
+                ),
+            }
+        }
+        self.actions = actions;
+    }
+
+    fn on_superstep_closed(&mut self, closed: &ClosedSuperstep) {
+        let ClosedSuperstep { version, contributions, samples, loss, staleness, open_for } = *closed;
+        tracing::debug!("version {version}: {samples} samples in {contributions} contributions, loss {loss:.4}, staleness {staleness:.2}, {open_for:?}");
+        self.supersteps += 1;
+        self.samples_in_model += samples;
+        self.staleness_sum += staleness * samples as f64;
+        self.last_loss = Some(loss);
+        let elapsed_seconds = self.began.elapsed().as_secs_f64();
+        self.history.push_loss(LossPoint { samples: self.samples_in_model, elapsed_seconds, loss });
+    }
+
+    fn send(&self, to: ConnectionId, outgoing: Outgoing) {
+        // A connection that is gone has told so, or will.
+        if let Some(connection) = self.connections.get(&to) {
+            let _ = connection.outbox.send(outgoing);
+        }
+    }
+}
+
+/// A number that nobody can guess, from the system's randomness.
+pub(crate) fn unguessable() -> Token {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    // A keyed hash (SipHash) of nothing, twice, under keys that the standard library takes from the system.
+    Token(RandomState::new().build_hasher().finish() ^ RandomState::new().build_hasher().finish().rotate_left(32))
+}

@@ -1,0 +1,132 @@
+//! Everything under the server's address: pages, interface, shards, sockets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{ConnectInfo, Path, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use bsp::message::max_frame_bytes;
+use nn::Model;
+use volunteer::description::RunDescription;
+
+use crate::api::{Status, Volunteer};
+use crate::assets::asset;
+use crate::controller::{ControllerHandle, HasEnded};
+use crate::model_file::model_file;
+use crate::shards::Shards;
+use crate::socket;
+
+/// What requests are answered from.
+pub(crate) struct Site {
+    pub(crate) description: RunDescription,
+    pub(crate) model: Arc<Model>,
+    pub(crate) shards: Shards,
+    pub(crate) controller: ControllerHandle,
+}
+
+/// On every response, scripts of workers included. The first two isolate the page, without which a browser has no shared
+/// memory; the policy lets it run only what comes from here.
+const HEADERS: [(HeaderName, HeaderValue); 6] = [
+    (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
+    (HeaderName::from_static("cross-origin-embedder-policy"), HeaderValue::from_static("require-corp")),
+    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self' ws: wss:"),
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+];
+
+/// All routes.
+pub(crate) fn router(site: Site) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/api/v1/run", get(run))
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/volunteers", get(volunteers))
+        .route("/api/v1/history", get(history))
+        .route("/api/v1/model.safetensors", get(model))
+        .route("/api/v1/shards/{name}", get(shard))
+        .route("/ws", get(open_socket))
+        .fallback(get(asset))
+        .layer(axum::middleware::map_response(with_headers))
+        .with_state(Arc::new(site))
+}
+
+async fn with_headers(mut response: Response) -> Response {
+    response.headers_mut().extend(HEADERS);
+    response
+}
+
+impl IntoResponse for HasEnded {
+    fn into_response(self) -> Response {
+        (StatusCode::SERVICE_UNAVAILABLE, format!("{self}\n")).into_response()
+    }
+}
+
+/// What changes from one request to the next must not be kept by anybody.
+fn fresh(body: impl IntoResponse) -> Response {
+    ([(header::CACHE_CONTROL, "no-store")], body).into_response()
+}
+
+async fn run(State(site): State<Arc<Site>>) -> Response {
+    fresh(Json(&site.description))
+}
+
+async fn status(State(site): State<Arc<Site>>) -> Result<Response, HasEnded> {
+    let RunDescription { name, mode, target_accuracy, .. } = &site.description;
+    let (name, mode, target_accuracy) = (name.clone(), *mode, *target_accuracy);
+    let status = site.controller.inspect(move |of, now| Status::new(name, mode, target_accuracy, of, now)).await?;
+    Ok(fresh(Json(status)))
+}
+
+async fn volunteers(State(site): State<Arc<Site>>) -> Result<Response, HasEnded> {
+    let volunteers =
+        site.controller.inspect(|of, now| of.central().volunteers(now).map(Volunteer::from).collect::<Vec<_>>()).await?;
+    Ok(fresh(Json(volunteers)))
+}
+
+async fn history(State(site): State<Arc<Site>>) -> Result<Response, HasEnded> {
+    let history = site.controller.inspect(|of, _| of.history().clone()).await?;
+    Ok(fresh(Json(history)))
+}
+
+async fn model(State(site): State<Arc<Site>>) -> Result<Response, HasEnded> {
+    let (version, parameters) =
+        site.controller.inspect(|of, _| (of.central().stamp().version, of.central().model().to_vec())).await?;
+    let name = &site.description.name;
+    let response = match model_file(&site.model, &parameters, name, version) {
+        Ok(bytes) => {
+            let file_name = format!("attachment; filename=\"{name}-{version}.safetensors\"");
+            let headers = [
+                (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+                (header::CONTENT_DISPOSITION, file_name),
+            ];
+            fresh((headers, bytes))
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("the model can't be written: {error:#}\n")).into_response(),
+    };
+    Ok(response)
+}
+
+async fn shard(State(site): State<Arc<Site>>, Path(name): Path<String>, headers: HeaderMap) -> Response {
+    site.shards.response(&name, &headers)
+}
+
+async fn open_socket(
+    State(site): State<Arc<Site>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let limit = max_frame_bytes(site.description.parameters);
+    let controller = site.controller.clone();
+    upgrade
+        .max_message_size(limit)
+        .max_frame_size(limit)
+        .on_upgrade(move |socket| socket::serve(socket, peer, controller))
+}

@@ -1,0 +1,183 @@
+//! `superstep serve`: one run, from its file to its model.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use bsp::central::{self, Central};
+use bsp::combine::Weighting;
+use bsp::message::{Mode, PROTOCOL, RunId};
+use bsp::time::Time;
+use nn::Model;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use volunteer::description::{DatasetDescription, RunDescription};
+use volunteer::membership::memory_need;
+
+use crate::api::Status;
+use crate::cli::ServeArguments;
+use crate::controller::{self, Event, unguessable};
+use crate::dataset::Dataset;
+use crate::evaluation::{Evaluator, evaluate_at_intervals};
+use crate::http::{Site, router};
+use crate::optimizer::ServerOptimizer;
+use crate::run_file::RunFile;
+use crate::shards::Shards;
+use crate::summary;
+
+/// Sessions at a time. Each takes a few hundred bytes, and a contribution while its superstep is open.
+const MAX_SESSIONS: usize = 10_000;
+/// How long sockets may take to close at the end.
+const CLOSE_WITHIN: Duration = Duration::from_secs(3);
+
+/// Serves a run until it ends.
+pub(crate) fn serve(arguments: &ServeArguments) -> Result<()> {
+    let run_file = match &arguments.run {
+        Some(path) => RunFile::load(path)?,
+        None => RunFile::digits()?,
+    };
+    let dataset = Arc::new(Dataset::load(&run_file.dataset, run_file.seed)?);
+    let model = Arc::new(run_file.model_for(&dataset.format)?);
+    let runtime = tokio::runtime::Runtime::new().context("the runtime can't be started")?;
+    runtime.block_on(run(arguments, &run_file, dataset, model))
+}
+
+async fn run(arguments: &ServeArguments, run_file: &RunFile, dataset: Arc<Dataset>, model: Arc<Model>) -> Result<()> {
+    let listener = TcpListener::bind(arguments.listen)
+        .await
+        .with_context(|| format!("{}: can't listen there; choose another address with --listen", arguments.listen))?;
+    let address = listener.local_addr()?;
+
+    let shards = Shards::new(&dataset.shards);
+    let run_id = RunId(unguessable().0);
+    let description = describe(arguments, run_file, &dataset, &model, &shards, run_id);
+    let config = central_config(run_file, &description, run_id);
+    let parameters = model.initial_parameters(run_file.seed);
+    let optimizer = Box::new(ServerOptimizer::new(run_file, parameters.len()));
+    let central = Central::new(Time::ZERO, config, parameters, optimizer);
+    let stop_at = arguments.stop_at_target.then_some(run_file.target_accuracy);
+    let (controller, end) =
+        controller::start(tokio::runtime::Handle::current(), central, Instant::now(), stop_at)?;
+    let interval = Duration::from_secs_f64(run_file.evaluation.interval_seconds);
+    evaluate_at_intervals(controller.clone(), Evaluator::new(Arc::clone(&model), Arc::clone(&dataset)), interval);
+
+    announce(arguments, run_file, &dataset, &model, address);
+    let site = Site { description, model: Arc::clone(&model), shards, controller: controller.clone() };
+    let app = router(site).into_make_service_with_connect_info::<SocketAddr>();
+    let (close, closing) = tokio::sync::oneshot::channel::<()>();
+    let server = tokio::spawn(
+        axum::serve(listener, app)
+            .with_graceful_shutdown(async {
+                let _ = closing.await;
+            })
+            .into_future(),
+    );
+
+    let mut terminate = signal(SignalKind::terminate())?;
+    let stop = async {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("stopping");
+        let _ = controller.tell(Event::Stop).await;
+        // Only the controller's end ends the wait below.
+        std::future::pending::<()>().await;
+    };
+    let ended = tokio::select! {
+        ended = end => ended.context("the controller has died; see above")?,
+        () = stop => unreachable!("it waits for ever"),
+    };
+    let _ = close.send(());
+    let _ = tokio::time::timeout(CLOSE_WITHIN, server).await;
+
+    let now = Time::ZERO + ended.elapsed;
+    let mode = run_file.training.mode;
+    let status =
+        Status::new(run_file.name.clone(), mode, Some(run_file.target_accuracy), &ended.controller, now);
+    let written = summary::write(&arguments.out, run_file, &model, status, &ended)?;
+    for path in written {
+        tracing::info!("wrote {}", path.display());
+    }
+    Ok(())
+}
+
+/// Says on one line of standard output where the page is, and on standard error what an operator should know.
+fn announce(arguments: &ServeArguments, run_file: &RunFile, dataset: &Dataset, model: &Model, address: SocketAddr) {
+    let (parameters, samples) = (model.parameter_count(), dataset.train_samples());
+    tracing::info!("run {}: {parameters} parameters, {samples} training samples", run_file.name);
+    tracing::info!("whoever can open the address below can download the training data and the model");
+    if arguments.kiosk {
+        tracing::info!("kiosk: /?join=1&workers=N contributes without a click");
+    }
+    if !address.ip().is_loopback() {
+        tracing::info!(
+            "browsers on other machines share memory only over https: put a TLS proxy in front of this address"
+        );
+    }
+    let shown = if address.ip().is_unspecified() {
+        SocketAddr::new(std::net::Ipv4Addr::LOCALHOST.into(), address.port())
+    } else {
+        address
+    };
+    println!("listening on http://{shown}");
+}
+
+fn describe(
+    arguments: &ServeArguments,
+    run_file: &RunFile,
+    dataset: &Dataset,
+    model: &Model,
+    shards: &Shards,
+    run: RunId,
+) -> RunDescription {
+    let training = &run_file.training;
+    let sample_bytes = dataset.train_samples() * (dataset.format.elements() + 1);
+    RunDescription {
+        protocol: PROTOCOL,
+        run: run.0,
+        spec_hash: model.spec().hash(),
+        name: run_file.name.clone(),
+        description: run_file.description.clone(),
+        mode: training.mode,
+        seed: run_file.seed,
+        minibatch: training.minibatch,
+        superstep_samples: training.superstep_samples,
+        target_accuracy: Some(run_file.target_accuracy),
+        kiosk: arguments.kiosk,
+        parameters: model.parameter_count(),
+        model: model.spec().clone(),
+        dataset: DatasetDescription {
+            format: dataset.format.clone(),
+            samples: dataset.train_samples(),
+            test_samples: dataset.test_labels.len(),
+            shards: shards.names().to_vec(),
+        },
+        memory: memory_need(model, training.minibatch, sample_bytes as u64),
+    }
+}
+
+fn central_config(run_file: &RunFile, description: &RunDescription, run: RunId) -> central::Config {
+    let training = &run_file.training;
+    central::Config {
+        run,
+        spec_hash: description.spec_hash,
+        mode: training.mode,
+        minibatch: training.minibatch as u64,
+        superstep_samples: training.superstep_samples,
+        quorum: training.quorum,
+        min_period: Duration::from_millis(training.min_period_ms),
+        max_period: Duration::from_millis(training.max_period_ms),
+        max_staleness: training.max_staleness,
+        weighting: Weighting {
+            staleness_exponent: training.staleness_exponent,
+            max_read_out_samples: training.max_read_out_samples(),
+            // Lockstep is the textbook's plain BSP: all gradients are of one model, and none is bounded.
+            clip: if training.mode == Mode::Lockstep { 0.0 } else { training.clip },
+        },
+        lr_scaling: training.lr_scaling,
+        session_ttl: Duration::from_secs(training.session_ttl_seconds),
+        max_sessions: MAX_SESSIONS,
+    }
+}

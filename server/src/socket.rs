@@ -1,0 +1,70 @@
+//! One volunteer's WebSocket, between the network and the controller.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::extract::ws::{Message, WebSocket};
+use bsp::central::ConnectionId;
+use bytes::Bytes;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use tokio::sync::mpsc;
+
+use crate::controller::{ControllerHandle, Event, Outgoing};
+
+/// A frame that could not be handed to the network for so long is on a link that is dead.
+const SEND_WITHIN: Duration = Duration::from_secs(120);
+
+/// Serves a socket until it closes.
+pub(crate) async fn serve(socket: WebSocket, peer: SocketAddr, controller: ControllerHandle) {
+    static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+    let connection = ConnectionId(CONNECTIONS.fetch_add(1, Ordering::Relaxed));
+    let (outbox, outgoing) = mpsc::unbounded_channel();
+    if controller.tell(Event::Connected { connection, peer, outbox }).await.is_err() {
+        return;
+    }
+    let (sink, stream) = socket.split();
+    tokio::select! {
+        () = send_all(sink, outgoing, peer) => {}
+        () = receive_all(stream, connection, peer, &controller) => {}
+    }
+    let _ = controller.tell(Event::Disconnected { connection }).await;
+}
+
+async fn send_all(
+    mut sink: SplitSink<WebSocket, Message>,
+    mut outgoing: mpsc::UnboundedReceiver<Outgoing>,
+    peer: SocketAddr,
+) {
+    while let Some(Outgoing::Frame(frame)) = outgoing.recv().await {
+        match tokio::time::timeout(SEND_WITHIN, sink.send(Message::Binary(frame))).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return tracing::debug!("{peer}: {error}"),
+            Err(_) => return tracing::info!("{peer}: took nothing for {SEND_WITHIN:?}; the link is given up"),
+        }
+    }
+    let _ = tokio::time::timeout(SEND_WITHIN, sink.close()).await;
+}
+
+async fn receive_all(
+    mut stream: SplitStream<WebSocket>,
+    connection: ConnectionId,
+    peer: SocketAddr,
+    controller: &ControllerHandle,
+) {
+    while let Some(message) = stream.next().await {
+        let frame = match message {
+            Ok(Message::Binary(frame)) => frame,
+            // Not ours; the central module says so to whoever sent it.
+            Ok(Message::Text(text)) => Bytes::from(text),
+            Ok(Message::Ping(_) | Message::Pong(_)) => continue,
+            Ok(Message::Close(_)) => return,
+            // A frame beyond the limit is among these; the text says so.
+            Err(error) => return tracing::warn!("{peer}: the connection broke: {error}"),
+        };
+        if controller.tell(Event::Frame { connection, frame }).await.is_err() {
+            return;
+        }
+    }
+}

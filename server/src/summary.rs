@@ -1,0 +1,54 @@
+//! What is written when a run ends, besides the model.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use nn::Model;
+use serde::Serialize;
+
+use crate::api::Status;
+use crate::controller::Ended;
+use crate::history::EvaluationPoint;
+use crate::model_file::{model_file, write_whole};
+use crate::run_file::RunFile;
+
+/// `summary.json`.
+#[derive(Serialize)]
+struct Summary<'a> {
+    /// The program's version.
+    superstep: &'static str,
+    status: Status,
+    supersteps: u64,
+    /// Samples in the model.
+    samples_in_model: u64,
+    /// Accepted samples that came too late for any model: none, unless it diverged.
+    samples_lost: u64,
+    mean_superstep_samples: f64,
+    mean_staleness: f64,
+    evaluations: &'a [EvaluationPoint],
+    run_file: &'a RunFile,
+}
+
+/// Writes `model.safetensors` and `summary.json` into `out`, and says where they are.
+pub(crate) fn write(out: &Path, run_file: &RunFile, model: &Model, status: Status, ended: &Ended) -> Result<[PathBuf; 2]> {
+    std::fs::create_dir_all(out).with_context(|| format!("{}: can't be made", out.display()))?;
+    let controller = &ended.controller;
+    let central = controller.central();
+    let bytes = model_file(model, central.model(), &run_file.name, central.stamp().version)?;
+    let model_path = out.join("model.safetensors");
+    write_whole(&model_path, &bytes)?;
+    let summary = Summary {
+        superstep: env!("CARGO_PKG_VERSION"),
+        status,
+        supersteps: controller.supersteps(),
+        samples_in_model: controller.samples_in_model(),
+        samples_lost: central.totals().samples - controller.samples_in_model(),
+        mean_superstep_samples: controller.samples_in_model() as f64 / controller.supersteps().max(1) as f64,
+        mean_staleness: controller.mean_staleness(),
+        evaluations: controller.history().evaluations(),
+        run_file,
+    };
+    let summary_path = out.join("summary.json");
+    write_whole(&summary_path, &serde_json::to_vec_pretty(&summary)?)?;
+    Ok([model_path, summary_path])
+}

@@ -1,0 +1,90 @@
+//! The run, as `GET /api/v1/run` describes it to volunteers: all that is needed to compute gradients of it.
+
+use bsp::message::Mode;
+use nn::shard::SampleFormat;
+use nn::spec::ModelSpec;
+use serde::{Deserialize, Serialize};
+
+/// What does not change while a run lasts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunDescription {
+    /// The protocol that the server speaks; see [`bsp::message::PROTOCOL`].
+    pub protocol: u16,
+    /// The run's number.
+    #[serde(with = "hexadecimal")]
+    pub run: u64,
+    /// The hash of the model spec.
+    #[serde(with = "hexadecimal")]
+    pub spec_hash: u64,
+    /// The run's name.
+    pub name: String,
+    /// What it is about, in a sentence.
+    pub description: String,
+    /// Decoupled, or lockstep.
+    pub mode: Mode,
+    /// The seed of initialisation and of all minibatches.
+    #[serde(with = "hexadecimal")]
+    pub seed: u64,
+    /// Samples of one gradient.
+    pub minibatch: usize,
+    /// Samples that a superstep aims at.
+    pub superstep_samples: u64,
+    /// The share of held-out samples to classify rightly, from 0 to 1, if the run has a goal.
+    pub target_accuracy: Option<f64>,
+    /// Whether the operator allows `/?join=1` to start without a click.
+    pub kiosk: bool,
+    /// The model's parameters.
+    pub parameters: usize,
+    /// The model.
+    pub model: ModelSpec,
+    /// The samples.
+    pub dataset: DatasetDescription,
+    /// What a tab needs.
+    pub memory: MemoryNeed,
+}
+
+/// The samples of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DatasetDescription {
+    /// What their bytes mean.
+    #[serde(flatten)]
+    pub format: SampleFormat,
+    /// Samples to train on.
+    pub samples: usize,
+    /// Samples held out to evaluate on.
+    pub test_samples: usize,
+    /// The shards, by the names under which they are served.
+    pub shards: Vec<String>,
+}
+
+/// The memory that a tab needs, so that it can ask its browser for so much and no more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryNeed {
+    /// For what a tab has once: code and its data, samples, model slots, frames.
+    pub tab_bytes: u64,
+    /// For each ML module.
+    pub ml_module_bytes: u64,
+}
+
+/// Numbers of 64 bits as JSON strings of 16 hexadecimal digits: JavaScript's numbers would round them.
+pub mod hexadecimal {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    /// Writes 16 digits.
+    ///
+    /// # Errors
+    /// The serializer's.
+    pub fn serialize<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{number:016x}"))
+    }
+
+    /// Reads them.
+    ///
+    /// # Errors
+    /// Other than hexadecimal digits.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let digits = String::deserialize(deserializer)?;
+        u64::from_str_radix(&digits, 16).map_err(|error| D::Error::custom(format!("\"{digits}\": {error}")))
+    }
+}

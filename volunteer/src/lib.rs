@@ -1,0 +1,10 @@
+//! What a volunteer is made of, wherever it runs: a tab (`client-wasm`) and the native volunteer (`server`) are drivers
+//! of the same parts, so that they compute the same.
+//!
+//! - [`description`]: the run, as the server describes it to volunteers.
+//! - [`membership`]: the parts of one volunteer, made of that description.
+//! - [`engine`]: the gradient of a step, computed by `nn` on the CPU.
+
+pub mod description;
+pub mod engine;
+pub mod membership;

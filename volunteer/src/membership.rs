@@ -1,0 +1,144 @@
+//! The parts of one volunteer, made of a run's description.
+
+use std::sync::Arc;
+
+use bsp::local::{self, Local};
+use bsp::message::{PROTOCOL, RunId, SessionId};
+use bsp::ml_module::MlModule;
+use bsp::shared_memory::{MlSide, shared_memory};
+use bsp::time::Time;
+use nn::Model;
+use nn::samples::{Samples, SamplesError};
+use nn::shard::{Shard, ShardError};
+
+use crate::description::{MemoryNeed, RunDescription};
+use crate::engine::CpuEngine;
+
+/// One volunteer's parts. The local BSP module is handed out at the start and the ML modules when a session is open; the
+/// samples fill up in the meantime.
+pub struct Membership {
+    description: RunDescription,
+    model: Arc<Model>,
+    ml_sides: Vec<Option<MlSide>>,
+    samples: Option<Arc<Samples>>,
+}
+
+/// Why a volunteer can't be made of a description, or of what it fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum MembershipError {
+    /// The description isn't one.
+    #[error("the server's description of the run can't be read: {0}; reload the page, or take the volunteer of this server's version")]
+    Description(#[from] serde_json::Error),
+    /// The server speaks another protocol.
+    #[error("the server speaks protocol {theirs}, this volunteer {PROTOCOL}; reload the page, or take the volunteer of this server's version")]
+    Protocol {
+        /// The server's.
+        theirs: u16,
+    },
+    /// The model can't be built.
+    #[error("the run's model: {0}")]
+    Model(#[from] nn::SpecError),
+    /// The model that was built is not the server's.
+    #[error("the model that this volunteer builds is not the one that the server trains; reload the page, or take the volunteer of this server's version")]
+    AnotherModel,
+    /// A shard can't be read.
+    #[error("shard {name}: {error}")]
+    Shard {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        error: ShardError,
+    },
+    /// A shard does not fit.
+    #[error(transparent)]
+    Samples(#[from] SamplesError),
+}
+
+impl Membership {
+    /// Reads the JSON that describes a run, and makes the parts of a volunteer with `ml_modules` ML modules.
+    ///
+    /// # Errors
+    /// A description that isn't one, or of a server that this volunteer does not fit.
+    pub fn new(
+        now: Time,
+        description: &str,
+        ml_modules: usize,
+        jitter_seed: u64,
+    ) -> Result<(Membership, Local), MembershipError> {
+        let description: RunDescription = serde_json::from_str(description)?;
+        if description.protocol != PROTOCOL {
+            return Err(MembershipError::Protocol { theirs: description.protocol });
+        }
+        let model = Model::new(&description.model)?;
+        if model.spec().hash() != description.spec_hash || model.parameter_count() != description.parameters {
+            return Err(MembershipError::AnotherModel);
+        }
+        let (memory, ml_sides) = shared_memory(model.parameter_count(), ml_modules);
+        let config = local::Config {
+            run: RunId(description.run),
+            spec_hash: description.spec_hash,
+            mode: description.mode,
+            jitter_seed,
+        };
+        let local = Local::new(now, config, memory);
+        let ml_sides = ml_sides.into_iter().map(Some).collect();
+        Ok((Membership { description, model: Arc::new(model), ml_sides, samples: None }, local))
+    }
+
+    /// The run's description.
+    pub fn description(&self) -> &RunDescription {
+        &self.description
+    }
+
+    /// A session is open: minibatches are drawn by its number. Says in which order to fetch the shards.
+    pub fn on_session_opened(&mut self, session: SessionId) -> Vec<usize> {
+        let dataset = &self.description.dataset;
+        let samples =
+            Samples::new(dataset.format.clone(), dataset.shards.len(), self.description.seed, session.0);
+        let order = samples.fetch_order(self.ml_sides.len() as u32);
+        self.samples = Some(Arc::new(samples));
+        order
+    }
+
+    /// A shard has arrived. ML modules draw from it from now on.
+    ///
+    /// # Errors
+    /// Bytes that are no shard, or none of this run; nothing is changed then.
+    pub fn store_shard(&self, index: usize, bytes: &[u8]) -> Result<(), MembershipError> {
+        let name = || self.description.dataset.shards.get(index).cloned().unwrap_or_default();
+        let shard = Shard::decode(bytes).map_err(|error| MembershipError::Shard { name: name(), error })?;
+        if let Some(samples) = &self.samples {
+            samples.set(index, shard)?;
+        }
+        Ok(())
+    }
+
+    /// The ML module `ml_module`, ready to run on a thread of its own. There is one of each, once a session is open.
+    pub fn ml_module(&mut self, ml_module: usize) -> Option<MlModule<CpuEngine>> {
+        let samples = Arc::clone(self.samples.as_ref()?);
+        let memory = self.ml_sides.get_mut(ml_module)?.take()?;
+        let engine = CpuEngine::new(
+            Arc::clone(&self.model),
+            samples,
+            u32::try_from(ml_module).ok()?,
+            self.description.minibatch,
+            self.description.mode,
+        );
+        Some(MlModule::new(memory, self.description.parameters, self.description.mode, engine))
+    }
+}
+
+/// What a tab needs for a model and so many bytes of samples (DESIGN §3: P · 4 bytes × (4 K + 5 + contributions kept)).
+pub fn memory_need(model: &Model, minibatch: usize, sample_bytes: u64) -> MemoryNeed {
+    /// Code, its data and stack, and what the allocator loses; measured at a fraction of this.
+    const TAB: u64 = 16 << 20;
+    /// An ML worker's stack and thread-local storage.
+    const ML_MODULE: u64 = 2 << 20;
+    const FLOAT: u64 = 4;
+    let parameters = model.parameter_count() as u64 * FLOAT;
+    let inputs = (minibatch * (model.inputs() + 1)) as u64 * FLOAT;
+    MemoryNeed {
+        tab_bytes: TAB + sample_bytes + sample_bytes / 8 + parameters * (5 + local::KEPT_CONTRIBUTIONS as u64),
+        ml_module_bytes: ML_MODULE + 4 * parameters + inputs + model.scratch_bytes(minibatch) as u64,
+    }
+}
