@@ -230,7 +230,9 @@ mod loom_models {
     /// Invariant: who waits for a publish wakes after it, and sees it.
     #[test]
     fn a_publish_wakes_whoever_waits_for_it() {
-        loom::model(|| {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        builder.check(|| {
             let (setter, waiter) = control_word();
             let published = Arc::new(AtomicUsize::new(0));
             let seen = Arc::clone(&published);
