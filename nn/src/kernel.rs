@@ -4,7 +4,7 @@
 //! costs nothing more than its packing. That loop keeps a tile of 4×8 sums in eight registers of four lanes: more
 //! registers spill (6×8 runs at half the speed), fewer leave the adders waiting for each other.
 //!
-//! Each element of the result is a sum over the depth in ascending order, from zero, in blocks of [`DEPTH_BLOCK`]; it
+//! Each element of the result is a sum over the depth in ascending order, from zero, in blocks of `DEPTH_BLOCK`; it
 //! depends on neither the machine nor the size of the other dimensions.
 
 use crate::lanes::{LANES, Lanes};
@@ -79,7 +79,7 @@ pub fn product<S: Scalar>(
 }
 
 /// The same operations on the same lanes in AVX's encoding: instructions that leave their operands whole and spread one
-/// number from memory over all lanes, as browsers use for WebAssembly. A third quicker than plain SSE2.
+/// number from memory over all lanes, as browsers use for WebAssembly. 256³ ran at 51 instead of 38 GFLOP/s.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx")]
 fn product_encoded_for_avx<S: Scalar>(
@@ -246,8 +246,8 @@ impl<'a, S: Scalar> Operand<'a, S> {
         }
     }
 
-    /// Packs vectors that lie along the depth: squares of 4×4 are turned in registers. One number at a time took three
-    /// times as long.
+    /// Packs vectors that lie along the depth: squares of 4×4 are turned in registers. With one number at a time
+    /// X·Wᵀ of 64×784×256 ran at 42 instead of 50 GFLOP/s (`throughput` example).
     #[inline(always)]
     fn pack_transposed<L: Lanes<Scalar = S>, const WIDTH: usize>(&self, values: &[S], panel: &mut [[S; WIDTH]]) {
         let depth = panel.len();

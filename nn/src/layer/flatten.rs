@@ -3,7 +3,7 @@ use crate::scalar::Scalar;
 
 /// Takes (batch, channels, height, width) for (batch, elements), like `torch.nn.Flatten`.
 ///
-/// Samples lie in one piece in either shape, so both passes copy; that is a few hundredths of a percent of a step.
+/// Samples lie in one piece in either shape, so both passes only copy: too little of a step to treat it specially.
 #[derive(Clone, Debug)]
 pub(crate) struct Flatten {
     pub(crate) elements: usize,
