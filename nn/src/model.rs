@@ -288,7 +288,9 @@ impl Model {
         );
         for (place, layer) in self.layers.iter().enumerate() {
             let (before, after) = scratch.activations.split_at_mut(place);
-            let input = before.last().map_or(inputs, |output| &output[..self.outputs(place - 1) * batch]);
+            let input = before
+                .last()
+                .map_or(inputs, |output| &output[..self.outputs(place - 1) * batch]);
             let memory = Memory {
                 kept: &mut scratch.kept[place][..layer.kept_per_sample() * batch],
                 unfolded: &mut scratch.unfolded,

@@ -125,11 +125,15 @@ impl ModelSpec {
                 } => {
                     hash.word(2);
                     hash.word(*filters);
-                    [kernel, stride, padding].into_iter().for_each(|extent| hash.extent(*extent));
+                    [kernel, stride, padding]
+                        .into_iter()
+                        .for_each(|extent| hash.extent(*extent));
                 }
                 LayerSpec::MaxPool2d { size, stride } => {
                     hash.word(3);
-                    [*size, stride.unwrap_or(*size)].into_iter().for_each(|extent| hash.extent(extent));
+                    [*size, stride.unwrap_or(*size)]
+                        .into_iter()
+                        .for_each(|extent| hash.extent(extent));
                 }
                 LayerSpec::Flatten => hash.word(4),
                 LayerSpec::Relu => hash.word(5),
