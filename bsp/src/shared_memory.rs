@@ -9,7 +9,7 @@
 //! | model slot | local | it is neither current nor pinned | `current` (Release store, Acquire load) |
 //! | `current` | local | the slot is whole | itself |
 //! | pin, one for each ML module | ML | before its second look at `current`, and after reading | a SeqCst fence on each side |
-//! | active buffer of the aggregate: sum, header | ML | under the lease | giving it back (Release), flip or a look after it (Acquire) |
+//! | active buffer of the aggregate: sum, header | ML | under the lease | giving it back (Release), a look after the flip (Acquire) |
 //! | retired buffer of the aggregate | local (reads, empties) | flipped, and not leased any more | flip (Release), lease (Acquire) |
 //! | lease word: counter | ML | lease: becomes odd; given back: becomes even | itself; only read-modify-writes write it |
 //! | lease word: index of the active buffer | local | flip | itself; only read-modify-writes write it |

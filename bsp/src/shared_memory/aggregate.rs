@@ -173,7 +173,7 @@ impl Lease<'_> {
     }
 
     fn give_back(self) {
-        // Release: pairs with the Acquire of the flip, or of the look after a flip that found the lease: the gradient is whole.
+        // Release: pairs with the Acquire of the look in take() or bury(): the gradient is whole.
         self.adder.aggregate.word.fetch_add(LEASED, Ordering::Release);
         self.adder.is_leased = false;
     }
@@ -185,9 +185,9 @@ impl Taker {
         if self.read_out != ReadOut::None || self.is_discarded {
             return;
         }
-        // Acquire: pairs with the Release in give_back(): the sum is visible. Release: pairs with the Acquire in lease(): the
-        // other buffer has been emptied.
-        let word = self.aggregate.word.fetch_xor(INDEX, Ordering::AcqRel);
+        // Release: pairs with the Acquire in lease(): the other buffer has been emptied. No Acquire: what was added is looked at
+        // only after take() or bury() have looked at the word themselves.
+        let word = self.aggregate.word.fetch_xor(INDEX, Ordering::Release);
         let buffer = (word & INDEX) as usize;
         self.read_out = match word & LEASED {
             0 => ReadOut::Ready { buffer },
@@ -209,8 +209,9 @@ impl Taker {
 
     /// Reads the retired buffer, if its lease is over, and empties it.
     pub(super) fn take<R>(&mut self, read: impl FnOnce(&Header, &[f32]) -> R) -> Taken<R> {
-        // Acquire: pairs with the Release in give_back(): the sum is visible. A plain load will do to look: everything that
-        // writes the word is a read-modify-write, so what the release made visible is visible with every later value too.
+        // Acquire: pairs with the Release in give_back(): the sum is visible, whether the flip found the lease over already or
+        // this look does. A plain load will do: everything that writes the word is a read-modify-write, so what the release
+        // made visible is visible with every later value too.
         self.look(self.aggregate.word.load(Ordering::Acquire));
         let buffer = match self.read_out {
             ReadOut::None => return Taken::NotFlipped,
@@ -400,6 +401,25 @@ mod loom_models {
             adding.join().unwrap();
             drain(&mut taker, &mut all);
             assert_eq!(all, 0b111);
+        });
+    }
+
+    /// Invariant: a read-out that has begun is not begun anew: what was added before its flip is in it, however often the local
+    /// side flips while it is pending.
+    #[test]
+    fn a_read_out_holds_all_that_was_added_before_its_flip() {
+        explore(None, || {
+            let (mut adder, mut taker) = aggregate(PARAMETERS);
+            add(&mut adder, 0);
+            let adding = thread::spawn(move || add(&mut adder, 1));
+            taker.flip();
+            taker.flip();
+            let mut taken = taker.take(gradients);
+            adding.join().unwrap();
+            if taken == Taken::Pending {
+                taken = taker.take(gradients);
+            }
+            assert!(matches!(taken, Taken::Read(0b01 | 0b11)), "{taken:?}");
         });
     }
 
