@@ -27,6 +27,14 @@ pub use session::VolunteerStatus;
 use session::Session;
 use superstep::Superstep;
 
+/// The most samples that one contribution can be believed to hold: a million volunteers' day. So totals never overflow.
+const MAX_SAMPLES: u64 = 1 << 40;
+/// The most contributions of one session that an open superstep takes: an honest volunteer has one or two in it, a few when
+/// the period has just changed. Each costs as much memory as the model.
+const MAX_CONTRIBUTIONS: usize = 16;
+/// Shorter periods are not worth their messages.
+const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
+
 /// A connection, as its driver numbers it. Never used again for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
@@ -182,9 +190,11 @@ pub struct Central {
 impl Central {
     /// A run that begins at `now` with the model `model`, as incarnation 1, version 0.
     pub fn new(now: Time, config: Config, model: Vec<f32>, optimizer: Box<dyn ServerOptimizer>) -> Central {
+        let min_period = config.min_period.max(SHORTEST_PERIOD);
+        let config = Config { min_period, max_period: config.max_period.max(min_period), ..config };
         let stamp = ModelStamp { incarnation: 1, version: 0 };
         Central {
-            period: config.min_period,
+            period: min_period,
             frame: FromCentral::encode_model(stamp, &model),
             gradient: vec![0.0; model.len()],
             config,
@@ -223,7 +233,9 @@ impl Central {
 
     /// A connection has ended, by itself or because of an [`Action::Disconnect`]. Its session stays for `session_ttl`.
     pub fn on_disconnected(&mut self, now: Time, connection: ConnectionId, actions: &mut Vec<Action>) {
-        self.detach(connection);
+        if let Some(session) = self.detach(connection) {
+            session.last_seen = now;
+        }
         self.close_if_due(now, actions);
     }
 
@@ -374,11 +386,10 @@ impl Central {
         }
     }
 
-    fn detach(&mut self, connection: ConnectionId) {
-        let session = self.connections.remove(&connection).and_then(|id| self.sessions.get_mut(&id));
-        if let Some(session) = session {
-            session.connection = None;
-        }
+    fn detach(&mut self, connection: ConnectionId) -> Option<&mut Session> {
+        let session = self.connections.remove(&connection).and_then(|id| self.sessions.get_mut(&id))?;
+        session.connection = None;
+        Some(session)
     }
 
     fn refuse(&mut self, connection: ConnectionId, reason: Refusal, actions: &mut Vec<Action>) {
@@ -429,7 +440,7 @@ impl Central {
         actions: &mut Vec<Action>,
     ) -> Result<(), Refusal> {
         let id = *self.connections.get(&from).ok_or(Refusal::HelloFirst)?;
-        let checked = self.check(read_out, &payload);
+        let checked = self.check(id, read_out, &payload);
         let session = self.seen(now, from)?;
         if read_out.session != id {
             return Err(Refusal::AnotherSession(read_out.session));
@@ -450,8 +461,8 @@ impl Central {
         match checked {
             Ok(staleness) => {
                 session.on_accepted(now, read_out, staleness);
-                self.totals.samples += read_out.samples;
-                self.totals.gradients += read_out.gradients;
+                self.totals.samples = self.totals.samples.saturating_add(read_out.samples);
+                self.totals.gradients = self.totals.gradients.saturating_add(read_out.gradients);
                 self.totals.accepted += 1;
                 let contribution = Contribution {
                     session: id,
@@ -473,7 +484,7 @@ impl Central {
     }
 
     /// The staleness of a contribution that can be accepted.
-    fn check(&self, read_out: &ReadOut, payload: &[u8]) -> Result<f64, ContributionRefusal> {
+    fn check(&self, from: SessionId, read_out: &ReadOut, payload: &[u8]) -> Result<f64, ContributionRefusal> {
         let ReadOut { samples, gradients, .. } = *read_out;
         if (read_out.run, read_out.spec_hash) != (self.config.run, self.config.spec_hash)
             || read_out.incarnation != self.stamp.incarnation
@@ -486,22 +497,28 @@ impl Central {
         if got != expected {
             return Err(ContributionRefusal::WrongLength { got, expected });
         }
-        if gradients == 0 || samples < gradients || samples > gradients.saturating_mul(self.config.minibatch) {
+        let most_samples = gradients.saturating_mul(self.config.minibatch).min(MAX_SAMPLES);
+        if gradients == 0 || samples < gradients || samples > most_samples {
             return Err(ContributionRefusal::Implausible { samples, gradients });
         }
         let version = read_out.version_sum as f64 / samples as f64;
-        let staleness = self.stamp.version as f64 - version;
-        if staleness < 0.0 {
+        // Compared as whole numbers: rounding must not lift a mean above the version that all of it was computed on.
+        if read_out.version_sum > u128::from(self.stamp.version) * u128::from(samples) {
             return Err(ContributionRefusal::FromTheFuture { version: version as u64 });
         }
+        let staleness = (self.stamp.version as f64 - version).max(0.0);
         if staleness > self.config.max_staleness as f64 {
             let max = self.config.max_staleness;
             return Err(ContributionRefusal::TooStale { staleness: staleness as u64, max });
         }
         // Every infinity and every NaN has all exponent bits set; folding without a branch lets it vectorise.
         let exponents = |found: bool, value: f32| found | !value.is_finite();
-        if !read_out.loss_sum.is_finite() || floats(payload).fold(false, exponents) {
+        // A loss beyond an f32 is none that was computed, and some of them together would leave f64, too.
+        if !(read_out.loss_sum as f32).is_finite() || floats(payload).fold(false, exponents) {
             return Err(ContributionRefusal::NotFinite);
+        }
+        if self.superstep.contributions_of(from) >= MAX_CONTRIBUTIONS {
+            return Err(ContributionRefusal::TooMany { max: MAX_CONTRIBUTIONS });
         }
         Ok(staleness)
     }
@@ -526,7 +543,7 @@ impl Central {
             actions.push(Action::Diverged);
             return;
         }
-        self.samples_in_model += samples;
+        self.samples_in_model = self.samples_in_model.saturating_add(samples);
         self.stamp.version += 1;
         self.frame = FromCentral::encode_model(self.stamp, &self.model);
         let staleness_sum: f64 =
@@ -580,7 +597,7 @@ impl Central {
         if change.abs() < WORTH_TELLING {
             return;
         }
-        self.period = Duration::from_secs_f64(wanted);
+        self.period = Duration::try_from_secs_f64(wanted).unwrap_or(self.config.max_period);
         let frame = FromCentral::ReadOutEvery { period_us: duration_micros(self.period) }.encode();
         actions.extend(self.connections.keys().map(|to| Action::Send { to: *to, frame: frame.clone() }));
     }

@@ -289,6 +289,12 @@ pub enum ContributionRefusal {
     /// It belongs to another run, model or incarnation.
     #[error("it belongs to another run, model or incarnation")]
     AnotherRun,
+    /// The open superstep holds as many contributions of its session as it takes.
+    #[error("{max} contributions of this volunteer are in the open superstep already, the most that it takes")]
+    TooMany {
+        /// The limit.
+        max: usize,
+    },
 }
 
 /// A message as it arrived, and the bytes behind its header.
@@ -393,7 +399,7 @@ fn decode<M: for<'de> Deserialize<'de>>(
         return Err(FrameError::HeaderRest(rest.len()));
     }
     let payload = frame.slice(end..);
-    if payload.len() % FLOAT_BYTES != 0 || !(payload.is_empty() || has_payload(&message)) {
+    if !payload.len().is_multiple_of(FLOAT_BYTES) || !(payload.is_empty() || has_payload(&message)) {
         return Err(FrameError::Payload(payload.len()));
     }
     Ok(Received { message, payload })

@@ -15,7 +15,7 @@ const RATE_MEMORY: Duration = Duration::from_secs(5);
 pub(super) struct Session {
     pub(super) token: Token,
     pub(super) connection: Option<ConnectionId>,
-    /// When bytes of a message of its own last came.
+    /// When bytes of a message of its own last came; without a connection, when that ended.
     pub(super) last_seen: Time,
     /// Contributions up to this number are settled.
     pub(super) settled: u64,
@@ -84,7 +84,7 @@ impl Session {
     pub(super) fn on_accepted(&mut self, now: Time, read_out: &ReadOut, staleness: f64) {
         /// The share of the newest contribution in the mean staleness.
         const NEWEST: f64 = 0.1;
-        self.samples += read_out.samples;
+        self.samples = self.samples.saturating_add(read_out.samples);
         self.accepted += 1;
         let newest = if self.accepted == 1 { 1.0 } else { NEWEST };
         self.staleness += newest * (staleness - self.staleness);
@@ -104,7 +104,10 @@ impl Session {
 
     /// Whether a contribution can be hoped for: it is connected, computes, and was heard of within `live_for`.
     pub(super) fn is_expected(&self, now: Time, live_for: Duration) -> bool {
-        self.connection.is_some() && !self.report.is_paused && now.since(self.last_seen) <= live_for
+        self.connection.is_some()
+            && !self.report.is_paused
+            && self.report.ml_modules > 0
+            && now.since(self.last_seen) <= live_for
     }
 
     /// Samples per second over the last few seconds.
@@ -114,7 +117,7 @@ impl Session {
 
     /// When its next contribution should come, by the mean time between the last ones.
     pub(super) fn predicted_arrival(&self) -> Option<Time> {
-        Some(self.last_arrival? + Duration::from_secs_f64(self.interval?))
+        Some(self.last_arrival? + Duration::try_from_secs_f64(self.interval?).ok()?)
     }
 
     /// Its status, if it is connected.

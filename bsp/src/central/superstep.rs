@@ -10,7 +10,7 @@
 //!
 //! In lockstep it closes when every connected volunteer's contribution has come, however long that takes: plain BSP.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::session::Session;
@@ -37,7 +37,8 @@ pub(super) struct Superstep {
     pub(super) contributions: Vec<Contribution>,
     pub(super) samples: u64,
     pub(super) loss_sum: f64,
-    contributors: BTreeSet<SessionId>,
+    /// Who has contributed, and how often.
+    contributors: BTreeMap<SessionId, usize>,
     quorum_since: Option<Time>,
     /// What `closes_at` said last.
     planned: Option<Time>,
@@ -46,7 +47,7 @@ pub(super) struct Superstep {
 /// For how long after its last message a contribution can be expected of a volunteer.
 pub(super) fn live_for(config: &Config, period: Duration) -> Duration {
     match config.mode {
-        Mode::Decoupled => (LIVE_PERIODS * period).max(LIVE_AT_LEAST),
+        Mode::Decoupled => period.saturating_mul(LIVE_PERIODS).max(LIVE_AT_LEAST),
         Mode::Lockstep => LIVE_IN_LOCKSTEP,
     }
 }
@@ -58,17 +59,22 @@ impl Superstep {
             contributions: Vec::new(),
             samples: 0,
             loss_sum: 0.0,
-            contributors: BTreeSet::new(),
+            contributors: BTreeMap::new(),
             quorum_since: None,
             planned: None,
         }
     }
 
     pub(super) fn add(&mut self, contribution: Contribution, loss_sum: f64) {
-        self.samples += contribution.samples;
+        self.samples = self.samples.saturating_add(contribution.samples);
         self.loss_sum += loss_sum;
-        self.contributors.insert(contribution.session);
+        *self.contributors.entry(contribution.session).or_default() += 1;
         self.contributions.push(contribution);
+    }
+
+    /// How many contributions of a session are in it.
+    pub(super) fn contributions_of(&self, session: SessionId) -> usize {
+        self.contributors.get(&session).copied().unwrap_or(0)
     }
 
     /// When it closes if nothing more comes; `None` while that depends on what comes.
@@ -95,14 +101,14 @@ impl Superstep {
         }
         let live_for = live_for(config, period);
         let expected = || sessions.iter().filter(|(_, session)| session.is_expected(now, live_for));
-        let missing = || expected().filter(|(id, _)| !self.contributors.contains(id));
+        let missing = || expected().filter(|(id, _)| !self.contributors.contains_key(id));
         if missing().next().is_none() {
             return Some(now);
         }
         if config.mode == Mode::Lockstep {
             return None;
         }
-        let deadline = self.opened + DEADLINE_PERIODS * period;
+        let deadline = self.opened + period.saturating_mul(DEADLINE_PERIODS);
         let rate: f64 = expected().map(|(_, session)| session.samples_per_second()).sum();
         if (self.samples as f64) < config.quorum * rate * period.as_secs_f64() {
             return Some(deadline);
