@@ -31,6 +31,8 @@ pub const KEPT_CONTRIBUTIONS: usize = 4;
 
 /// How soon a pending read-out is asked for again. The lease that it waits for lasts one add.
 const ASK_AGAIN: Duration = Duration::from_millis(1);
+/// The shortest period that a read-out is worth; the central module never means a shorter one.
+const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
 /// How often it is looked whether the one gradient of a lockstep superstep is there.
 const LOCKSTEP_LOOK: Duration = Duration::from_millis(1);
 /// A volunteer that has sent nothing for so long says that it is here.
@@ -114,7 +116,7 @@ pub struct Local {
     accepted_samples: u64,
     /// Gradients that were taken of each ML module.
     taken_gradients: Vec<u64>,
-    is_dead: Vec<bool>,
+    life: Vec<Life>,
     active_ml_modules: usize,
     is_paused: bool,
     leaving: Option<Leaving>,
@@ -128,6 +130,19 @@ pub struct Local {
 struct Reading {
     frame: ReadOutFrame,
     next_ml_module: usize,
+}
+
+/// Whether an ML module lives, and if not, whether its aggregate can still hold something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    /// It lives.
+    Living,
+    /// It died while a read-out was under way: what it added after that one's flip comes with the next.
+    DiedInReadOut,
+    /// It is dead: the next read-out is its last.
+    Dead,
+    /// It is dead, and all that it had is read out, or discarded.
+    Drained,
 }
 
 #[derive(Clone, Debug)]
@@ -170,7 +185,7 @@ impl Local {
             settled: 0,
             accepted_samples: 0,
             taken_gradients: vec![0; ml_modules],
-            is_dead: vec![false; ml_modules],
+            life: vec![Life::Living; ml_modules],
             active_ml_modules: ml_modules,
             is_paused: false,
             leaving: None,
@@ -183,6 +198,9 @@ impl Local {
 
     /// The link is open.
     pub fn on_open(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if self.has_ended() {
+            return;
+        }
         self.link.on_open(now);
         self.say_hello(now, actions);
         self.turn(now, actions);
@@ -205,7 +223,11 @@ impl Local {
         actions: &mut Vec<Action>,
     ) -> Result<(), crate::message::FrameError> {
         let decoded = FromCentral::decode(frame);
+        if self.has_ended() {
+            return Ok(());
+        }
         self.link.on_heard(now);
+        self.notice_freeze(now, actions);
         match decoded {
             Ok(Received { message, payload }) => {
                 self.on_message(now, message, &payload, actions);
@@ -222,23 +244,23 @@ impl Local {
 
     /// It is [`Local::next_timeout`], or later.
     pub fn on_timeout(&mut self, now: Time, actions: &mut Vec<Action>) {
-        if now.since(self.wake_by) > FROZEN && self.link.state() == LinkState::Welcomed {
-            self.say_hello(now, actions);
-        }
+        self.notice_freeze(now, actions);
         self.turn(now, actions);
     }
 
     /// When `on_timeout` wants to be called next.
     pub fn next_timeout(&mut self, now: Time) -> Time {
         let mut next = self.link.next_timeout();
-        if self.link.state() == LinkState::Welcomed {
-            next = next.min(self.link.last_sent() + PULSE);
-            if self.reading.is_some() || self.can_read_out() {
-                next = next.min(if self.reading.is_some() { now + ASK_AGAIN } else { self.read_out_due });
-            }
-        }
         if let Some(leaving) = &self.leaving {
+            // It waits for its ML modules, who wake nobody.
             next = next.min(leaving.until).min(now + ASK_AGAIN);
+        } else if self.link.state() == LinkState::Welcomed {
+            next = next.min(self.link.last_sent() + PULSE);
+            if self.reading.is_some() {
+                next = next.min(now + ASK_AGAIN);
+            } else if self.can_read_out() {
+                next = next.min(self.read_out_due);
+            }
         }
         self.wake_by = next.max(now);
         self.wake_by
@@ -256,6 +278,7 @@ impl Local {
 
     /// The first `active` ML modules compute, the others sleep.
     pub fn set_active_ml_modules(&mut self, now: Time, active: usize, actions: &mut Vec<Action>) {
+        self.notice_freeze(now, actions);
         self.active_ml_modules = active.min(self.memory.ml_modules());
         self.apply_control();
         self.pulse(now, actions);
@@ -264,6 +287,7 @@ impl Local {
 
     /// The volunteer leaves: the ML modules stop after their minibatch, the rest is read out and settled, then it ends.
     pub fn leave(&mut self, now: Time, actions: &mut Vec<Action>) {
+        self.notice_freeze(now, actions);
         self.end_soon(now, End::Left);
         self.turn(now, actions);
     }
@@ -272,9 +296,10 @@ impl Local {
     /// the same.) The others are read out, without allocating, since the dead one may hold the allocator's lock; then the
     /// tab starts afresh, with new memory and a new session.
     pub fn on_ml_module_died(&mut self, now: Time, ml_module: usize, actions: &mut Vec<Action>) {
-        if ml_module >= self.is_dead.len() || std::mem::replace(&mut self.is_dead[ml_module], true) {
+        if self.has_ended() || self.life.get(ml_module) != Some(&Life::Living) {
             return;
         }
+        self.life[ml_module] = if self.reading.is_some() { Life::DiedInReadOut } else { Life::Dead };
         self.discarded += self.memory.bury(ml_module).gradients;
         self.end_soon(now, End::MlModuleDied);
         self.turn(now, actions);
@@ -337,12 +362,12 @@ impl Local {
         if is_new {
             actions.push(Action::SessionOpened(welcome.session));
         }
-        self.settle(welcome.settled, welcome.durable, true);
+        self.settle(now, welcome.settled, welcome.durable, true);
         self.send_next_kept(now, actions);
     }
 
     fn on_settled(&mut self, now: Time, settled: &Settled, actions: &mut Vec<Action>) {
-        self.settle(settled.through, settled.durable, settled.refused.is_none());
+        self.settle(now, settled.through, settled.durable, settled.refused.is_none());
         self.send_next_kept(now, actions);
     }
 
@@ -357,21 +382,21 @@ impl Local {
     }
 
     /// What is settled was accepted, or refused, once and for all; what is durable need not be kept.
-    fn settle(&mut self, through: u64, durable: u64, is_accepted: bool) {
+    fn settle(&mut self, now: Time, through: u64, durable: u64, is_accepted: bool) {
         for kept in self.kept.iter().filter(|kept| kept.sequence > self.settled && kept.sequence <= through) {
             self.accepted_samples += if is_accepted { kept.samples } else { 0 };
         }
         self.settled = through;
+        self.link.on_settled(now);
         while let Some(kept) = self.kept.pop_front_if(|kept| kept.sequence <= durable) {
             self.spare.push(kept.frame);
         }
-        self.link.contribution_on_its_way = None;
     }
 
     /// Sends the first contribution that is not settled, if there is one.
     fn send_next_kept(&mut self, now: Time, actions: &mut Vec<Action>) {
         let next = self.settled + 1;
-        if self.kept.iter().any(|kept| kept.sequence == next) {
+        if self.link.state() == LinkState::Welcomed && self.kept.iter().any(|kept| kept.sequence == next) {
             self.link.on_sent(now);
             self.link.contribution_on_its_way = Some(now);
             actions.push(Action::SendReadOut { sequence: next });
@@ -380,15 +405,28 @@ impl Local {
 
     fn set_period(&mut self, now: Time, period_us: u64) {
         self.period = match self.config.mode {
-            Mode::Decoupled => Duration::from_micros(period_us),
+            Mode::Decoupled => Duration::from_micros(period_us).max(SHORTEST_PERIOD),
             Mode::Lockstep => LOCKSTEP_LOOK,
         };
         self.read_out_due = self.read_out_due.min(now + self.period);
     }
 
+    fn has_ended(&self) -> bool {
+        self.link.state() == LinkState::Ended
+    }
+
+    /// Says hello if this call comes so late that the tab must have been frozen. Whichever call comes first after a freeze
+    /// finds it: frames may have waited, too.
+    fn notice_freeze(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if now.since(self.wake_by) > FROZEN && self.link.state() == LinkState::Welcomed {
+            self.say_hello(now, actions);
+        }
+    }
+
     /// Everything that time and the state of things ask for.
     fn turn(&mut self, now: Time, actions: &mut Vec<Action>) {
         if self.link.is_overdue(now) {
+            self.link.on_overdue();
             self.break_link(now, actions);
         }
         if self.link.wants_to_connect(now) {
@@ -423,14 +461,19 @@ impl Local {
                 return;
             }
             let Some(frame) = self.spare.pop() else { return };
-            (0..self.is_dead.len()).for_each(|ml_module| self.memory.flip(ml_module));
+            for (ml_module, life) in self.life.iter_mut().enumerate() {
+                self.memory.flip(ml_module);
+                if *life == Life::DiedInReadOut {
+                    *life = Life::Dead;
+                }
+            }
             self.header.step_runs.clear();
             let ReadOut { samples, gradients, loss_sum, version_sum, step_runs_not_listed, .. } = &mut self.header;
             (*samples, *gradients, *loss_sum, *version_sum, *step_runs_not_listed) = (0, 0, 0.0, 0, 0);
             self.reading = Some(Reading { frame, next_ml_module: 0 });
         }
         self.merge();
-        let Some(Reading { frame, .. }) = self.reading.take_if(|reading| reading.next_ml_module == self.is_dead.len())
+        let Some(Reading { frame, .. }) = self.reading.take_if(|reading| reading.next_ml_module == self.life.len())
         else {
             return;
         };
@@ -446,7 +489,7 @@ impl Local {
     fn merge(&mut self) {
         let Some(Reading { frame, next_ml_module }) = &mut self.reading else { return };
         let header = &mut self.header;
-        while *next_ml_module < self.is_dead.len() {
+        while *next_ml_module < self.life.len() {
             let ml_module = *next_ml_module;
             let taken = self.memory.take(ml_module, |of, sum| {
                 if of.gradients > 0 {
@@ -460,17 +503,14 @@ impl Local {
                 of.gradients
             });
             match taken {
-                Taken::Pending if self.is_dead[ml_module] => {
-                    // It took one more lease in the moment between its error and its end.
-                    self.discarded += self.memory.bury(ml_module).gradients;
-                }
-                Taken::Pending => return,
-                // Of the dead nothing more will come than this, however much they had begun.
-                _ if self.is_dead[ml_module] => {
-                    self.taken_gradients[ml_module] = self.memory.progress(ml_module).gradients;
-                }
+                Taken::Pending if self.life[ml_module] == Life::Living => return,
+                // It took one more lease in the moment between its error and its end.
+                Taken::Pending => self.discarded += self.memory.bury(ml_module).gradients,
                 Taken::Read(gradients) => self.taken_gradients[ml_module] += gradients,
                 Taken::NotFlipped => {}
+            }
+            if self.life[ml_module] == Life::Dead {
+                self.life[ml_module] = Life::Drained;
             }
             *next_ml_module += 1;
         }
@@ -495,17 +535,22 @@ impl Local {
 
     /// Whether there are gradients that were not read out; in lockstep, whether every ML module has added its one.
     fn has_something_to_read(&self) -> bool {
-        let has_new = |ml_module| self.memory.progress(ml_module).gradients > self.taken_gradients[ml_module];
+        let has_new = |ml_module: usize| match self.life[ml_module] {
+            Life::Living => self.memory.progress(ml_module).gradients > self.taken_gradients[ml_module],
+            // It may have died between adding a gradient and counting it: only a look can tell.
+            Life::DiedInReadOut | Life::Dead => true,
+            Life::Drained => false,
+        };
         let is_ending = self.is_paused || self.leaving.is_some();
         match self.config.mode {
             Mode::Lockstep if !is_ending => self.computing().all(has_new),
-            _ => (0..self.is_dead.len()).any(has_new),
+            _ => (0..self.life.len()).any(has_new),
         }
     }
 
     /// The ML modules that compute, unless the volunteer has paused.
     fn computing(&self) -> impl Iterator<Item = usize> + '_ {
-        living(&self.is_dead).take_while(|ml_module| *ml_module < self.active_ml_modules)
+        living(&self.life).take_while(|ml_module| *ml_module < self.active_ml_modules)
     }
 
     fn report(&self) -> Report {
@@ -516,7 +561,7 @@ impl Local {
             discarded: self.discarded,
             time_us: PhaseTimes::default(),
         };
-        for ml_module in 0..self.is_dead.len() {
+        for ml_module in 0..self.life.len() {
             let progress = self.memory.progress(ml_module);
             report.not_finite += progress.not_finite;
             report.time_us.gradient += progress.time_us.gradient;
@@ -528,6 +573,7 @@ impl Local {
     }
 
     fn set_paused(&mut self, now: Time, is_paused: bool, actions: &mut Vec<Action>) {
+        self.notice_freeze(now, actions);
         self.is_paused = is_paused;
         self.apply_control();
         self.read_out_due = now;
@@ -538,7 +584,7 @@ impl Local {
     fn apply_control(&self) {
         for ml_module in 0..self.memory.ml_modules() {
             let state = match () {
-                () if self.leaving.is_some() => State::Stop,
+                () if self.leaving.is_some() || self.has_ended() => State::Stop,
                 () if self.is_paused || ml_module >= self.active_ml_modules => State::Pause,
                 () => State::Run,
             };
@@ -577,7 +623,7 @@ impl Local {
     }
 
     fn end_soon(&mut self, now: Time, end: End) {
-        if self.leaving.is_none() {
+        if self.leaving.is_none() && !self.has_ended() {
             self.leaving = Some(Leaving { until: now + FAREWELL, end });
             self.apply_control();
         }
@@ -591,7 +637,7 @@ impl Local {
         let (until, end, is_dying) = (*until, end.clone(), self.is_dying());
         if now < until {
             self.read_out_due = now;
-            let have_stopped = living(&self.is_dead).all(|ml_module| self.memory.progress(ml_module).has_stopped);
+            let have_stopped = living(&self.life).all(|ml_module| self.memory.progress(ml_module).has_stopped);
             let is_settled = self.kept.iter().all(|kept| kept.sequence <= self.settled);
             if !have_stopped || self.reading.is_some() || self.has_something_to_read() || !(is_settled || is_dying) {
                 return;
@@ -614,8 +660,8 @@ impl Local {
     }
 }
 
-fn living(is_dead: &[bool]) -> impl Iterator<Item = usize> + '_ {
-    (0..is_dead.len()).filter(|ml_module| !is_dead[*ml_module])
+fn living(life: &[Life]) -> impl Iterator<Item = usize> + '_ {
+    (0..life.len()).filter(|ml_module| life[*ml_module] == Life::Living)
 }
 
 /// Adds what an ML module's header says to a read-out's.

@@ -8,8 +8,11 @@ use crate::time::Time;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// … up to this.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// A link on which nothing came for so long, though an answer is due, is broken.
+/// A link on which nothing came for so long, though an answer is due, is broken; …
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// … unless contributions are known to take longer: then it has twice the time that the last one took. When one is given up
+/// the next may take twice as long, up to this; or a link that is too slow would send the same one again for ever.
+const LONGEST_ANSWER_WITHIN: Duration = Duration::from_secs(1280);
 
 /// How the link is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,8 @@ pub(super) struct Link {
     random: u64,
     last_sent: Time,
     last_heard: Time,
+    /// How long the answer to a contribution may take.
+    answer_within: Duration,
     /// Since when a contribution is on its way that has not been settled.
     pub(super) contribution_on_its_way: Option<Time>,
 }
@@ -49,6 +54,7 @@ impl Link {
             random: jitter_seed,
             last_sent: now,
             last_heard: now,
+            answer_within: ANSWER_WITHIN,
             contribution_on_its_way: None,
         }
     }
@@ -82,6 +88,20 @@ impl Link {
     pub(super) fn on_welcomed(&mut self) {
         self.state = LinkState::Welcomed;
         self.failures = 0;
+    }
+
+    /// The central module has said what is settled.
+    pub(super) fn on_settled(&mut self, now: Time) {
+        if let Some(since) = self.contribution_on_its_way.take() {
+            self.answer_within = (2 * now.since(since)).clamp(ANSWER_WITHIN, LONGEST_ANSWER_WITHIN);
+        }
+    }
+
+    /// The link is given up, because an answer did not come.
+    pub(super) fn on_overdue(&mut self) {
+        if self.contribution_on_its_way.is_some() {
+            self.answer_within = (2 * self.answer_within).min(LONGEST_ANSWER_WITHIN);
+        }
     }
 
     pub(super) fn on_closed(&mut self, now: Time) {
@@ -121,12 +141,12 @@ impl Link {
     }
 
     fn answer_due(&self) -> Option<Time> {
-        let since = match self.state {
-            LinkState::Down | LinkState::Ended => None,
-            LinkState::Connecting | LinkState::Greeting => Some(self.at),
-            LinkState::Welcomed => self.contribution_on_its_way,
+        let (since, within) = match self.state {
+            LinkState::Down | LinkState::Ended => return None,
+            LinkState::Connecting | LinkState::Greeting => (self.at, ANSWER_WITHIN),
+            LinkState::Welcomed => (self.contribution_on_its_way?, self.answer_within),
         };
-        since.map(|since| since.max(self.last_heard) + ANSWER_WITHIN)
+        Some(since.max(self.last_heard) + within)
     }
 
     /// Between a half and one, so that volunteers who lost the server together do not all return together.
