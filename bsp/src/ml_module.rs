@@ -96,13 +96,16 @@ impl<E: Engine> MlModule<E> {
         drop(model);
         let computed = clock();
         // A gradient that is not finite is refused and counted by the shared memory; the next minibatch may do better.
-        let _ = self.memory.add(
+        let added_to_aggregate = self.memory.add(
             &self.gradient,
             Gradient { stamp, step, samples: outcome.samples, loss_sum: outcome.loss_sum },
         );
         let added = clock();
         self.next_step = step + 1;
-        self.last_stamp = Some(stamp);
+        if added_to_aggregate.is_ok() {
+            // In lockstep one gradient is due for each version: after a refusal it still is, or all would wait for ever.
+            self.last_stamp = Some(stamp);
+        }
         self.memory.account(Phase::Read, duration_micros(read.since(begin)));
         self.memory.account(Phase::Gradient, duration_micros(computed.since(read)));
         self.memory.account(Phase::Add, duration_micros(added.since(computed)));
