@@ -1,0 +1,189 @@
+//! After warm-up, reading out and computing allocate nothing: in a tab the memory is shared, an allocation takes the
+//! allocator's lock, and an ML module that died may hold it.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::time::Duration;
+
+use bsp::local::{Action, Config, End, Local};
+use bsp::message::{FromCentral, Mode, RunId, SessionId, Settled, Token, Welcome};
+use bsp::ml_module::{Engine, MlModule, Outcome, Turn};
+use bsp::shared_memory::{LocalSide, ModelStamp, shared_memory};
+use bsp::time::Time;
+use bytes::Bytes;
+
+/// The system's allocator, and a count for each thread.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: everything is the system allocator's; counting on the side allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How many allocations `work` makes.
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = ALLOCATIONS.with(Cell::get);
+    work();
+    ALLOCATIONS.with(Cell::get) - before
+}
+
+const PARAMETERS: usize = 100;
+
+struct Ones;
+
+impl Engine for Ones {
+    fn next_step(&mut self, step: u64) -> Option<u64> {
+        Some(step)
+    }
+
+    fn gradient(&mut self, parameters: &[f32], _: u64, gradient: &mut [f32]) -> Outcome {
+        gradient.copy_from_slice(parameters);
+        Outcome {
+            samples: 1,
+            loss_sum: 1.0,
+        }
+    }
+}
+
+fn publish(memory: &mut LocalSide, version: u64) {
+    memory.publish(
+        ModelStamp {
+            incarnation: 1,
+            version,
+        },
+        |slot| slot.fill(1.0),
+    );
+}
+
+fn ml_modules(sides: Vec<bsp::shared_memory::MlSide>) -> Vec<MlModule<Ones>> {
+    sides
+        .into_iter()
+        .map(|side| MlModule::new(side, PARAMETERS, Mode::Decoupled, Ones))
+        .collect()
+}
+
+/// A welcomed local BSP module with three ML modules.
+fn welcomed() -> (Local, Vec<MlModule<Ones>>, Vec<Action>) {
+    let (mut memory, sides) = shared_memory(PARAMETERS, 3);
+    publish(&mut memory, 1);
+    let config = Config {
+        run: RunId(1),
+        spec_hash: 2,
+        mode: Mode::Decoupled,
+        jitter_seed: 3,
+    };
+    let mut local = Local::new(Time::ZERO, config, memory);
+    let mut actions = Vec::with_capacity(100);
+    local.on_timeout(Time::ZERO, &mut actions);
+    local.on_open(Time::ZERO, &mut actions);
+    let welcome = Welcome {
+        session: SessionId(1),
+        token: Token(1),
+        period_us: 10_000,
+        settled: 0,
+        durable: 0,
+    };
+    local
+        .on_frame(Time::ZERO, &FromCentral::Welcome(welcome).encode(), &mut actions)
+        .expect("a welcome");
+    actions.clear();
+    (local, ml_modules(sides), actions)
+}
+
+#[test]
+fn an_allocation_is_noticed() {
+    assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(1)))), 1);
+}
+
+#[test]
+fn an_ml_modules_turn_allocates_nothing() {
+    let (mut memory, sides) = shared_memory(PARAMETERS, 1);
+    let mut ml_modules = ml_modules(sides);
+    for version in 0..50 {
+        publish(&mut memory, version);
+        let mut now = Time::from_micros(version);
+        let mut clock = || {
+            now = now + Duration::from_micros(1);
+            now
+        };
+        let counted = allocations(|| assert_eq!(ml_modules[0].turn(&mut clock), Turn::Computed));
+        assert_eq!(counted, 0, "in turn {version}");
+    }
+    assert_eq!(allocations(|| publish(&mut memory, 100)), 0, "nor does publishing");
+}
+
+#[test]
+fn reading_out_and_settling_allocate_nothing() {
+    let (mut local, mut ml_modules, mut actions) = welcomed();
+    let mut now = Time::ZERO;
+    let mut read_outs = 0;
+    for sequence in 1..=50 {
+        for ml_module in &mut ml_modules {
+            assert_eq!(ml_module.turn(&mut || now), Turn::Computed);
+        }
+        now = now + Duration::from_millis(10);
+        let counted = allocations(|| {
+            local.on_timeout(now, &mut actions);
+            now = now.max(local.next_timeout(now).min(now));
+        });
+        assert_eq!(actions, [Action::SendReadOut { sequence }]);
+        assert_eq!(counted, 0, "for contribution {sequence}");
+        actions.clear();
+        assert!(
+            local
+                .read_out_frame(sequence)
+                .is_some_and(|frame| frame.len() > 4 * PARAMETERS)
+        );
+        let settled = Settled {
+            through: sequence,
+            durable: sequence,
+            refused: None,
+        };
+        let settled: Bytes = FromCentral::Settled(settled).encode();
+        let counted = allocations(|| local.on_frame(now, &settled, &mut actions).expect("our own frame"));
+        assert_eq!(counted, 0, "when contribution {sequence} was settled");
+        assert_eq!(actions, []);
+        read_outs += 1;
+    }
+    assert_eq!(read_outs, 50);
+}
+
+#[test]
+fn after_a_death_the_others_are_read_out_and_the_tab_ends_without_an_allocation() {
+    let (mut local, mut ml_modules, mut actions) = welcomed();
+    for ml_module in &mut ml_modules {
+        assert_eq!(ml_module.turn(&mut || Time::ZERO), Turn::Computed);
+    }
+    // A side that died with its thread is never dropped.
+    std::mem::forget(ml_modules.remove(0));
+    let mut now = Time::ZERO + Duration::from_secs(2);
+    let counted = allocations(|| local.on_ml_module_died(now, 0, &mut actions));
+    assert_eq!(counted, 0);
+    assert_eq!(actions, [Action::SendReadOut { sequence: 1 }]);
+    // The others finish their minibatch.
+    drop(ml_modules);
+    let counted = allocations(|| {
+        for _ in 0..5 {
+            now = local.next_timeout(now);
+            local.on_timeout(now, &mut actions);
+        }
+    });
+    assert_eq!(counted, 0);
+    assert_eq!(actions[1..], [Action::Disconnect, Action::Ended(End::MlModuleDied)]);
+}

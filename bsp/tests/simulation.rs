@@ -1,0 +1,26 @@
+//! The real state machines, thousands of virtual seconds, and every fault that a seed can throw.
+//!
+//! [`simulation::world`] is the driver of all parts at once: central and local BSP modules over real shared memory, with
+//! a virtual clock and links that are slow, late, cut or silent. It checks with every event what must always be so; the
+//! other files are the promises. A failure prints its seed.
+
+mod simulation {
+    mod gradients;
+    mod ledger;
+    mod peer;
+    mod random;
+    mod tab;
+    mod world;
+
+    mod computing;
+    mod divergence;
+    mod exactly_once;
+    mod faults;
+    mod hostile;
+    mod joining;
+    mod leaving;
+    mod links;
+    mod lockstep;
+    mod refusals;
+    mod supersteps;
+}

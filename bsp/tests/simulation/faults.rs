@@ -1,0 +1,221 @@
+//! Tabs that are closed, and ML modules that die.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bsp::local::{Action, Config, End, Local};
+use bsp::message::{FromCentral, FromVolunteer, Mode, Received, SessionId, Settled, Token, Welcome};
+use bsp::shared_memory::{Gradient, ModelStamp, shared_memory};
+use bsp::time::Time;
+use bytes::Bytes;
+
+use super::tab::Machine;
+use super::world::{RUN, SPEC_HASH, World, ms, seconds};
+
+#[test]
+fn a_tab_that_is_closed_in_the_middle_leaves_the_others_training() {
+    let mut world = World::new(1);
+    let (stays, goes) = (world.join(Machine::default()), world.join(Machine::default()));
+    world.run_until(seconds(5));
+    world.crash(goes);
+    world.run_until(seconds(6));
+    let (version, samples) = (world.central.stamp().version, world.central.totals().samples);
+    world.run_until(seconds(16));
+    assert!(world.central.stamp().version > version + 25);
+    assert!(world.central.totals().samples > samples + 8000);
+    assert_eq!(world.central.volunteers(world.now).count(), 1);
+    world.leave(stays);
+    world.run_until(seconds(20));
+    world.assert_all_is_settled(stays);
+    world.assert_totals();
+}
+
+#[test]
+fn a_tab_that_vanishes_without_a_word_is_not_waited_for() {
+    let mut world = World::new(1);
+    let (_, goes) = (world.join(Machine::default()), world.join(Machine::default()));
+    world.run_until(seconds(5));
+    world.cut(goes, None, None);
+    world.tabs[goes].local = None;
+    world.run_until(seconds(8));
+    let before = world.closed.len();
+    world.run_until(seconds(18));
+    assert!(world.closed.len() > before + 25);
+}
+
+#[test]
+fn when_an_ml_module_dies_the_others_are_read_out_and_the_tab_ends() {
+    for micros in (0..80_000).step_by(1_313) {
+        let mut world = World::new(micros);
+        let machine = Machine {
+            ml_modules: 3,
+            latency: ms(15),
+            step: ms(9),
+            ..Machine::default()
+        };
+        let (tab, other) = (world.join(machine), world.join(Machine::default()));
+        world.run_until(seconds(2) + Duration::from_micros(micros));
+        world.kill_ml_module(tab, 1);
+        world.run_until(seconds(4));
+        assert_eq!(world.end_of(tab), Some(&End::MlModuleDied));
+        // It died between two adds, so nothing that was added is lost, not even its own.
+        world.assert_all_is_settled(tab);
+        world.assert_totals();
+        assert_eq!(world.end_of(other), None);
+        assert!(world.tabs[tab].ml.iter().all(|ml| ml.side.is_none()));
+    }
+}
+
+#[test]
+fn an_ml_module_that_dies_in_lockstep_ends_its_tab_and_the_others_go_on() {
+    let mut world = World::with(1, super::lockstep::lockstep(), super::gradients::Gradients::Counting);
+    let tabs = [0, 1].map(|_| {
+        world.join(Machine {
+            ml_modules: 2,
+            ..Machine::default()
+        })
+    });
+    world.run_until(seconds(2));
+    world.kill_ml_module(tabs[0], 0);
+    world.run_until(seconds(4));
+    assert_eq!(world.end_of(tabs[0]), Some(&End::MlModuleDied));
+    let before = world.closed.len();
+    world.run_until(seconds(6));
+    assert!(world.closed.len() > before + 30);
+}
+
+#[test]
+fn a_dying_tab_whose_other_ml_module_takes_long_waits_for_it_without_spinning() {
+    let mut world = World::new(1);
+    let tab = world.join(Machine {
+        ml_modules: 2,
+        step: ms(3000),
+        ..Machine::default()
+    });
+    world.run_until(seconds(4));
+    world.kill_ml_module(tab, 0);
+    world.run_until(seconds(12));
+    assert_eq!(world.end_of(tab), Some(&End::MlModuleDied));
+    world.assert_all_is_settled(tab);
+}
+
+/// The deaths that a simulation cannot have: in the middle of an add, which only another thread can be in.
+#[test]
+fn a_death_in_the_middle_of_an_add_loses_only_what_its_buffer_held_and_the_report_says_so() {
+    let mut deaths_in_adds = 0;
+    for _ in 0..50 {
+        let [sent, discarded, begun] = die_in_an_add();
+        assert_eq!(sent + discarded, begun, "lost, or counted twice");
+        deaths_in_adds += u64::from(discarded > 0);
+        if deaths_in_adds == 3 {
+            return;
+        }
+    }
+    panic!("only {deaths_in_adds} deaths fell into an add");
+}
+
+/// Two ML modules; the first adds on a thread of its own, and is said to be dead when a read-out finds it adding. Returns how
+/// many gradients were sent, how many the last report says are discarded, and how many were begun.
+fn die_in_an_add() -> [u64; 3] {
+    const LARGE: usize = 1 << 18;
+    let (memory, mut sides) = shared_memory(LARGE, 2);
+    let config = Config {
+        run: RUN,
+        spec_hash: SPEC_HASH,
+        mode: Mode::Decoupled,
+        jitter_seed: 1,
+    };
+    let mut local = Local::new(Time::ZERO, config, memory);
+    let mut actions = Vec::new();
+    local.on_timeout(Time::ZERO, &mut actions);
+    local.on_open(Time::ZERO, &mut actions);
+    let welcome = Welcome {
+        session: SessionId(1),
+        token: Token(1),
+        period_us: 1000,
+        settled: 0,
+        durable: 0,
+    };
+    local
+        .on_frame(Time::ZERO, &FromCentral::Welcome(welcome).encode(), &mut actions)
+        .unwrap();
+    actions.clear();
+
+    let of = |step| Gradient {
+        stamp: ModelStamp::default(),
+        step,
+        samples: 1,
+        loss_sum: 0.0,
+    };
+    let ones = vec![1.0; LARGE];
+    let (mut other, mut dying) = (sides.remove(1), sides.remove(0));
+    let begun = AtomicU64::new(0);
+    let is_over = AtomicBool::new(false);
+    let mut sent = Vec::new();
+    let mut now = Time::ZERO;
+    std::thread::scope(|scope| {
+        let adding = scope.spawn(|| {
+            for step in 0..2000 {
+                if is_over.load(Ordering::SeqCst) {
+                    break;
+                }
+                begun.fetch_add(1, Ordering::SeqCst);
+                dying.add(&ones, of(step)).unwrap();
+            }
+            // A side that died with its thread is never dropped.
+            std::mem::forget(dying);
+        });
+        while !adding.is_finished() && !local.memory().is_pending(0) {
+            now = local.next_timeout(now);
+            local.on_timeout(now, &mut actions);
+            settle_all(&mut local, now, &mut actions, &mut sent);
+        }
+        // If its lease is the same after this, then it takes no other.
+        is_over.store(true, Ordering::SeqCst);
+        other.add(&ones, of(0)).unwrap();
+        drop(other);
+        if local.memory().is_pending(0) {
+            local.on_ml_module_died(now, 0, &mut actions);
+        }
+        adding.join().unwrap();
+        local.on_ml_module_died(now, 0, &mut actions);
+    });
+    for _ in 0..20 {
+        let has_ended = actions.last() == Some(&Action::Ended(End::MlModuleDied));
+        settle_all(&mut local, now, &mut actions, &mut sent);
+        if has_ended {
+            let gradients = sent.iter().map(|(gradients, _)| gradients).sum();
+            return [gradients, sent.last().unwrap().1, begun.load(Ordering::SeqCst) + 1];
+        }
+        now = local.next_timeout(now);
+        local.on_timeout(now, &mut actions);
+    }
+    panic!("the tab did not end");
+}
+
+/// Settles each contribution that was sent, and notes its gradients and what its report says is discarded.
+fn settle_all(local: &mut Local, now: Time, actions: &mut Vec<Action>, sent: &mut Vec<(u64, u64)>) {
+    for action in std::mem::take(actions) {
+        let Action::SendReadOut { sequence } = action else {
+            continue;
+        };
+        let frame = Bytes::copy_from_slice(local.read_out_frame(sequence).unwrap());
+        let Received { message, payload } = FromVolunteer::decode(&frame).unwrap();
+        let FromVolunteer::ReadOut(read_out) = message else {
+            panic!("{message:?}")
+        };
+        assert!(
+            bsp::message::floats(&payload).all(|value| value == read_out.gradients as f32),
+            "half a gradient"
+        );
+        sent.push((read_out.gradients, read_out.report.discarded));
+        let settled = Settled {
+            through: sequence,
+            durable: sequence,
+            refused: None,
+        };
+        local
+            .on_frame(now, &FromCentral::Settled(settled).encode(), actions)
+            .unwrap();
+    }
+}

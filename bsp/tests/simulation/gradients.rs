@@ -1,0 +1,96 @@
+//! What ML modules compute in the simulation, and how the server steps.
+
+use bsp::central::ServerOptimizer;
+use bsp::message::SessionId;
+
+use super::random::mix;
+
+/// Parameters of the simulated models.
+pub(super) const PARAMETERS: usize = 5;
+/// Samples of a minibatch, at most.
+pub(super) const MINIBATCH: u64 = 8;
+
+/// How a gradient follows from its name and the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gradients {
+    /// Small whole numbers that depend on the gradient's name alone, so that every sum is exact: a read-out's payload can
+    /// be compared, bit for bit, with the sum over the steps that its header lists.
+    Counting,
+    /// Of (m − x)²/2 around samples x near 3: a model that can be learned.
+    Quadratic,
+}
+
+/// Which gradient: session, ML module and step.
+pub(super) type Name = (SessionId, u16, u64);
+
+fn hash((session, ml_module, step): Name) -> u64 {
+    mix(session.0 ^ mix(u64::from(ml_module) ^ mix(step)))
+}
+
+/// Samples of a gradient.
+pub(super) fn samples(name: Name) -> u32 {
+    1 + (hash(name) % MINIBATCH) as u32
+}
+
+impl Gradients {
+    /// Writes the sum of the minibatch's gradients, and returns the sum of its losses.
+    pub(super) fn compute(self, name: Name, model: &[f32], gradient: &mut [f32]) -> f64 {
+        let (hash, samples) = (hash(name), samples(name));
+        match self {
+            Gradients::Counting => {
+                let values = [
+                    f64::from(samples),
+                    1.0,
+                    (hash >> 32 & 63) as f64,
+                    -((hash >> 40 & 63) as f64),
+                ];
+                let values = values.into_iter().chain(std::iter::repeat(1.0));
+                gradient
+                    .iter_mut()
+                    .zip(values)
+                    .for_each(|(to, value)| *to = value as f32);
+                f64::from(samples) * 0.5
+            }
+            Gradients::Quadratic => {
+                let mut loss = 0.0;
+                for (parameter, (to, at)) in gradient.iter_mut().zip(model).enumerate() {
+                    *to = 0.0;
+                    for sample in 0..u64::from(samples) {
+                        let noise = mix(hash ^ mix(parameter as u64 ^ sample << 8)) as f64 / u64::MAX as f64 - 0.5;
+                        let away = *at - (3.0 + 0.1 * noise) as f32;
+                        *to += away;
+                        loss += f64::from(away * away) / 2.0;
+                    }
+                }
+                loss
+            }
+        }
+    }
+}
+
+/// Plain stochastic gradient descent.
+pub(super) struct Sgd {
+    pub(super) rate: f32,
+}
+
+impl ServerOptimizer for Sgd {
+    fn step(&mut self, model: &mut [f32], gradient: &[f32], _: u64, rate_factor: f32) {
+        for (parameter, slope) in model.iter_mut().zip(gradient) {
+            *parameter -= self.rate * rate_factor * slope;
+        }
+    }
+}
+
+/// Steps well until step `good_steps`, and then makes a model that is not finite.
+pub(super) struct Diverging {
+    pub(super) good_steps: u32,
+}
+
+impl ServerOptimizer for Diverging {
+    fn step(&mut self, model: &mut [f32], _: &[f32], _: u64, _: f32) {
+        match self.good_steps.checked_sub(1) {
+            Some(left) => self.good_steps = left,
+            None => model[PARAMETERS - 1] = f32::NAN,
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Who computed what, and what became of it: the books that exactly-once is checked by.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bsp::message::{ReadOut, SessionId, floats};
+
+use super::gradients::{Gradients, Name, PARAMETERS, samples};
+
+/// What the central module has settled, by gradient.
+#[derive(Default)]
+pub(super) struct Ledger {
+    /// The number that was settled last in each session.
+    pub(super) settled: BTreeMap<SessionId, u64>,
+    pub(super) accepted: BTreeSet<Name>,
+    pub(super) refused: BTreeSet<Name>,
+    pub(super) accepted_samples: u64,
+    /// Accepted contributions: their session, samples, and mean version.
+    pub(super) contributions: Vec<(SessionId, u64, f64)>,
+    /// The sum of all accepted payloads.
+    pub(super) sum: [f64; PARAMETERS],
+}
+
+impl Ledger {
+    /// A contribution was settled, once and for all.
+    pub(super) fn settle(&mut self, read_out: &ReadOut, payload: &[u8], is_accepted: bool, gradients: Gradients) {
+        let last = self.settled.entry(read_out.session).or_default();
+        assert_eq!(read_out.sequence, *last + 1, "settled out of order");
+        *last = read_out.sequence;
+        assert_eq!(
+            read_out.step_runs_not_listed, 0,
+            "too many runs to follow each gradient"
+        );
+        let mut sum = [0.0f32; PARAMETERS];
+        let mut one = [0.0f32; PARAMETERS];
+        let (mut listed, mut listed_samples) = (0, 0);
+        for run in &read_out.step_runs {
+            for step in run.first_step..run.first_step + u64::from(run.count) {
+                let name = (read_out.session, run.ml_module, step);
+                assert!(
+                    !self.accepted.contains(&name),
+                    "{name:?} was settled already, as accepted"
+                );
+                assert!(
+                    !self.refused.contains(&name),
+                    "{name:?} was settled already, as refused"
+                );
+                if is_accepted {
+                    &mut self.accepted
+                } else {
+                    &mut self.refused
+                }
+                .insert(name);
+                listed += 1;
+                listed_samples += u64::from(samples(name));
+                if gradients == Gradients::Counting {
+                    gradients.compute(name, &[], &mut one);
+                    sum.iter_mut().zip(one).for_each(|(sum, value)| *sum += value);
+                }
+            }
+        }
+        assert_eq!(
+            (read_out.gradients, read_out.samples),
+            (listed, listed_samples),
+            "the header disagrees with its runs"
+        );
+        if gradients == Gradients::Counting {
+            assert!(
+                floats(payload).eq(sum),
+                "the payload is not the sum of the gradients that its header lists"
+            );
+        }
+        if is_accepted {
+            self.accepted_samples += read_out.samples;
+            let version = read_out.version_sum as f64 / read_out.samples as f64;
+            self.contributions.push((read_out.session, read_out.samples, version));
+            self.sum
+                .iter_mut()
+                .zip(floats(payload))
+                .for_each(|(sum, value)| *sum += f64::from(value));
+        }
+    }
+
+    /// What became of a session's gradients.
+    pub(super) fn of_session(&self, session: SessionId) -> BTreeSet<Name> {
+        self.accepted
+            .iter()
+            .chain(&self.refused)
+            .filter(|name| name.0 == session)
+            .copied()
+            .collect()
+    }
+}
