@@ -14,8 +14,8 @@ use bytes::Bytes;
 
 use crate::combine::{Contribution, NormHistory, Weighting, combine};
 use crate::message::{
-    ContributionRefusal, FromCentral, FromVolunteer, Hello, Mode, PROTOCOL, ReadOut, Received, Refusal, RunId, SessionId,
-    Settled, Token, Welcome, floats,
+    ContributionRefusal, FromCentral, FromVolunteer, Hello, Mode, PROTOCOL, ReadOut, Received, Refusal, RunId,
+    SessionId, Settled, Token, Welcome, floats,
 };
 use crate::shared_memory::ModelStamp;
 use crate::time::{Time, duration_micros};
@@ -23,8 +23,8 @@ use crate::time::{Time, duration_micros};
 mod session;
 mod superstep;
 
-pub use session::VolunteerStatus;
 use session::Session;
+pub use session::VolunteerStatus;
 use superstep::Superstep;
 
 /// The most samples that one contribution can be believed to hold: a million volunteers' day. So totals never overflow.
@@ -191,8 +191,15 @@ impl Central {
     /// A run that begins at `now` with the model `model`, as incarnation 1, version 0.
     pub fn new(now: Time, config: Config, model: Vec<f32>, optimizer: Box<dyn ServerOptimizer>) -> Central {
         let min_period = config.min_period.max(SHORTEST_PERIOD);
-        let config = Config { min_period, max_period: config.max_period.max(min_period), ..config };
-        let stamp = ModelStamp { incarnation: 1, version: 0 };
+        let config = Config {
+            min_period,
+            max_period: config.max_period.max(min_period),
+            ..config
+        };
+        let stamp = ModelStamp {
+            incarnation: 1,
+            version: 0,
+        };
         Central {
             period: min_period,
             frame: FromCentral::encode_model(stamp, &model),
@@ -242,7 +249,8 @@ impl Central {
     /// It is [`Central::next_timeout`].
     pub fn on_timeout(&mut self, now: Time, actions: &mut Vec<Action>) {
         let ttl = self.config.session_ttl;
-        self.sessions.retain(|_, session| session.connection.is_some() || now.since(session.last_seen) < ttl);
+        self.sessions
+            .retain(|_, session| session.connection.is_some() || now.since(session.last_seen) < ttl);
         self.close_if_due(now, actions);
     }
 
@@ -306,7 +314,9 @@ impl Central {
     /// All connected volunteers, by session.
     pub fn volunteers(&self, now: Time) -> impl Iterator<Item = VolunteerStatus> + '_ {
         let live_for = superstep::live_for(&self.config, self.period);
-        self.sessions.iter().filter_map(move |(id, session)| session.status(*id, now, live_for))
+        self.sessions
+            .iter()
+            .filter_map(move |(id, session)| session.status(*id, now, live_for))
     }
 
     fn on_hello(
@@ -318,7 +328,10 @@ impl Central {
         actions: &mut Vec<Action>,
     ) -> Result<(), Refusal> {
         if hello.protocol != PROTOCOL {
-            return Err(Refusal::Protocol { theirs: hello.protocol, ours: PROTOCOL });
+            return Err(Refusal::Protocol {
+                theirs: hello.protocol,
+                ours: PROTOCOL,
+            });
         }
         if self.is_finished {
             return Err(Refusal::Finished);
@@ -346,8 +359,14 @@ impl Central {
             durable: session.settled,
             period_us: 0,
         };
-        let welcome = Welcome { period_us: duration_micros(self.period), ..welcome };
-        actions.push(Action::Send { to: from, frame: FromCentral::Welcome(welcome).encode() });
+        let welcome = Welcome {
+            period_us: duration_micros(self.period),
+            ..welcome
+        };
+        actions.push(Action::Send {
+            to: from,
+            frame: FromCentral::Welcome(welcome).encode(),
+        });
         self.send_model(id, actions);
         Ok(())
     }
@@ -358,7 +377,9 @@ impl Central {
             return Ok(*id);
         }
         if self.sessions.len() >= self.config.max_sessions {
-            return Err(Refusal::Full { max: self.config.max_sessions });
+            return Err(Refusal::Full {
+                max: self.config.max_sessions,
+            });
         }
         self.last_session += 1;
         let id = SessionId(self.last_session);
@@ -368,7 +389,9 @@ impl Central {
 
     /// Makes `connection` the session's one connection.
     fn attach(&mut self, id: SessionId, connection: ConnectionId, actions: &mut Vec<Action>) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
         if session.connection == Some(connection) {
             return;
         }
@@ -377,7 +400,10 @@ impl Central {
         session.stored = None;
         if let Some(replaced) = replaced {
             self.connections.remove(&replaced);
-            actions.push(Action::Disconnect { from: replaced, reason: None });
+            actions.push(Action::Disconnect {
+                from: replaced,
+                reason: None,
+            });
         }
         if let Some(other) = self.connections.insert(connection, id)
             && let Some(left) = self.sessions.get_mut(&other)
@@ -387,15 +413,24 @@ impl Central {
     }
 
     fn detach(&mut self, connection: ConnectionId) -> Option<&mut Session> {
-        let session = self.connections.remove(&connection).and_then(|id| self.sessions.get_mut(&id))?;
+        let session = self
+            .connections
+            .remove(&connection)
+            .and_then(|id| self.sessions.get_mut(&id))?;
         session.connection = None;
         Some(session)
     }
 
     fn refuse(&mut self, connection: ConnectionId, reason: Refusal, actions: &mut Vec<Action>) {
         self.detach(connection);
-        actions.push(Action::Send { to: connection, frame: FromCentral::Refused(reason.clone()).encode() });
-        actions.push(Action::Disconnect { from: connection, reason: Some(reason) });
+        actions.push(Action::Send {
+            to: connection,
+            frame: FromCentral::Refused(reason.clone()).encode(),
+        });
+        actions.push(Action::Disconnect {
+            from: connection,
+            reason: Some(reason),
+        });
     }
 
     /// The session of a connection that has just said something.
@@ -447,17 +482,31 @@ impl Central {
         }
         let expected = session.settled + 1;
         if read_out.sequence > expected {
-            return Err(Refusal::OutOfOrder { got: read_out.sequence, expected });
+            return Err(Refusal::OutOfOrder {
+                got: read_out.sequence,
+                expected,
+            });
         }
         if read_out.sequence < expected {
             // It was settled before the link broke; the volunteer did not hear of it.
-            let settled = Settled { through: session.settled, durable: session.settled, refused: None };
-            actions.push(Action::Send { to: from, frame: FromCentral::Settled(settled).encode() });
+            let settled = Settled {
+                through: session.settled,
+                durable: session.settled,
+                refused: None,
+            };
+            actions.push(Action::Send {
+                to: from,
+                frame: FromCentral::Settled(settled).encode(),
+            });
             return Ok(());
         }
         session.settled = read_out.sequence;
         session.report = read_out.report;
-        let settled = Settled { through: session.settled, durable: session.settled, refused: checked.clone().err() };
+        let settled = Settled {
+            through: session.settled,
+            durable: session.settled,
+            refused: checked.clone().err(),
+        };
         match checked {
             Ok(staleness) => {
                 session.on_accepted(now, read_out, staleness);
@@ -476,10 +525,17 @@ impl Central {
             Err(reason) => {
                 session.refused += 1;
                 self.totals.refused += 1;
-                actions.push(Action::ContributionRefused { session: id, sequence: read_out.sequence, reason });
+                actions.push(Action::ContributionRefused {
+                    session: id,
+                    sequence: read_out.sequence,
+                    reason,
+                });
             }
         }
-        actions.push(Action::Send { to: from, frame: FromCentral::Settled(settled).encode() });
+        actions.push(Action::Send {
+            to: from,
+            frame: FromCentral::Settled(settled).encode(),
+        });
         Ok(())
     }
 
@@ -504,12 +560,17 @@ impl Central {
         let version = read_out.version_sum as f64 / samples as f64;
         // Compared as whole numbers: rounding must not lift a mean above the version that all of it was computed on.
         if read_out.version_sum > u128::from(self.stamp.version) * u128::from(samples) {
-            return Err(ContributionRefusal::FromTheFuture { version: version as u64 });
+            return Err(ContributionRefusal::FromTheFuture {
+                version: version as u64,
+            });
         }
         let staleness = (self.stamp.version as f64 - version).max(0.0);
         if staleness > self.config.max_staleness as f64 {
             let max = self.config.max_staleness;
-            return Err(ContributionRefusal::TooStale { staleness: staleness as u64, max });
+            return Err(ContributionRefusal::TooStale {
+                staleness: staleness as u64,
+                max,
+            });
         }
         // Every infinity and every NaN has all exponent bits set; folding without a branch lets it vectorise.
         let exponents = |found: bool, value: f32| found | !value.is_finite();
@@ -531,12 +592,24 @@ impl Central {
     }
 
     fn close(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let Superstep { opened, mut contributions, samples, loss_sum, .. } =
-            std::mem::replace(&mut self.superstep, Superstep::open_at(now));
+        let Superstep {
+            opened,
+            mut contributions,
+            samples,
+            loss_sum,
+            ..
+        } = std::mem::replace(&mut self.superstep, Superstep::open_at(now));
         let version = self.stamp.version;
-        combine(&mut contributions, version, self.config.weighting, &mut self.norms, &mut self.gradient);
+        combine(
+            &mut contributions,
+            version,
+            self.config.weighting,
+            &mut self.norms,
+            &mut self.gradient,
+        );
         let rate_factor = self.config.lr_scaling.factor(samples, self.config.superstep_samples);
-        self.optimizer.step(&mut self.model, &self.gradient, self.samples_in_model, rate_factor);
+        self.optimizer
+            .step(&mut self.model, &self.gradient, self.samples_in_model, rate_factor);
         if self.model.iter().any(|parameter| !parameter.is_finite()) {
             self.has_diverged = true;
             self.restore_model_from_frame();
@@ -546,8 +619,10 @@ impl Central {
         self.samples_in_model = self.samples_in_model.saturating_add(samples);
         self.stamp.version += 1;
         self.frame = FromCentral::encode_model(self.stamp, &self.model);
-        let staleness_sum: f64 =
-            contributions.iter().map(|of| (version as f64 - of.version) * of.samples as f64).sum();
+        let staleness_sum: f64 = contributions
+            .iter()
+            .map(|of| (version as f64 - of.version) * of.samples as f64)
+            .sum();
         actions.push(Action::SuperstepClosed(ClosedSuperstep {
             version: self.stamp.version,
             contributions: contributions.len(),
@@ -566,17 +641,25 @@ impl Central {
     /// The last model that was finite is the one that was sent last.
     fn restore_model_from_frame(&mut self) {
         if let Ok(received) = FromCentral::decode(&self.frame) {
-            self.model.iter_mut().zip(floats(&received.payload)).for_each(|(parameter, value)| *parameter = value);
+            self.model
+                .iter_mut()
+                .zip(floats(&received.payload))
+                .for_each(|(parameter, value)| *parameter = value);
         }
     }
 
     /// Sends the newest model, unless the volunteer has it or has one on its way.
     fn send_model(&mut self, id: SessionId, actions: &mut Vec<Action>) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return;
+        };
         let Some(to) = session.connection else { return };
         if session.model_on_its_way.is_none() && session.stored != Some(self.stamp) {
             session.model_on_its_way = Some(self.stamp);
-            actions.push(Action::Send { to, frame: self.frame.clone() });
+            actions.push(Action::Send {
+                to,
+                frame: self.frame.clone(),
+            });
         }
     }
 
@@ -592,13 +675,22 @@ impl Central {
             return;
         }
         let wanted = self.config.superstep_samples as f64 / rate;
-        let wanted = wanted.clamp(self.config.min_period.as_secs_f64(), self.config.max_period.as_secs_f64());
+        let wanted = wanted.clamp(
+            self.config.min_period.as_secs_f64(),
+            self.config.max_period.as_secs_f64(),
+        );
         let change = wanted / self.period.as_secs_f64() - 1.0;
         if change.abs() < WORTH_TELLING {
             return;
         }
         self.period = Duration::try_from_secs_f64(wanted).unwrap_or(self.config.max_period);
-        let frame = FromCentral::ReadOutEvery { period_us: duration_micros(self.period) }.encode();
-        actions.extend(self.connections.keys().map(|to| Action::Send { to: *to, frame: frame.clone() }));
+        let frame = FromCentral::ReadOutEvery {
+            period_us: duration_micros(self.period),
+        }
+        .encode();
+        actions.extend(self.connections.keys().map(|to| Action::Send {
+            to: *to,
+            frame: frame.clone(),
+        }));
     }
 }

@@ -140,17 +140,33 @@ fn norm(gradient: &[u8]) -> f64 {
 mod tests {
     use super::*;
 
-    const PLAIN: Weighting = Weighting { staleness_exponent: 0.5, max_read_out_samples: 1 << 20, clip: 0.0 };
+    const PLAIN: Weighting = Weighting {
+        staleness_exponent: 0.5,
+        max_read_out_samples: 1 << 20,
+        clip: 0.0,
+    };
 
     fn contribution(session: u64, samples: u64, version: f64, gradient: &[f32]) -> Contribution {
         let bytes: Vec<u8> = gradient.iter().flat_map(|value| value.to_le_bytes()).collect();
-        Contribution { session: SessionId(session), sequence: 1, samples, version, gradient: bytes.into() }
+        Contribution {
+            session: SessionId(session),
+            sequence: 1,
+            samples,
+            version,
+            gradient: bytes.into(),
+        }
     }
 
     fn combined(mut contributions: Vec<Contribution>, version: u64, weighting: Weighting) -> Vec<f32> {
         let parameters = contributions[0].gradient.len() / 4;
         let mut gradient = vec![f32::NAN; parameters];
-        combine(&mut contributions, version, weighting, &mut NormHistory::default(), &mut gradient);
+        combine(
+            &mut contributions,
+            version,
+            weighting,
+            &mut NormHistory::default(),
+            &mut gradient,
+        );
         gradient
     }
 
@@ -190,14 +206,32 @@ mod tests {
         let mut norms = NormHistory::default();
         let mut gradient = [0.0];
         for _ in 0..NORMS_BEFORE_CLIPPING {
-            combine(&mut [contribution(1, 2, 0.0, &[2.0])], 0, weighting, &mut norms, &mut gradient);
+            combine(
+                &mut [contribution(1, 2, 0.0, &[2.0])],
+                0,
+                weighting,
+                &mut norms,
+                &mut gradient,
+            );
             assert_eq!(gradient, [1.0]);
         }
         for _ in 0..2 * NORMS {
-            combine(&mut [contribution(1, 2, 0.0, &[2e9])], 0, weighting, &mut norms, &mut gradient);
+            combine(
+                &mut [contribution(1, 2, 0.0, &[2e9])],
+                0,
+                weighting,
+                &mut norms,
+                &mut gradient,
+            );
         }
         assert!(gradient[0] > 1.0, "clipped, not refused");
-        combine(&mut [contribution(1, 1, 0.0, &[1e9])], 0, weighting, &mut NormHistory::default(), &mut gradient);
+        combine(
+            &mut [contribution(1, 1, 0.0, &[1e9])],
+            0,
+            weighting,
+            &mut NormHistory::default(),
+            &mut gradient,
+        );
         assert_eq!(gradient, [1e9], "nothing to compare with: not clipped");
     }
 

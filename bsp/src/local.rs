@@ -15,8 +15,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::message::{
-    FromCentral, FromVolunteer, Hello, MAX_STEP_RUNS, Mode, ModuleStepRun, PROTOCOL, ReadOut, ReadOutFrame,
-    Received, Refusal, Report, RunId, SessionId, Settled, Token, Welcome, floats,
+    FromCentral, FromVolunteer, Hello, MAX_STEP_RUNS, Mode, ModuleStepRun, PROTOCOL, ReadOut, ReadOutFrame, Received,
+    Refusal, Report, RunId, SessionId, Settled, Token, Welcome, floats,
 };
 use crate::shared_memory::{Control, Header, LocalSide, PhaseTimes, State, Taken};
 use crate::time::Time;
@@ -299,7 +299,11 @@ impl Local {
         if self.has_ended() || self.life.get(ml_module) != Some(&Life::Living) {
             return;
         }
-        self.life[ml_module] = if self.reading.is_some() { Life::DiedInReadOut } else { Life::Dead };
+        self.life[ml_module] = if self.reading.is_some() {
+            Life::DiedInReadOut
+        } else {
+            Life::Dead
+        };
         self.discarded += self.memory.bury(ml_module).gradients;
         self.end_soon(now, End::MlModuleDied);
         self.turn(now, actions);
@@ -307,7 +311,10 @@ impl Local {
 
     /// The frame of a contribution that is kept here.
     pub fn read_out_frame(&self, sequence: u64) -> Option<&[u8]> {
-        self.kept.iter().find(|kept| kept.sequence == sequence).map(|kept| kept.frame.as_bytes())
+        self.kept
+            .iter()
+            .find(|kept| kept.sequence == sequence)
+            .map(|kept| kept.frame.as_bytes())
     }
 
     /// The shared memory, for what a page shows.
@@ -345,7 +352,9 @@ impl Local {
                 }
                 self.incarnation = Some(stamp.incarnation);
                 self.memory.publish(stamp, |slot| {
-                    slot.iter_mut().zip(floats(payload)).for_each(|(parameter, value)| *parameter = value);
+                    slot.iter_mut()
+                        .zip(floats(payload))
+                        .for_each(|(parameter, value)| *parameter = value);
                 });
                 self.send(now, &FromVolunteer::Stored(stamp), actions);
             }
@@ -373,9 +382,7 @@ impl Local {
 
     fn on_refused(&mut self, refusal: Refusal, actions: &mut Vec<Action>) {
         let end = match refusal {
-            Refusal::AnotherRun | Refusal::AnotherModel | Refusal::SessionOver(_) => {
-                End::StartAfresh(refusal)
-            }
+            Refusal::AnotherRun | Refusal::AnotherModel | Refusal::SessionOver(_) => End::StartAfresh(refusal),
             refusal => End::Refused(refusal),
         };
         self.end(end, actions);
@@ -383,7 +390,11 @@ impl Local {
 
     /// What is settled was accepted, or refused, once and for all; what is durable need not be kept.
     fn settle(&mut self, now: Time, through: u64, durable: u64, is_accepted: bool) {
-        for kept in self.kept.iter().filter(|kept| kept.sequence > self.settled && kept.sequence <= through) {
+        for kept in self
+            .kept
+            .iter()
+            .filter(|kept| kept.sequence > self.settled && kept.sequence <= through)
+        {
             self.accepted_samples += if is_accepted { kept.samples } else { 0 };
         }
         self.settled = through;
@@ -449,7 +460,13 @@ impl Local {
     }
 
     fn is_dying(&self) -> bool {
-        matches!(&self.leaving, Some(Leaving { end: End::MlModuleDied, .. }))
+        matches!(
+            &self.leaving,
+            Some(Leaving {
+                end: End::MlModuleDied,
+                ..
+            })
+        )
     }
 
     /// Reads out all ML modules, or as many as can be; the rest at the next turn.
@@ -468,12 +485,24 @@ impl Local {
                 }
             }
             self.header.step_runs.clear();
-            let ReadOut { samples, gradients, loss_sum, version_sum, step_runs_not_listed, .. } = &mut self.header;
+            let ReadOut {
+                samples,
+                gradients,
+                loss_sum,
+                version_sum,
+                step_runs_not_listed,
+                ..
+            } = &mut self.header;
             (*samples, *gradients, *loss_sum, *version_sum, *step_runs_not_listed) = (0, 0, 0.0, 0, 0);
-            self.reading = Some(Reading { frame, next_ml_module: 0 });
+            self.reading = Some(Reading {
+                frame,
+                next_ml_module: 0,
+            });
         }
         self.merge();
-        let Some(Reading { frame, .. }) = self.reading.take_if(|reading| reading.next_ml_module == self.life.len())
+        let Some(Reading { frame, .. }) = self
+            .reading
+            .take_if(|reading| reading.next_ml_module == self.life.len())
         else {
             return;
         };
@@ -487,7 +516,9 @@ impl Local {
     /// Takes the ML modules' aggregates, in order, and adds them to the read-out's payload and header; stops at the first
     /// one in the middle of an add.
     fn merge(&mut self) {
-        let Some(Reading { frame, next_ml_module }) = &mut self.reading else { return };
+        let Some(Reading { frame, next_ml_module }) = &mut self.reading else {
+            return;
+        };
         let header = &mut self.header;
         while *next_ml_module < self.life.len() {
             let ml_module = *next_ml_module;
@@ -525,9 +556,15 @@ impl Local {
         // The list of runs is bounded when it is filled, so the header always fits.
         let sealed = frame.seal(&self.header);
         debug_assert!(sealed.is_ok());
-        self.kept.push_back(Kept { sequence: self.last_sequence, samples: self.header.samples, frame });
+        self.kept.push_back(Kept {
+            sequence: self.last_sequence,
+            samples: self.header.samples,
+            frame,
+        });
         if self.is_dying() {
-            actions.push(Action::SendReadOut { sequence: self.last_sequence });
+            actions.push(Action::SendReadOut {
+                sequence: self.last_sequence,
+            });
         } else {
             self.send_next_kept(now, actions);
         }
@@ -588,7 +625,13 @@ impl Local {
                 () if self.is_paused || ml_module >= self.active_ml_modules => State::Pause,
                 () => State::Run,
             };
-            self.memory.set_control(ml_module, Control { state, duty_percent: 100 });
+            self.memory.set_control(
+                ml_module,
+                Control {
+                    state,
+                    duty_percent: 100,
+                },
+            );
         }
     }
 
@@ -624,7 +667,10 @@ impl Local {
 
     fn end_soon(&mut self, now: Time, end: End) {
         if self.leaving.is_none() && !self.has_ended() {
-            self.leaving = Some(Leaving { until: now + FAREWELL, end });
+            self.leaving = Some(Leaving {
+                until: now + FAREWELL,
+                end,
+            });
             self.apply_control();
         }
     }
@@ -633,7 +679,9 @@ impl Local {
     ///
     /// After a death nothing is waited for but the other ML modules: to hear that something is settled takes memory.
     fn end_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let Some(Leaving { until, end }) = &self.leaving else { return };
+        let Some(Leaving { until, end }) = &self.leaving else {
+            return;
+        };
         let (until, end, is_dying) = (*until, end.clone(), self.is_dying());
         if now < until {
             self.read_out_due = now;
@@ -651,7 +699,13 @@ impl Local {
 
     fn end(&mut self, end: End, actions: &mut Vec<Action>) {
         for ml_module in 0..self.memory.ml_modules() {
-            self.memory.set_control(ml_module, Control { state: State::Stop, duty_percent: 100 });
+            self.memory.set_control(
+                ml_module,
+                Control {
+                    state: State::Stop,
+                    duty_percent: 100,
+                },
+            );
         }
         self.leaving = None;
         self.link.on_ended();

@@ -206,7 +206,9 @@ pub struct Settled {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
     /// It speaks another version of the protocol.
-    #[error("protocol version {theirs} is not ours ({ours}); reload the page, or take the volunteer of this server's version")]
+    #[error(
+        "protocol version {theirs} is not ours ({ours}); reload the page, or take the volunteer of this server's version"
+    )]
     Protocol {
         /// The volunteer's version.
         theirs: u16,
@@ -386,7 +388,10 @@ fn decode<M: for<'de> Deserialize<'de>>(
     frame: &Bytes,
     has_payload: impl Fn(&M) -> bool,
 ) -> Result<Received<M>, FrameError> {
-    let truncated = |needed| FrameError::Truncated { got: frame.len(), needed };
+    let truncated = |needed| FrameError::Truncated {
+        got: frame.len(),
+        needed,
+    };
     let length = frame.first_chunk::<LENGTH_BYTES>().ok_or(truncated(LENGTH_BYTES))?;
     let length = u32::from_le_bytes(*length) as usize;
     if length > MAX_HEADER_BYTES {
@@ -407,7 +412,11 @@ fn decode<M: for<'de> Deserialize<'de>>(
 
 /// The values of a payload, in order.
 pub fn floats(payload: &[u8]) -> impl ExactSizeIterator<Item = f32> + '_ {
-    payload.as_chunks::<FLOAT_BYTES>().0.iter().map(|bytes| f32::from_le_bytes(*bytes))
+    payload
+        .as_chunks::<FLOAT_BYTES>()
+        .0
+        .iter()
+        .map(|bytes| f32::from_le_bytes(*bytes))
 }
 
 /// The buffer of one read-out's frame: made once, filled again and again, without allocating.
@@ -426,7 +435,10 @@ const PAYLOAD_BEGIN: usize = LENGTH_BYTES + MAX_HEADER_BYTES;
 impl ReadOutFrame {
     /// A buffer for read-outs of a model of `parameters` parameters.
     pub fn new(parameters: usize) -> ReadOutFrame {
-        ReadOutFrame { buffer: vec![0; max_frame_bytes(parameters)].into_boxed_slice(), begin: PAYLOAD_BEGIN }
+        ReadOutFrame {
+            buffer: vec![0; max_frame_bytes(parameters)].into_boxed_slice(),
+            begin: PAYLOAD_BEGIN,
+        }
     }
 
     /// Replaces the payload by `values`.
@@ -489,7 +501,12 @@ mod tests {
             loss_sum: f64::MAX,
             version_sum: u128::MAX,
             step_runs: vec![
-                ModuleStepRun { ml_module: u16::MAX, first_step: u64::MAX, count: u32::MAX, version: u64::MAX };
+                ModuleStepRun {
+                    ml_module: u16::MAX,
+                    first_step: u64::MAX,
+                    count: u32::MAX,
+                    version: u64::MAX
+                };
                 MAX_STEP_RUNS
             ],
             step_runs_not_listed: u32::MAX,
@@ -498,7 +515,12 @@ mod tests {
                 is_paused: true,
                 not_finite: u64::MAX,
                 discarded: u64::MAX,
-                time_us: PhaseTimes { gradient: u64::MAX, add: u64::MAX, read: u64::MAX, wait: u64::MAX },
+                time_us: PhaseTimes {
+                    gradient: u64::MAX,
+                    add: u64::MAX,
+                    read: u64::MAX,
+                    wait: u64::MAX,
+                },
             },
         }
     }
@@ -518,7 +540,10 @@ mod tests {
     fn a_frame_buffer_that_is_used_again_holds_only_the_new_read_out() {
         let mut frame = ReadOutFrame::new(1);
         frame.seal(&read_out()).expect("fits");
-        let short = ReadOut { step_runs: Vec::new(), ..read_out() };
+        let short = ReadOut {
+            step_runs: Vec::new(),
+            ..read_out()
+        };
         frame.store(&[7.0]);
         frame.seal(&short).expect("fits");
         let received = FromVolunteer::decode(&Bytes::copy_from_slice(frame.as_bytes())).expect("our own frame");
@@ -527,7 +552,10 @@ mod tests {
 
     #[test]
     fn a_model_arrives_as_it_was_sent() {
-        let stamp = ModelStamp { incarnation: 1, version: 7 };
+        let stamp = ModelStamp {
+            incarnation: 1,
+            version: 7,
+        };
         let frame = FromCentral::encode_model(stamp, &[1.0, -0.0, f32::MIN_POSITIVE]);
         let received = FromCentral::decode(&frame).expect("our own frame");
         assert_eq!(received.message, FromCentral::StoreModel(stamp));

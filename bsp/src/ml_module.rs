@@ -57,7 +57,14 @@ impl<E: Engine> MlModule<E> {
     /// An ML module over its side of the shared memory of `parameters` parameters.
     pub fn new(memory: MlSide, parameters: usize, mode: Mode, engine: E) -> MlModule<E> {
         let gradient = vec![0.0; parameters].into_boxed_slice();
-        MlModule { memory, engine, mode, gradient, next_step: 0, last_stamp: None }
+        MlModule {
+            memory,
+            engine,
+            mode,
+            gradient,
+            next_step: 0,
+            last_stamp: None,
+        }
     }
 
     /// Computes until it is told to stop. `clock` is read a few times a step.
@@ -98,7 +105,12 @@ impl<E: Engine> MlModule<E> {
         // A gradient that is not finite is refused and counted by the shared memory; the next minibatch may do better.
         let added_to_aggregate = self.memory.add(
             &self.gradient,
-            Gradient { stamp, step, samples: outcome.samples, loss_sum: outcome.loss_sum },
+            Gradient {
+                stamp,
+                step,
+                samples: outcome.samples,
+                loss_sum: outcome.loss_sum,
+            },
         );
         let added = clock();
         self.next_step = step + 1;
@@ -107,7 +119,8 @@ impl<E: Engine> MlModule<E> {
             self.last_stamp = Some(stamp);
         }
         self.memory.account(Phase::Read, duration_micros(read.since(begin)));
-        self.memory.account(Phase::Gradient, duration_micros(computed.since(read)));
+        self.memory
+            .account(Phase::Gradient, duration_micros(computed.since(read)));
         self.memory.account(Phase::Add, duration_micros(added.since(computed)));
         self.rest(control, added.since(begin));
         Turn::Computed

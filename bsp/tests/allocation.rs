@@ -1,6 +1,9 @@
 //! After warm-up, reading out and computing allocate nothing: in a tab the memory is shared, an allocation takes the
 //! allocator's lock, and an ML module that died may hold it.
 
+// Builders outside of the test functions may fail as loudly as these.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;

@@ -4,6 +4,9 @@
 //! a virtual clock and links that are slow, late, cut or silent. It checks with every event what must always be so; the
 //! other files are the promises. A failure prints its seed.
 
+// Builders and checks outside of the test functions may fail as loudly as these.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod simulation {
     mod gradients;
     mod ledger;

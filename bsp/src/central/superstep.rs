@@ -13,8 +13,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::session::Session;
 use super::Config;
+use super::session::Session;
 use crate::combine::Contribution;
 use crate::message::{Mode, SessionId};
 use crate::time::Time;
@@ -100,7 +100,11 @@ impl Superstep {
             return None;
         }
         let live_for = live_for(config, period);
-        let expected = || sessions.iter().filter(|(_, session)| session.is_expected(now, live_for));
+        let expected = || {
+            sessions
+                .iter()
+                .filter(|(_, session)| session.is_expected(now, live_for))
+        };
         let missing = || expected().filter(|(id, _)| !self.contributors.contains_key(id));
         if missing().next().is_none() {
             return Some(now);
@@ -115,8 +119,10 @@ impl Superstep {
         }
         let quorum_since = self.quorum_since.unwrap_or(now);
         let grace_end = quorum_since + period / GRACE_DIVISOR;
-        let last_worth_waiting_for =
-            missing().filter_map(|(_, session)| session.predicted_arrival()).filter(|at| *at <= grace_end).max();
+        let last_worth_waiting_for = missing()
+            .filter_map(|(_, session)| session.predicted_arrival())
+            .filter(|at| *at <= grace_end)
+            .max();
         self.quorum_since = Some(quorum_since);
         // Predictions are seldom exact: half the window beyond the predicted arrival is still cheap.
         let slack = period / (2 * GRACE_DIVISOR);

@@ -136,7 +136,9 @@ impl Link {
     pub(super) fn next_timeout(&self) -> Time {
         match self.state {
             LinkState::Down => self.at,
-            _ => self.answer_due().map_or(Time::from_micros(u64::MAX), |due| due + Duration::from_micros(1)),
+            _ => self
+                .answer_due()
+                .map_or(Time::from_micros(u64::MAX), |due| due + Duration::from_micros(1)),
         }
     }
 
