@@ -12,26 +12,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::combine::{Contribution, NormHistory, Weighting, combine};
+use crate::combine::{NormHistory, Weighting, combine};
 use crate::message::{
-    ContributionRefusal, FromCentral, FromVolunteer, Hello, Mode, PROTOCOL, ReadOut, Received, Refusal, RunId,
-    SessionId, Settled, Token, Welcome, floats,
+    ContributionRefusal, FromCentral, FromVolunteer, Mode, Received, Refusal, RunId, SessionId, Token, floats,
 };
 use crate::shared_memory::ModelStamp;
 use crate::time::{Time, duration_micros};
 
+mod membership;
 mod session;
+mod settling;
 mod superstep;
 
 use session::Session;
 pub use session::VolunteerStatus;
 use superstep::Superstep;
-
-/// The most samples that one contribution can be believed to hold: a million volunteers' day. So totals never overflow.
-const MAX_SAMPLES: u64 = 1 << 40;
-/// The most contributions of one session that an open superstep takes: an honest volunteer has one or two in it, a few when
-/// the period has just changed. Each costs as much memory as the model.
-const MAX_CONTRIBUTIONS: usize = 16;
 /// Shorter periods are not worth their messages.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
 
@@ -319,128 +314,6 @@ impl Central {
             .filter_map(move |(id, session)| session.status(*id, now, live_for))
     }
 
-    fn on_hello(
-        &mut self,
-        now: Time,
-        from: ConnectionId,
-        hello: &Hello,
-        token: Token,
-        actions: &mut Vec<Action>,
-    ) -> Result<(), Refusal> {
-        if hello.protocol != PROTOCOL {
-            return Err(Refusal::Protocol {
-                theirs: hello.protocol,
-                ours: PROTOCOL,
-            });
-        }
-        if self.is_finished {
-            return Err(Refusal::Finished);
-        }
-        if hello.run != self.config.run {
-            return Err(Refusal::AnotherRun);
-        }
-        if hello.spec_hash != self.config.spec_hash {
-            return Err(Refusal::AnotherModel);
-        }
-        let id = match hello.session {
-            Some((id, proof)) => match self.sessions.get(&id) {
-                Some(session) if session.token == proof => id,
-                _ => return Err(Refusal::SessionOver(id)),
-            },
-            None => self.open_session(now, from, token)?,
-        };
-        self.attach(id, from, actions);
-        let session = self.seen(now, from)?;
-        session.report = hello.report;
-        let welcome = Welcome {
-            session: id,
-            token: session.token,
-            settled: session.settled,
-            durable: session.settled,
-            period_us: 0,
-        };
-        let welcome = Welcome {
-            period_us: duration_micros(self.period),
-            ..welcome
-        };
-        actions.push(Action::Send {
-            to: from,
-            frame: FromCentral::Welcome(welcome).encode(),
-        });
-        self.send_model(id, actions);
-        Ok(())
-    }
-
-    /// A new session; a hello that is said again on its own connection without naming one opens none.
-    fn open_session(&mut self, now: Time, from: ConnectionId, token: Token) -> Result<SessionId, Refusal> {
-        if let Some(id) = self.connections.get(&from) {
-            return Ok(*id);
-        }
-        if self.sessions.len() >= self.config.max_sessions {
-            return Err(Refusal::Full {
-                max: self.config.max_sessions,
-            });
-        }
-        self.last_session += 1;
-        let id = SessionId(self.last_session);
-        self.sessions.insert(id, Session::new(now, token));
-        Ok(id)
-    }
-
-    /// Makes `connection` the session's one connection.
-    fn attach(&mut self, id: SessionId, connection: ConnectionId, actions: &mut Vec<Action>) {
-        let Some(session) = self.sessions.get_mut(&id) else {
-            return;
-        };
-        if session.connection == Some(connection) {
-            return;
-        }
-        let replaced = session.connection.replace(connection);
-        session.model_on_its_way = None;
-        session.stored = None;
-        if let Some(replaced) = replaced {
-            self.connections.remove(&replaced);
-            actions.push(Action::Disconnect {
-                from: replaced,
-                reason: None,
-            });
-        }
-        if let Some(other) = self.connections.insert(connection, id)
-            && let Some(left) = self.sessions.get_mut(&other)
-        {
-            left.connection = None;
-        }
-    }
-
-    fn detach(&mut self, connection: ConnectionId) -> Option<&mut Session> {
-        let session = self
-            .connections
-            .remove(&connection)
-            .and_then(|id| self.sessions.get_mut(&id))?;
-        session.connection = None;
-        Some(session)
-    }
-
-    fn refuse(&mut self, connection: ConnectionId, reason: Refusal, actions: &mut Vec<Action>) {
-        self.detach(connection);
-        actions.push(Action::Send {
-            to: connection,
-            frame: FromCentral::Refused(reason.clone()).encode(),
-        });
-        actions.push(Action::Disconnect {
-            from: connection,
-            reason: Some(reason),
-        });
-    }
-
-    /// The session of a connection that has just said something.
-    fn seen(&mut self, now: Time, from: ConnectionId) -> Result<&mut Session, Refusal> {
-        let id = self.connections.get(&from).ok_or(Refusal::HelloFirst)?;
-        let session = self.sessions.get_mut(id).ok_or(Refusal::SessionOver(*id))?;
-        session.last_seen = now;
-        Ok(session)
-    }
-
     fn on_stored(
         &mut self,
         now: Time,
@@ -457,131 +330,6 @@ impl Central {
             self.send_model(id, actions);
         }
         Ok(())
-    }
-
-    fn on_leave(&mut self, from: ConnectionId, actions: &mut Vec<Action>) -> Result<(), Refusal> {
-        let id = self.connections.remove(&from).ok_or(Refusal::HelloFirst)?;
-        self.sessions.remove(&id);
-        actions.push(Action::Disconnect { from, reason: None });
-        Ok(())
-    }
-
-    fn on_read_out(
-        &mut self,
-        now: Time,
-        from: ConnectionId,
-        read_out: &ReadOut,
-        payload: Bytes,
-        actions: &mut Vec<Action>,
-    ) -> Result<(), Refusal> {
-        let id = *self.connections.get(&from).ok_or(Refusal::HelloFirst)?;
-        let checked = self.check(id, read_out, &payload);
-        let session = self.seen(now, from)?;
-        if read_out.session != id {
-            return Err(Refusal::AnotherSession(read_out.session));
-        }
-        let expected = session.settled + 1;
-        if read_out.sequence > expected {
-            return Err(Refusal::OutOfOrder {
-                got: read_out.sequence,
-                expected,
-            });
-        }
-        if read_out.sequence < expected {
-            // It was settled before the link broke; the volunteer did not hear of it.
-            let settled = Settled {
-                through: session.settled,
-                durable: session.settled,
-                refused: None,
-            };
-            actions.push(Action::Send {
-                to: from,
-                frame: FromCentral::Settled(settled).encode(),
-            });
-            return Ok(());
-        }
-        session.settled = read_out.sequence;
-        session.report = read_out.report;
-        let settled = Settled {
-            through: session.settled,
-            durable: session.settled,
-            refused: checked.clone().err(),
-        };
-        match checked {
-            Ok(staleness) => {
-                session.on_accepted(now, read_out, staleness);
-                self.totals.samples = self.totals.samples.saturating_add(read_out.samples);
-                self.totals.gradients = self.totals.gradients.saturating_add(read_out.gradients);
-                self.totals.accepted += 1;
-                let contribution = Contribution {
-                    session: id,
-                    sequence: read_out.sequence,
-                    samples: read_out.samples,
-                    version: read_out.version_sum as f64 / read_out.samples as f64,
-                    gradient: payload,
-                };
-                self.superstep.add(contribution, read_out.loss_sum);
-            }
-            Err(reason) => {
-                session.refused += 1;
-                self.totals.refused += 1;
-                actions.push(Action::ContributionRefused {
-                    session: id,
-                    sequence: read_out.sequence,
-                    reason,
-                });
-            }
-        }
-        actions.push(Action::Send {
-            to: from,
-            frame: FromCentral::Settled(settled).encode(),
-        });
-        Ok(())
-    }
-
-    /// The staleness of a contribution that can be accepted.
-    fn check(&self, from: SessionId, read_out: &ReadOut, payload: &[u8]) -> Result<f64, ContributionRefusal> {
-        let ReadOut { samples, gradients, .. } = *read_out;
-        if (read_out.run, read_out.spec_hash) != (self.config.run, self.config.spec_hash)
-            || read_out.incarnation != self.stamp.incarnation
-            || self.is_finished
-            || self.has_diverged
-        {
-            return Err(ContributionRefusal::AnotherRun);
-        }
-        let (got, expected) = (floats(payload).len(), self.model.len());
-        if got != expected {
-            return Err(ContributionRefusal::WrongLength { got, expected });
-        }
-        let most_samples = gradients.saturating_mul(self.config.minibatch).min(MAX_SAMPLES);
-        if gradients == 0 || samples < gradients || samples > most_samples {
-            return Err(ContributionRefusal::Implausible { samples, gradients });
-        }
-        let version = read_out.version_sum as f64 / samples as f64;
-        // Compared as whole numbers: rounding must not lift a mean above the version that all of it was computed on.
-        if read_out.version_sum > u128::from(self.stamp.version) * u128::from(samples) {
-            return Err(ContributionRefusal::FromTheFuture {
-                version: version as u64,
-            });
-        }
-        let staleness = (self.stamp.version as f64 - version).max(0.0);
-        if staleness > self.config.max_staleness as f64 {
-            let max = self.config.max_staleness;
-            return Err(ContributionRefusal::TooStale {
-                staleness: staleness as u64,
-                max,
-            });
-        }
-        // Every infinity and every NaN has all exponent bits set; folding without a branch lets it vectorise.
-        let exponents = |found: bool, value: f32| found | !value.is_finite();
-        // A loss beyond an f32 is none that was computed, and some of them together would leave f64, too.
-        if !(read_out.loss_sum as f32).is_finite() || floats(payload).fold(false, exponents) {
-            return Err(ContributionRefusal::NotFinite);
-        }
-        if self.superstep.contributions_of(from) >= MAX_CONTRIBUTIONS {
-            return Err(ContributionRefusal::TooMany { max: MAX_CONTRIBUTIONS });
-        }
-        Ok(staleness)
     }
 
     fn close_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {

@@ -15,16 +15,20 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::message::{
-    FromCentral, FromVolunteer, Hello, MAX_STEP_RUNS, Mode, ModuleStepRun, PROTOCOL, ReadOut, ReadOutFrame, Received,
-    Refusal, Report, RunId, SessionId, Settled, Token, Welcome, floats,
+    FromCentral, FromVolunteer, Hello, MAX_STEP_RUNS, Mode, PROTOCOL, ReadOut, ReadOutFrame, Received, Refusal, Report,
+    RunId, SessionId, Settled, Token, Welcome, floats,
 };
-use crate::shared_memory::{Control, Header, LocalSide, PhaseTimes, State, Taken};
+use crate::shared_memory::{Control, LocalSide, PhaseTimes, State};
 use crate::time::Time;
 
+mod ending;
 mod link;
+mod reading;
 
+use ending::{Leaving, Life, living};
 use link::Link;
 pub use link::LinkState;
+use reading::Reading;
 
 /// Contributions that are kept at most until they are durable. Each costs as much memory as the model.
 pub const KEPT_CONTRIBUTIONS: usize = 4;
@@ -39,9 +43,6 @@ const LOCKSTEP_LOOK: Duration = Duration::from_millis(1);
 const PULSE: Duration = Duration::from_secs(1);
 /// A turn that comes so much later than it was due says that the tab was frozen: a hello comes before the next read-out.
 const FROZEN: Duration = Duration::from_secs(5);
-/// A leaving volunteer waits at most so long for its last contribution to settle.
-const FAREWELL: Duration = Duration::from_secs(5);
-
 /// What the driver has to do next. Returned in order; the driver does not decide anything.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -123,32 +124,6 @@ pub struct Local {
     /// The latest instant at which the driver was asked to call again.
     wake_by: Time,
     discarded: u64,
-}
-
-/// A read-out that has begun. The ML modules' sums are merged in their order, so that the result is always the same.
-#[derive(Debug)]
-struct Reading {
-    frame: ReadOutFrame,
-    next_ml_module: usize,
-}
-
-/// Whether an ML module lives, and if not, whether its aggregate can still hold something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
-    /// It lives.
-    Living,
-    /// It died while a read-out was under way: what it added after that one's flip comes with the next.
-    DiedInReadOut,
-    /// It is dead: the next read-out is its last.
-    Dead,
-    /// It is dead, and all that it had is read out, or discarded.
-    Drained,
-}
-
-#[derive(Clone, Debug)]
-struct Leaving {
-    until: Time,
-    end: End,
 }
 
 impl Local {
@@ -282,30 +257,6 @@ impl Local {
         self.active_ml_modules = active.min(self.memory.ml_modules());
         self.apply_control();
         self.pulse(now, actions);
-        self.turn(now, actions);
-    }
-
-    /// The volunteer leaves: the ML modules stop after their minibatch, the rest is read out and settled, then it ends.
-    pub fn leave(&mut self, now: Time, actions: &mut Vec<Action>) {
-        self.notice_freeze(now, actions);
-        self.end_soon(now, End::Left);
-        self.turn(now, actions);
-    }
-
-    /// An ML module's worker raised an error event or was terminated. (Never said because of a silence: a frozen tab looks
-    /// the same.) The others are read out, without allocating, since the dead one may hold the allocator's lock; then the
-    /// tab starts afresh, with new memory and a new session.
-    pub fn on_ml_module_died(&mut self, now: Time, ml_module: usize, actions: &mut Vec<Action>) {
-        if self.has_ended() || self.life.get(ml_module) != Some(&Life::Living) {
-            return;
-        }
-        self.life[ml_module] = if self.reading.is_some() {
-            Life::DiedInReadOut
-        } else {
-            Life::Dead
-        };
-        self.discarded += self.memory.bury(ml_module).gradients;
-        self.end_soon(now, End::MlModuleDied);
         self.turn(now, actions);
     }
 
@@ -454,137 +405,6 @@ impl Local {
         self.end_if_due(now, actions);
     }
 
-    /// One contribution on its way at most, and room to keep one more. (After a death there is no time for order.)
-    fn can_read_out(&self) -> bool {
-        (self.link.contribution_on_its_way.is_none() || self.is_dying()) && !self.spare.is_empty()
-    }
-
-    fn is_dying(&self) -> bool {
-        matches!(
-            &self.leaving,
-            Some(Leaving {
-                end: End::MlModuleDied,
-                ..
-            })
-        )
-    }
-
-    /// Reads out all ML modules, or as many as can be; the rest at the next turn.
-    fn read_out(&mut self, now: Time, actions: &mut Vec<Action>) {
-        if self.reading.is_none() {
-            self.read_out_due = (self.read_out_due + self.period).max(now);
-            if !self.has_something_to_read() {
-                self.read_out_due = self.read_out_due.max(now + self.period);
-                return;
-            }
-            let Some(frame) = self.spare.pop() else { return };
-            for (ml_module, life) in self.life.iter_mut().enumerate() {
-                self.memory.flip(ml_module);
-                if *life == Life::DiedInReadOut {
-                    *life = Life::Dead;
-                }
-            }
-            self.header.step_runs.clear();
-            let ReadOut {
-                samples,
-                gradients,
-                loss_sum,
-                version_sum,
-                step_runs_not_listed,
-                ..
-            } = &mut self.header;
-            (*samples, *gradients, *loss_sum, *version_sum, *step_runs_not_listed) = (0, 0, 0.0, 0, 0);
-            self.reading = Some(Reading {
-                frame,
-                next_ml_module: 0,
-            });
-        }
-        self.merge();
-        let Some(Reading { frame, .. }) = self
-            .reading
-            .take_if(|reading| reading.next_ml_module == self.life.len())
-        else {
-            return;
-        };
-        if self.header.gradients == 0 {
-            self.spare.push(frame);
-        } else {
-            self.keep(now, frame, actions);
-        }
-    }
-
-    /// Takes the ML modules' aggregates, in order, and adds them to the read-out's payload and header; stops at the first
-    /// one in the middle of an add.
-    fn merge(&mut self) {
-        let Some(Reading { frame, next_ml_module }) = &mut self.reading else {
-            return;
-        };
-        let header = &mut self.header;
-        while *next_ml_module < self.life.len() {
-            let ml_module = *next_ml_module;
-            let taken = self.memory.take(ml_module, |of, sum| {
-                if of.gradients > 0 {
-                    if header.gradients == 0 {
-                        frame.store(sum);
-                    } else {
-                        frame.add(sum);
-                    }
-                    add_header(header, ml_module, of);
-                }
-                of.gradients
-            });
-            match taken {
-                Taken::Pending if self.life[ml_module] == Life::Living => return,
-                // It took one more lease in the moment between its error and its end.
-                Taken::Pending => self.discarded += self.memory.bury(ml_module).gradients,
-                Taken::Read(gradients) => self.taken_gradients[ml_module] += gradients,
-                Taken::NotFlipped => {}
-            }
-            if self.life[ml_module] == Life::Dead {
-                self.life[ml_module] = Life::Drained;
-            }
-            *next_ml_module += 1;
-        }
-    }
-
-    /// Numbers the read-out that was merged, keeps it, and sends it when its turn has come.
-    fn keep(&mut self, now: Time, mut frame: ReadOutFrame, actions: &mut Vec<Action>) {
-        self.last_sequence += 1;
-        self.header.sequence = self.last_sequence;
-        self.header.session = self.session.map_or(SessionId(0), |(id, _)| id);
-        self.header.report = self.report();
-        // The list of runs is bounded when it is filled, so the header always fits.
-        let sealed = frame.seal(&self.header);
-        debug_assert!(sealed.is_ok());
-        self.kept.push_back(Kept {
-            sequence: self.last_sequence,
-            samples: self.header.samples,
-            frame,
-        });
-        if self.is_dying() {
-            actions.push(Action::SendReadOut {
-                sequence: self.last_sequence,
-            });
-        } else {
-            self.send_next_kept(now, actions);
-        }
-    }
-
-    /// Whether there are gradients that were not read out; in lockstep, whether every ML module has added its one.
-    fn has_something_to_read(&self) -> bool {
-        let has_new = |ml_module: usize| match self.life[ml_module] {
-            Life::Living => self.memory.progress(ml_module).gradients > self.taken_gradients[ml_module],
-            // It may have died between adding a gradient and counting it: only a look can tell.
-            Life::DiedInReadOut | Life::Dead => true,
-            Life::Drained => false,
-        };
-        let is_ending = self.is_paused || self.leaving.is_some();
-        match self.config.mode {
-            Mode::Lockstep if !is_ending => self.computing().all(has_new),
-            _ => (0..self.life.len()).any(has_new),
-        }
-    }
-
     /// The ML modules that compute, unless the volunteer has paused.
     fn computing(&self) -> impl Iterator<Item = usize> + '_ {
         living(&self.life).take_while(|ml_module| *ml_module < self.active_ml_modules)
@@ -663,74 +483,5 @@ impl Local {
     fn break_link(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.link.on_closed(now);
         actions.push(Action::Disconnect);
-    }
-
-    fn end_soon(&mut self, now: Time, end: End) {
-        if self.leaving.is_none() && !self.has_ended() {
-            self.leaving = Some(Leaving {
-                until: now + FAREWELL,
-                end,
-            });
-            self.apply_control();
-        }
-    }
-
-    /// Ends when everything is settled, or when that takes too long.
-    ///
-    /// After a death nothing is waited for but the other ML modules: to hear that something is settled takes memory.
-    fn end_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let Some(Leaving { until, end }) = &self.leaving else {
-            return;
-        };
-        let (until, end, is_dying) = (*until, end.clone(), self.is_dying());
-        if now < until {
-            self.read_out_due = now;
-            let have_stopped = living(&self.life).all(|ml_module| self.memory.progress(ml_module).has_stopped);
-            let is_settled = self.kept.iter().all(|kept| kept.sequence <= self.settled);
-            if !have_stopped || self.reading.is_some() || self.has_something_to_read() || !(is_settled || is_dying) {
-                return;
-            }
-        }
-        if self.link.state() == LinkState::Welcomed && !is_dying {
-            actions.push(Action::Send(FromVolunteer::Leave.encode()));
-        }
-        self.end(end, actions);
-    }
-
-    fn end(&mut self, end: End, actions: &mut Vec<Action>) {
-        for ml_module in 0..self.memory.ml_modules() {
-            self.memory.set_control(
-                ml_module,
-                Control {
-                    state: State::Stop,
-                    duty_percent: 100,
-                },
-            );
-        }
-        self.leaving = None;
-        self.link.on_ended();
-        actions.push(Action::Disconnect);
-        actions.push(Action::Ended(end));
-    }
-}
-
-fn living(life: &[Life]) -> impl Iterator<Item = usize> + '_ {
-    (0..life.len()).filter(|ml_module| life[*ml_module] == Life::Living)
-}
-
-/// Adds what an ML module's header says to a read-out's.
-fn add_header(header: &mut ReadOut, ml_module: usize, of: &Header) {
-    header.incarnation = of.incarnation;
-    header.samples += of.samples;
-    header.gradients += of.gradients;
-    header.loss_sum += of.loss_sum;
-    header.version_sum += of.version_sum;
-    header.step_runs_not_listed += of.unlisted_runs;
-    for run in of.runs() {
-        if header.step_runs.len() < MAX_STEP_RUNS {
-            header.step_runs.push(ModuleStepRun::new(ml_module, run));
-        } else {
-            header.step_runs_not_listed += 1;
-        }
     }
 }

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod simulation {
+    mod driving;
     mod gradients;
     mod ledger;
     mod peer;

@@ -1,0 +1,134 @@
+//! Contributions are checked and settled, in order, as accepted or refused; both are final.
+
+use bytes::Bytes;
+
+use super::{Action, Central, ConnectionId};
+use crate::combine::Contribution;
+use crate::message::{ContributionRefusal, FromCentral, ReadOut, Refusal, SessionId, Settled, floats};
+use crate::time::Time;
+
+/// The most samples that one contribution can be believed to hold: a million volunteers' day. So totals never overflow.
+const MAX_SAMPLES: u64 = 1 << 40;
+/// The most contributions of one session that an open superstep takes: an honest volunteer has one or two in it, a few when
+/// the period has just changed. Each costs as much memory as the model.
+const MAX_CONTRIBUTIONS: usize = 16;
+
+impl Central {
+    pub(super) fn on_read_out(
+        &mut self,
+        now: Time,
+        from: ConnectionId,
+        read_out: &ReadOut,
+        payload: Bytes,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
+        let id = *self.connections.get(&from).ok_or(Refusal::HelloFirst)?;
+        let checked = self.check(id, read_out, &payload);
+        let session = self.seen(now, from)?;
+        if read_out.session != id {
+            return Err(Refusal::AnotherSession(read_out.session));
+        }
+        let expected = session.settled + 1;
+        if read_out.sequence > expected {
+            return Err(Refusal::OutOfOrder {
+                got: read_out.sequence,
+                expected,
+            });
+        }
+        if read_out.sequence < expected {
+            // It was settled before the link broke; the volunteer did not hear of it.
+            let settled = Settled {
+                through: session.settled,
+                durable: session.settled,
+                refused: None,
+            };
+            actions.push(Action::Send {
+                to: from,
+                frame: FromCentral::Settled(settled).encode(),
+            });
+            return Ok(());
+        }
+        session.settled = read_out.sequence;
+        session.report = read_out.report;
+        let settled = Settled {
+            through: session.settled,
+            durable: session.settled,
+            refused: checked.clone().err(),
+        };
+        match checked {
+            Ok(staleness) => {
+                session.on_accepted(now, read_out, staleness);
+                self.totals.samples = self.totals.samples.saturating_add(read_out.samples);
+                self.totals.gradients = self.totals.gradients.saturating_add(read_out.gradients);
+                self.totals.accepted += 1;
+                let contribution = Contribution {
+                    session: id,
+                    sequence: read_out.sequence,
+                    samples: read_out.samples,
+                    version: read_out.version_sum as f64 / read_out.samples as f64,
+                    gradient: payload,
+                };
+                self.superstep.add(contribution, read_out.loss_sum);
+            }
+            Err(reason) => {
+                session.refused += 1;
+                self.totals.refused += 1;
+                actions.push(Action::ContributionRefused {
+                    session: id,
+                    sequence: read_out.sequence,
+                    reason,
+                });
+            }
+        }
+        actions.push(Action::Send {
+            to: from,
+            frame: FromCentral::Settled(settled).encode(),
+        });
+        Ok(())
+    }
+
+    /// The staleness of a contribution that can be accepted.
+    fn check(&self, from: SessionId, read_out: &ReadOut, payload: &[u8]) -> Result<f64, ContributionRefusal> {
+        let ReadOut { samples, gradients, .. } = *read_out;
+        if (read_out.run, read_out.spec_hash) != (self.config.run, self.config.spec_hash)
+            || read_out.incarnation != self.stamp.incarnation
+            || self.is_finished
+            || self.has_diverged
+        {
+            return Err(ContributionRefusal::AnotherRun);
+        }
+        let (got, expected) = (floats(payload).len(), self.model.len());
+        if got != expected {
+            return Err(ContributionRefusal::WrongLength { got, expected });
+        }
+        let most_samples = gradients.saturating_mul(self.config.minibatch).min(MAX_SAMPLES);
+        if gradients == 0 || samples < gradients || samples > most_samples {
+            return Err(ContributionRefusal::Implausible { samples, gradients });
+        }
+        let version = read_out.version_sum as f64 / samples as f64;
+        // Compared as whole numbers: rounding must not lift a mean above the version that all of it was computed on.
+        if read_out.version_sum > u128::from(self.stamp.version) * u128::from(samples) {
+            return Err(ContributionRefusal::FromTheFuture {
+                version: version as u64,
+            });
+        }
+        let staleness = (self.stamp.version as f64 - version).max(0.0);
+        if staleness > self.config.max_staleness as f64 {
+            let max = self.config.max_staleness;
+            return Err(ContributionRefusal::TooStale {
+                staleness: staleness as u64,
+                max,
+            });
+        }
+        // Every infinity and every NaN has all exponent bits set; folding without a branch lets it vectorise.
+        let exponents = |found: bool, value: f32| found | !value.is_finite();
+        // A loss beyond an f32 is none that was computed, and some of them together would leave f64, too.
+        if !(read_out.loss_sum as f32).is_finite() || floats(payload).fold(false, exponents) {
+            return Err(ContributionRefusal::NotFinite);
+        }
+        if self.superstep.contributions_of(from) >= MAX_CONTRIBUTIONS {
+            return Err(ContributionRefusal::TooMany { max: MAX_CONTRIBUTIONS });
+        }
+        Ok(staleness)
+    }
+}
