@@ -10,6 +10,9 @@ use crate::time::Time;
 /// How long a measured rate is remembered: longer than a hiccup, shorter than a change of the machine's load.
 const RATE_MEMORY: Duration = Duration::from_secs(5);
 
+/// In seconds: two frames that were delivered together are one arrival as far as rates go.
+const LEAST_INTERVAL: f64 = 1e-3;
+
 /// One session; see [`SessionId`].
 #[derive(Debug)]
 pub(super) struct Session {
@@ -89,8 +92,7 @@ impl Session {
         let newest = if self.accepted == 1 { 1.0 } else { NEWEST };
         self.staleness += newest * (staleness - self.staleness);
         if let Some(last) = self.last_arrival {
-            // Two frames that were delivered together are one arrival as far as rates go.
-            let elapsed = now.since(last).as_secs_f64().max(1e-3);
+            let elapsed = now.since(last).as_secs_f64().max(LEAST_INTERVAL);
             let share = match self.interval {
                 Some(_) => elapsed / (elapsed + RATE_MEMORY.as_secs_f64()),
                 None => 1.0,
@@ -110,9 +112,16 @@ impl Session {
             && now.since(self.last_seen) <= live_for
     }
 
-    /// Samples per second over the last few seconds.
-    pub(super) fn samples_per_second(&self) -> f64 {
-        self.samples_per_second
+    /// Samples per second over the last few seconds; less and less when a contribution is long overdue: a volunteer may be
+    /// here and compute nothing.
+    pub(super) fn samples_per_second(&self, now: Time) -> f64 {
+        /// So many intervals without a contribution happen.
+        const USUAL: f64 = 3.0;
+        let (Some(last), Some(interval)) = (self.last_arrival, self.interval) else {
+            return self.samples_per_second;
+        };
+        let usual = USUAL * interval.max(LEAST_INTERVAL);
+        self.samples_per_second * (usual / now.since(last).as_secs_f64()).min(1.0)
     }
 
     /// When its next contribution should come, by the mean time between the last ones.
@@ -129,7 +138,7 @@ impl Session {
             ml_modules: self.report.ml_modules,
             is_paused: self.report.is_paused,
             samples: self.samples,
-            samples_per_second: if is_expected { self.samples_per_second } else { 0.0 },
+            samples_per_second: if is_expected { self.samples_per_second(now) } else { 0.0 },
             staleness: self.staleness,
             time_us: self.report.time_us,
             accepted: self.accepted,

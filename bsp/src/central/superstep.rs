@@ -113,7 +113,7 @@ impl Superstep {
             return None;
         }
         let deadline = self.opened + period.saturating_mul(DEADLINE_PERIODS);
-        let rate: f64 = expected().map(|(_, session)| session.samples_per_second()).sum();
+        let rate: f64 = expected().map(|(_, session)| session.samples_per_second(now)).sum();
         if (self.samples as f64) < config.quorum * rate * period.as_secs_f64() {
             return Some(deadline);
         }

@@ -264,6 +264,28 @@ fn the_period_follows_the_throughput_and_a_superstep_holds_what_it_aims_at() {
 }
 
 #[test]
+fn a_volunteer_that_still_pulses_but_computes_nothing_any_more_is_counted_on_less_and_less() {
+    let mut world = World::with(
+        1,
+        Config {
+            superstep_samples: 1000,
+            ..config()
+        },
+        Gradients::Counting,
+    );
+    let (_, stuck) = (world.join(Machine::default()), world.join(Machine::default()));
+    world.run_until(seconds(20));
+    world.tabs[stuck].machine.step = Duration::from_secs(100_000);
+    world.run_until(seconds(60));
+    // 900 samples a second are left.
+    let period = world.central.period().as_secs_f64();
+    assert!((0.9..1.3).contains(&period), "{period} s");
+    let closed: Vec<_> = world.closed.iter().filter(|(at, _)| *at > seconds(40)).collect();
+    let mean = closed.iter().map(|(_, closed)| closed.samples).sum::<u64>() / closed.len() as u64;
+    assert!((850..1200).contains(&mean), "{mean} samples");
+}
+
+#[test]
 fn the_period_stays_within_its_bounds() {
     for (superstep_samples, expected) in [(1, ms(50)), (1_000_000, Duration::from_secs(2))] {
         let mut world = World::with(
