@@ -15,6 +15,8 @@ export interface Run {
   /** Share of the held-out samples, from 0 to 1; null where the run has no target. */
   target_accuracy: number | null;
   dataset: { samples: number; test_samples: number; shape: number[] };
+  /** What a tab asks its browser for. */
+  memory: { tab_bytes: number; ml_module_bytes: number };
 }
 
 /** `GET /api/v1/status`: where the run stands now. */

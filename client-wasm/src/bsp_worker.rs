@@ -167,6 +167,12 @@ impl BspWorker {
         self.act();
     }
 
+    /// Whether a session is open, so that ML modules can be made.
+    #[wasm_bindgen(js_name = hasSession)]
+    pub fn has_session(&self) -> bool {
+        self.local.session().is_some()
+    }
+
     /// The name of a shard.
     #[wasm_bindgen(js_name = shardName)]
     pub fn shard_name(&self, index: usize) -> Option<String> {

@@ -114,7 +114,8 @@ impl Status {
             }),
             volunteers: volunteers.len(),
             ml_modules: volunteers.iter().map(|volunteer| u64::from(volunteer.ml_modules)).sum(),
-            samples_per_second: volunteers.iter().map(|volunteer| volunteer.samples_per_second).sum(),
+            // From 0.0: an empty sum of floats is −0.0.
+            samples_per_second: volunteers.iter().fold(0.0, |sum, volunteer| sum + volunteer.samples_per_second),
             contributions_accepted: totals.accepted,
             contributions_refused: totals.refused,
             target_accuracy,

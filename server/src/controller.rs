@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bsp::central::{Action, Central, ClosedSuperstep, ConnectionId};
-use bsp::message::{SessionId, Token};
+use bsp::message::{Refusal, SessionId, Token};
 use bsp::time::Time;
 use bytes::Bytes;
 use tokio::runtime::Handle;
@@ -251,7 +251,10 @@ impl Controller {
                 Action::Send { to, frame } => self.send(to, Outgoing::Frame(frame)),
                 Action::Disconnect { from, reason } => {
                     if let (Some(reason), Some(Connection { peer, .. })) = (reason, self.connections.get(&from)) {
-                        tracing::warn!("{peer}: turned away: {reason}");
+                        match reason {
+                            Refusal::Finished => tracing::debug!("{peer}: {reason}"),
+                            _ => tracing::warn!("{peer}: turned away: {reason}"),
+                        }
                     }
                     self.send(from, Outgoing::Close);
                 }

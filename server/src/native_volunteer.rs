@@ -201,7 +201,8 @@ impl Driver {
                 }
                 Action::SessionOpened(session) => {
                     tracing::info!("session {}", session.0);
-                    self.fetch_shards(self.membership.on_session_opened(session));
+                    let order = self.membership.on_session_opened(session);
+                    self.fetch_shards(order);
                     for ml_module in 0..self.workers {
                         self.start_ml_module(ml_module)?;
                     }

@@ -14,7 +14,7 @@ use nn::spec::{LayerSpec, ModelSpec};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub use training::{Evaluation, LearningRateScaling, Mode, Training};
+pub use training::{Evaluation, Training};
 
 use crate::dataset::DatasetSpec;
 

@@ -1,0 +1,82 @@
+# Superstep: what you can do. `make run` and `make test` set up whatever is missing.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+RUN ?= runs/fashion-mnist.toml
+LISTEN ?= 127.0.0.1:8000
+
+# One toolchain builds everything: Debian's `rustc-web`, or elsewhere a rustup nightly; build/toolchain.sh finds it.
+TOOLCHAIN = eval "$$(build/toolchain.sh)"
+CARGO = $(TOOLCHAIN) && cargo
+BINARY = target/release/superstep
+PAGES = target/web/wasm/client_wasm_bg.wasm
+WASM = --target wasm32-unknown-unknown -Z build-std=std,panic_abort
+
+.PHONY: help
+help: ## Say what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+.PHONY: setup
+setup: ## Install what is missing, by package name (Debian, as root), or say what to install
+	@build/setup.sh run
+
+.PHONY: setup-test
+setup-test:
+	@build/setup.sh test
+
+.PHONY: build
+build: setup ## Build the wasm package, the pages and the server
+	@$(MAKE) --no-print-directory $(BINARY)
+
+RUST = Cargo.toml Cargo.lock .cargo/config.toml $(shell find bsp nn volunteer -name '*.rs' -o -name Cargo.toml)
+WEB = $(wildcard web/*.html web/*.css web/*.js web/*.svg) web/package-lock.json
+CLIENT = $(shell find client-wasm xtask -name '*.rs' -o -name Cargo.toml)
+SERVER = $(shell find server runs -type f)
+
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json
+	cd web && npm ci --no-audit --no-fund
+	@touch $@
+
+$(PAGES): $(RUST) $(CLIENT) $(WEB) web/node_modules/.package-lock.json
+	$(CARGO) xtask web
+
+$(BINARY): $(RUST) $(SERVER) $(PAGES)
+	$(CARGO) build --release --package server
+	@touch $@
+
+.PHONY: run
+run: build ## Train Fashion-MNIST: open the printed address in a browser (RUN=… another run file, LISTEN=addr:port)
+	$(BINARY) serve $(RUN) --listen $(LISTEN)
+
+.PHONY: test
+test: setup-test ## All checks: lint, unit, property, loom and simulation tests, real browsers against the real binary
+	@$(MAKE) --no-print-directory lint test-rust test-loom test-browser
+
+.PHONY: test-rust
+test-rust: $(BINARY) ## Unit, property and simulation tests
+	$(CARGO) test --release --workspace --exclude tests
+
+.PHONY: test-loom
+test-loom: ## Model-check the shared memory protocol
+	$(CARGO) test --release --package bsp --lib --features loom loom
+
+.PHONY: test-browser
+test-browser: $(BINARY) ## Headless browsers and faults against the built binary
+	$(CARGO) test --release --package tests -- --test-threads=1
+
+.PHONY: miri
+miri: ## The shared memory tests under miri, where a toolchain has it
+	@build/miri.sh
+
+.PHONY: lint
+lint: $(PAGES) ## Formatting, clippy (native and wasm), types of the pages
+	$(CARGO) fmt --check
+	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --release --package client-wasm $(WASM) -- -D warnings
+	cd web && npm run --silent lint
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf target web/node_modules out

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Installs what `make run` (argument: run) or `make test` (argument: test) lacks, by package name, on Debian as root;
+# elsewhere says in one sentence what to install.
+set -eu
+
+cd "$(dirname "$0")/.."
+
+# The newest lld that the compiler's own LLVM matches; Debian's rustc-web of now links with this one.
+toolchain=(rustc-web cargo-web rust-web-src rust-web-llvm rust-web-clippy rustfmt-web lld-22 gcc libc6-dev)
+pages=(nodejs npm)
+data=(dataset-fashion-mnist)
+browser=(chromium chromium-driver)
+
+# Which of these are missing, by what they would be used for rather than by who installed it.
+missing=()
+build/toolchain.sh >/dev/null 2>&1 || missing+=("${toolchain[@]}")
+command -v cc >/dev/null || missing+=(gcc libc6-dev)
+command -v node >/dev/null && command -v npm >/dev/null || missing+=("${pages[@]}")
+[ -e /usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz ] || missing+=("${data[@]}")
+if [ "${1:-run}" = test ]; then
+  command -v chromium >/dev/null && command -v chromedriver >/dev/null || missing+=("${browser[@]}")
+fi
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
+  echo "superstep lacks, by their Debian names: ${missing[*]}; install them, or run this as root on Debian 12" >&2
+  exit 1
+fi
+echo "installing: ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+if ! apt-get install -y -qq --no-install-recommends --no-remove "${missing[@]}" >/tmp/superstep-setup.$$ 2>&1; then
+  tail -n 5 /tmp/superstep-setup.$$ >&2
+  echo "superstep could not install ${missing[*]}: where Debian's own rustc, cargo or rustup packages are in the way, remove them first" >&2
+  rm -f /tmp/superstep-setup.$$
+  exit 1
+fi
+rm -f /tmp/superstep-setup.$$
