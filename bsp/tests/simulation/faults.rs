@@ -104,7 +104,7 @@ fn a_dying_tab_whose_other_ml_module_takes_long_waits_for_it_without_spinning() 
 fn a_death_in_the_middle_of_an_add_loses_only_what_its_buffer_held_and_the_report_says_so() {
     let mut deaths_in_adds = 0;
     for _ in 0..50 {
-        let [sent, discarded, begun] = die_in_an_add();
+        let [sent, discarded, begun] = die_when_an_add_is_read_out(true);
         assert_eq!(sent + discarded, begun, "lost, or counted twice");
         deaths_in_adds += u64::from(discarded > 0);
         if deaths_in_adds == 3 {
@@ -114,9 +114,18 @@ fn a_death_in_the_middle_of_an_add_loses_only_what_its_buffer_held_and_the_repor
     panic!("only {deaths_in_adds} deaths fell into an add");
 }
 
-/// Two ML modules; the first adds on a thread of its own, and is said to be dead when a read-out finds it adding. Returns how
-/// many gradients were sent, how many the last report says are discarded, and how many were begun.
-fn die_in_an_add() -> [u64; 3] {
+#[test]
+fn what_a_dying_ml_module_added_while_a_read_out_waited_for_it_is_read_out_too() {
+    for _ in 0..5 {
+        let [sent, discarded, begun] = die_when_an_add_is_read_out(false);
+        assert_eq!([sent, discarded], [begun, 0]);
+    }
+}
+
+/// Two ML modules; the first adds on a thread of its own. When a read-out finds it adding, it is said to be dead, either then
+/// or after two adds more. Returns how many gradients were sent, how many the last report says are discarded, and how many
+/// were begun.
+fn die_when_an_add_is_read_out(dies_in_the_add: bool) -> [u64; 3] {
     const LARGE: usize = 1 << 18;
     let (memory, mut sides) = shared_memory(LARGE, 2);
     let config = Config {
@@ -162,6 +171,11 @@ fn die_in_an_add() -> [u64; 3] {
                 begun.fetch_add(1, Ordering::SeqCst);
                 dying.add(&ones, of(step)).unwrap();
             }
+            if !dies_in_the_add {
+                begun.fetch_add(2, Ordering::SeqCst);
+                dying.add(&ones, of(3000)).unwrap();
+                dying.add(&ones, of(3001)).unwrap();
+            }
             // A side that died with its thread is never dropped.
             std::mem::forget(dying);
         });
@@ -174,7 +188,7 @@ fn die_in_an_add() -> [u64; 3] {
         is_over.store(true, Ordering::SeqCst);
         other.add(&ones, of(0)).unwrap();
         drop(other);
-        if local.memory().is_pending(0) {
+        if dies_in_the_add && local.memory().is_pending(0) {
             local.on_ml_module_died(now, 0, &mut actions);
         }
         adding.join().unwrap();
