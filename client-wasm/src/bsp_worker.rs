@@ -115,7 +115,10 @@ impl BspWorker {
     /// A frame has arrived.
     #[wasm_bindgen(js_name = onFrame)]
     pub fn on_frame(&mut self, frame: Vec<u8>) {
-        if let Err(error) = self.local.on_frame(clock::now(), &Bytes::from(frame), &mut self.actions) {
+        if let Err(error) = self
+            .local
+            .on_frame(clock::now(), &Bytes::from(frame), &mut self.actions)
+        {
             console_warn(&format!("superstep: a frame of the server can't be read: {error}"));
         }
         self.act();
@@ -150,7 +153,8 @@ impl BspWorker {
     /// The volunteer lets this many ML modules compute.
     #[wasm_bindgen(js_name = setWorkers)]
     pub fn set_workers(&mut self, workers: usize) {
-        self.local.set_active_ml_modules(clock::now(), workers, &mut self.actions);
+        self.local
+            .set_active_ml_modules(clock::now(), workers, &mut self.actions);
         self.act();
     }
 
@@ -185,7 +189,9 @@ impl BspWorker {
     /// What is wrong with it, in words.
     #[wasm_bindgen(js_name = storeShard)]
     pub fn store_shard(&mut self, index: usize, bytes: &[u8]) -> Result<(), String> {
-        self.membership.store_shard(index, bytes).map_err(|error| error.to_string())
+        self.membership
+            .store_shard(index, bytes)
+            .map_err(|error| error.to_string())
     }
 
     /// Makes an ML module and says where it lies in the shared memory, for an ML worker to run; once for each.
@@ -208,7 +214,9 @@ impl BspWorker {
     /// How much this tab has done, as JSON.
     pub fn progress(&mut self) -> String {
         let memory = self.local.memory();
-        let progress: Vec<_> = (0..memory.ml_modules()).map(|ml_module| memory.progress(ml_module)).collect();
+        let progress: Vec<_> = (0..memory.ml_modules())
+            .map(|ml_module| memory.progress(ml_module))
+            .collect();
         let samples = progress.iter().map(|of| of.samples).sum();
         self.measure(samples);
         let ml_modules = progress.iter().map(|of| {
@@ -226,7 +234,10 @@ impl BspWorker {
             }
         });
         let progress = Progress {
-            session: self.local.session().map_or_else(String::new, |session| session.0.to_string()),
+            session: self
+                .local
+                .session()
+                .map_or_else(String::new, |session| session.0.to_string()),
             samples,
             accepted: self.local.accepted_samples(),
             samples_per_second: self.samples_per_second,

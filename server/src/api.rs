@@ -115,7 +115,9 @@ impl Status {
             volunteers: volunteers.len(),
             ml_modules: volunteers.iter().map(|volunteer| u64::from(volunteer.ml_modules)).sum(),
             // From 0.0: an empty sum of floats is −0.0.
-            samples_per_second: volunteers.iter().fold(0.0, |sum, volunteer| sum + volunteer.samples_per_second),
+            samples_per_second: volunteers
+                .iter()
+                .fold(0.0, |sum, volunteer| sum + volunteer.samples_per_second),
             contributions_accepted: totals.accepted,
             contributions_refused: totals.refused,
             target_accuracy,
@@ -146,9 +148,23 @@ impl From<VolunteerStatus> for Volunteer {
 
 impl From<PhaseTimes> for Shares {
     fn from(time_us: PhaseTimes) -> Shares {
-        let PhaseTimes { gradient, add, read, wait } = time_us;
-        let total = gradient.saturating_add(add).saturating_add(read).saturating_add(wait).max(1) as f64;
+        let PhaseTimes {
+            gradient,
+            add,
+            read,
+            wait,
+        } = time_us;
+        let total = gradient
+            .saturating_add(add)
+            .saturating_add(read)
+            .saturating_add(wait)
+            .max(1) as f64;
         let share = |part: u64| part as f64 / total;
-        Shares { gradient: share(gradient), add: share(add), read: share(read), wait: share(wait) }
+        Shares {
+            gradient: share(gradient),
+            add: share(add),
+            read: share(read),
+            wait: share(wait),
+        }
     }
 }

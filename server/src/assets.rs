@@ -22,9 +22,15 @@ pub(crate) async fn asset(request: Request) -> Response<Body> {
         return (StatusCode::NOT_FOUND, "there is no such page here\n").into_response();
     };
     // The files of one binary never change, but another binary may answer at the same address tomorrow.
-    let tag = file.metadata.sha256_hash()[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let tag = file.metadata.sha256_hash()[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<String>();
     let tag = format!("\"{tag}\"");
-    let is_known = request.headers().get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
+    let is_known = request
+        .headers()
+        .get(header::IF_NONE_MATCH)
+        .is_some_and(|known| known.as_bytes() == tag.as_bytes());
     let mut response = if is_known {
         StatusCode::NOT_MODIFIED.into_response()
     } else {
@@ -46,12 +52,16 @@ pub(crate) async fn asset(request: Request) -> Response<Body> {
 /// Whether the browser takes this content encoding.
 pub(crate) fn accepts(headers: &HeaderMap, encoding: &str) -> bool {
     let accepted = headers.get_all(header::ACCEPT_ENCODING);
-    accepted.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(|item| {
-        let mut parts = item.split(';').map(str::trim);
-        let is_named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(encoding));
-        let is_refused = parts.any(|parameter| matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
-        is_named && !is_refused
-    })
+    accepted
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|item| {
+            let mut parts = item.split(';').map(str::trim);
+            let is_named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(encoding));
+            let is_refused = parts.any(|parameter| matches!(parameter, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
+            is_named && !is_refused
+        })
 }
 
 fn content_type(path: &str) -> &'static str {
@@ -85,7 +95,12 @@ mod tests {
 
     #[test]
     fn the_page_and_the_wasm_package_are_in_the_binary() {
-        for path in ["index.html", "page.js", "vendor/uPlot.esm.js", "wasm/client_wasm_bg.wasm.br"] {
+        for path in [
+            "index.html",
+            "page.js",
+            "vendor/uPlot.esm.js",
+            "wasm/client_wasm_bg.wasm.br",
+        ] {
             assert!(Assets::get(path).is_some(), "{path} is missing: run `cargo xtask web`");
         }
     }

@@ -16,10 +16,17 @@ use crate::history::{EvaluationPoint, History, LossPoint};
 /// Events that wait for the controller at most; beyond that, sockets wait before they read on.
 const QUEUE: usize = 1024;
 
+/// What somebody wants to see of a controller, and what they do with it.
+type Look = Box<dyn FnOnce(&Controller, Time) + Send>;
+
 /// What happens to a controller.
 pub(crate) enum Event {
     /// A volunteer's socket is open.
-    Connected { connection: ConnectionId, peer: SocketAddr, outbox: mpsc::UnboundedSender<Outgoing> },
+    Connected {
+        connection: ConnectionId,
+        peer: SocketAddr,
+        outbox: mpsc::UnboundedSender<Outgoing>,
+    },
     /// A frame came in.
     Frame { connection: ConnectionId, frame: Bytes },
     /// A socket has closed.
@@ -27,7 +34,7 @@ pub(crate) enum Event {
     /// A model was evaluated.
     Evaluated(EvaluationPoint),
     /// Somebody wants to look.
-    Inspect(Box<dyn FnOnce(&Controller, Time) + Send>),
+    Inspect(Look),
     /// The run ends, at the operator's wish.
     Stop,
 }
@@ -137,12 +144,14 @@ pub(crate) fn start(
         stop_at,
         actions: Vec::new(),
     };
-    std::thread::Builder::new().name("controller".to_owned()).spawn(move || {
-        let controller = controller.run(&runtime, inbox);
-        let elapsed = controller.began.elapsed();
-        // Nobody waits for the end of a server that was not fully started.
-        let _ = ended.send(Ended { controller, elapsed });
-    })?;
+    std::thread::Builder::new()
+        .name("controller".to_owned())
+        .spawn(move || {
+            let controller = controller.run(&runtime, inbox);
+            let elapsed = controller.began.elapsed();
+            // Nobody waits for the end of a server that was not fully started.
+            let _ = ended.send(Ended { controller, elapsed });
+        })?;
     Ok((ControllerHandle { events }, end))
 }
 
@@ -215,12 +224,17 @@ impl Controller {
     /// Handles an event, and says whether the run has ended with it.
     fn on_event(&mut self, now: Time, event: Event) -> bool {
         match event {
-            Event::Connected { connection, peer, outbox } => {
+            Event::Connected {
+                connection,
+                peer,
+                outbox,
+            } => {
                 tracing::debug!("{peer}: connected");
                 self.connections.insert(connection, Connection { peer, outbox });
             }
             Event::Frame { connection, frame } => {
-                self.central.on_frame(now, connection, &frame, unguessable(), &mut self.actions);
+                self.central
+                    .on_frame(now, connection, &frame, unguessable(), &mut self.actions);
             }
             Event::Disconnected { connection } => {
                 if let Some(Connection { peer, .. }) = self.connections.remove(&connection) {
@@ -229,7 +243,13 @@ impl Controller {
                 self.central.on_disconnected(now, connection, &mut self.actions);
             }
             Event::Evaluated(point) => {
-                let EvaluationPoint { version, samples, accuracy, loss, .. } = point;
+                let EvaluationPoint {
+                    version,
+                    samples,
+                    accuracy,
+                    loss,
+                    ..
+                } = point;
                 tracing::info!("version {version}: accuracy {accuracy:.4}, loss {loss:.4}, {samples} samples");
                 self.history.push_evaluation(point);
                 if self.stop_at.is_some_and(|target| accuracy >= target) {
@@ -258,7 +278,11 @@ impl Controller {
                     }
                     self.send(from, Outgoing::Close);
                 }
-                Action::ContributionRefused { session: SessionId(session), sequence, reason } => {
+                Action::ContributionRefused {
+                    session: SessionId(session),
+                    sequence,
+                    reason,
+                } => {
                     tracing::warn!("volunteer {session}: contribution {sequence} refused: {reason}");
                 }
                 Action::SuperstepClosed(closed) => self.on_superstep_closed(&closed),
@@ -271,14 +295,27 @@ impl Controller {
     }
 
     fn on_superstep_closed(&mut self, closed: &ClosedSuperstep) {
-        let ClosedSuperstep { version, contributions, samples, loss, staleness, open_for } = *closed;
-        tracing::debug!("version {version}: {samples} samples in {contributions} contributions, loss {loss:.4}, staleness {staleness:.2}, {open_for:?}");
+        let ClosedSuperstep {
+            version,
+            contributions,
+            samples,
+            loss,
+            staleness,
+            open_for,
+        } = *closed;
+        tracing::debug!(
+            "version {version}: {samples} samples in {contributions} contributions, loss {loss:.4}, staleness {staleness:.2}, {open_for:?}"
+        );
         self.supersteps += 1;
         self.samples_in_model += samples;
         self.staleness_sum += staleness * samples as f64;
         self.last_loss = Some(loss);
         let elapsed_seconds = self.began.elapsed().as_secs_f64();
-        self.history.push_loss(LossPoint { samples: self.samples_in_model, elapsed_seconds, loss });
+        self.history.push_loss(LossPoint {
+            samples: self.samples_in_model,
+            elapsed_seconds,
+            loss,
+        });
     }
 
     fn send(&self, to: ConnectionId, outgoing: Outgoing) {

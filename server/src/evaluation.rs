@@ -28,19 +28,40 @@ impl Evaluator {
     /// An evaluator of this model on this data.
     pub(crate) fn new(model: Arc<Model>, dataset: Arc<Dataset>) -> Evaluator {
         let scratch = model.scratch(BATCH);
-        Evaluator { model, dataset, scratch, inputs: Vec::new(), labels: Vec::new() }
+        Evaluator {
+            model,
+            dataset,
+            scratch,
+            inputs: Vec::new(),
+            labels: Vec::new(),
+        }
     }
 
     /// How the parameters do on all held-out samples.
     pub(crate) fn evaluate(&mut self, parameters: &[f32]) -> Evaluation {
-        let Dataset { format, test_inputs, test_labels, .. } = &*self.dataset;
-        let mut total = Evaluation { samples: 0, loss_sum: 0.0, correct: 0 };
-        for (bytes, labels) in test_inputs.chunks(BATCH * format.elements()).zip(test_labels.chunks(BATCH)) {
+        let Dataset {
+            format,
+            test_inputs,
+            test_labels,
+            ..
+        } = &*self.dataset;
+        let mut total = Evaluation {
+            samples: 0,
+            loss_sum: 0.0,
+            correct: 0,
+        };
+        for (bytes, labels) in test_inputs
+            .chunks(BATCH * format.elements())
+            .zip(test_labels.chunks(BATCH))
+        {
             self.inputs.clear();
             self.inputs.extend(bytes.iter().map(|byte| format.input(*byte)));
             self.labels.clear();
             self.labels.extend(labels.iter().map(|label| u32::from(*label)));
-            let batch = Minibatch { inputs: &self.inputs, labels: &self.labels };
+            let batch = Minibatch {
+                inputs: &self.inputs,
+                labels: &self.labels,
+            };
             let part = self.model.evaluate(parameters, &batch, &mut self.scratch);
             total.samples += part.samples;
             total.loss_sum += part.loss_sum;
@@ -59,9 +80,16 @@ pub(crate) fn evaluate_at_intervals(controller: ControllerHandle, mut evaluator:
             thread::sleep(interval);
             let current = controller.inspect_blocking(|controller, now| {
                 let central = controller.central();
-                (central.stamp().version, controller.samples_in_model(), now, central.model().to_vec())
+                (
+                    central.stamp().version,
+                    controller.samples_in_model(),
+                    now,
+                    central.model().to_vec(),
+                )
             });
-            let Some((version, samples, now, parameters)) = current else { return };
+            let Some((version, samples, now, parameters)) = current else {
+                return;
+            };
             if last_version == Some(version) {
                 continue;
             }

@@ -59,7 +59,10 @@ impl History {
             }
         }
         if self.loss.len() > MAX_POINTS {
-            halve(&mut self.loss, |first, second| LossPoint { loss: (first.loss + second.loss) / 2.0, ..*second });
+            halve(&mut self.loss, |first, second| LossPoint {
+                loss: (first.loss + second.loss) / 2.0,
+                ..*second
+            });
             self.supersteps_per_point = per_point * 2;
             self.supersteps_in_last = self.supersteps_per_point;
         }
@@ -104,11 +107,20 @@ mod tests {
         let mut history = History::default();
         for superstep in 1..=100_000u64 {
             let loss = superstep as f64;
-            history.push_loss(LossPoint { samples: superstep, elapsed_seconds: loss, loss });
+            history.push_loss(LossPoint {
+                samples: superstep,
+                elapsed_seconds: loss,
+                loss,
+            });
         }
         assert!(history.loss.len() <= MAX_POINTS && history.loss.len() > MAX_POINTS / 4);
         assert!(history.loss[0].samples < 1_000);
         assert_eq!(history.loss.last().map(|point| point.samples), Some(100_000));
-        assert!(history.loss.windows(2).all(|pair| pair[0].samples < pair[1].samples && pair[0].loss < pair[1].loss));
+        assert!(
+            history
+                .loss
+                .windows(2)
+                .all(|pair| pair[0].samples < pair[1].samples && pair[0].loss < pair[1].loss)
+        );
     }
 }

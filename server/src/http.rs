@@ -31,12 +31,23 @@ pub(crate) struct Site {
 /// On every response, scripts of workers included. The first two isolate the page, without which a browser has no shared
 /// memory; the policy lets it run only what comes from here.
 const HEADERS: [(HeaderName, HeaderValue); 6] = [
-    (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
-    (HeaderName::from_static("cross-origin-embedder-policy"), HeaderValue::from_static("require-corp")),
-    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
+    (
+        HeaderName::from_static("cross-origin-opener-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
+    (
+        HeaderName::from_static("cross-origin-embedder-policy"),
+        HeaderValue::from_static("require-corp"),
+    ),
+    (
+        HeaderName::from_static("cross-origin-resource-policy"),
+        HeaderValue::from_static("same-origin"),
+    ),
     (
         header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self' ws: wss:"),
+        HeaderValue::from_static(
+            "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self' ws: wss:",
+        ),
     ),
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
@@ -79,15 +90,25 @@ async fn run(State(site): State<Arc<Site>>) -> Response {
 }
 
 async fn status(State(site): State<Arc<Site>>) -> Result<Response, HasEnded> {
-    let RunDescription { name, mode, target_accuracy, .. } = &site.description;
+    let RunDescription {
+        name,
+        mode,
+        target_accuracy,
+        ..
+    } = &site.description;
     let (name, mode, target_accuracy) = (name.clone(), *mode, *target_accuracy);
-    let status = site.controller.inspect(move |of, now| Status::new(name, mode, target_accuracy, of, now)).await?;
+    let status = site
+        .controller
+        .inspect(move |of, now| Status::new(name, mode, target_accuracy, of, now))
+        .await?;
     Ok(fresh(Json(status)))
 }
 
 async fn volunteers(State(site): State<Arc<Site>>) -> Result<Response, HasEnded> {
-    let volunteers =
-        site.controller.inspect(|of, now| of.central().volunteers(now).map(Volunteer::from).collect::<Vec<_>>()).await?;
+    let volunteers = site
+        .controller
+        .inspect(|of, now| of.central().volunteers(now).map(Volunteer::from).collect::<Vec<_>>())
+        .await?;
     Ok(fresh(Json(volunteers)))
 }
 
@@ -97,8 +118,10 @@ async fn history(State(site): State<Arc<Site>>) -> Result<Response, HasEnded> {
 }
 
 async fn model(State(site): State<Arc<Site>>) -> Result<Response, HasEnded> {
-    let (version, parameters) =
-        site.controller.inspect(|of, _| (of.central().stamp().version, of.central().model().to_vec())).await?;
+    let (version, parameters) = site
+        .controller
+        .inspect(|of, _| (of.central().stamp().version, of.central().model().to_vec()))
+        .await?;
     let name = &site.description.name;
     let response = match model_file(&site.model, &parameters, name, version) {
         Ok(bytes) => {
@@ -109,7 +132,11 @@ async fn model(State(site): State<Arc<Site>>) -> Result<Response, HasEnded> {
             ];
             fresh((headers, bytes))
         }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("the model can't be written: {error:#}\n")).into_response(),
+        Err(error) => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("the model can't be written: {error:#}\n"),
+        )
+            .into_response(),
     };
     Ok(response)
 }

@@ -12,7 +12,10 @@ use safetensors::tensor::TensorView;
 
 /// The bytes of a `.safetensors` file with the parameters, each under its name.
 pub(crate) fn model_file(model: &Model, parameters: &[f32], run: &str, version: u64) -> Result<Vec<u8>> {
-    let bytes: Vec<u8> = parameters.iter().flat_map(|parameter| parameter.to_le_bytes()).collect();
+    let bytes: Vec<u8> = parameters
+        .iter()
+        .flat_map(|parameter| parameter.to_le_bytes())
+        .collect();
     let tensors = model
         .parameters()
         .iter()
@@ -37,6 +40,8 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".part");
     let mut file = fs::File::create(&unfinished).with_context(place)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).with_context(place)?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .with_context(place)?;
     fs::rename(&unfinished, path).with_context(place)
 }

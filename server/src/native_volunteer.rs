@@ -45,7 +45,10 @@ pub(crate) fn volunteer(arguments: &VolunteerArguments) -> Result<()> {
     let server = Server::new(&arguments.url)?;
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let workers = arguments.workers.unwrap_or(cores - 1).max(1);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         loop {
             match (Driver::start(server.clone(), workers).await?).run().await? {
@@ -74,7 +77,10 @@ impl Server {
     fn new(url: &str) -> Result<Server> {
         let http = url.trim_end_matches('/').to_owned();
         match http.strip_prefix("http://") {
-            Some(rest) if !rest.is_empty() => Ok(Server { socket: format!("ws://{rest}/ws"), http }),
+            Some(rest) if !rest.is_empty() => Ok(Server {
+                socket: format!("ws://{rest}/ws"),
+                http,
+            }),
             _ => bail!("{url}: give an address such as http://127.0.0.1:8000 (https is not supported yet)"),
         }
     }
@@ -123,9 +129,24 @@ impl Driver {
         let (membership, local) = Membership::new(Time::ZERO, &description, workers, unguessable().0)?;
         let (events, inbox) = mpsc::unbounded_channel();
         let run = membership.description();
-        tracing::info!("run {}: {} ML modules on {} parameters", run.name, workers, run.parameters);
+        tracing::info!(
+            "run {}: {} ML modules on {} parameters",
+            run.name,
+            workers,
+            run.parameters
+        );
         let began = Instant::now();
-        Ok(Driver { server, began, membership, local, workers, sink: None, events, inbox, actions: Vec::new() })
+        Ok(Driver {
+            server,
+            began,
+            membership,
+            local,
+            workers,
+            sink: None,
+            events,
+            inbox,
+            actions: Vec::new(),
+        })
     }
 
     async fn run(mut self) -> Result<End> {
@@ -225,10 +246,14 @@ impl Driver {
     fn connect(&self) {
         let (url, events) = (self.server.socket.clone(), self.events.clone());
         let limit = max_frame_bytes(self.membership.description().parameters);
-        let config = WebSocketConfig::default().max_message_size(Some(limit)).max_frame_size(Some(limit));
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(limit))
+            .max_frame_size(Some(limit));
         tokio::spawn(async move {
             let outcome = connect_async_with_config(&url, Some(config), true).await;
-            let outcome = outcome.map(|(socket, _)| socket).map_err(|error| anyhow!("{url}: {error}"));
+            let outcome = outcome
+                .map(|(socket, _)| socket)
+                .map_err(|error| anyhow!("{url}: {error}"));
             // Who asked may have ended.
             let _ = events.send(Event::Connected(Box::new(outcome)));
         });
@@ -239,7 +264,10 @@ impl Driver {
         let names = self.membership.description().dataset.shards.clone();
         tokio::spawn(async move {
             for index in order {
-                match server.fetch_patiently(&format!("/api/v1/shards/{}", names[index])).await {
+                match server
+                    .fetch_patiently(&format!("/api/v1/shards/{}", names[index]))
+                    .await
+                {
                     Ok(bytes) => {
                         if events.send(Event::Shard { index, bytes }).is_err() {
                             return;
@@ -252,15 +280,19 @@ impl Driver {
     }
 
     fn start_ml_module(&mut self, ml_module: usize) -> Result<()> {
-        let Some(mut module) = self.membership.ml_module(ml_module) else { return Ok(()) };
+        let Some(mut module) = self.membership.ml_module(ml_module) else {
+            return Ok(());
+        };
         let (began, events) = (self.began, self.events.clone());
-        thread::Builder::new().name(format!("ml-module-{ml_module}")).spawn(move || {
-            // What a panic leaves behind in the shared memory stays unread: that is what its lease is for.
-            let outcome = catch_unwind(AssertUnwindSafe(|| module.run(|| Time::ZERO + began.elapsed())));
-            if outcome.is_err() {
-                let _ = events.send(Event::MlModuleDied { ml_module });
-            }
-        })?;
+        thread::Builder::new()
+            .name(format!("ml-module-{ml_module}"))
+            .spawn(move || {
+                // What a panic leaves behind in the shared memory stays unread: that is what its lease is for.
+                let outcome = catch_unwind(AssertUnwindSafe(|| module.run(|| Time::ZERO + began.elapsed())));
+                if outcome.is_err() {
+                    let _ = events.send(Event::MlModuleDied { ml_module });
+                }
+            })?;
         Ok(())
     }
 

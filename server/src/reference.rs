@@ -31,7 +31,7 @@ pub(crate) fn reference(arguments: &ReferenceArguments) -> Result<()> {
     let minibatch = run_file.training.minibatch;
     let batch = arguments.batch.unwrap_or(run_file.training.superstep_samples);
     ensure!(
-        batch > 0 && batch % minibatch as u64 == 0,
+        batch > 0 && batch.is_multiple_of(minibatch as u64),
         "--batch {batch}: must be a multiple of the run's minibatch, {minibatch}"
     );
 
@@ -53,8 +53,9 @@ pub(crate) fn reference(arguments: &ReferenceArguments) -> Result<()> {
     for version in 1.. {
         for part in 0..batch / minibatch as u64 {
             let key = samples.key(ML_MODULE, step);
-            let drawn: Minibatch<'_> =
-                samples.draw(&key, minibatch, &mut buffer).context("the run has no training samples")?;
+            let drawn: Minibatch<'_> = samples
+                .draw(&key, minibatch, &mut buffer)
+                .context("the run has no training samples")?;
             model.gradient(&parameters, &drawn, &mut gradient, &mut scratch);
             if part == 0 {
                 sum.copy_from_slice(&gradient);
@@ -77,7 +78,10 @@ pub(crate) fn reference(arguments: &ReferenceArguments) -> Result<()> {
         let accuracy = evaluation.correct as f64 / of_all;
         let (loss, seconds) = (evaluation.loss_sum / of_all, began.elapsed().as_secs_f64());
         println!("{trained}\t{seconds:.1}\t{loss:.4}\t{accuracy:.4}");
-        ensure!(loss.is_finite(), "the model has diverged after {trained} samples; lower the learning rate");
+        ensure!(
+            loss.is_finite(),
+            "the model has diverged after {trained} samples; lower the learning rate"
+        );
         if is_last || (arguments.steps.is_none() && accuracy >= run_file.target_accuracy) {
             if let Some(path) = &arguments.model {
                 write_whole(path, &model_file(&model, &parameters, &run_file.name, version)?)?;

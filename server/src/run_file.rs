@@ -177,11 +177,6 @@ impl RunFile {
         RunFile::parse(DIGITS, Path::new(DIGITS_PATH))
     }
 
-    /// Where the run was read from.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The run's model, if it fits the data: takes inputs of its shape, or vectors of as many elements, and tells its classes
     /// apart.
     pub fn model_for(&self, format: &SampleFormat) -> Result<Model, RunFileError> {

@@ -44,9 +44,12 @@ pub(crate) fn serve(arguments: &ServeArguments) -> Result<()> {
 }
 
 async fn run(arguments: &ServeArguments, run_file: &RunFile, dataset: Arc<Dataset>, model: Arc<Model>) -> Result<()> {
-    let listener = TcpListener::bind(arguments.listen)
-        .await
-        .with_context(|| format!("{}: can't listen there; choose another address with --listen", arguments.listen))?;
+    let listener = TcpListener::bind(arguments.listen).await.with_context(|| {
+        format!(
+            "{}: can't listen there; choose another address with --listen",
+            arguments.listen
+        )
+    })?;
     let address = listener.local_addr()?;
 
     let shards = Shards::new(&dataset.shards);
@@ -57,13 +60,21 @@ async fn run(arguments: &ServeArguments, run_file: &RunFile, dataset: Arc<Datase
     let optimizer = Box::new(ServerOptimizer::new(run_file, parameters.len()));
     let central = Central::new(Time::ZERO, config, parameters, optimizer);
     let stop_at = arguments.stop_at_target.then_some(run_file.target_accuracy);
-    let (controller, end) =
-        controller::start(tokio::runtime::Handle::current(), central, Instant::now(), stop_at)?;
+    let (controller, end) = controller::start(tokio::runtime::Handle::current(), central, Instant::now(), stop_at)?;
     let interval = Duration::from_secs_f64(run_file.evaluation.interval_seconds);
-    evaluate_at_intervals(controller.clone(), Evaluator::new(Arc::clone(&model), Arc::clone(&dataset)), interval);
+    evaluate_at_intervals(
+        controller.clone(),
+        Evaluator::new(Arc::clone(&model), Arc::clone(&dataset)),
+        interval,
+    );
 
     announce(arguments, run_file, &dataset, &model, address);
-    let site = Site { description, model: Arc::clone(&model), shards, controller: controller.clone() };
+    let site = Site {
+        description,
+        model: Arc::clone(&model),
+        shards,
+        controller: controller.clone(),
+    };
     let app = router(site).into_make_service_with_connect_info::<SocketAddr>();
     let (close, closing) = tokio::sync::oneshot::channel::<()>();
     let server = tokio::spawn(
@@ -94,8 +105,13 @@ async fn run(arguments: &ServeArguments, run_file: &RunFile, dataset: Arc<Datase
 
     let now = Time::ZERO + ended.elapsed;
     let mode = run_file.training.mode;
-    let status =
-        Status::new(run_file.name.clone(), mode, Some(run_file.target_accuracy), &ended.controller, now);
+    let status = Status::new(
+        run_file.name.clone(),
+        mode,
+        Some(run_file.target_accuracy),
+        &ended.controller,
+        now,
+    );
     let written = summary::write(&arguments.out, run_file, &model, status, &ended)?;
     for path in written {
         tracing::info!("wrote {}", path.display());
@@ -106,7 +122,10 @@ async fn run(arguments: &ServeArguments, run_file: &RunFile, dataset: Arc<Datase
 /// Says on one line of standard output where the page is, and on standard error what an operator should know.
 fn announce(arguments: &ServeArguments, run_file: &RunFile, dataset: &Dataset, model: &Model, address: SocketAddr) {
     let (parameters, samples) = (model.parameter_count(), dataset.train_samples());
-    tracing::info!("run {}: {parameters} parameters, {samples} training samples", run_file.name);
+    tracing::info!(
+        "run {}: {parameters} parameters, {samples} training samples",
+        run_file.name
+    );
     tracing::info!("whoever can open the address below can download the training data and the model");
     if arguments.kiosk {
         tracing::info!("kiosk: /?join=1&workers=N contributes without a click");
@@ -174,7 +193,11 @@ fn central_config(run_file: &RunFile, description: &RunDescription, run: RunId) 
             staleness_exponent: training.staleness_exponent,
             max_read_out_samples: training.max_read_out_samples(),
             // Lockstep is the textbook's plain BSP: all gradients are of one model, and none is bounded.
-            clip: if training.mode == Mode::Lockstep { 0.0 } else { training.clip },
+            clip: if training.mode == Mode::Lockstep {
+                0.0
+            } else {
+                training.clip
+            },
         },
         lr_scaling: training.lr_scaling,
         session_ttl: Duration::from_secs(training.session_ttl_seconds),

@@ -29,8 +29,14 @@ impl Shards {
     /// Encodes shards, once.
     pub(crate) fn new(shards: &[Shard]) -> Shards {
         let names: Vec<String> = shards.iter().map(Shard::name).collect();
-        let encoded = shards.iter().map(|shard| EncodedShard { plain: shard.encode().into(), gzipped: OnceLock::new() });
-        Shards { by_name: names.iter().cloned().zip(encoded).collect(), names }
+        let encoded = shards.iter().map(|shard| EncodedShard {
+            plain: shard.encode().into(),
+            gzipped: OnceLock::new(),
+        });
+        Shards {
+            by_name: names.iter().cloned().zip(encoded).collect(),
+            names,
+        }
     }
 
     /// The names, in the order in which volunteers number them.
@@ -44,11 +50,21 @@ impl Shards {
             return (StatusCode::NOT_FOUND, "there is no such shard in this run\n").into_response();
         };
         let is_gzipped = accepts(headers, "gzip");
-        let bytes = if is_gzipped { shard.gzipped.get_or_init(|| gzip(&shard.plain)).clone() } else { shard.plain.clone() };
+        let bytes = if is_gzipped {
+            shard.gzipped.get_or_init(|| gzip(&shard.plain)).clone()
+        } else {
+            shard.plain.clone()
+        };
         let mut response = bytes.into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/octet-stream"),
+        );
+        headers.insert(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("public, max-age=31536000, immutable"),
+        );
         headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
         if is_gzipped {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));

@@ -21,7 +21,15 @@ pub(crate) async fn serve(socket: WebSocket, peer: SocketAddr, controller: Contr
     static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
     let connection = ConnectionId(CONNECTIONS.fetch_add(1, Ordering::Relaxed));
     let (outbox, outgoing) = mpsc::unbounded_channel();
-    if controller.tell(Event::Connected { connection, peer, outbox }).await.is_err() {
+    if controller
+        .tell(Event::Connected {
+            connection,
+            peer,
+            outbox,
+        })
+        .await
+        .is_err()
+    {
         return;
     }
     let (sink, stream) = socket.split();

@@ -30,7 +30,13 @@ struct Summary<'a> {
 }
 
 /// Writes `model.safetensors` and `summary.json` into `out`, and says where they are.
-pub(crate) fn write(out: &Path, run_file: &RunFile, model: &Model, status: Status, ended: &Ended) -> Result<[PathBuf; 2]> {
+pub(crate) fn write(
+    out: &Path,
+    run_file: &RunFile,
+    model: &Model,
+    status: Status,
+    ended: &Ended,
+) -> Result<[PathBuf; 2]> {
     std::fs::create_dir_all(out).with_context(|| format!("{}: can't be made", out.display()))?;
     let controller = &ended.controller;
     let central = controller.central();

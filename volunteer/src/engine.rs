@@ -24,7 +24,15 @@ impl CpuEngine {
     pub fn new(model: Arc<Model>, samples: Arc<Samples>, ml_module: u32, minibatch: usize, mode: Mode) -> CpuEngine {
         let scratch = model.scratch(minibatch);
         let buffer = MinibatchBuffer::new(samples.format(), minibatch);
-        CpuEngine { model, samples, ml_module, minibatch, mode, buffer, scratch }
+        CpuEngine {
+            model,
+            samples,
+            ml_module,
+            minibatch,
+            mode,
+            buffer,
+            scratch,
+        }
     }
 }
 
@@ -40,9 +48,15 @@ impl Engine for CpuEngine {
         let Some(minibatch) = self.samples.draw(&key, self.minibatch, &mut self.buffer) else {
             // `next_step` names only steps whose samples are there; without them there is nothing to add.
             gradient.fill(0.0);
-            return Outcome { samples: 0, loss_sum: 0.0 };
+            return Outcome {
+                samples: 0,
+                loss_sum: 0.0,
+            };
         };
         let outcome = self.model.gradient(parameters, &minibatch, gradient, &mut self.scratch);
-        Outcome { samples: outcome.samples as u32, loss_sum: outcome.loss_sum }
+        Outcome {
+            samples: outcome.samples as u32,
+            loss_sum: outcome.loss_sum,
+        }
     }
 }

@@ -27,10 +27,14 @@ pub struct Membership {
 #[derive(Debug, thiserror::Error)]
 pub enum MembershipError {
     /// The description isn't one.
-    #[error("the server's description of the run can't be read: {0}; reload the page, or take the volunteer of this server's version")]
+    #[error(
+        "the server's description of the run can't be read: {0}; reload the page, or take the volunteer of this server's version"
+    )]
     Description(#[from] serde_json::Error),
     /// The server speaks another protocol.
-    #[error("the server speaks protocol {theirs}, this volunteer {PROTOCOL}; reload the page, or take the volunteer of this server's version")]
+    #[error(
+        "the server speaks protocol {theirs}, this volunteer {PROTOCOL}; reload the page, or take the volunteer of this server's version"
+    )]
     Protocol {
         /// The server's.
         theirs: u16,
@@ -39,7 +43,9 @@ pub enum MembershipError {
     #[error("the run's model: {0}")]
     Model(#[from] nn::SpecError),
     /// The model that was built is not the server's.
-    #[error("the model that this volunteer builds is not the one that the server trains; reload the page, or take the volunteer of this server's version")]
+    #[error(
+        "the model that this volunteer builds is not the one that the server trains; reload the page, or take the volunteer of this server's version"
+    )]
     AnotherModel,
     /// A shard can't be read.
     #[error("shard {name}: {error}")]
@@ -67,7 +73,9 @@ impl Membership {
     ) -> Result<(Membership, Local), MembershipError> {
         let description: RunDescription = serde_json::from_str(description)?;
         if description.protocol != PROTOCOL {
-            return Err(MembershipError::Protocol { theirs: description.protocol });
+            return Err(MembershipError::Protocol {
+                theirs: description.protocol,
+            });
         }
         let model = Model::new(&description.model)?;
         if model.spec().hash() != description.spec_hash || model.parameter_count() != description.parameters {
@@ -82,7 +90,15 @@ impl Membership {
         };
         let local = Local::new(now, config, memory);
         let ml_sides = ml_sides.into_iter().map(Some).collect();
-        Ok((Membership { description, model: Arc::new(model), ml_sides, samples: None }, local))
+        Ok((
+            Membership {
+                description,
+                model: Arc::new(model),
+                ml_sides,
+                samples: None,
+            },
+            local,
+        ))
     }
 
     /// The run's description.
@@ -93,8 +109,12 @@ impl Membership {
     /// A session is open: minibatches are drawn by its number. Says in which order to fetch the shards.
     pub fn on_session_opened(&mut self, session: SessionId) -> Vec<usize> {
         let dataset = &self.description.dataset;
-        let samples =
-            Samples::new(dataset.format.clone(), dataset.shards.len(), self.description.seed, session.0);
+        let samples = Samples::new(
+            dataset.format.clone(),
+            dataset.shards.len(),
+            self.description.seed,
+            session.0,
+        );
         let order = samples.fetch_order(self.ml_sides.len() as u32);
         self.samples = Some(Arc::new(samples));
         order
@@ -124,7 +144,12 @@ impl Membership {
             self.description.minibatch,
             self.description.mode,
         );
-        Some(MlModule::new(memory, self.description.parameters, self.description.mode, engine))
+        Some(MlModule::new(
+            memory,
+            self.description.parameters,
+            self.description.mode,
+            engine,
+        ))
     }
 }
 

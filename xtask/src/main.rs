@@ -14,8 +14,10 @@ const TARGET: &str = "wasm32-unknown-unknown";
 /// What pages are made of; everything else in `web/` is for development.
 const PAGE_EXTENSIONS: [&str; 5] = ["html", "css", "js", "svg", "webmanifest"];
 /// (Where it lies below `web/node_modules`, where it is served.)
-const VENDORED: [(&str, &str); 2] =
-    [("uplot/dist/uPlot.esm.js", "vendor/uPlot.esm.js"), ("uplot/dist/uPlot.min.css", "vendor/uPlot.min.css")];
+const VENDORED: [(&str, &str); 2] = [
+    ("uplot/dist/uPlot.esm.js", "vendor/uPlot.esm.js"),
+    ("uplot/dist/uPlot.min.css", "vendor/uPlot.min.css"),
+];
 
 fn main() -> Result<()> {
     match std::env::args().nth(1).as_deref() {
@@ -25,7 +27,9 @@ fn main() -> Result<()> {
 }
 
 fn web() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask lies in the workspace")?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("xtask lies in the workspace")?;
     let out = root.join("target/web");
     if out.exists() {
         fs::remove_dir_all(&out).with_context(|| format!("{}: can't be removed", out.display()))?;
@@ -48,7 +52,15 @@ fn wasm_package(root: &Path, out: &Path) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .current_dir(root)
-        .args(["build", "--quiet", "--release", "--package", "client-wasm", "--target", TARGET])
+        .args([
+            "build",
+            "--quiet",
+            "--release",
+            "--package",
+            "client-wasm",
+            "--target",
+            TARGET,
+        ])
         .args(["-Z", "build-std=std,panic_abort"])
         // `-Z build-std` on a stable compiler, Debian's.
         .env("RUSTC_BOOTSTRAP", "1")
@@ -58,14 +70,20 @@ fn wasm_package(root: &Path, out: &Path) -> Result<()> {
         bail!("client-wasm does not compile; see above");
     }
     let wasm = root.join("target").join(TARGET).join("release/client_wasm.wasm");
-    Bindgen::new().input_path(&wasm).web(true)?.typescript(true).generate(out.join("wasm"))?;
+    Bindgen::new()
+        .input_path(&wasm)
+        .web(true)?
+        .typescript(true)
+        .generate(out.join("wasm"))?;
     Ok(())
 }
 
 fn copy_pages(web: &Path, out: &Path) -> Result<()> {
     for entry in fs::read_dir(web)? {
         let path = entry?.path();
-        let is_page = path.extension().is_some_and(|extension| PAGE_EXTENSIONS.iter().any(|known| extension == *known));
+        let is_page = path
+            .extension()
+            .is_some_and(|extension| PAGE_EXTENSIONS.iter().any(|known| extension == *known));
         if let (true, Some(name)) = (is_page, path.file_name()) {
             fs::copy(&path, out.join(name))?;
         }

@@ -58,7 +58,7 @@ fn a_good_run_file_is_read_with_its_defaults() {
     let run = parse(GOOD).unwrap();
     assert_eq!((run.name.as_str(), run.seed, run.target_accuracy), ("mine", 7, 0.9));
     assert_eq!(run.evaluation.interval_seconds, 2.0);
-    assert_eq!(run.path(), Path::new("runs/mine.toml"));
+    assert_eq!(run.path, Path::new("runs/mine.toml"));
     let training = run.training;
     assert_eq!(
         (training.mode, training.lr_scaling),
