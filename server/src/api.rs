@@ -67,6 +67,7 @@ pub(crate) struct Volunteer {
     accepted: u64,
     refused: u64,
     not_finite: u64,
+    discarded: u64,
     last_seen_seconds: f64,
 }
 
@@ -141,6 +142,7 @@ impl From<VolunteerStatus> for Volunteer {
             accepted: status.accepted,
             refused: status.refused,
             not_finite: status.not_finite,
+            discarded: status.discarded,
             last_seen_seconds: status.last_seen.as_secs_f64(),
         }
     }

@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Volunteer(VolunteerArguments),
     /// Train a run's model on one thread, without volunteers, to compare with.
     Reference(ReferenceArguments),
+    /// Evaluate model files on a run's held-out samples.
+    Evaluate(EvaluateArguments),
 }
 
 #[derive(Args, Debug)]
@@ -66,4 +68,14 @@ pub(crate) struct ReferenceArguments {
     /// Write the model here at the end, as `safetensors`.
     #[arg(long, value_name = "FILE")]
     pub(crate) model: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct EvaluateArguments {
+    /// The run file whose model and held-out samples these are. Without one: handwritten digits, which are embedded.
+    #[arg(long, value_name = "RUN.toml")]
+    pub(crate) run: Option<PathBuf>,
+    /// Model files, as `serve` writes them and the page offers them.
+    #[arg(required = true, value_name = "MODEL.safetensors")]
+    pub(crate) models: Vec<PathBuf>,
 }

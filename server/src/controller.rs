@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::history::{EvaluationPoint, History, LossPoint};
+use crate::model_file::About;
 
 /// Events that wait for the controller at most; beyond that, sockets wait before they read on.
 const QUEUE: usize = 1024;
@@ -174,6 +175,15 @@ impl Controller {
     /// Samples in the current model.
     pub(crate) fn samples_in_model(&self) -> u64 {
         self.samples_in_model
+    }
+
+    /// What the current model's file says of it.
+    pub(crate) fn about(&self, run: String) -> About {
+        About {
+            run,
+            version: self.central.stamp().version,
+            samples: self.samples_in_model,
+        }
     }
 
     /// Mean loss of the last superstep's samples.

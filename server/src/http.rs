@@ -118,14 +118,14 @@ async fn history(State(site): State<Arc<Site>>) -> Result<Response, HasEnded> {
 }
 
 async fn model(State(site): State<Arc<Site>>) -> Result<Response, HasEnded> {
-    let (version, parameters) = site
+    let run = site.description.name.clone();
+    let (about, parameters) = site
         .controller
-        .inspect(|of, _| (of.central().stamp().version, of.central().model().to_vec()))
+        .inspect(move |of, _| (of.about(run), of.central().model().to_vec()))
         .await?;
-    let name = &site.description.name;
-    let response = match model_file(&site.model, &parameters, name, version) {
+    let response = match model_file(&site.model, &parameters, &about) {
         Ok(bytes) => {
-            let file_name = format!("attachment; filename=\"{name}-{version}.safetensors\"");
+            let file_name = format!("attachment; filename=\"{}-{}.safetensors\"", about.run, about.version);
             let headers = [
                 (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
                 (header::CONTENT_DISPOSITION, file_name),

@@ -6,6 +6,7 @@
 //!   [`evaluation`] beside it, and [`http`], which serves the [`assets`], the [`api`], the [`shards`] and the [`socket`]s.
 //! - [`native_volunteer`]: `superstep volunteer`, the driver around a local BSP module (103) without a browser.
 //! - [`reference`]: `superstep reference`, plain training on one thread, to compare with.
+//! - [`evaluate`]: `superstep evaluate`, how a model file does.
 //! - [`model_file`], [`summary`]: what is left at the end.
 
 mod api;
@@ -13,6 +14,7 @@ mod assets;
 mod cli;
 mod controller;
 mod dataset;
+mod evaluate;
 mod evaluation;
 mod history;
 mod http;
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => serve::serve(&arguments),
         Command::Volunteer(arguments) => native_volunteer::volunteer(&arguments),
         Command::Reference(arguments) => reference::reference(&arguments),
+        Command::Evaluate(arguments) => evaluate::evaluate(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -12,7 +12,7 @@ use nn::samples::{MinibatchBuffer, Samples};
 use crate::cli::ReferenceArguments;
 use crate::dataset::Dataset;
 use crate::evaluation::Evaluator;
-use crate::model_file::{model_file, write_whole};
+use crate::model_file::{About, model_file, write_whole};
 use crate::optimizer::ServerOptimizer;
 use crate::run_file::RunFile;
 
@@ -84,7 +84,12 @@ pub(crate) fn reference(arguments: &ReferenceArguments) -> Result<()> {
         );
         if is_last || (arguments.steps.is_none() && accuracy >= run_file.target_accuracy) {
             if let Some(path) = &arguments.model {
-                write_whole(path, &model_file(&model, &parameters, &run_file.name, version)?)?;
+                let about = About {
+                    run: run_file.name.clone(),
+                    version,
+                    samples: trained,
+                };
+                write_whole(path, &model_file(&model, &parameters, &about)?)?;
             }
             return Ok(());
         }

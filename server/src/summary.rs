@@ -40,7 +40,7 @@ pub(crate) fn write(
     std::fs::create_dir_all(out).with_context(|| format!("{}: can't be made", out.display()))?;
     let controller = &ended.controller;
     let central = controller.central();
-    let bytes = model_file(model, central.model(), &run_file.name, central.stamp().version)?;
+    let bytes = model_file(model, central.model(), &controller.about(run_file.name.clone()))?;
     let model_path = out.join("model.safetensors");
     write_whole(&model_path, &bytes)?;
     let summary = Summary {

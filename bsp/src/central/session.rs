@@ -60,6 +60,8 @@ pub struct VolunteerStatus {
     pub refused: u64,
     /// Gradients that it refused itself, because they were not finite.
     pub not_finite: u64,
+    /// Gradients that it lost because an ML module died while it added.
+    pub discarded: u64,
     /// Time since its last message.
     pub last_seen: Duration,
 }
@@ -144,6 +146,7 @@ impl Session {
             accepted: self.accepted,
             refused: self.refused,
             not_finite: self.report.not_finite,
+            discarded: self.report.discarded,
             last_seen: now.since(self.last_seen),
         })
     }

@@ -1,6 +1,8 @@
 //! Tests of the run file: what it accepts, and that each mistake gets one clear line.
 
 use super::*;
+use bsp::central::LearningRateScaling;
+use bsp::message::Mode;
 use nn::optimizer::{OptimizerSpec, SgdSpec};
 use nn::schedule::ScheduleKind;
 

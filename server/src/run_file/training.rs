@@ -1,7 +1,7 @@
 //! The tables `[training]` and `[evaluation]` of a run file.
 
-pub use bsp::central::LearningRateScaling;
-pub use bsp::message::Mode;
+use bsp::central::LearningRateScaling;
+use bsp::message::Mode;
 use nn::optimizer::OptimizerSpec;
 use nn::schedule::ScheduleSpec;
 use serde::{Deserialize, Serialize};
