@@ -1,1 +1,28 @@
-//! tests
+//! What the tests against the built binary are made of: real servers, browsers, native volunteers and raw peers, each of
+//! which ends with its owner.
+//!
+//! - [`program`]: a program as a child process, its output, signals to it.
+//! - [`server`]: `superstep serve`, and what it answers over HTTP ([`http`]).
+//! - [`native_volunteer`]: `superstep volunteer`.
+//! - [`browser`]: which browsers there are, and what is particular to each. A new one is added there.
+//! - [`driver`], [`tab`]: a headless browser over WebDriver, and a page in it.
+//! - [`devtools`]: a browser's own protocol, for what WebDriver does not reach.
+//! - [`peer`]: a peer on a bare WebSocket, that may say anything.
+//! - [`relay`]: the wire between a tab and a server, recorded.
+//! - [`run_file`], [`model`]: what goes in, and what comes out.
+//! - [`wait`]: how tests wait.
+
+pub mod browser;
+pub mod devtools;
+pub mod driver;
+pub mod http;
+pub mod model;
+pub mod native_volunteer;
+pub mod peer;
+pub mod program;
+pub mod relay;
+pub mod run_file;
+pub mod server;
+pub mod tab;
+pub mod wait;
+mod web_driver_client;

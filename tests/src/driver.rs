@@ -1,0 +1,194 @@
+//! A headless browser, driven over WebDriver.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::future::Future;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use thirtyfour::error::WebDriverResult;
+use thirtyfour::{Capabilities, WebDriver, WindowHandle};
+use tokio::runtime::Runtime;
+
+use crate::browser::Browser;
+use crate::devtools::DevTools;
+use crate::program::{Program, send_signal};
+use crate::tab::Tab;
+use crate::web_driver_client::Client;
+
+/// A browser, with its driver program. Both end when it is dropped.
+pub struct Driver {
+    browser: Browser,
+    runtime: Runtime,
+    web_driver: WebDriver,
+    _program: Program,
+    profile: TempDir,
+}
+
+impl Driver {
+    /// Starts a browser.
+    ///
+    /// # Errors
+    /// One that can't be started.
+    pub fn start(browser: Browser) -> Result<Driver> {
+        Driver::start_with_hosts(browser, &[])
+    }
+
+    /// The same, where these names mean this machine.
+    ///
+    /// # Errors
+    /// As [`Driver::start`].
+    pub fn start_with_hosts(browser: Browser, hosts: &[&str]) -> Result<Driver> {
+        let (name, arguments) = browser.driver_program();
+        let mut command = Command::new(name);
+        command.args(arguments);
+        let mut program = Program::start(name, command).with_context(|| format!("install {name}"))?;
+        let port = program.wait_for_stdout("its port", |line| browser.port_in(line))?;
+        let profile = TempDir::new()?;
+        let Value::Object(capabilities) = browser.capabilities(profile.path(), hosts) else {
+            unreachable!("capabilities are an object")
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let builder = WebDriver::builder(format!("http://127.0.0.1:{port}"), Capabilities::from(capabilities));
+        let web_driver = runtime.block_on(async { builder.client(Client::new()).await })?;
+        Ok(Driver {
+            browser,
+            runtime,
+            web_driver,
+            _program: program,
+            profile,
+        })
+    }
+
+    /// Opens a page in a window of its own.
+    ///
+    /// # Errors
+    /// A page that does not load.
+    pub fn open(&self, url: &str) -> Result<Tab<'_>> {
+        self.open_after(url, "")
+    }
+
+    /// The same, where `script` runs before the page's own.
+    ///
+    /// # Errors
+    /// A page that does not load.
+    pub fn open_after(&self, url: &str, script: &str) -> Result<Tab<'_>> {
+        let window = self.run(self.web_driver.new_window())?;
+        self.run(self.web_driver.switch_to_window(window.clone()))?;
+        if !script.is_empty() {
+            self.run(
+                self.web_driver
+                    .cdp()
+                    .send_raw("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script })),
+            )?;
+        }
+        self.run(self.web_driver.goto(url))?;
+        Tab::new(self, window)
+    }
+
+    /// What `expression` is in each worker of the tab that runs this script.
+    ///
+    /// # Errors
+    /// A browser without developer tools, or an expression that fails.
+    pub fn evaluate_in_workers(&self, tab: &Tab<'_>, script: &str, expression: &str) -> Result<Vec<Value>> {
+        let capabilities = Value::from(self.web_driver.handle().capabilities().clone());
+        let address = &capabilities["goog:chromeOptions"]["debuggerAddress"];
+        let address = address
+            .as_str()
+            .context("the browser does not say where its developer tools listen")?;
+        // Its driver program calls windows as the tools call pages.
+        DevTools::open(address, &tab.window().to_string())?.evaluate_in_workers(script, expression)
+    }
+
+    /// What the consoles of all its tabs say is an error, since they were asked last.
+    ///
+    /// # Errors
+    /// A driver that does not answer.
+    pub fn console_errors(&self) -> Result<Vec<String>> {
+        let entries = self.run(self.web_driver.browser_log())?;
+        let errors = entries.into_iter().filter(|entry| entry.level == "SEVERE");
+        Ok(errors.map(|entry| entry.message).collect())
+    }
+
+    /// No console of its tabs has said that anything is an error.
+    ///
+    /// # Errors
+    /// The errors.
+    pub fn expect_no_console_errors(&self) -> Result<()> {
+        let errors = self.console_errors()?;
+        ensure!(errors.is_empty(), "the console says: {errors:#?}");
+        Ok(())
+    }
+
+    /// Sends a signal to all processes that run its pages.
+    ///
+    /// # Errors
+    /// Processes that are not there.
+    pub fn signal_pages(&self, signal: &str) -> Result<()> {
+        let pages: Vec<u32> = self
+            .processes()?
+            .into_iter()
+            .filter(|process| command_line(*process).contains(self.browser.page_process()))
+            .collect();
+        ensure!(!pages.is_empty(), "the browser has no process that runs pages");
+        pages.into_iter().try_for_each(|process| send_signal(signal, process))
+    }
+
+    /// The browser's processes: those that were started with its profile, and their descendants.
+    fn processes(&self) -> Result<BTreeSet<u32>> {
+        let profile = self.profile.path().display().to_string();
+        let all: Vec<u32> = fs::read_dir("/proc")?
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .collect();
+        let with_profile = all
+            .iter()
+            .copied()
+            .filter(|process| command_line(*process).contains(&profile));
+        let mut ours: BTreeSet<u32> = with_profile.collect();
+        loop {
+            let known = ours.len();
+            let children = all
+                .iter()
+                .copied()
+                .filter(|process| parent(*process).is_some_and(|of| ours.contains(&of)));
+            let children: Vec<u32> = children.collect();
+            ours.extend(children);
+            if ours.len() == known {
+                return Ok(ours);
+            }
+        }
+    }
+
+    pub(crate) fn run<T>(&self, command: impl Future<Output = WebDriverResult<T>>) -> Result<T> {
+        self.runtime.block_on(command).context("WebDriver")
+    }
+
+    pub(crate) fn in_window(&self, window: &WindowHandle) -> Result<&WebDriver> {
+        self.run(self.web_driver.switch_to_window(window.clone()))?;
+        Ok(&self.web_driver)
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let _ = self.runtime.block_on(self.web_driver.clone().quit());
+        // Whatever is left of a browser that did not quit.
+        for process in self.processes().unwrap_or_default() {
+            let _ = send_signal("KILL", process);
+        }
+    }
+}
+
+/// Empty for a process that has gone.
+fn command_line(process: u32) -> String {
+    let words = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&words).replace('\0', " ")
+}
+
+fn parent(process: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name before it stands in parentheses and may hold anything: `pid (name) state parent …`.
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}

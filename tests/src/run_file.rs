@@ -1,0 +1,56 @@
+//! Run files for tests: the embedded digits, with a few words changed.
+
+use anyhow::{Context, Result, ensure};
+
+use crate::program::root;
+
+/// The text of a run file.
+#[derive(Clone, Debug)]
+pub struct RunText(String);
+
+impl RunText {
+    /// `runs/digits.toml`.
+    ///
+    /// # Errors
+    /// A file that is not there.
+    pub fn digits() -> Result<RunText> {
+        let path = root().join("runs/digits.toml");
+        Ok(RunText(
+            std::fs::read_to_string(&path).with_context(|| path.display().to_string())?,
+        ))
+    }
+
+    /// Digits in lockstep, a minibatch for each version: the textbook's run.
+    ///
+    /// # Errors
+    /// As [`RunText::with`].
+    pub fn digits_in_lockstep() -> Result<RunText> {
+        RunText::digits()?
+            .with(
+                "superstep_samples = 128",
+                &format!("superstep_samples = {DIGITS_MINIBATCH}"),
+            )?
+            .with("[training]\n", "[training]\nmode = \"lockstep\"\n")
+    }
+
+    /// The same with `old`, which occurs once, replaced by `new`.
+    ///
+    /// # Errors
+    /// A run file that has changed so that `old` is not in it.
+    pub fn with(self, old: &str, new: &str) -> Result<RunText> {
+        ensure!(
+            self.0.matches(old).count() == 1,
+            "{old:?} is not once in the run file:\n{}",
+            self.0
+        );
+        Ok(RunText(self.0.replace(old, new)))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The minibatch of `runs/digits.toml`, in samples.
+pub const DIGITS_MINIBATCH: u64 = 16;

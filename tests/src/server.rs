@@ -1,0 +1,279 @@
+//! `superstep serve`, as a process of its own.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::http::{get, get_json};
+use crate::program::{Program, superstep};
+use crate::run_file::RunText;
+use crate::wait::{wait_for, wait_until};
+
+/// The headers that isolate a page, which every response must have.
+pub const ISOLATION: [(&str, &str); 3] = [
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-embedder-policy", "require-corp"),
+    ("cross-origin-resource-policy", "same-origin"),
+];
+
+/// How to serve. The default is digits on a free port.
+#[derive(Clone, Debug, Default)]
+pub struct Serve {
+    /// The run; without one, the server's own default.
+    pub run: Option<RunText>,
+    /// `--kiosk`: tabs may join without a click.
+    pub kiosk: bool,
+    /// `--stop-at-target`.
+    pub stop_at_target: bool,
+    /// The port; 0 is any that is free.
+    pub port: u16,
+}
+
+/// A running server. It ends when it is dropped.
+pub struct Server {
+    program: Program,
+    url: String,
+    address: SocketAddr,
+    directory: TempDir,
+}
+
+impl Serve {
+    /// Any tab may join without a click.
+    pub fn kiosk() -> Serve {
+        Serve {
+            kiosk: true,
+            ..Serve::default()
+        }
+    }
+
+    /// The same with this run.
+    pub fn run(self, run: RunText) -> Serve {
+        Serve { run: Some(run), ..self }
+    }
+
+    /// Starts the server and waits until it listens.
+    ///
+    /// # Errors
+    /// A server that does not.
+    pub fn start(self) -> Result<Server> {
+        let directory = TempDir::new()?;
+        let mut command = superstep();
+        command.arg("serve");
+        if let Some(run) = &self.run {
+            let path = run_file_in(&directory);
+            std::fs::write(&path, run.as_str())?;
+            command.arg(path);
+        }
+        command
+            .arg("--listen")
+            .arg(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)).to_string());
+        command.arg("--out").arg(directory.path().join("out"));
+        add_flag(&mut command, "--kiosk", self.kiosk);
+        add_flag(&mut command, "--stop-at-target", self.stop_at_target);
+        let mut program = Program::start("superstep serve", command)?;
+        let url = program.wait_for_stdout("its address", |line| {
+            Some(line.strip_prefix("listening on ")?.to_owned())
+        })?;
+        let address = url.strip_prefix("http://").context("an http address")?.parse()?;
+        Ok(Server {
+            program,
+            url,
+            address,
+            directory,
+        })
+    }
+}
+
+fn add_flag(command: &mut Command, flag: &str, is_wanted: bool) {
+    if is_wanted {
+        command.arg(flag);
+    }
+}
+
+fn run_file_in(directory: &TempDir) -> PathBuf {
+    directory.path().join("run.toml")
+}
+
+impl Server {
+    /// Where its page is, without a slash at the end.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The page at which a kiosk's tab joins with so many ML modules.
+    pub fn joining_url(&self, ml_modules: usize) -> String {
+        format!("{}/?join=1&workers={ml_modules}", self.url)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where it writes at its end.
+    pub fn out(&self) -> PathBuf {
+        self.directory.path().join("out")
+    }
+
+    /// The run file that it was given.
+    pub fn run_file(&self) -> PathBuf {
+        run_file_in(&self.directory)
+    }
+
+    /// `GET /api/v1/{name}`.
+    ///
+    /// # Errors
+    /// A server that does not answer with JSON.
+    pub fn ask(&self, name: &str) -> Result<Value> {
+        get_json(&format!("{}/api/v1/{name}", self.url))
+    }
+
+    /// `GET /api/v1/status`.
+    ///
+    /// # Errors
+    /// A server that does not answer with JSON.
+    pub fn status(&self) -> Result<Value> {
+        self.ask("status")
+    }
+
+    /// Samples that the server has counted.
+    ///
+    /// # Errors
+    /// A server that does not answer as it should.
+    pub fn samples(&self) -> Result<u64> {
+        whole(&self.status()?, "samples")
+    }
+
+    /// The model's version.
+    ///
+    /// # Errors
+    /// A server that does not answer as it should.
+    pub fn version(&self) -> Result<u64> {
+        whole(&self.status()?, "version")
+    }
+
+    /// `GET /api/v1/volunteers`.
+    ///
+    /// # Errors
+    /// A server that does not answer as it should.
+    pub fn volunteers(&self) -> Result<Vec<Volunteer>> {
+        let list = self.ask("volunteers")?;
+        list.as_array()
+            .context("a list of volunteers")?
+            .iter()
+            .map(Volunteer::read)
+            .collect()
+    }
+
+    /// The current model's file.
+    ///
+    /// # Errors
+    /// A server that does not answer.
+    pub fn model_file(&self) -> Result<Vec<u8>> {
+        Ok(get(&format!("{}/api/v1/model.safetensors", self.url))?.into_body())
+    }
+
+    /// Waits until this many volunteers are connected and each of them has contributed.
+    ///
+    /// # Errors
+    /// A crowd that does not come together.
+    pub fn wait_for_contributors(&self, count: usize) -> Result<Vec<Volunteer>> {
+        wait_for(&format!("{count} volunteers who have contributed"), || {
+            let volunteers = self.volunteers()?;
+            let is_so = volunteers.len() == count && volunteers.iter().all(|volunteer| volunteer.samples > 0);
+            Ok(is_so.then_some(volunteers))
+        })
+    }
+
+    /// Waits until the volunteer `id` has contributed more than it has now, and again more than that: what was on its way
+    /// by now is not all that comes.
+    ///
+    /// # Errors
+    /// A volunteer that has left, or contributes no more.
+    pub fn wait_for_more_of(&self, id: u64) -> Result<()> {
+        for _ in 0..2 {
+            let before = self.samples_of(id)?;
+            wait_until(&format!("more of volunteer {id}"), || Ok(self.samples_of(id)? > before))?;
+        }
+        Ok(())
+    }
+
+    fn samples_of(&self, id: u64) -> Result<u64> {
+        let volunteers = self.volunteers()?;
+        let volunteer = volunteers.iter().find(|volunteer| volunteer.id == id);
+        Ok(volunteer
+            .with_context(|| format!("volunteer {id} is not among {volunteers:?}"))?
+            .samples)
+    }
+
+    /// Its log so far.
+    pub fn log(&self) -> Vec<String> {
+        self.program.log()
+    }
+
+    /// All that it has said on standard output.
+    pub fn stdout(&self) -> Vec<String> {
+        self.program.stdout()
+    }
+
+    /// Asks it to stop, as an operator's system does, and waits for that.
+    ///
+    /// # Errors
+    /// A server that does not stop.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        self.program.signal("TERM")?;
+        self.program.wait_for_end()
+    }
+
+    /// Waits for it to stop by itself.
+    ///
+    /// # Errors
+    /// A server that does not stop.
+    pub fn wait_for_end(&mut self) -> Result<ExitStatus> {
+        self.program.wait_for_end()
+    }
+
+    /// Ends it at once, as `kill -9` does.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn kill(&mut self) -> Result<()> {
+        self.program.kill()
+    }
+}
+
+/// What tests look at in an entry of `GET /api/v1/volunteers`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Volunteer {
+    /// Its session.
+    pub id: u64,
+    /// ML modules that compute.
+    pub ml_modules: u64,
+    /// Samples in its accepted contributions.
+    pub samples: u64,
+}
+
+impl Volunteer {
+    fn read(entry: &Value) -> Result<Volunteer> {
+        let of = |key| whole(entry, key);
+        Ok(Volunteer {
+            id: of("id")?,
+            ml_modules: of("ml_modules")?,
+            samples: of("samples")?,
+        })
+    }
+}
+
+/// The whole number under this key.
+///
+/// # Errors
+/// None there.
+pub fn whole(object: &Value, key: &str) -> Result<u64> {
+    object[key]
+        .as_u64()
+        .with_context(|| format!("no whole number {key} in {object}"))
+}

@@ -1,0 +1,153 @@
+//! A page of a server in a browser's window.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use thirtyfour::{By, WindowHandle};
+
+use crate::driver::Driver;
+use crate::wait::wait_for;
+
+/// Keeps every state that the page goes through: some are short. The page may write the same one again.
+const KEEP_STATES: &str = "
+    const { dataset } = document.body;
+    const states = (window.statesOfTest = [dataset.state]);
+    const keep = () => dataset.state === states.at(-1) || states.push(dataset.state);
+    new MutationObserver(keep).observe(document.body, { attributeFilter: ['data-state'] });
+";
+
+/// Everything that tests look at, in one moment.
+const LOOK: &str = "
+    const numbers = [...document.querySelectorAll('[id][data-value]')]
+        .map(({ id, dataset }) => [id, dataset.value === '' ? null : Number(dataset.value)]);
+    return {
+        state: document.body.dataset.state,
+        states: window.statesOfTest ?? [],
+        isolated: document.body.dataset.isolated ?? '',
+        server: document.body.dataset.server ?? '',
+        numbers: Object.fromEntries(numbers),
+        modules: [...document.querySelectorAll('#modules [data-value]')].map(({ dataset }) => Number(dataset.value)),
+    };
+";
+
+/// An open page.
+pub struct Tab<'driver> {
+    driver: &'driver Driver,
+    window: WindowHandle,
+}
+
+/// What a page shows in one moment.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct View {
+    /// What it does, in one word.
+    pub state: String,
+    /// What it has done, in order, since it was opened.
+    pub states: Vec<String>,
+    /// `true` if the browser gives it shared memory.
+    pub isolated: String,
+    /// Whether the server is `reachable`.
+    pub server: String,
+    /// The numbers that it shows, by the id of their element.
+    pub numbers: BTreeMap<String, Option<f64>>,
+    /// Samples of each ML module.
+    pub modules: Vec<u64>,
+}
+
+impl View {
+    /// The number in the element with this id, if one is shown there.
+    pub fn number(&self, id: &str) -> Option<f64> {
+        self.numbers.get(id).copied().flatten()
+    }
+}
+
+impl<'driver> Tab<'driver> {
+    pub(crate) fn new(driver: &'driver Driver, window: WindowHandle) -> Result<Tab<'driver>> {
+        let tab = Tab { driver, window };
+        tab.execute(KEEP_STATES)?;
+        Ok(tab)
+    }
+
+    pub(crate) fn window(&self) -> &WindowHandle {
+        &self.window
+    }
+
+    /// What the page shows now.
+    ///
+    /// # Errors
+    /// A page that is gone.
+    pub fn look(&self) -> Result<View> {
+        Ok(serde_json::from_value(self.execute(LOOK)?)?)
+    }
+
+    /// Runs a script in the page, and gives what it returns.
+    ///
+    /// # Errors
+    /// A script that fails.
+    pub fn execute(&self, script: &str) -> Result<serde_json::Value> {
+        let web_driver = self.driver.in_window(&self.window)?;
+        Ok(self.driver.run(web_driver.execute(script, Vec::new()))?.json().clone())
+    }
+
+    /// Waits until the page shows what `is_shown` says.
+    ///
+    /// # Errors
+    /// A page that does not; the error says what it showed instead.
+    pub fn wait_until(&self, what: &str, is_shown: impl Fn(&View) -> bool) -> Result<View> {
+        let mut last = None;
+        let found = wait_for(&format!("a page that shows {what}"), || {
+            let view = self.look()?;
+            let is_so = is_shown(&view);
+            last = Some(view.clone());
+            Ok(is_so.then_some(view))
+        });
+        found.with_context(|| format!("the page shows {last:#?}"))
+    }
+
+    /// Waits until the page is in this state.
+    ///
+    /// # Errors
+    /// As [`Tab::wait_until`].
+    pub fn wait_for_state(&self, state: &str) -> Result<View> {
+        self.wait_until(&format!("the state {state}"), |view| view.state == state)
+    }
+
+    /// Presses the button with this id as a person does: it must be there to be seen.
+    ///
+    /// # Errors
+    /// A button that can't be pressed.
+    pub fn press(&self, id: &str) -> Result<()> {
+        let web_driver = self.driver.in_window(&self.window)?;
+        let button = self.driver.run(web_driver.find(By::Id(id)))?;
+        self.driver.run(button.click()).with_context(|| format!("#{id}"))
+    }
+
+    /// The text that a reader sees in the element with this id; empty where it is hidden.
+    ///
+    /// # Errors
+    /// An element that is not there.
+    pub fn text(&self, id: &str) -> Result<String> {
+        let web_driver = self.driver.in_window(&self.window)?;
+        let element = self.driver.run(web_driver.find(By::Id(id)))?;
+        self.driver.run(element.text())
+    }
+
+    /// Whether the element with this id can be pressed.
+    ///
+    /// # Errors
+    /// An element that is not there.
+    pub fn is_enabled(&self, id: &str) -> Result<bool> {
+        let web_driver = self.driver.in_window(&self.window)?;
+        let element = self.driver.run(web_driver.find(By::Id(id)))?;
+        self.driver.run(element.is_enabled())
+    }
+
+    /// Closes the window, as a person does who has had enough.
+    ///
+    /// # Errors
+    /// A window that is gone already.
+    pub fn close(self) -> Result<()> {
+        let web_driver = self.driver.in_window(&self.window)?;
+        self.driver.run(web_driver.close_window())
+    }
+}
