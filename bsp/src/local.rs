@@ -106,6 +106,7 @@ pub struct Local {
     incarnation: Option<u32>,
     period: Duration,
     read_out_due: Time,
+    last_read_out: Time,
     /// The ML modules were flipped, and not all of them could be taken yet.
     reading: Option<Reading>,
     kept: VecDeque<Kept>,
@@ -152,6 +153,7 @@ impl Local {
             incarnation: None,
             period: Duration::from_secs(1),
             read_out_due: now,
+            last_read_out: now,
             reading: None,
             kept: VecDeque::with_capacity(KEPT_CONTRIBUTIONS),
             spare: (0..KEPT_CONTRIBUTIONS).map(|_| ReadOutFrame::new(parameters)).collect(),
@@ -307,6 +309,7 @@ impl Local {
                         .zip(floats(payload))
                         .for_each(|(parameter, value)| *parameter = value);
                 });
+                self.keep_step(now);
                 self.send(now, &FromVolunteer::Stored(stamp), actions);
             }
             FromCentral::ReadOutEvery { period_us } => self.set_period(now, period_us),
@@ -371,6 +374,15 @@ impl Local {
             Mode::Lockstep => LOCKSTEP_LOOK,
         };
         self.read_out_due = self.read_out_due.min(now + self.period);
+    }
+
+    /// Lets read-outs follow publishes by one period, and so all volunteers read out together: then a superstep closes soon
+    /// after its first contribution, and most of what is in it was computed on the newest model. Where models come more
+    /// often than that, or seldom, a read-out is put off by a quarter of the period at most.
+    fn keep_step(&mut self, now: Time) {
+        if self.config.mode == Mode::Decoupled {
+            self.read_out_due = (now + self.period).min(self.last_read_out + self.period * 5 / 4);
+        }
     }
 
     fn has_ended(&self) -> bool {

@@ -34,6 +34,7 @@ impl Local {
                     *life = Life::Dead;
                 }
             }
+            self.last_read_out = now;
             self.header.step_runs.clear();
             let ReadOut {
                 samples,

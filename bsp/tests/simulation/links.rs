@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bsp::central::ConnectionId;
+use bsp::central::{Config, ConnectionId};
 use bsp::local::{Action, LinkState, Local};
 use bsp::message::{FromCentral, FromVolunteer, Mode, Report, SessionId, Settled, Token, Welcome};
 use bsp::shared_memory::{Gradient, ModelStamp, shared_memory};
@@ -51,7 +51,11 @@ fn at_most_one_model_is_on_its_way_to_a_volunteer_and_then_comes_the_newest() {
 
 #[test]
 fn with_a_slow_link_contributions_get_larger_and_never_queue() {
-    let mut world = World::with(1, config(), Gradients::Counting);
+    let short_supersteps = Config {
+        superstep_samples: 128,
+        ..config()
+    };
+    let mut world = World::with(1, short_supersteps, Gradients::Counting);
     let (fast, slow) = (
         world.join(Machine::default()),
         world.join(Machine {

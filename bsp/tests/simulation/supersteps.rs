@@ -377,3 +377,21 @@ fn the_learning_rate_follows_a_large_superstep_as_the_run_says() {
         );
     }
 }
+
+#[test]
+fn volunteers_that_joined_at_odd_times_come_to_read_out_together_so_that_little_is_stale() {
+    let config = Config {
+        superstep_samples: 1000,
+        ..config()
+    };
+    let mut world = World::with(1, config, Gradients::Counting);
+    for volunteer in 0..4 {
+        world.run_until(Time::ZERO + ms(137 * volunteer));
+        world.join(Machine::default());
+    }
+    world.run_until(seconds(60));
+    let late: Vec<_> = world.closed.iter().filter(|(at, _)| *at > seconds(20)).collect();
+    let staleness = late.iter().map(|(_, closed)| closed.staleness).sum::<f64>() / late.len() as f64;
+    // Out of step it is 0.31.
+    assert!(staleness < 0.15, "{staleness} versions");
+}
