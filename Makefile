@@ -56,7 +56,7 @@ test: setup-test ## All checks: lint, unit, property, loom and simulation tests,
 
 .PHONY: test-rust
 test-rust: $(BINARY) ## Unit, property and simulation tests
-	$(CARGO) test --release --workspace --exclude tests
+	$(CARGO) test --release --workspace --exclude tests --exclude bench
 
 .PHONY: test-loom
 test-loom: ## Model-check the shared memory protocol
@@ -65,6 +65,10 @@ test-loom: ## Model-check the shared memory protocol
 .PHONY: test-browser
 test-browser: $(BINARY) ## Headless browsers and faults against the built binary
 	$(CARGO) test --release --package tests -- --test-threads=1
+
+.PHONY: bench
+bench: setup-test $(BINARY) ## Measure in real tabs, side by side with plain training, and write bench/RESULTS.md (on an idle machine)
+	$(CARGO) run --release --package bench
 
 .PHONY: miri
 miri: ## The shared memory tests under miri, where a toolchain has it

@@ -1,5 +1,7 @@
 //! Run files for tests: the embedded digits, with a few words changed.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
 
 use crate::program::root;
@@ -14,9 +16,16 @@ impl RunText {
     /// # Errors
     /// A file that is not there.
     pub fn digits() -> Result<RunText> {
-        let path = root().join("runs/digits.toml");
+        RunText::read(&root().join("runs/digits.toml"))
+    }
+
+    /// What is in a file.
+    ///
+    /// # Errors
+    /// A file that is not there.
+    pub fn read(path: &Path) -> Result<RunText> {
         Ok(RunText(
-            std::fs::read_to_string(&path).with_context(|| path.display().to_string())?,
+            std::fs::read_to_string(path).with_context(|| path.display().to_string())?,
         ))
     }
 
