@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use bsp::message::max_frame_bytes;
 use nn::Model;
+use tokio::sync::mpsc;
 use volunteer::description::RunDescription;
 
 use crate::api::{Status, Volunteer};
@@ -26,6 +27,8 @@ pub(crate) struct Site {
     pub(crate) model: Arc<Model>,
     pub(crate) shards: Shards,
     pub(crate) controller: ControllerHandle,
+    /// Each open socket holds a clone, so that the end of them all can be waited for.
+    pub(crate) open_sockets: mpsc::Sender<()>,
 }
 
 /// On every response, scripts of workers included. The first two isolate the page, without which a browser has no shared
@@ -151,9 +154,12 @@ async fn open_socket(
     upgrade: WebSocketUpgrade,
 ) -> Response {
     let limit = max_frame_bytes(site.description.parameters);
-    let controller = site.controller.clone();
+    let (controller, open) = (site.controller.clone(), site.open_sockets.clone());
     upgrade
         .max_message_size(limit)
         .max_frame_size(limit)
-        .on_upgrade(move |socket| socket::serve(socket, peer, controller))
+        .on_upgrade(async move |socket| {
+            socket::serve(socket, peer, controller).await;
+            drop(open);
+        })
 }

@@ -69,7 +69,9 @@ async fn run(arguments: &ServeArguments, run_file: &RunFile, dataset: Arc<Datase
     );
 
     announce(arguments, run_file, &dataset, &model, address);
+    let (open_sockets, mut sockets) = tokio::sync::mpsc::channel(1);
     let site = Site {
+        open_sockets,
         description,
         model: Arc::clone(&model),
         shards,
@@ -101,7 +103,12 @@ async fn run(arguments: &ServeArguments, run_file: &RunFile, dataset: Arc<Datase
         () = stop => unreachable!("it waits for ever"),
     };
     let _ = close.send(());
-    let _ = tokio::time::timeout(CLOSE_WITHIN, server).await;
+    // Volunteers are told that the run is over, or compute on for nobody: their sockets outlive the requests they came from.
+    let all_closed = async {
+        let _ = server.await;
+        sockets.recv().await
+    };
+    let _ = tokio::time::timeout(CLOSE_WITHIN, all_closed).await;
 
     let now = Time::ZERO + ended.elapsed;
     let mode = run_file.training.mode;

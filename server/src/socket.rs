@@ -16,6 +16,9 @@ use crate::controller::{ControllerHandle, Event, Outgoing};
 /// A frame that could not be handed to the network for so long is on a link that is dead.
 const SEND_WITHIN: Duration = Duration::from_secs(120);
 
+/// How long a peer that was told goodbye may take to close.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// Serves a socket until it closes.
 pub(crate) async fn serve(socket: WebSocket, peer: SocketAddr, controller: ControllerHandle) {
     static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
@@ -32,12 +35,16 @@ pub(crate) async fn serve(socket: WebSocket, peer: SocketAddr, controller: Contr
     {
         return;
     }
-    let (sink, stream) = socket.split();
+    let (sink, mut stream) = socket.split();
     tokio::select! {
         () = send_all(sink, outgoing, peer) => {}
-        () = receive_all(stream, connection, peer, &controller) => {}
+        () = receive_all(&mut stream, connection, peer, &controller) => {}
     }
     let _ = controller.tell(Event::Disconnected { connection }).await;
+    // Until the peer has closed, too: a socket that closes on unread bytes is reset, and the last words to the peer may be
+    // lost with it.
+    let farewell = async { while let Some(Ok(_)) = stream.next().await {} };
+    let _ = tokio::time::timeout(FAREWELL, farewell).await;
 }
 
 async fn send_all(
@@ -56,7 +63,7 @@ async fn send_all(
 }
 
 async fn receive_all(
-    mut stream: SplitStream<WebSocket>,
+    stream: &mut SplitStream<WebSocket>,
     connection: ConnectionId,
     peer: SocketAddr,
     controller: &ControllerHandle,
@@ -71,8 +78,7 @@ async fn receive_all(
             // A frame beyond the limit is among these; the text says so.
             Err(error) => return tracing::warn!("{peer}: the connection broke: {error}"),
         };
-        if controller.tell(Event::Frame { connection, frame }).await.is_err() {
-            return;
-        }
+        // A controller that has ended may have last words to this peer: when they are sent, the socket closes.
+        let _ = controller.tell(Event::Frame { connection, frame }).await;
     }
 }
