@@ -29,7 +29,9 @@ fi
 echo "installing: ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
-if ! apt-get install -y -qq --no-install-recommends --no-remove "${missing[@]}" >/tmp/superstep-setup.$$ 2>&1; then
+# Without a flush to the disk after each of the few hundred packages that npm brings.
+if ! apt-get install -y -qq --no-install-recommends --no-remove -o Dpkg::Options::=--force-unsafe-io "${missing[@]}" \
+  >/tmp/superstep-setup.$$ 2>&1; then
   tail -n 5 /tmp/superstep-setup.$$ >&2
   echo "superstep could not install ${missing[*]}: where Debian's own rustc, cargo or rustup packages are in the way, remove them first" >&2
   rm -f /tmp/superstep-setup.$$

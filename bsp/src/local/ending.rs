@@ -84,7 +84,9 @@ impl Local {
         let (until, end, is_dying) = (*until, end.clone(), self.is_dying());
         if now < until {
             self.read_out_due = now;
-            let have_stopped = living(&self.life).all(|ml_module| self.memory.progress(ml_module).has_stopped);
+            let have_stopped = self
+                .started()
+                .all(|ml_module| self.memory.progress(ml_module).has_stopped);
             let is_settled = self.kept.iter().all(|kept| kept.sequence <= self.settled);
             if !have_stopped || self.reading.is_some() || self.has_something_to_read() || !(is_settled || is_dying) {
                 return;
@@ -94,6 +96,13 @@ impl Local {
             actions.push(Action::Send(FromVolunteer::Leave.encode()));
         }
         self.end(end, actions);
+    }
+
+    /// The living ML modules that somebody may have started. A tab has room for more than it is allowed to run; those never
+    /// say that they have stopped.
+    fn started(&self) -> impl Iterator<Item = usize> + '_ {
+        living(&self.life)
+            .filter(|ml_module| *ml_module < self.active_ml_modules || self.memory.progress(*ml_module).steps > 0)
     }
 
     pub(super) fn end(&mut self, end: End, actions: &mut Vec<Action>) {
