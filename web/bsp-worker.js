@@ -82,12 +82,12 @@ const host = {
       void fetchShards([...order]);
     });
   },
-  /** @param {'afresh' | 'refused' | 'left'} how @param {string} why */
+  /** @param {'afresh' | 'refused' | 'finished' | 'left'} how @param {string} why */
   ended(how, why) {
     clearTimeout(timer);
     bsp = undefined;
     if (how === 'afresh') tellState('restarting', why, AFRESH_AFTER_MS);
-    else if (how === 'refused') tellState('refused', why);
+    else if (how !== 'left') tellState(how, why);
   },
 };
 

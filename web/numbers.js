@@ -8,6 +8,7 @@ const RUN_STATES = {
   waiting: 'waiting for volunteers',
   training: 'training',
   finished: 'finished',
+  diverged: 'stopped: the model has diverged',
 };
 
 /** @param {Run} run */

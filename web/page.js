@@ -31,9 +31,11 @@ let hasDeclined = false;
 const volunteer = new Volunteer({
   capacity: cores,
   onState(state, detail) {
-    tabState = state;
+    // The end of the run is known until the server says otherwise: there may be another run at this address tomorrow.
+    if (state === 'finished') isRunFinished = true;
+    tabState = state === 'finished' ? 'not-contributing' : state;
     tabDetail = detail;
-    if (!isAtWork(state)) myNumbers.showNobodyAtWork();
+    if (!isAtWork(tabState)) myNumbers.showNobodyAtWork();
     showState();
   },
   onProgress: (progress) => myNumbers.show(progress),
@@ -67,12 +69,12 @@ const charts = new Charts(byId('loss-chart', HTMLElement), byId('accuracy-chart'
 const server = new ServerWatch({
   onStatus(status, run) {
     target = status.target_accuracy;
+    isRunFinished = status.state === 'finished';
     if (run !== undefined) {
       showRun(run);
       joinIfWished(run);
     }
     showStatus(status);
-    isRunFinished = status.state === 'finished';
     // Nobody's cores are kept busy for a model that takes no more steps.
     if (isRunFinished && isAtWork(tabState)) volunteer.leave();
     else showState();
@@ -100,7 +102,7 @@ function joinWish(query) {
 
 /** Nobody's machine computes without their click, except where the operator said so. @param {Run} run */
 function joinIfWished(run) {
-  if (wish === null || hasDeclined || tabState !== 'not-contributing') return;
+  if (wish === null || hasDeclined || isRunFinished || tabState !== 'not-contributing') return;
   if (run.kiosk) {
     volunteer.join(wish.workers);
   } else {

@@ -23,7 +23,7 @@ export interface Run {
 export interface Status {
   run: string;
   mode: 'decoupled' | 'lockstep';
-  state: 'waiting' | 'training' | 'finished';
+  state: 'waiting' | 'training' | 'finished' | 'diverged';
   version: number;
   superstep: number;
   /** Samples that everybody together has contributed. */
@@ -58,7 +58,15 @@ export type ToBspWorker =
   | { type: 'died'; mlModule: number; message: string };
 
 /** What the BSP worker says it is doing. */
-export type BspState = 'connecting' | 'training' | 'paused' | 'reconnecting' | 'refused' | 'restarting' | 'failed';
+export type BspState =
+  | 'connecting'
+  | 'training'
+  | 'paused'
+  | 'reconnecting'
+  | 'refused'
+  | 'restarting'
+  | 'failed'
+  | 'finished';
 
 /** How much this tab has done in the present session. */
 export interface Progress {
@@ -82,4 +90,4 @@ export type FromBspWorker =
 export type FromMlWorker = { type: 'error'; message: string };
 
 /** What this tab does, in one word; `document.body.dataset.state` has it too. */
-export type TabState = BspState | 'unsupported' | 'not-contributing' | 'finished';
+export type TabState = BspState | 'unsupported' | 'not-contributing';

@@ -6,6 +6,12 @@
 const FAREWELL_MS = 1_000;
 
 /**
+ * States after which a crew is of no more use.
+ * @type {BspState[]}
+ */
+const ENDS = ['failed', 'refused', 'finished'];
+
+/**
  * The workers of one join; none of them outlives it.
  * @typedef {object} Crew
  * @property {Worker} bspWorker
@@ -110,7 +116,7 @@ export class Volunteer {
         break;
       case 'state':
         if (message.state === 'restarting') this.#startAfresh(message.detail ?? '', message.delayMs ?? 0);
-        else if (message.state === 'failed' || message.state === 'refused') this.#dismiss(message.state, message.detail ?? '');
+        else if (ENDS.includes(message.state)) this.#dismiss(message.state, message.detail ?? '');
         else this.#onState(message.state, message.detail ?? '');
         break;
     }

@@ -1,6 +1,7 @@
 //! The BSP worker: the driver around a tab's local BSP module (103).
 
 use bsp::local::{Action, End, LinkState, Local};
+use bsp::message::Refusal;
 use bytes::Bytes;
 use serde::Serialize;
 use volunteer::membership::Membership;
@@ -30,7 +31,7 @@ extern "C" {
     #[wasm_bindgen(method, js_name = sessionOpened)]
     fn session_opened(this: &Host, fetch_order: Vec<usize>);
 
-    /// It is over. `how` is `afresh`, `refused` or `left`.
+    /// It is over. `how` is `afresh`, `refused`, `finished` or `left`.
     #[wasm_bindgen(method)]
     fn ended(this: &Host, how: &str, why: &str);
 
@@ -274,6 +275,7 @@ impl BspWorker {
                 }
                 Action::Ended(End::StartAfresh(refusal)) => self.host.ended("afresh", &refusal.to_string()),
                 Action::Ended(End::MlModuleDied) => self.host.ended("afresh", "an ML worker died"),
+                Action::Ended(End::Refused(Refusal::Finished)) => self.host.ended("finished", ""),
                 Action::Ended(End::Refused(refusal)) => self.host.ended("refused", &refusal.to_string()),
                 Action::Ended(End::Left) => self.host.ended("left", ""),
             }

@@ -50,10 +50,7 @@ fn two_tabs_train_digits_to_95_percent_and_the_server_says_where_the_model_is() 
         "the accuracy is {accuracy:?}"
     );
     for tab in &tabs {
-        // What a tab has learned of the run's end depends on which of its questions was answered last.
-        let view = tab.wait_until("that it is over", |view| {
-            ["finished", "refused"].contains(&&*view.state)
-        })?;
+        let view = tab.wait_for_state("finished")?;
         ensure!(
             view.number("my-samples") > Some(0.0),
             "a tab computed nothing: {view:#?}"
