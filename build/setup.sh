@@ -27,14 +27,14 @@ if ! command -v apt-get >/dev/null || [ "$(id -u)" -ne 0 ]; then
   exit 1
 fi
 echo "installing: ${missing[*]}"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 # Without a flush to the disk after each of the few hundred packages that npm brings.
 if ! apt-get install -y -qq --no-install-recommends --no-remove -o Dpkg::Options::=--force-unsafe-io "${missing[@]}" \
-  >/tmp/superstep-setup.$$ 2>&1; then
-  tail -n 5 /tmp/superstep-setup.$$ >&2
+  >"$log" 2>&1; then
+  tail -n 5 "$log" >&2
   echo "superstep could not install ${missing[*]}: where Debian's own rustc, cargo or rustup packages are in the way, remove them first" >&2
-  rm -f /tmp/superstep-setup.$$
   exit 1
 fi
-rm -f /tmp/superstep-setup.$$

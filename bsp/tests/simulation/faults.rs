@@ -3,14 +3,14 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bsp::local::{Action, Config, End, Local};
-use bsp::message::{FromCentral, FromVolunteer, Mode, Received, SessionId, Settled, Token, Welcome};
+use bsp::local::{Action, End, Local};
+use bsp::message::{FromCentral, FromVolunteer, Received, Settled};
 use bsp::shared_memory::{Gradient, ModelStamp, shared_memory};
 use bsp::time::Time;
 use bytes::Bytes;
 
-use super::tab::Machine;
-use super::world::{RUN, SPEC_HASH, World, ms, seconds};
+use super::tab::{Machine, welcomed};
+use super::world::{World, ms, seconds};
 
 #[test]
 fn a_tab_that_is_closed_in_the_middle_leaves_the_others_training() {
@@ -128,27 +128,8 @@ fn what_a_dying_ml_module_added_while_a_read_out_waited_for_it_is_read_out_too()
 fn die_when_an_add_is_read_out(dies_in_the_add: bool) -> [u64; 3] {
     const LARGE: usize = 1 << 18;
     let (memory, mut sides) = shared_memory(LARGE, 2);
-    let config = Config {
-        run: RUN,
-        spec_hash: SPEC_HASH,
-        mode: Mode::Decoupled,
-        jitter_seed: 1,
-    };
-    let mut local = Local::new(Time::ZERO, config, memory);
+    let mut local = welcomed(memory);
     let mut actions = Vec::new();
-    local.on_timeout(Time::ZERO, &mut actions);
-    local.on_open(Time::ZERO, &mut actions);
-    let welcome = Welcome {
-        session: SessionId(1),
-        token: Token(1),
-        period_us: 1000,
-        settled: 0,
-        durable: 0,
-    };
-    local
-        .on_frame(Time::ZERO, &FromCentral::Welcome(welcome).encode(), &mut actions)
-        .unwrap();
-    actions.clear();
 
     let of = |step| Gradient {
         stamp: ModelStamp::default(),

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use bsp::local::{Action, Config, End, LinkState, Local};
-use bsp::message::{FromCentral, Mode, SessionId, Token, Welcome};
+use bsp::local::{Action, End, LinkState};
 use bsp::shared_memory::shared_memory;
 use bsp::time::Time;
 
-use super::tab::Machine;
-use super::world::{RUN, SPEC_HASH, World, ms, seconds};
+use super::tab::{Machine, welcomed};
+use super::world::{World, ms, seconds};
 
 #[test]
 fn whoever_leaves_has_everything_settled_first() {
@@ -118,25 +117,8 @@ fn a_tab_that_leaves_in_the_middle_of_a_long_minibatch_waits_for_it_without_spin
 #[test]
 fn a_tab_with_room_for_more_ml_modules_than_it_runs_does_not_wait_for_those_when_it_leaves() {
     let (memory, mut sides) = shared_memory(1, 3);
-    let config = Config {
-        run: RUN,
-        spec_hash: SPEC_HASH,
-        mode: Mode::Decoupled,
-        jitter_seed: 1,
-    };
-    let mut local = Local::new(Time::ZERO, config, memory);
+    let mut local = welcomed(memory);
     let mut actions = Vec::new();
-    local.on_timeout(Time::ZERO, &mut actions);
-    local.on_open(Time::ZERO, &mut actions);
-    let welcome = Welcome {
-        session: SessionId(1),
-        token: Token(2),
-        period_us: 50_000,
-        settled: 0,
-        durable: 0,
-    };
-    let welcome = FromCentral::Welcome(welcome).encode();
-    local.on_frame(Time::ZERO, &welcome, &mut actions).unwrap();
     local.set_active_ml_modules(Time::ZERO, 1, &mut actions);
     local.leave(Time::ZERO, &mut actions);
     assert!(

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bsp::central::ConnectionId;
-use bsp::local::{End, Local};
-use bsp::message::{Mode, SessionId};
-use bsp::shared_memory::{Gradient, MlSide, ModelStamp, State};
+use bsp::local::{self, End, Local};
+use bsp::message::{FromCentral, Mode, SessionId, Token, Welcome};
+use bsp::shared_memory::{Gradient, LocalSide, MlSide, ModelStamp, State};
 use bsp::time::Time;
 
 use super::gradients::{Gradients, Name, PARAMETERS, samples};
+use super::world::{RUN, SPEC_HASH};
 
 /// How a tab and its link are.
 #[derive(Clone, Copy, Debug)]
@@ -145,4 +146,28 @@ impl SimulatedMl {
         self.last_stamp = Some(stamp);
         Some(name)
     }
+}
+
+/// A local BSP module without a world around it, over this shared memory, linked and welcomed as session 1 at time zero.
+pub(super) fn welcomed(memory: LocalSide) -> Local {
+    let config = local::Config {
+        run: RUN,
+        spec_hash: SPEC_HASH,
+        mode: Mode::Decoupled,
+        jitter_seed: 1,
+    };
+    let mut local = Local::new(Time::ZERO, config, memory);
+    let mut actions = Vec::new();
+    local.on_timeout(Time::ZERO, &mut actions);
+    local.on_open(Time::ZERO, &mut actions);
+    let welcome = Welcome {
+        session: SessionId(1),
+        token: Token(1),
+        period_us: 1000,
+        settled: 0,
+        durable: 0,
+    };
+    let welcome = FromCentral::Welcome(welcome).encode();
+    local.on_frame(Time::ZERO, &welcome, &mut actions).unwrap();
+    local
 }
