@@ -74,8 +74,10 @@ export class MyNumbers {
     this.#inSession = progress.samples;
     setNumber('my-samples', this.#before + this.#inSession);
     setNumber('my-rate', progress.samplesPerSecond, rate);
-    setNumber('my-modules', progress.mlModules.length);
-    byId('modules', HTMLTableSectionElement).replaceChildren(...progress.mlModules.map(moduleRow));
+    // The tab has room for as many as there are cores; only those that were started are its ML modules.
+    const started = progress.mlModules.filter(({ steps }) => steps > 0);
+    setNumber('my-modules', started.length);
+    byId('modules', HTMLTableSectionElement).replaceChildren(...started.map(moduleRow));
   }
 
   /** No ML module is left in this tab; what was done stays counted. */
