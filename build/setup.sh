@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 # The newest lld that the compiler's own LLVM matches; Debian's rustc-web of now links with this one.
-toolchain=(rustc-web cargo-web rust-web-src rust-web-llvm rust-web-clippy rustfmt-web lld-22 gcc libc6-dev)
+toolchain=(rustc-web cargo-web rust-web-src rust-web-llvm rust-web-clippy rustfmt-web lld-22)
 pages=(nodejs npm)
 data=(dataset-fashion-mnist)
 browser=(chromium chromium-driver)
