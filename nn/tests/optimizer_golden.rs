@@ -26,7 +26,7 @@ const TOLERANCE: f32 = 2e-6;
 #[test]
 fn every_optimizer_takes_the_steps_of_its_namesake_in_pytorch() {
     let golden: Golden = serde_json::from_str(include_str!("golden/optimizer.json")).unwrap();
-    assert_eq!(golden.cases.len(), 8);
+    assert_eq!(golden.cases.len(), 11);
     for case in golden.cases {
         let mut parameters = golden.start.clone();
         let mut optimizer = Optimizer::new(&case.spec, parameters.len());

@@ -9,6 +9,27 @@ import torch
 PARAMETERS = 7
 STEPS = 20
 
+
+
+class NAdamW(torch.optim.NAdam):
+    """NAdam with decoupled weight decay, which this PyTorch's NAdam does not have."""
+
+    def __init__(self, parameters, lr, decoupled_weight_decay, **settings):
+        super().__init__(parameters, lr=lr, **settings)
+        self.decoupled_weight_decay = decoupled_weight_decay
+
+    def step(self):
+        with torch.no_grad():
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    parameter.mul_(1 - group["lr"] * self.decoupled_weight_decay)
+        super().step()
+
+
+# PyTorch's NAdam raises its momentum from beta1 / 2 to beta1, by 0.96 ** (step * momentum_decay); with this it is constant.
+# `foreach` because the other path of PyTorch 1 divides by a wrong power (pytorch/pytorch, pull request 92699).
+CONSTANT_MOMENTUM = {"momentum_decay": 1e6, "foreach": True}
+
 CASES = [
     ({"kind": "sgd"}, torch.optim.SGD, {}),
     ({"kind": "sgd", "weight_decay": 0.01}, torch.optim.SGD, {"weight_decay": 0.01}),
@@ -26,6 +47,17 @@ CASES = [
     ),
     ({"kind": "adamw"}, torch.optim.AdamW, {"weight_decay": 0.0}),
     ({"kind": "adamw", "weight_decay": 0.1}, torch.optim.AdamW, {"weight_decay": 0.1}),
+    ({"kind": "adam", "nesterov": True}, torch.optim.NAdam, CONSTANT_MOMENTUM),
+    (
+        {"kind": "adam", "beta1": 0.8, "epsilon": 1e-3, "weight_decay": 0.1, "nesterov": True},
+        torch.optim.NAdam,
+        {"betas": (0.8, 0.999), "eps": 1e-3, "weight_decay": 0.1, **CONSTANT_MOMENTUM},
+    ),
+    (
+        {"kind": "adamw", "weight_decay": 0.1, "nesterov": True},
+        NAdamW,
+        {"decoupled_weight_decay": 0.1, **CONSTANT_MOMENTUM},
+    ),
 ]
 
 
