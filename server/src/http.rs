@@ -25,7 +25,7 @@ use crate::socket;
 pub(crate) struct Site {
     pub(crate) description: RunDescription,
     pub(crate) model: Arc<Model>,
-    pub(crate) shards: Shards,
+    pub(crate) shards: Arc<Shards>,
     pub(crate) controller: ControllerHandle,
     /// Each open socket holds a clone, so that the end of them all can be waited for.
     pub(crate) open_sockets: mpsc::Sender<()>,

@@ -52,7 +52,8 @@ async fn run(arguments: &ServeArguments, run_file: &RunFile, dataset: Arc<Datase
     })?;
     let address = listener.local_addr()?;
 
-    let shards = Shards::new(&dataset.shards);
+    let shards = Arc::new(Shards::new(&dataset.shards));
+    shards.gzip_in_background().context("a thread can't be started")?;
     let run_id = RunId(unguessable().0);
     let description = describe(arguments, run_file, &dataset, &model, &shards, run_id);
     let config = central_config(run_file, &description, run_id);

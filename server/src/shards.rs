@@ -1,8 +1,8 @@
-//! The training data as volunteers fetch it: shards under immutable names, gzipped once.
+//! The training data as volunteers fetch it: shards under immutable names, gzipped once, in the background.
 
 use std::collections::HashMap;
 use std::io::Write;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -21,7 +21,7 @@ pub(crate) struct Shards {
 
 struct EncodedShard {
     plain: Bytes,
-    /// Made at the first request that accepts it.
+    /// Once it is made; until then the plain one is sent.
     gzipped: OnceLock<Bytes>,
 }
 
@@ -39,6 +39,19 @@ impl Shards {
         }
     }
 
+    /// Gzips all shards, one after the other, on a thread of its own: it takes milliseconds for each, in which a thread that
+    /// serves sockets would serve nobody.
+    pub(crate) fn gzip_in_background(self: &Arc<Self>) -> std::io::Result<()> {
+        let shards = Arc::clone(self);
+        let body = move || {
+            for shard in shards.names.iter().filter_map(|name| shards.by_name.get(name)) {
+                shard.gzipped.get_or_init(|| gzip(&shard.plain));
+            }
+        };
+        std::thread::Builder::new().name("gzip".to_owned()).spawn(body)?;
+        Ok(())
+    }
+
     /// The names, in the order in which volunteers number them.
     pub(crate) fn names(&self) -> &[String] {
         &self.names
@@ -49,13 +62,8 @@ impl Shards {
         let Some(shard) = self.by_name.get(name) else {
             return (StatusCode::NOT_FOUND, "there is no such shard in this run\n").into_response();
         };
-        let is_gzipped = accepts(headers, "gzip");
-        let bytes = if is_gzipped {
-            shard.gzipped.get_or_init(|| gzip(&shard.plain)).clone()
-        } else {
-            shard.plain.clone()
-        };
-        let mut response = bytes.into_response();
+        let gzipped = shard.gzipped.get().filter(|_| accepts(headers, "gzip"));
+        let mut response = gzipped.unwrap_or(&shard.plain).clone().into_response();
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
@@ -66,7 +74,7 @@ impl Shards {
             HeaderValue::from_static("public, max-age=31536000, immutable"),
         );
         headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
-        if is_gzipped {
+        if gzipped.is_some() {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         response
@@ -74,7 +82,7 @@ impl Shards {
 }
 
 fn gzip(plain: &Bytes) -> Bytes {
-    // The fastest level: a volunteer waits for its first shard, and images gain little by more.
+    // The fastest level: images gain little by more.
     let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 2), Compression::fast());
     match encoder.write_all(plain).and_then(|()| encoder.finish()) {
         Ok(gzipped) => gzipped.into(),
