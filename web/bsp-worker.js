@@ -74,13 +74,13 @@ const host = {
     socket = undefined;
     closing?.close();
   },
-  /** @param {Uint32Array} order */
-  sessionOpened(order) {
-    // Not from within this call: these are calls of their own.
-    queueMicrotask(() => {
-      call(spawn);
-      void fetchShards([...order]);
-    });
+  sessionOpened() {
+    // Not from within this call: it is a call of its own.
+    queueMicrotask(() => call(spawn));
+  },
+  /** @param {number} index @param {string} name */
+  fetchShard(index, name) {
+    void fetchShard(index, name);
   },
   /** @param {'afresh' | 'refused' | 'finished' | 'left'} how @param {string} why */
   ended(how, why) {
@@ -109,30 +109,29 @@ function spawn() {
   }
 }
 
-/** @param {number[]} order */
-async function fetchShards(order) {
-  for (const index of order) {
-    const name = bsp?.shardName(index);
-    if (name === undefined) return;
-    const response = await fetchPatiently(`./api/v1/shards/${name}`);
-    const bytes = new Uint8Array(await response.arrayBuffer());
-    if (bsp === undefined || isDying) return;
-    try {
-      bsp.storeShard(index, bytes);
-    } catch (error) {
-      console.warn(`superstep: ${error}`);
-    }
+/** @param {number} index @param {string} name */
+async function fetchShard(index, name) {
+  const bytes = new Uint8Array(await fetchPatiently(`./api/v1/shards/${name}`, (response) => response.arrayBuffer()));
+  if (isDying) return;
+  try {
+    call(() => bsp?.storeShard(index, bytes));
+  } catch (error) {
+    console.warn(`superstep: ${error}`);
   }
 }
 
-/** Fetches until it succeeds, with longer and longer waits. @param {string} path @returns {Promise<Response>} */
-async function fetchPatiently(path) {
+/**
+ * Fetches and reads until both succeed, with longer and longer waits.
+ * @template T
+ * @param {string} path @param {(response: Response) => T | Promise<T>} read @returns {Promise<T>}
+ */
+async function fetchPatiently(path, read) {
   for (let wait = FIRST_WAIT_MS; ; wait = Math.min(2 * wait, LONGEST_WAIT_MS)) {
     try {
       const response = await fetch(path);
-      if (response.ok) return response;
+      if (response.ok) return await read(response);
     } catch {
-      // Out of reach; the page says so by itself.
+      // Out of reach, or lost on the way; the page says so by itself.
     }
     await new Promise((resolve) => setTimeout(resolve, wait * (0.5 + Math.random() / 2)));
   }
@@ -157,8 +156,8 @@ function reserve(need, wanted) {
 /** @param {number} capacity */
 async function join(capacity) {
   tellState('connecting');
-  const wasm = fetchPatiently('./wasm/client_wasm_bg.wasm');
-  const description = await (await fetchPatiently('./api/v1/run')).text();
+  const wasm = fetchPatiently('./wasm/client_wasm_bg.wasm', (response) => response);
+  const description = await fetchPatiently('./api/v1/run', (response) => response.text());
   ({ memory, mlModules } = reserve(JSON.parse(description).memory, capacity));
   module = await WebAssembly.compileStreaming(wasm);
   await init({ module_or_path: module, memory });

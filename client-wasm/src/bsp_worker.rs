@@ -27,9 +27,13 @@ extern "C" {
     #[wasm_bindgen(method)]
     fn disconnect(this: &Host);
 
-    /// Fetch the shards in this order, and start ML modules.
+    /// Start ML modules.
     #[wasm_bindgen(method, js_name = sessionOpened)]
-    fn session_opened(this: &Host, fetch_order: Vec<usize>);
+    fn session_opened(this: &Host);
+
+    /// Fetch this shard, then call `storeShard`.
+    #[wasm_bindgen(method, js_name = fetchShard)]
+    fn fetch_shard(this: &Host, index: usize, name: &str);
 
     /// It is over. `how` is `afresh`, `refused`, `finished` or `left`.
     #[wasm_bindgen(method)]
@@ -178,21 +182,15 @@ impl BspWorker {
         self.local.session().is_some()
     }
 
-    /// The name of a shard.
-    #[wasm_bindgen(js_name = shardName)]
-    pub fn shard_name(&self, index: usize) -> Option<String> {
-        self.membership.description().dataset.shards.get(index).cloned()
-    }
-
     /// A shard has arrived.
     ///
     /// # Errors
     /// What is wrong with it, in words.
     #[wasm_bindgen(js_name = storeShard)]
     pub fn store_shard(&mut self, index: usize, bytes: &[u8]) -> Result<(), String> {
-        self.membership
-            .store_shard(index, bytes)
-            .map_err(|error| error.to_string())
+        let outcome = self.membership.store_shard(index, bytes);
+        self.act();
+        outcome.map_err(|error| error.to_string())
     }
 
     /// Makes an ML module and says where it lies in the shared memory, for an ML worker to run; once for each.
@@ -271,7 +269,8 @@ impl BspWorker {
                 }
                 Action::Disconnect => self.host.disconnect(),
                 Action::SessionOpened(session) => {
-                    self.host.session_opened(self.membership.on_session_opened(session));
+                    self.membership.on_session_opened(session);
+                    self.host.session_opened();
                 }
                 Action::Ended(End::StartAfresh(refusal)) => self.host.ended("afresh", &refusal.to_string()),
                 Action::Ended(End::MlModuleDied) => self.host.ended("afresh", "an ML worker died"),
@@ -279,6 +278,10 @@ impl BspWorker {
                 Action::Ended(End::Refused(refusal)) => self.host.ended("refused", &refusal.to_string()),
                 Action::Ended(End::Left) => self.host.ended("left", ""),
             }
+        }
+        if let Some(index) = self.membership.shard_to_fetch() {
+            self.host
+                .fetch_shard(index, self.membership.shard_name(index).unwrap_or_default());
         }
     }
 }

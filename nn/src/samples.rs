@@ -9,6 +9,7 @@
 //! read-outs show which.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::model::Minibatch;
 use crate::random::{MinibatchKey, Permutation, Purpose};
@@ -63,6 +64,17 @@ pub struct Samples {
     session: u64,
     /// A shard is written once and never again, so readers need no lock: `get` is one atomic load.
     shards: Vec<OnceLock<Shard>>,
+    /// See [`Samples::furthest_window`]. Orders nothing, so it is Relaxed.
+    furthest_window: AtomicU64,
+}
+
+/// A shard, and when it is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its index.
+    pub shard: usize,
+    /// The first window of [`STEPS_PER_SHARD`] steps in which an ML module draws from it.
+    pub window: u64,
 }
 
 impl Samples {
@@ -73,6 +85,7 @@ impl Samples {
             run_seed,
             session,
             shards: (0..shards).map(|_| OnceLock::new()).collect(),
+            furthest_window: AtomicU64::new(0),
         }
     }
 
@@ -113,7 +126,7 @@ impl Samples {
 
     /// The order in which to fetch the shards, each once, for a tab with this many ML modules: by when the first of them
     /// wants it.
-    pub fn fetch_order(&self, ml_modules: u32) -> Vec<usize> {
+    pub fn fetch_order(&self, ml_modules: u32) -> Vec<Wanted> {
         let orders: Vec<Permutation> = (0..ml_modules)
             .filter_map(|ml_module| self.shard_order(ml_module, 0))
             .collect();
@@ -123,11 +136,17 @@ impl Samples {
             for order in &orders {
                 let shard = order.at(place) as usize;
                 if !std::mem::replace(&mut wanted[shard], true) {
-                    fetch.push(shard);
+                    let window = u64::from(place);
+                    fetch.push(Wanted { shard, window });
                 }
             }
         }
         fetch
+    }
+
+    /// The window that the ML module furthest ahead has come to. Where steps had to be left out it may be far ahead.
+    pub fn furthest_window(&self) -> u64 {
+        self.furthest_window.load(Ordering::Relaxed)
     }
 
     /// The name of a step's minibatch in this run and session.
@@ -152,6 +171,7 @@ impl Samples {
             for place in 0..shards {
                 let window = pass * shards + place;
                 if window >= first_window && self.shards[order.at(place as u32) as usize].get().is_some() {
+                    self.furthest_window.fetch_max(window, Ordering::Relaxed);
                     return Some(step.max(window.checked_mul(STEPS_PER_SHARD)?));
                 }
             }
@@ -421,7 +441,7 @@ mod tests {
     fn shards_are_fetched_once_each_and_first_those_that_are_wanted_first() {
         let all = samples(20, 10);
         for ml_modules in [1, 3] {
-            let fetch = all.fetch_order(ml_modules);
+            let fetch: Vec<usize> = all.fetch_order(ml_modules).iter().map(|wanted| wanted.shard).collect();
             let mut sorted = fetch.clone();
             sorted.sort_unstable();
             assert!(sorted.into_iter().eq(0..20));
@@ -436,6 +456,26 @@ mod tests {
             }
             .fetch_order(1)
         );
+    }
+
+    #[test]
+    fn a_shard_is_wanted_in_the_first_window_in_which_an_ml_module_draws_from_it() {
+        let all = samples(5, 10);
+        for Wanted { shard, window } in all.fetch_order(2) {
+            let draws_from_it =
+                |window: u64, ml_module| drawn(&all, ml_module, window * STEPS_PER_SHARD, 1)[0].0 == shard;
+            assert!((0..2).any(|ml_module| draws_from_it(window, ml_module)));
+            assert!((0..window).all(|window| (0..2).all(|ml_module| !draws_from_it(window, ml_module))));
+        }
+    }
+
+    #[test]
+    fn the_furthest_window_is_that_of_the_ml_module_that_is_ahead() {
+        let all = samples(5, 10);
+        assert_eq!(all.furthest_window(), 0);
+        all.next_drawable(1, 3 * STEPS_PER_SHARD);
+        all.next_drawable(0, 2 * STEPS_PER_SHARD + 1);
+        assert_eq!(all.furthest_window(), 3);
     }
 
     #[test]
@@ -482,7 +522,7 @@ mod tests {
                     }
                 });
             }
-            for index in some.fetch_order(2) {
+            for Wanted { shard: index, .. } in some.fetch_order(2) {
                 some.set(index, shard(index, 50)).unwrap();
             }
         });

@@ -35,7 +35,7 @@ enum Event {
     Connected(Box<Result<Socket>>),
     Frame(Bytes),
     Closed,
-    Shard { index: usize, bytes: Vec<u8> },
+    Shard { index: usize, outcome: Result<Vec<u8>> },
     MlModuleDied { ml_module: usize },
     Interrupted,
 }
@@ -192,11 +192,17 @@ impl Driver {
                 self.sink = None;
                 self.local.on_closed(now, &mut self.actions);
             }
-            Event::Shard { index, bytes } => {
-                if let Err(error) = self.membership.store_shard(index, &bytes) {
-                    tracing::error!("{error}");
+            Event::Shard { index, outcome } => match outcome {
+                Ok(bytes) => {
+                    if let Err(error) = self.membership.store_shard(index, &bytes) {
+                        tracing::error!("{error}; going on without this shard");
+                    }
                 }
-            }
+                Err(error) => {
+                    tracing::error!("{error:#}; going on without this shard");
+                    self.membership.give_up_shard();
+                }
+            },
             Event::MlModuleDied { ml_module } => self.local.on_ml_module_died(now, ml_module, &mut self.actions),
             Event::Interrupted => {
                 tracing::info!("leaving");
@@ -222,14 +228,16 @@ impl Driver {
                 }
                 Action::SessionOpened(session) => {
                     tracing::info!("session {}", session.0);
-                    let order = self.membership.on_session_opened(session);
-                    self.fetch_shards(order);
+                    self.membership.on_session_opened(session);
                     for ml_module in 0..self.workers {
                         self.start_ml_module(ml_module)?;
                     }
                 }
                 Action::Ended(end) => return Ok(Some(end)),
             }
+        }
+        if let Some(index) = self.membership.shard_to_fetch() {
+            self.fetch_shard(index);
         }
         Ok(None)
     }
@@ -259,23 +267,14 @@ impl Driver {
         });
     }
 
-    fn fetch_shards(&self, order: Vec<usize>) {
+    fn fetch_shard(&self, index: usize) {
         let (server, events) = (self.server.clone(), self.events.clone());
-        let names = self.membership.description().dataset.shards.clone();
+        let name = self.membership.shard_name(index).unwrap_or_default();
+        let path = format!("/api/v1/shards/{name}");
         tokio::spawn(async move {
-            for index in order {
-                match server
-                    .fetch_patiently(&format!("/api/v1/shards/{}", names[index]))
-                    .await
-                {
-                    Ok(bytes) => {
-                        if events.send(Event::Shard { index, bytes }).is_err() {
-                            return;
-                        }
-                    }
-                    Err(error) => tracing::error!("{error:#}; going on without this shard"),
-                }
-            }
+            let outcome = server.fetch_patiently(&path).await;
+            // Who asked may have ended.
+            let _ = events.send(Event::Shard { index, outcome });
         });
     }
 

@@ -3,8 +3,10 @@
 //!
 //! - [`description`]: the run, as the server describes it to volunteers.
 //! - [`membership`]: the parts of one volunteer, made of that description.
+//! - [`fetching`]: which shard is fetched next, and when.
 //! - [`engine`]: the gradient of a step, computed by `nn` on the CPU.
 
 pub mod description;
 pub mod engine;
+pub mod fetching;
 pub mod membership;

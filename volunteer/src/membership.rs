@@ -13,6 +13,7 @@ use nn::shard::{Shard, ShardError};
 
 use crate::description::{MemoryNeed, RunDescription};
 use crate::engine::CpuEngine;
+use crate::fetching::Fetching;
 
 /// One volunteer's parts. The local BSP module is handed out at the start and the ML modules when a session is open; the
 /// samples fill up in the meantime.
@@ -21,6 +22,7 @@ pub struct Membership {
     model: Arc<Model>,
     ml_sides: Vec<Option<MlSide>>,
     samples: Option<Arc<Samples>>,
+    fetching: Fetching,
 }
 
 /// Why a volunteer can't be made of a description, or of what it fetched.
@@ -96,6 +98,7 @@ impl Membership {
                 model: Arc::new(model),
                 ml_sides,
                 samples: None,
+                fetching: Fetching::default(),
             },
             local,
         ))
@@ -106,8 +109,8 @@ impl Membership {
         &self.description
     }
 
-    /// A session is open: minibatches are drawn by its number. Says in which order to fetch the shards.
-    pub fn on_session_opened(&mut self, session: SessionId) -> Vec<usize> {
+    /// A session is open: minibatches are drawn by its number, and shards can be fetched.
+    pub fn on_session_opened(&mut self, session: SessionId) {
         let dataset = &self.description.dataset;
         let samples = Samples::new(
             dataset.format.clone(),
@@ -115,22 +118,38 @@ impl Membership {
             self.description.seed,
             session.0,
         );
-        let order = samples.fetch_order(self.ml_sides.len() as u32);
+        self.fetching = Fetching::new(samples.fetch_order(self.ml_sides.len() as u32));
         self.samples = Some(Arc::new(samples));
-        order
+    }
+
+    /// The shard to fetch now, if it is time for one; to be asked after every event. Until the answer to it,
+    /// [`Membership::store_shard`] or [`Membership::give_up_shard`], there is no other.
+    pub fn shard_to_fetch(&mut self) -> Option<usize> {
+        self.fetching.start(self.samples.as_ref()?.furthest_window())
+    }
+
+    /// The name under which the server has this shard.
+    pub fn shard_name(&self, index: usize) -> Option<&str> {
+        self.description.dataset.shards.get(index).map(String::as_str)
     }
 
     /// A shard has arrived. ML modules draw from it from now on.
     ///
     /// # Errors
-    /// Bytes that are no shard, or none of this run; nothing is changed then.
-    pub fn store_shard(&self, index: usize, bytes: &[u8]) -> Result<(), MembershipError> {
-        let name = || self.description.dataset.shards.get(index).cloned().unwrap_or_default();
+    /// Bytes that are no shard, or none of this run; the volunteer goes on without it.
+    pub fn store_shard(&mut self, index: usize, bytes: &[u8]) -> Result<(), MembershipError> {
+        self.fetching.on_ended();
+        let name = || self.shard_name(index).unwrap_or_default().to_owned();
         let shard = Shard::decode(bytes).map_err(|error| MembershipError::Shard { name: name(), error })?;
         if let Some(samples) = &self.samples {
             samples.set(index, shard)?;
         }
         Ok(())
+    }
+
+    /// A shard could not be fetched. The volunteer goes on without it.
+    pub fn give_up_shard(&mut self) {
+        self.fetching.on_ended();
     }
 
     /// The ML module `ml_module`, ready to run on a thread of its own. There is one of each, once a session is open.
