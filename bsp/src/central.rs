@@ -20,10 +20,13 @@ use crate::shared_memory::ModelStamp;
 use crate::time::{Time, duration_micros};
 
 mod membership;
+mod pace;
+mod period;
 mod session;
 mod settling;
 mod superstep;
 
+use period::Period;
 use session::Session;
 pub use session::VolunteerStatus;
 use superstep::Superstep;
@@ -174,7 +177,7 @@ pub struct Central {
     connections: BTreeMap<ConnectionId, SessionId>,
     last_session: u64,
     superstep: Superstep,
-    period: Duration,
+    period: Period,
     totals: Totals,
     /// Samples in closed supersteps.
     samples_in_model: u64,
@@ -196,7 +199,7 @@ impl Central {
             version: 0,
         };
         Central {
-            period: min_period,
+            period: Period::new(&config),
             frame: FromCentral::encode_model(stamp, &model),
             gradient: vec![0.0; model.len()],
             config,
@@ -256,7 +259,9 @@ impl Central {
             .values()
             .filter(|session| session.connection.is_none())
             .map(|session| session.last_seen + self.config.session_ttl);
-        let closing = self.superstep.next_look(now, &self.config, self.period, &self.sessions);
+        let closing = self
+            .superstep
+            .next_look(now, &self.config, self.period.interval(), &self.sessions);
         expiries.chain(closing).min()
     }
 
@@ -288,7 +293,7 @@ impl Central {
 
     /// The read-out period.
     pub fn period(&self) -> Duration {
-        self.period
+        self.period.current()
     }
 
     /// Totals of the run so far.
@@ -308,7 +313,7 @@ impl Central {
 
     /// All connected volunteers, by session.
     pub fn volunteers(&self, now: Time) -> impl Iterator<Item = VolunteerStatus> + '_ {
-        let live_for = superstep::live_for(&self.config, self.period);
+        let live_for = superstep::live_for(&self.config, self.period.interval());
         self.sessions
             .iter()
             .filter_map(move |(id, session)| session.status(*id, now, live_for))
@@ -323,8 +328,7 @@ impl Central {
     ) -> Result<(), Refusal> {
         let session = self.seen(now, from)?;
         if session.model_on_its_way == Some(stamp) {
-            session.model_on_its_way = None;
-            session.stored = Some(stamp);
+            session.on_stored(now, stamp);
         }
         if let Some(id) = self.connections.get(&from).copied() {
             self.send_model(id, actions);
@@ -333,7 +337,8 @@ impl Central {
     }
 
     fn close_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let closes_at = self.superstep.closes_at(now, &self.config, self.period, &self.sessions);
+        let interval = self.period.interval();
+        let closes_at = self.superstep.closes_at(now, &self.config, interval, &self.sessions);
         if closes_at.is_some_and(|at| at <= now) && !self.has_diverged {
             self.close(now, actions);
         }
@@ -411,29 +416,23 @@ impl Central {
         }
     }
 
-    /// Lets the period follow the volunteers' throughput, so that a superstep holds `superstep_samples`.
+    /// Lets the period follow the volunteers' throughput.
     fn adapt_period(&mut self, now: Time, actions: &mut Vec<Action>) {
-        /// A change smaller than this is not worth a message to everybody.
-        const WORTH_TELLING: f64 = 0.1;
         if self.config.mode == Mode::Lockstep {
             return;
         }
-        let rate: f64 = self.volunteers(now).map(|volunteer| volunteer.samples_per_second).sum();
-        if rate <= 0.0 {
+        let live_for = superstep::live_for(&self.config, self.period.interval());
+        let live = self.sessions.values().filter(|of| of.is_expected(now, live_for));
+        let (mut rate, mut measured_for) = (0.0, Duration::ZERO);
+        for Session { pace, .. } in live {
+            rate += pace.samples_per_second(now);
+            measured_for = measured_for.max(pace.measured_for());
+        }
+        if !self.period.adapt(&self.config, rate, measured_for) {
             return;
         }
-        let wanted = self.config.superstep_samples as f64 / rate;
-        let wanted = wanted.clamp(
-            self.config.min_period.as_secs_f64(),
-            self.config.max_period.as_secs_f64(),
-        );
-        let change = wanted / self.period.as_secs_f64() - 1.0;
-        if change.abs() < WORTH_TELLING {
-            return;
-        }
-        self.period = Duration::try_from_secs_f64(wanted).unwrap_or(self.config.max_period);
         let frame = FromCentral::ReadOutEvery {
-            period_us: duration_micros(self.period),
+            period_us: duration_micros(self.period.current()),
         }
         .encode();
         actions.extend(self.connections.keys().map(|to| Action::Send {

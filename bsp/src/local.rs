@@ -378,10 +378,10 @@ impl Local {
 
     /// Lets read-outs follow publishes by one period, and so all volunteers read out together: then a superstep closes soon
     /// after its first contribution, and most of what is in it was computed on the newest model. Where models come more
-    /// often than that, or seldom, a read-out is put off by a quarter of the period at most.
+    /// often than that, or seldom, a read-out is put off by half a period at most.
     fn keep_step(&mut self, now: Time) {
         if self.config.mode == Mode::Decoupled {
-            self.read_out_due = (now + self.period).min(self.last_read_out + self.period * 5 / 4);
+            self.read_out_due = (now + self.period).min(self.last_read_out + self.period * 3 / 2);
         }
     }
 

@@ -46,7 +46,7 @@ impl Central {
             period_us: 0,
         };
         let welcome = Welcome {
-            period_us: duration_micros(self.period),
+            period_us: duration_micros(self.period.current()),
             ..welcome
         };
         actions.push(Action::Send {
@@ -82,8 +82,7 @@ impl Central {
             return;
         }
         let replaced = session.connection.replace(connection);
-        session.model_on_its_way = None;
-        session.stored = None;
+        session.on_connected();
         if let Some(replaced) = replaced {
             self.connections.remove(&replaced);
             actions.push(Action::Disconnect {

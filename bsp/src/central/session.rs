@@ -2,16 +2,11 @@
 
 use std::time::Duration;
 
+use super::pace::Pace;
 use crate::central::ConnectionId;
 use crate::message::{ReadOut, Report, SessionId, Token};
 use crate::shared_memory::{ModelStamp, PhaseTimes};
 use crate::time::Time;
-
-/// How long a measured rate is remembered: longer than a hiccup, shorter than a change of the machine's load.
-const RATE_MEMORY: Duration = Duration::from_secs(5);
-
-/// In seconds: two frames that were delivered together are one arrival as far as rates go.
-const LEAST_INTERVAL: f64 = 1e-3;
 
 /// One session; see [`SessionId`].
 #[derive(Debug)]
@@ -26,15 +21,12 @@ pub(super) struct Session {
     pub(super) model_on_its_way: Option<ModelStamp>,
     /// The last model that it reported as stored, on this connection.
     pub(super) stored: Option<ModelStamp>,
+    pub(super) pace: Pace,
     pub(super) report: Report,
     pub(super) refused: u64,
     samples: u64,
     accepted: u64,
     staleness: f64,
-    last_arrival: Option<Time>,
-    /// Mean time between its contributions, in seconds; weighted by time, like the rate.
-    interval: Option<f64>,
-    samples_per_second: f64,
 }
 
 /// What is told of a volunteer.
@@ -75,35 +67,36 @@ impl Session {
             settled: 0,
             model_on_its_way: None,
             stored: None,
+            pace: Pace::default(),
             report: Report::default(),
             refused: 0,
             samples: 0,
             accepted: 0,
             staleness: 0.0,
-            last_arrival: None,
-            interval: None,
-            samples_per_second: 0.0,
         }
     }
 
-    pub(super) fn on_accepted(&mut self, now: Time, read_out: &ReadOut, staleness: f64) {
+    /// A connection is new: whatever model was on its way may not have arrived, or be in another memory.
+    pub(super) fn on_connected(&mut self) {
+        (self.model_on_its_way, self.stored) = (None, None);
+        self.pace.on_connected();
+    }
+
+    pub(super) fn on_stored(&mut self, now: Time, stamp: ModelStamp) {
+        self.model_on_its_way = None;
+        self.stored = Some(stamp);
+        self.pace.on_stored(now);
+    }
+
+    /// Says whether it is the first contribution since the volunteer stored its last model.
+    pub(super) fn on_accepted(&mut self, now: Time, read_out: &ReadOut, staleness: f64) -> bool {
         /// The share of the newest contribution in the mean staleness.
         const NEWEST: f64 = 0.1;
         self.samples = self.samples.saturating_add(read_out.samples);
         self.accepted += 1;
         let newest = if self.accepted == 1 { 1.0 } else { NEWEST };
         self.staleness += newest * (staleness - self.staleness);
-        if let Some(last) = self.last_arrival {
-            let elapsed = now.since(last).as_secs_f64().max(LEAST_INTERVAL);
-            let share = match self.interval {
-                Some(_) => elapsed / (elapsed + RATE_MEMORY.as_secs_f64()),
-                None => 1.0,
-            };
-            let interval = self.interval.get_or_insert(elapsed);
-            *interval += share * (elapsed - *interval);
-            self.samples_per_second += share * (read_out.samples as f64 / elapsed - self.samples_per_second);
-        }
-        self.last_arrival = Some(now);
+        self.pace.on_contribution(now, read_out.samples)
     }
 
     /// Whether a contribution can be hoped for: it is connected, computes, and was heard of within `live_for`.
@@ -112,23 +105,6 @@ impl Session {
             && !self.report.is_paused
             && self.report.ml_modules > 0
             && now.since(self.last_seen) <= live_for
-    }
-
-    /// Samples per second over the last few seconds; less and less when a contribution is long overdue: a volunteer may be
-    /// here and compute nothing.
-    pub(super) fn samples_per_second(&self, now: Time) -> f64 {
-        /// So many intervals without a contribution happen.
-        const USUAL: f64 = 3.0;
-        let (Some(last), Some(interval)) = (self.last_arrival, self.interval) else {
-            return self.samples_per_second;
-        };
-        let usual = USUAL * interval.max(LEAST_INTERVAL);
-        self.samples_per_second * (usual / now.since(last).as_secs_f64()).min(1.0)
-    }
-
-    /// When its next contribution should come, by the mean time between the last ones.
-    pub(super) fn predicted_arrival(&self) -> Option<Time> {
-        Some(self.last_arrival? + Duration::try_from_secs_f64(self.interval?).ok()?)
     }
 
     /// Its status, if it is connected.
@@ -140,7 +116,11 @@ impl Session {
             ml_modules: self.report.ml_modules,
             is_paused: self.report.is_paused,
             samples: self.samples,
-            samples_per_second: if is_expected { self.samples_per_second(now) } else { 0.0 },
+            samples_per_second: if is_expected {
+                self.pace.samples_per_second(now)
+            } else {
+                0.0
+            },
             staleness: self.staleness,
             time_us: self.report.time_us,
             accepted: self.accepted,

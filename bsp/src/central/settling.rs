@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{Action, Central, ConnectionId};
 use crate::combine::Contribution;
-use crate::message::{ContributionRefusal, FromCentral, ReadOut, Refusal, SessionId, Settled, floats};
+use crate::message::{ContributionRefusal, FromCentral, Mode, ReadOut, Refusal, SessionId, Settled, floats};
 use crate::time::Time;
 
 /// The most samples that one contribution can be believed to hold: a million volunteers' day. So totals never overflow.
@@ -24,6 +24,7 @@ impl Central {
     ) -> Result<(), Refusal> {
         let id = *self.connections.get(&from).ok_or(Refusal::HelloFirst)?;
         let checked = self.check(id, read_out, &payload);
+        let (stamp, mode) = (self.stamp, self.config.mode);
         let session = self.seen(now, from)?;
         if read_out.session != id {
             return Err(Refusal::AnotherSession(read_out.session));
@@ -57,7 +58,13 @@ impl Central {
         };
         match checked {
             Ok(staleness) => {
-                session.on_accepted(now, read_out, staleness);
+                let follows_model = session.on_accepted(now, read_out, staleness);
+                let has_current = session.stored == Some(stamp);
+                if follows_model && has_current {
+                    self.period.on_contribution(now, self.superstep.opened);
+                }
+                // In lockstep there are no late ones. (After a reconnect its model may not be reported as stored yet.)
+                let is_in_time = has_current || mode == Mode::Lockstep;
                 self.totals.samples = self.totals.samples.saturating_add(read_out.samples);
                 self.totals.gradients = self.totals.gradients.saturating_add(read_out.gradients);
                 self.totals.accepted += 1;
@@ -68,7 +75,7 @@ impl Central {
                     version: read_out.version_sum as f64 / read_out.samples as f64,
                     gradient: payload,
                 };
-                self.superstep.add(contribution, read_out.loss_sum);
+                self.superstep.add(contribution, read_out.loss_sum, is_in_time);
             }
             Err(reason) => {
                 session.refused += 1;

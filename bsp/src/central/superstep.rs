@@ -1,16 +1,21 @@
 //! The open superstep, and when it closes.
 //!
 //! Decoupled, it closes
-//! - when a contribution has come from every volunteer that one can be expected of; or
+//! - when a contribution to the current version has come from every volunteer that one can be expected of; or
 //! - when a quorum of the expected samples has come and the grace window is over: it lasts until the last arrival that is
-//!   predicted within a quarter of the period, and no time at all if none is; or
-//! - at its deadline, twice the period;
+//!   predicted within a quarter of the interval, and no time at all if none is; or
+//! - at its deadline, twice the interval;
 //!
-//! and never without samples. What comes later belongs to the next superstep: nobody waits for a straggler.
+//! and never without samples. What comes later belongs to the next superstep: nobody waits for a straggler. There it counts
+//! towards the quorum, but the volunteer's next contribution is still looked for: or whoever was late once, by however
+//! little, would be late in every superstep from then on, because each would close just before it.
+//!
+//! The interval is the time for which a superstep is open as a rule: the period, and the time that a publish takes to follow
+//! the read-outs.
 //!
 //! In lockstep it closes when every connected volunteer's contribution has come, however long that takes: plain BSP.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Config;
@@ -19,15 +24,15 @@ use crate::combine::Contribution;
 use crate::message::{Mode, SessionId};
 use crate::time::Time;
 
-/// A volunteer that was not heard of for so many periods is not waited for.
-const LIVE_PERIODS: u32 = 3;
-/// … but periods can be shorter than a network's hiccups.
+/// A volunteer that was not heard of for so many intervals is not waited for.
+const LIVE_INTERVALS: u32 = 3;
+/// … but intervals can be shorter than a network's hiccups.
 const LIVE_AT_LEAST: Duration = Duration::from_millis(250);
 /// In lockstep a read-out takes as long as the slowest minibatch: only silence beyond the pulses counts as absence.
 const LIVE_IN_LOCKSTEP: Duration = Duration::from_secs(10);
-/// A superstep with samples is open for at most so many periods.
-const DEADLINE_PERIODS: u32 = 2;
-/// The grace window is at most the period divided by this.
+/// A superstep with samples is open for at most so many intervals.
+const DEADLINE_INTERVALS: u32 = 2;
+/// The grace window is at most the interval divided by this.
 const GRACE_DIVISOR: u32 = 4;
 
 /// The contributions of the open superstep.
@@ -39,15 +44,17 @@ pub(super) struct Superstep {
     pub(super) loss_sum: f64,
     /// Who has contributed, and how often.
     contributors: BTreeMap<SessionId, usize>,
+    /// Whose contributions were not only late ones to earlier versions.
+    in_time: BTreeSet<SessionId>,
     quorum_since: Option<Time>,
     /// What `closes_at` said last.
     planned: Option<Time>,
 }
 
 /// For how long after its last message a contribution can be expected of a volunteer.
-pub(super) fn live_for(config: &Config, period: Duration) -> Duration {
+pub(super) fn live_for(config: &Config, interval: Duration) -> Duration {
     match config.mode {
-        Mode::Decoupled => period.saturating_mul(LIVE_PERIODS).max(LIVE_AT_LEAST),
+        Mode::Decoupled => interval.saturating_mul(LIVE_INTERVALS).max(LIVE_AT_LEAST),
         Mode::Lockstep => LIVE_IN_LOCKSTEP,
     }
 }
@@ -60,15 +67,20 @@ impl Superstep {
             samples: 0,
             loss_sum: 0.0,
             contributors: BTreeMap::new(),
+            in_time: BTreeSet::new(),
             quorum_since: None,
             planned: None,
         }
     }
 
-    pub(super) fn add(&mut self, contribution: Contribution, loss_sum: f64) {
+    /// Adds a contribution. `is_in_time` says that the volunteer had the current version when it read out.
+    pub(super) fn add(&mut self, contribution: Contribution, loss_sum: f64, is_in_time: bool) {
         self.samples = self.samples.saturating_add(contribution.samples);
         self.loss_sum += loss_sum;
         *self.contributors.entry(contribution.session).or_default() += 1;
+        if is_in_time {
+            self.in_time.insert(contribution.session);
+        }
         self.contributions.push(contribution);
     }
 
@@ -82,10 +94,10 @@ impl Superstep {
         &mut self,
         now: Time,
         config: &Config,
-        period: Duration,
+        interval: Duration,
         sessions: &BTreeMap<SessionId, Session>,
     ) -> Option<Time> {
-        self.planned = self.plan(now, config, period, sessions);
+        self.planned = self.plan(now, config, interval, sessions);
         self.planned
     }
 
@@ -93,39 +105,41 @@ impl Superstep {
         &mut self,
         now: Time,
         config: &Config,
-        period: Duration,
+        interval: Duration,
         sessions: &BTreeMap<SessionId, Session>,
     ) -> Option<Time> {
         if self.contributions.is_empty() {
             return None;
         }
-        let live_for = live_for(config, period);
+        let live_for = live_for(config, interval);
         let expected = || {
             sessions
                 .iter()
                 .filter(|(_, session)| session.is_expected(now, live_for))
         };
-        let missing = || expected().filter(|(id, _)| !self.contributors.contains_key(id));
+        let missing = || expected().filter(|(id, _)| !self.in_time.contains(id));
         if missing().next().is_none() {
             return Some(now);
         }
         if config.mode == Mode::Lockstep {
             return None;
         }
-        let deadline = self.opened + period.saturating_mul(DEADLINE_PERIODS);
-        let rate: f64 = expected().map(|(_, session)| session.samples_per_second(now)).sum();
-        if (self.samples as f64) < config.quorum * rate * period.as_secs_f64() {
+        let deadline = self.opened + interval.saturating_mul(DEADLINE_INTERVALS);
+        let rate: f64 = expected()
+            .map(|(_, session)| session.pace.samples_per_second(now))
+            .sum();
+        if (self.samples as f64) < config.quorum * rate * interval.as_secs_f64() {
             return Some(deadline);
         }
         let quorum_since = self.quorum_since.unwrap_or(now);
-        let grace_end = quorum_since + period / GRACE_DIVISOR;
+        let grace_end = quorum_since + interval / GRACE_DIVISOR;
         let last_worth_waiting_for = missing()
-            .filter_map(|(_, session)| session.predicted_arrival())
+            .filter_map(|(_, session)| session.pace.predicted_arrival())
             .filter(|at| *at <= grace_end)
             .max();
         self.quorum_since = Some(quorum_since);
         // Predictions are seldom exact: half the window beyond the predicted arrival is still cheap.
-        let slack = period / (2 * GRACE_DIVISOR);
+        let slack = interval / (2 * GRACE_DIVISOR);
         let closes = last_worth_waiting_for.map_or(quorum_since, |at| (at + slack).min(grace_end));
         Some(closes.min(deadline))
     }
@@ -136,13 +150,13 @@ impl Superstep {
         &self,
         now: Time,
         config: &Config,
-        period: Duration,
+        interval: Duration,
         sessions: &BTreeMap<SessionId, Session>,
     ) -> Option<Time> {
         if self.contributions.is_empty() {
             return None;
         }
-        let live_for = live_for(config, period);
+        let live_for = live_for(config, interval);
         let absences = sessions
             .values()
             .filter(|session| session.is_expected(now, live_for))

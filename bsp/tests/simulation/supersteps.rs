@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use bsp::central::{Action, Central, ClosedSuperstep, Config, ConnectionId, VolunteerStatus};
 use bsp::message::{FromCentral, FromVolunteer, ReadOut, Report, SessionId};
+use bsp::shared_memory::ModelStamp;
 use bsp::time::Time;
 
 use super::gradients::{Gradients, PARAMETERS, Sgd};
-use super::peer::{join, plain, read_out, say};
+use super::peer::{join, messages, plain, read_out, say};
 use super::tab::Machine;
 use super::world::{World, config, ms, seconds};
 
@@ -17,6 +18,8 @@ struct Crowd {
     now: Time,
     sessions: Vec<SessionId>,
     sequences: Vec<u64>,
+    /// The model that was sent to each and that it has not reported as stored.
+    to_store: Vec<Option<ModelStamp>>,
     closed: Vec<(Time, ClosedSuperstep)>,
 }
 
@@ -28,24 +31,10 @@ impl Crowd {
         let config = Config {
             min_period: PERIOD,
             max_period: PERIOD,
-            minibatch: 1000,
             superstep_samples: 400,
             ..config()
         };
-        let central = Central::new(Time::ZERO, config, vec![0.0; PARAMETERS], Box::new(Sgd { rate: 0.1 }));
-        let mut crowd = Crowd {
-            central,
-            now: Time::ZERO,
-            sessions: Vec::new(),
-            sequences: Vec::new(),
-            closed: Vec::new(),
-        };
-        for volunteer in 0..volunteers {
-            crowd
-                .sessions
-                .push(join(&mut crowd.central, Time::ZERO, ConnectionId(volunteer)).session);
-            crowd.sequences.push(0);
-        }
+        let mut crowd = Crowd::with(config, volunteers);
         for second in 1..=5 {
             for volunteer in 0..volunteers as usize {
                 crowd.contribute(seconds(second), volunteer, 100);
@@ -58,7 +47,39 @@ impl Crowd {
         crowd
     }
 
+    /// Volunteers that have contributed nothing yet.
+    fn with(config: Config, volunteers: u64) -> Crowd {
+        let config = Config {
+            minibatch: 1000,
+            ..config
+        };
+        let central = Central::new(Time::ZERO, config, vec![0.0; PARAMETERS], Box::new(Sgd { rate: 0.1 }));
+        let mut crowd = Crowd {
+            central,
+            now: Time::ZERO,
+            sessions: Vec::new(),
+            sequences: Vec::new(),
+            to_store: Vec::new(),
+            closed: Vec::new(),
+        };
+        for volunteer in 0..volunteers {
+            crowd
+                .sessions
+                .push(join(&mut crowd.central, Time::ZERO, ConnectionId(volunteer)).session);
+            crowd.sequences.push(0);
+            crowd.to_store.push(Some(crowd.central.stamp()));
+        }
+        crowd
+    }
+
     fn note(&mut self, actions: Vec<Action>) {
+        for (volunteer, to_store) in self.to_store.iter_mut().enumerate() {
+            for message in messages(&actions, ConnectionId(volunteer as u64)) {
+                if let FromCentral::StoreModel(stamp) = message {
+                    *to_store = Some(stamp);
+                }
+            }
+        }
         for action in actions {
             if let Action::SuperstepClosed(closed) = action {
                 self.closed.push((self.now, closed));
@@ -76,8 +97,12 @@ impl Crowd {
         self.now = end;
     }
 
+    /// Stores what was sent, then contributes to it.
     fn contribute(&mut self, at: Time, volunteer: usize, samples: u64) {
         self.wait_until(at);
+        while let Some(stamp) = self.to_store[volunteer].take() {
+            self.say(volunteer, &FromVolunteer::Stored(stamp).encode());
+        }
         self.sequences[volunteer] += 1;
         let version = self.central.stamp().version;
         self.contribute_of_version(volunteer, samples, version);
@@ -195,6 +220,33 @@ fn a_late_read_out_counts_in_the_next_superstep_with_its_staleness() {
 }
 
 #[test]
+fn whoever_was_late_once_is_not_late_in_every_superstep_from_then_on() {
+    let mut crowd = Crowd::new(4);
+    let base = crowd.central.stamp().version;
+    for volunteer in 0..3 {
+        crowd.contribute(seconds(6), volunteer, 120);
+    }
+    crowd.wait_until(seconds(6) + ms(300));
+    assert_eq!(
+        crowd.closed[0].1.contributions, 3,
+        "the fourth was waited for, and is late"
+    );
+    crowd.sequences[3] += 1;
+    crowd.contribute_of_version(3, 100, base);
+    for volunteer in 0..3 {
+        crowd.contribute(seconds(7) + ms(300), volunteer, 100);
+    }
+    assert_eq!(
+        crowd.closed.len(),
+        1,
+        "its late contribution does not stand for its next one"
+    );
+    crowd.contribute(seconds(7) + ms(301), 3, 100);
+    let (at, closed) = crowd.closed[1];
+    assert_eq!((at, closed.contributions), (seconds(7) + ms(301), 5));
+}
+
+#[test]
 fn a_volunteer_that_has_paused_left_gone_or_fallen_silent_is_not_waited_for() {
     let paused = FromVolunteer::Pulse(Report {
         is_paused: true,
@@ -283,6 +335,32 @@ fn a_volunteer_that_still_pulses_but_computes_nothing_any_more_is_counted_on_les
     let closed: Vec<_> = world.closed.iter().filter(|(at, _)| *at > seconds(40)).collect();
     let mean = closed.iter().map(|(_, closed)| closed.samples).sum::<u64>() / closed.len() as u64;
     assert!((850..1200).contains(&mean), "{mean} samples");
+}
+
+/// A superstep of 400 samples, with periods from 20 ms to 10 s, and one volunteer that contributes `samples` at each `at`.
+fn after_contributions(contributions: &[(Duration, u64)]) -> Crowd {
+    let config = Config {
+        min_period: ms(20),
+        max_period: Duration::from_secs(10),
+        superstep_samples: 400,
+        ..config()
+    };
+    let mut crowd = Crowd::with(config, 1);
+    for (at, samples) in contributions {
+        crowd.contribute(Time::ZERO + *at, 0, *samples);
+    }
+    crowd
+}
+
+#[test]
+fn the_period_is_no_longer_than_the_rates_have_been_measured_for() {
+    // One sample each 100 ms: at that rate 400 samples take 40 s. But it may be the first minibatches only that are so slow.
+    let slow: Vec<_> = (1..=8).map(|tenth| (ms(100 * tenth), 1)).collect();
+    let crowd = after_contributions(&slow);
+    assert!(crowd.central.period() <= ms(350), "{:?}", crowd.central.period());
+    let slow: Vec<_> = (1..=600).map(|tenth| (ms(100 * tenth), 1)).collect();
+    let crowd = after_contributions(&slow);
+    assert!(crowd.central.period() > ms(9000), "{:?}", crowd.central.period());
 }
 
 #[test]
@@ -384,14 +462,16 @@ fn volunteers_that_joined_at_odd_times_come_to_read_out_together_so_that_little_
         superstep_samples: 1000,
         ..config()
     };
-    let mut world = World::with(1, config, Gradients::Counting);
-    for volunteer in 0..4 {
-        world.run_until(Time::ZERO + ms(137 * volunteer));
-        world.join(Machine::default());
+    for offset in [41, 97, 137, 211] {
+        let mut world = World::with(1, config.clone(), Gradients::Counting);
+        for volunteer in 0..4 {
+            world.run_until(Time::ZERO + ms(offset * volunteer));
+            world.join(Machine::default());
+        }
+        world.run_until(seconds(30));
+        let late: Vec<_> = world.closed.iter().filter(|(at, _)| *at > seconds(10)).collect();
+        let staleness = late.iter().map(|(_, closed)| closed.staleness).sum::<f64>() / late.len() as f64;
+        // Of some 55 minibatches in a period, 5 are computed while a publish is on its way. Out of step it is 0.3 and more.
+        assert!(staleness < 0.12, "{staleness} versions, {offset} ms");
     }
-    world.run_until(seconds(60));
-    let late: Vec<_> = world.closed.iter().filter(|(at, _)| *at > seconds(20)).collect();
-    let staleness = late.iter().map(|(_, closed)| closed.staleness).sum::<f64>() / late.len() as f64;
-    // Out of step it is 0.31.
-    assert!(staleness < 0.15, "{staleness} versions");
 }

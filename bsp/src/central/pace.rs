@@ -1,0 +1,161 @@
+//! How fast a volunteer computes and answers, measured by when things arrive from it.
+
+use std::time::Duration;
+
+use crate::time::Time;
+
+/// How long a measured rate is remembered: longer than a hiccup, shorter than the seconds in which a browser makes a page's
+/// code fast.
+const RATE_MEMORY: Duration = Duration::from_secs(2);
+
+/// Two first contributions that arrive together say little of a rate, but must not say that it is infinite.
+const LEAST_SECONDS: f64 = 1e-3;
+
+/// What is known of one volunteer's pace.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    first_arrival: Option<Time>,
+    last_arrival: Option<Time>,
+    /// Over the last few seconds, each with less weight the older it is: the time in which its contributions after the first
+    /// came, in seconds; how many; and their samples. Sums, not means of each one's rate: a hiccup of the network that holds
+    /// some back and then delivers them at once changes no sum.
+    recent_seconds: f64,
+    recent_contributions: f64,
+    recent_samples: f64,
+    /// When it reported its last model as stored; `None` once a contribution has followed.
+    stored_at: Option<Time>,
+    /// Mean time from such a report to the contribution that follows, in seconds.
+    response: Option<f64>,
+}
+
+impl Pace {
+    pub(super) fn on_connected(&mut self) {
+        self.stored_at = None;
+    }
+
+    pub(super) fn on_stored(&mut self, now: Time) {
+        self.stored_at = Some(now);
+    }
+
+    /// Says whether it is the first contribution since the volunteer stored its last model.
+    pub(super) fn on_contribution(&mut self, now: Time, samples: u64) -> bool {
+        /// The share of the newest response in the mean: a new period must soon be in it.
+        const NEWEST: f64 = 0.25;
+        if let Some(last) = self.last_arrival {
+            let elapsed = now.since(last).as_secs_f64();
+            let kept = RATE_MEMORY.as_secs_f64() / (RATE_MEMORY.as_secs_f64() + elapsed);
+            self.recent_seconds = kept * self.recent_seconds + elapsed;
+            self.recent_contributions = kept * self.recent_contributions + 1.0;
+            self.recent_samples = kept * self.recent_samples + samples as f64;
+        }
+        self.first_arrival.get_or_insert(now);
+        self.last_arrival = Some(now);
+        let Some(stored_at) = self.stored_at.take() else {
+            return false;
+        };
+        let newest = now.since(stored_at).as_secs_f64();
+        let response = self.response.get_or_insert(newest);
+        *response += NEWEST * (newest - *response);
+        true
+    }
+
+    /// Samples per second over the last few seconds; less and less when a contribution is long overdue: a volunteer may be
+    /// here and compute nothing.
+    pub(super) fn samples_per_second(&self, now: Time) -> f64 {
+        /// So many intervals without a contribution happen.
+        const USUAL: f64 = 3.0;
+        let (Some(last), Some(interval)) = (self.last_arrival, self.interval()) else {
+            return 0.0;
+        };
+        let rate = self.recent_samples / self.recent_seconds.max(LEAST_SECONDS);
+        rate * (USUAL * interval / now.since(last).as_secs_f64()).min(1.0)
+    }
+
+    /// For how long its rate has been measured.
+    pub(super) fn measured_for(&self) -> Duration {
+        match (self.first_arrival, self.last_arrival) {
+            (Some(first), Some(last)) => last.since(first),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// When its next contribution should come: after the model that it has stored, as long as it took the last times; or by
+    /// the mean time between the last ones.
+    pub(super) fn predicted_arrival(&self) -> Option<Time> {
+        let (since, seconds) = match (self.stored_at, self.response) {
+            (Some(stored_at), Some(response)) => (stored_at, response),
+            _ => (self.last_arrival?, self.interval()?),
+        };
+        Some(since + Duration::try_from_secs_f64(seconds).ok()?)
+    }
+
+    /// Mean time between its contributions, in seconds, if there was more than one.
+    fn interval(&self) -> Option<f64> {
+        let is_known = self.recent_contributions > 0.0;
+        is_known.then(|| self.recent_seconds.max(LEAST_SECONDS) / self.recent_contributions)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Time {
+        Time::ZERO + Duration::from_millis(ms)
+    }
+
+    /// The pace of a volunteer whose contributions, of 100 samples each, arrived at these milliseconds.
+    fn after(arrivals: &[u64]) -> Pace {
+        let mut pace = Pace::default();
+        for at in arrivals {
+            pace.on_contribution(ms(*at), 100);
+        }
+        pace
+    }
+
+    #[test]
+    fn two_first_contributions_that_arrive_together_do_not_pass_for_a_rate() {
+        let rate = after(&[1000, 1001, 2000, 3000]).samples_per_second(ms(3000));
+        assert!((100.0..180.0).contains(&rate), "{rate} samples a second");
+    }
+
+    #[test]
+    fn contributions_that_were_held_back_and_delivered_at_once_change_no_rate() {
+        let steady: Vec<u64> = (1..=50).map(|tenth| 100 * tenth).collect();
+        let held_back: Vec<u64> = steady
+            .iter()
+            .map(|at| if (4000..4700).contains(at) { 4700 } else { *at })
+            .collect();
+        let rate = |arrivals: &[u64]| after(arrivals).samples_per_second(ms(5000));
+        let change = rate(&held_back) / rate(&steady) - 1.0;
+        assert!(change.abs() < 0.05, "{change}");
+    }
+
+    #[test]
+    fn a_contribution_that_is_long_overdue_makes_the_rate_fall() {
+        let pace = after(&[1000, 2000, 3000]);
+        assert_eq!(pace.samples_per_second(ms(5000)), pace.samples_per_second(ms(3000)));
+        assert!(pace.samples_per_second(ms(60_000)) < 0.1 * pace.samples_per_second(ms(3000)));
+    }
+
+    #[test]
+    fn the_next_contribution_is_predicted_by_how_long_it_took_after_a_model() {
+        let mut pace = after(&[]);
+        assert_eq!(pace.predicted_arrival(), None);
+        for second in [1000, 2000, 3000] {
+            pace.on_stored(ms(second));
+            assert!(pace.on_contribution(ms(second + 200), 100));
+            assert!(
+                !pace.on_contribution(ms(second + 500), 100),
+                "the second one after this model"
+            );
+        }
+        pace.on_stored(ms(7000));
+        assert_eq!(pace.predicted_arrival(), Some(ms(7200)), "long after a gap, too");
+        pace.on_connected();
+        assert!(
+            pace.predicted_arrival().is_some_and(|at| at < ms(5000)),
+            "by its intervals"
+        );
+    }
+}
