@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 use tests::browser::Browser;
@@ -25,9 +25,9 @@ const EVERY_SAMPLES: u64 = 5_000;
 /// luck, and for that much training takes tens of thousands of samples.
 const EVALUATIONS: usize = 4;
 /// Well over what either needs for the last accuracy.
-const ENOUGH_SAMPLES: u64 = 500_000;
+const ENOUGH_SAMPLES: u64 = 650_000;
 const PATIENCE: Duration = Duration::from_secs(300);
-const SEEDS: [u64; 5] = [1, 2, 3, 4, 5];
+const SEEDS: [u64; 3] = [1, 2, 3];
 
 /// One model on all held-out samples.
 struct Evaluation {
@@ -74,7 +74,8 @@ pub(crate) fn measure() -> Result<String> {
         for (accuracy, ratios) in ACCURACIES.iter().zip(&mut ratios) {
             let percent = accuracy * 100.0;
             let (Some(tabs_at), Some(plain_at)) = (reached(&curve, *accuracy), reached(&plain, *accuracy)) else {
-                bail!("seed {seed}: {percent} % was not reached by both");
+                writeln!(table, "| {seed} | | | {percent:.0} % | not reached by both | | | |")?;
+                continue;
             };
             let ratio = tabs_at.samples / plain_at.samples;
             ratios.push(ratio);

@@ -42,11 +42,13 @@ impl Pace {
         /// The share of the newest response in the mean: a new period must soon be in it.
         const NEWEST: f64 = 0.25;
         if let Some(last) = self.last_arrival {
-            let elapsed = now.since(last).as_secs_f64();
-            let kept = RATE_MEMORY.as_secs_f64() / (RATE_MEMORY.as_secs_f64() + elapsed);
-            self.recent_seconds = kept * self.recent_seconds + elapsed;
-            self.recent_contributions = kept * self.recent_contributions + 1.0;
-            self.recent_samples = kept * self.recent_samples + samples as f64;
+            let (elapsed, memory) = (now.since(last).as_secs_f64(), RATE_MEMORY.as_secs_f64());
+            let kept = memory / (memory + elapsed);
+            // A pause of minutes would outweigh what follows it for many seconds: more than the memory counts in proportion.
+            let share = (memory / elapsed).min(1.0);
+            self.recent_seconds = kept * self.recent_seconds + share * elapsed;
+            self.recent_contributions = kept * self.recent_contributions + share;
+            self.recent_samples = kept * self.recent_samples + share * samples as f64;
         }
         self.first_arrival.get_or_insert(now);
         self.last_arrival = Some(now);
@@ -129,6 +131,20 @@ mod tests {
         let rate = |arrivals: &[u64]| after(arrivals).samples_per_second(ms(5000));
         let change = rate(&held_back) / rate(&steady) - 1.0;
         assert!(change.abs() < 0.05, "{change}");
+    }
+
+    #[test]
+    fn soon_after_a_long_pause_the_rate_is_right_again() {
+        let tenths_from = |second: u64| (1..=30).map(move |tenth| 1000 * second + 100 * tenth);
+        let arrivals: Vec<u64> = tenths_from(0).chain(tenths_from(600)).collect();
+        let rate = after(&arrivals).samples_per_second(ms(603_000));
+        assert!((700.0..1000.0).contains(&rate), "{rate} of 1,000 samples a second");
+    }
+
+    #[test]
+    fn whoever_contributes_seldom_has_a_rate_too() {
+        let rate = after(&[0, 10_000, 20_000, 30_000]).samples_per_second(ms(30_000));
+        assert!((9.9..10.1).contains(&rate), "{rate} samples a second");
     }
 
     #[test]
