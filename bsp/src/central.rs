@@ -341,6 +341,9 @@ impl Central {
         let closes_at = self.superstep.closes_at(now, &self.config, interval, &self.sessions);
         if closes_at.is_some_and(|at| at <= now) && !self.has_diverged {
             self.close(now, actions);
+        } else if self.superstep.is_too_small(&self.config) {
+            // The first superstep is open for many of the shortest periods: nobody shall go on sending at that rate.
+            self.adapt_period(now, actions);
         }
     }
 

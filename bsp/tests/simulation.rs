@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod simulation {
+    mod crowd;
     mod driving;
     mod gradients;
     mod ledger;
@@ -25,6 +26,7 @@ mod simulation {
     mod leaving;
     mod links;
     mod lockstep;
+    mod periods;
     mod refusals;
     mod supersteps;
 }

@@ -75,7 +75,7 @@ impl Central {
                     version: read_out.version_sum as f64 / read_out.samples as f64,
                     gradient: payload,
                 };
-                self.superstep.add(contribution, read_out.loss_sum, is_in_time);
+                self.superstep.add(now, contribution, read_out.loss_sum, is_in_time);
             }
             Err(reason) => {
                 session.refused += 1;

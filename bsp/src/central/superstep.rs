@@ -2,13 +2,19 @@
 //!
 //! Decoupled, it closes
 //! - when a contribution to the current version has come from every volunteer that one can be expected of; or
-//! - when a quorum of the expected samples has come and the grace window is over: it lasts until the last arrival that is
-//!   predicted within a quarter of the interval, and no time at all if none is; or
+//! - when a quorum of the expected samples has come, not all of it late, and the grace window is over: it lasts until the last
+//!   arrival that is predicted within a quarter of the interval, and no time at all if none is; or
 //! - at its deadline, twice the interval;
 //!
-//! and never without samples. What comes later belongs to the next superstep: nobody waits for a straggler. There it counts
-//! towards the quorum, but the volunteer's next contribution is still looked for: or whoever was late once, by however
-//! little, would be late in every superstep from then on, because each would close just before it.
+//! and never without samples, nor, within the longest period, with less than half of those that it aims at: the optimizer
+//! takes a whole step whatever a superstep holds, and before any rate is known it would take dozens of steps along single
+//! minibatches.
+//!
+//! What comes later belongs to the next superstep: nobody waits for a straggler. There it counts towards the quorum, but the
+//! volunteer's next contribution is still looked for: or whoever was late once, by however little, would be late in every
+//! superstep from then on, because each would close just before it. And late contributions alone close nothing before the
+//! deadline: after a hiccup of the network everything that it held back comes at once, and step upon step along gradients
+//! that do not know of the last steps carries the model off.
 //!
 //! The interval is the time for which a superstep is open as a rule: the period, and the time that a publish takes to follow
 //! the read-outs.
@@ -34,11 +40,15 @@ const LIVE_IN_LOCKSTEP: Duration = Duration::from_secs(10);
 const DEADLINE_INTERVALS: u32 = 2;
 /// The grace window is at most the interval divided by this.
 const GRACE_DIVISOR: u32 = 4;
+/// A superstep that holds less than the samples it aims at, divided by this, stays open for the longest period.
+const SMALLEST_DIVISOR: u64 = 2;
 
 /// The contributions of the open superstep.
 #[derive(Debug)]
 pub(super) struct Superstep {
     pub(super) opened: Time,
+    /// When its first contribution came.
+    holds_samples_since: Option<Time>,
     pub(super) contributions: Vec<Contribution>,
     pub(super) samples: u64,
     pub(super) loss_sum: f64,
@@ -63,6 +73,7 @@ impl Superstep {
     pub(super) fn open_at(now: Time) -> Superstep {
         Superstep {
             opened: now,
+            holds_samples_since: None,
             contributions: Vec::new(),
             samples: 0,
             loss_sum: 0.0,
@@ -74,7 +85,8 @@ impl Superstep {
     }
 
     /// Adds a contribution. `is_in_time` says that the volunteer had the current version when it read out.
-    pub(super) fn add(&mut self, contribution: Contribution, loss_sum: f64, is_in_time: bool) {
+    pub(super) fn add(&mut self, now: Time, contribution: Contribution, loss_sum: f64, is_in_time: bool) {
+        self.holds_samples_since.get_or_insert(now);
         self.samples = self.samples.saturating_add(contribution.samples);
         self.loss_sum += loss_sum;
         *self.contributors.entry(contribution.session).or_default() += 1;
@@ -108,32 +120,54 @@ impl Superstep {
         interval: Duration,
         sessions: &BTreeMap<SessionId, Session>,
     ) -> Option<Time> {
-        if self.contributions.is_empty() {
-            return None;
-        }
+        let holds_samples_since = self.holds_samples_since?;
         let live_for = live_for(config, interval);
-        let expected = || {
-            sessions
-                .iter()
-                .filter(|(_, session)| session.is_expected(now, live_for))
-        };
-        let missing = || expected().filter(|(id, _)| !self.in_time.contains(id));
-        if missing().next().is_none() {
-            return Some(now);
-        }
+        let expected: Vec<_> = sessions
+            .iter()
+            .filter(|(_, session)| session.is_expected(now, live_for))
+            .collect();
+        let is_complete = expected.iter().all(|(id, _)| self.in_time.contains(id));
         if config.mode == Mode::Lockstep {
-            return None;
+            return is_complete.then_some(now);
         }
+        let closes = if is_complete {
+            now
+        } else {
+            self.closes_without_the_missing(now, config, interval, &expected)
+        };
+        Some(if self.is_too_small(config) {
+            closes.max(holds_samples_since + config.max_period)
+        } else {
+            closes
+        })
+    }
+
+    /// Whether it has so few samples that it stays open although all have contributed.
+    pub(super) fn is_too_small(&self, config: &Config) -> bool {
+        self.samples < config.superstep_samples / SMALLEST_DIVISOR
+    }
+
+    fn closes_without_the_missing(
+        &mut self,
+        now: Time,
+        config: &Config,
+        interval: Duration,
+        expected: &[(&SessionId, &Session)],
+    ) -> Time {
         let deadline = self.opened + interval.saturating_mul(DEADLINE_INTERVALS);
-        let rate: f64 = expected()
+        let rate: f64 = expected
+            .iter()
             .map(|(_, session)| session.pace.samples_per_second(now))
             .sum();
-        if (self.samples as f64) < config.quorum * rate * interval.as_secs_f64() {
-            return Some(deadline);
+        let is_quorum = self.samples as f64 >= config.quorum * rate * interval.as_secs_f64();
+        if !is_quorum || self.in_time.is_empty() {
+            return deadline;
         }
         let quorum_since = self.quorum_since.unwrap_or(now);
         let grace_end = quorum_since + interval / GRACE_DIVISOR;
-        let last_worth_waiting_for = missing()
+        let last_worth_waiting_for = expected
+            .iter()
+            .filter(|(id, _)| !self.in_time.contains(id))
             .filter_map(|(_, session)| session.pace.predicted_arrival())
             .filter(|at| *at <= grace_end)
             .max();
@@ -141,7 +175,7 @@ impl Superstep {
         // Predictions are seldom exact: half the window beyond the predicted arrival is still cheap.
         let slack = interval / (2 * GRACE_DIVISOR);
         let closes = last_worth_waiting_for.map_or(quorum_since, |at| (at + slack).min(grace_end));
-        Some(closes.min(deadline))
+        closes.min(deadline)
     }
 
     /// When to look again whether it closes, if nothing comes: at its closing, or when a volunteer that is waited for
@@ -153,9 +187,7 @@ impl Superstep {
         interval: Duration,
         sessions: &BTreeMap<SessionId, Session>,
     ) -> Option<Time> {
-        if self.contributions.is_empty() {
-            return None;
-        }
+        self.holds_samples_since?;
         let live_for = live_for(config, interval);
         let absences = sessions
             .values()

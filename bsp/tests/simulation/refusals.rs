@@ -348,6 +348,7 @@ fn a_contribution_whose_counts_cannot_be_is_refused() {
 fn a_contribution_that_is_too_stale_is_refused() {
     let config = Config {
         max_staleness: 3,
+        superstep_samples: 1,
         ..config()
     };
     let mut central = Central::new(Time::ZERO, config, vec![0.0; PARAMETERS], Box::new(Sgd { rate: 0.1 }));
