@@ -12,8 +12,8 @@ use crate::time::Time;
 /// A change smaller than this is not worth a message to everybody.
 const WORTH_TELLING: f64 = 0.1;
 /// Rates must have been measured for so many periods: the first minibatches, while a page is still loading and its code is not
-/// optimized, are much slower than what follows, and would make a first superstep of thousands of samples.
-const MEASURED_PERIODS: u32 = 2;
+/// optimized, are much slower than what follows, and would make first supersteps of thousands of samples.
+const MEASURED_PERIODS: u32 = 8;
 
 /// The period.
 #[derive(Debug)]

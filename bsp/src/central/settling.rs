@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::superstep::MAX_CONTRIBUTIONS;
 use super::{Action, Central, ConnectionId};
 use crate::combine::Contribution;
 use crate::message::{ContributionRefusal, FromCentral, Mode, ReadOut, Refusal, SessionId, Settled, floats};
@@ -9,9 +10,6 @@ use crate::time::Time;
 
 /// The most samples that one contribution can be believed to hold: a million volunteers' day. So totals never overflow.
 const MAX_SAMPLES: u64 = 1 << 40;
-/// The most contributions of one session that an open superstep takes: an honest volunteer has one or two in it, a few when
-/// the period has just changed. Each costs as much memory as the model.
-const MAX_CONTRIBUTIONS: usize = 16;
 
 impl Central {
     pub(super) fn on_read_out(

@@ -43,6 +43,10 @@ const GRACE_DIVISOR: u32 = 4;
 /// A superstep that holds less than the samples it aims at, divided by this, stays open for the longest period.
 const SMALLEST_DIVISOR: u64 = 2;
 
+/// The most contributions of one session that an open superstep takes: an honest volunteer has one or two in it, a few when
+/// the period has just changed or the superstep was too small to close. Each costs as much memory as the model.
+pub(super) const MAX_CONTRIBUTIONS: usize = 16;
+
 /// The contributions of the open superstep.
 #[derive(Debug)]
 pub(super) struct Superstep {
@@ -142,9 +146,14 @@ impl Superstep {
         })
     }
 
-    /// Whether it has so few samples that it stays open although all have contributed.
+    /// Whether it has so few samples that it stays open although all have contributed; unless it would have to refuse what
+    /// comes next.
     pub(super) fn is_too_small(&self, config: &Config) -> bool {
         self.samples < config.superstep_samples / SMALLEST_DIVISOR
+            && self
+                .contributors
+                .values()
+                .all(|contributions| *contributions < MAX_CONTRIBUTIONS)
     }
 
     fn closes_without_the_missing(

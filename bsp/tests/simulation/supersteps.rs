@@ -125,6 +125,18 @@ fn a_superstep_that_stays_too_small_closes_after_the_longest_period() {
 }
 
 #[test]
+fn a_superstep_that_stays_too_small_closes_before_it_would_refuse_a_contribution() {
+    let tiny: Vec<_> = (0..40).map(|of| (ms(20 * of), 1)).collect();
+    let crowd = after_contributions(&tiny);
+    let samples: Vec<u64> = crowd.closed.iter().map(|(_, closed)| closed.samples).collect();
+    assert_eq!(samples, [16, 16]);
+    assert_eq!(
+        (crowd.central.totals().accepted, crowd.central.totals().refused),
+        (40, 0)
+    );
+}
+
+#[test]
 fn no_version_is_made_without_samples() {
     let mut crowd = Crowd::new(2);
     let version = crowd.central.stamp().version;
