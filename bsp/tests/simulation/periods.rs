@@ -10,6 +10,30 @@ use super::gradients::Gradients;
 use super::tab::Machine;
 use super::world::{World, config, ms, seconds};
 
+/// The mean of the supersteps' samples from `begin` on.
+fn mean_after(world: &World, begin: Time) -> f64 {
+    let closed: Vec<_> = world.closed.iter().filter(|(at, _)| *at > begin).collect();
+    closed.iter().map(|(_, closed)| closed.samples).sum::<u64>() as f64 / closed.len() as f64
+}
+
+#[test]
+fn the_time_that_messages_take_makes_supersteps_no_larger() {
+    let config = Config {
+        superstep_samples: 1000,
+        ..config()
+    };
+    let mut world = World::with(1, config, Gradients::Counting);
+    for _ in 0..4 {
+        world.join(Machine {
+            latency: ms(40),
+            ..Machine::default()
+        });
+    }
+    world.run_until(seconds(40));
+    let mean = mean_after(&world, seconds(10));
+    assert!((900.0..1100.0).contains(&mean), "{mean} samples");
+}
+
 #[test]
 fn the_period_follows_the_throughput_and_a_superstep_holds_what_it_aims_at() {
     let mut world = World::with(
@@ -26,10 +50,6 @@ fn the_period_follows_the_throughput_and_a_superstep_holds_what_it_aims_at() {
     let expected = 1000.0 / (4.0 * 900.0);
     let period = world.central.period().as_secs_f64();
     assert!((0.7 * expected..1.4 * expected).contains(&period), "{period} s");
-    let mean_after = |world: &World, begin: Time| {
-        let closed: Vec<_> = world.closed.iter().filter(|(at, _)| *at > begin).collect();
-        closed.iter().map(|(_, closed)| closed.samples).sum::<u64>() as f64 / closed.len() as f64
-    };
     let mean = mean_after(&world, seconds(10));
     assert!((900.0..1100.0).contains(&mean), "{mean} samples");
     for tab in &tabs[1..] {
