@@ -1,0 +1,117 @@
+//! After warm-up, drawing minibatches and computing gradients allocate nothing: in a tab the memory is shared, and an ML
+//! module that waits for the allocator's lock waits for the others.
+
+use nn::samples::{MinibatchBuffer, STEPS_PER_SHARD, Samples};
+use nn::shard::{SampleFormat, Shard};
+use nn::{Minibatch, Model, ModelSpec};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+/// The system's allocator, and a count for each thread: the test harness allocates in threads of its own, whenever it likes.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is the system allocator's own, which keeps the contract; counting touches no memory of it and allocates
+// nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller keeps the contract of this function, which is the system allocator's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the pointer came from `alloc` above, that is from the system allocator, with this layout.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// How many allocations this thread has made.
+fn allocations() -> u64 {
+    ALLOCATIONS.with(Cell::get)
+}
+
+const MODEL: &str = r#"
+    input = [2, 9, 9]
+    [[layers]]
+    kind = "conv2d"
+    filters = 5
+    kernel = 3
+    stride = 2
+    padding = 1
+    [[layers]]
+    kind = "relu"
+    [[layers]]
+    kind = "max_pool2d"
+    size = 2
+    [[layers]]
+    kind = "conv2d"
+    filters = 3
+    kernel = 1
+    [[layers]]
+    kind = "flatten"
+    [[layers]]
+    kind = "linear"
+    outputs = 4
+"#;
+
+#[test]
+fn a_step_allocates_nothing_after_the_scratch_is_made() {
+    let spec: ModelSpec = toml::from_str(MODEL).unwrap();
+    let model = Model::new(&spec).unwrap();
+    let parameters = model.initial_parameters(1);
+    let mut gradient = vec![0.0; parameters.len()];
+    let inputs = vec![0.25; 3 * model.inputs()];
+    let batch = Minibatch {
+        inputs: &inputs,
+        labels: &[0, 1, 2],
+    };
+    let mut scratch = model.scratch(3);
+
+    let before = allocations();
+    assert!(before > 0, "the allocator does not count");
+    let mut losses = 0.0;
+    for _ in 0..3 {
+        losses += model
+            .gradient(&parameters, &batch, &mut gradient, &mut scratch)
+            .loss_sum;
+        losses += model.evaluate(&parameters, &batch, &mut scratch).loss_sum;
+    }
+    assert_eq!(allocations() - before, 0, "after losses of {losses}");
+}
+
+#[test]
+fn drawing_allocates_nothing_from_the_first_step_on() {
+    const BATCH: usize = 8;
+    let format = SampleFormat {
+        shape: vec![3],
+        scale: 1.0,
+        shift: 0.0,
+        classes: 2,
+    };
+    let samples = Samples::new(format.clone(), 4, 1, 2);
+    // Shards of different sizes, one of them smaller than a minibatch, and one that never comes.
+    for (index, size) in [5, 100, 300].into_iter().enumerate() {
+        samples
+            .set(index, Shard::new(2, 3, vec![1; 3 * size], vec![1; size]).unwrap())
+            .unwrap();
+    }
+    let mut buffer = MinibatchBuffer::new(&format, BATCH);
+    let before = allocations();
+    assert!(before > 0, "the allocator counts");
+    let mut step = 0;
+    while step < 3 * 4 * STEPS_PER_SHARD {
+        let Some(next) = samples.next_drawable(1, step) else {
+            panic!("shards have arrived")
+        };
+        assert!(samples.draw(&samples.key(1, next), BATCH, &mut buffer).is_some());
+        step = next + 1;
+    }
+    assert_eq!(allocations(), before);
+}
