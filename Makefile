@@ -77,6 +77,7 @@ miri: ## The shared memory tests under miri, where a toolchain has it
 .PHONY: lint
 lint: $(PAGES) ## Formatting, clippy (native and wasm), types of the pages
 	$(CARGO) fmt --check
+	$(TOOLCHAIN) && rustfmt --check --edition 2024 nn/src/layer/*.rs # cargo fmt does not see modules that a macro declares
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --release --package client-wasm $(WASM) -- -D warnings
 	cd web && npm run --silent lint

@@ -2,8 +2,9 @@
 //! picks the lines that contain it.
 
 use ndarray::ArrayView2;
-use nn::LayerSpec::{self, Flatten, Relu};
+use nn::LayerSpec;
 use nn::kernel::{Packing, Update, product};
+use nn::layer::{Conv2d, Flatten, Linear, MaxPool2d, Relu};
 use nn::tensor::{matrix, matrix_mut};
 use nn::{Minibatch, Model, ModelSpec, SpecError};
 use std::time::{Duration, Instant};
@@ -85,6 +86,7 @@ fn measure_model(name: &str, input: &[usize], layers: &[LayerSpec], samples: usi
     let batch = Minibatch {
         inputs: &inputs,
         labels: &labels,
+        key: None,
     };
     let mut gradient = vec![0.0; model.parameter_count()];
     let mut scratch = model.scratch(samples);
@@ -96,24 +98,24 @@ fn measure_model(name: &str, input: &[usize], layers: &[LayerSpec], samples: usi
 }
 
 fn linear(outputs: usize) -> LayerSpec {
-    LayerSpec::Linear { outputs, inputs: None }
+    Linear::new(outputs).into()
 }
 
 fn conv(filters: usize, padding: usize) -> LayerSpec {
-    LayerSpec::Conv2d {
-        filters,
-        kernel: 5.into(),
-        stride: 1.into(),
-        padding: padding.into(),
-        channels: None,
+    let padding = padding.into();
+    Conv2d {
+        padding,
+        ..Conv2d::new(filters, 5)
     }
+    .into()
 }
 
 fn pool() -> LayerSpec {
-    LayerSpec::MaxPool2d {
-        size: 2.into(),
-        stride: None,
-    }
+    MaxPool2d::new(2).into()
+}
+
+fn relu() -> LayerSpec {
+    Relu {}.into()
 }
 
 fn main() -> Result<(), SpecError> {
@@ -127,14 +129,14 @@ fn main() -> Result<(), SpecError> {
     measure_model(
         "MLP 784-256-128-10",
         &[784],
-        &[linear(256), Relu, linear(128), Relu, linear(10)],
+        &[linear(256), relu(), linear(128), relu(), linear(10)],
         64,
     )?;
     let cnn = |padding| {
-        let images = [conv(16, padding), Relu, pool(), conv(32, padding), Relu, pool()];
+        let images = [conv(16, padding), relu(), pool(), conv(32, padding), relu(), pool()];
         images
             .into_iter()
-            .chain([Flatten, linear(128), Relu, linear(10)])
+            .chain([Flatten {}.into(), linear(128), relu(), linear(10)])
             .collect::<Vec<_>>()
     };
     measure_model("CNN 16 and 32 filters 5×5, padding 2", &[1, 28, 28], &cnn(2), 32)?;

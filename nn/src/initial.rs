@@ -7,15 +7,34 @@ use rand_core::{Rng, SeedableRng};
 /// Tells these random numbers from all others that a run draws from its seed.
 const PURPOSE: &[u8; 24] = b"superstep parameters 001";
 
-/// Fills one tensor with uniform numbers between ±1/√fan_in.
+/// What a tensor starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Initial {
+    /// Uniform numbers between ±1/√fan_in, where one output is a sum over fan_in inputs.
+    Uniform {
+        /// Not zero.
+        fan_in: usize,
+    },
+    /// Nought.
+    Zeros,
+    /// One.
+    Ones,
+}
+
+/// Fills one tensor.
 ///
-/// This is what `torch.nn.Linear` and `torch.nn.Conv2d` start from (Kaiming-uniform with a = √5, for weight and bias
+/// Uniform numbers between ±1/√fan_in are what `torch.nn.Linear` and `torch.nn.Conv2d` start from (Kaiming-uniform with a = √5, for weight and bias
 /// alike). He's √6/√fan_in would suit rectifiers at least as well, but a run can then not be laid beside PyTorch's of
 /// the same description, which is what our figures are compared with.
 ///
 /// The tensor's place in the model is the generator's stream, so that each has numbers of its own. A number is an odd
 /// 25-bit integer over 2²⁴, which an `f32` holds exactly, times the bound: one rounding, and never zero.
-pub(crate) fn fill(seed: u64, place: usize, fan_in: usize, tensor: &mut [f32]) {
+pub(crate) fn fill(seed: u64, place: usize, initial: Initial, tensor: &mut [f32]) {
+    let fan_in = match initial {
+        Initial::Uniform { fan_in } => fan_in,
+        Initial::Zeros => return tensor.fill(0.0),
+        Initial::Ones => return tensor.fill(1.0),
+    };
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8..].copy_from_slice(PURPOSE);
@@ -32,7 +51,7 @@ pub(crate) fn fill(seed: u64, place: usize, fan_in: usize, tensor: &mut [f32]) {
 pub(crate) fn parameters(seed: u64, tensors: &[Parameter], vector: &mut [f32]) {
     for (place, tensor) in tensors.iter().enumerate() {
         if let Some(values) = vector.get_mut(tensor.range.clone()) {
-            fill(seed, place, tensor.fan_in, values);
+            fill(seed, place, tensor.initial, values);
         }
     }
 }
@@ -44,7 +63,7 @@ mod tests {
     #[test]
     fn numbers_fill_the_interval_evenly() {
         let mut tensor = vec![0.0; 100_000];
-        fill(5, 0, 100, &mut tensor);
+        fill(5, 0, Initial::Uniform { fan_in: 100 }, &mut tensor);
         let mean = tensor.iter().map(|x| f64::from(*x)).sum::<f64>() / 1e5;
         let square = tensor.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / 1e5;
         assert!(
@@ -58,7 +77,7 @@ mod tests {
     fn tensors_and_seeds_have_numbers_of_their_own() {
         let numbers = |seed, place| {
             let mut tensor = vec![0.0; 8];
-            fill(seed, place, 1, &mut tensor);
+            fill(seed, place, Initial::Uniform { fan_in: 1 }, &mut tensor);
             tensor
         };
         assert_eq!(numbers(1, 0), numbers(1, 0));

@@ -222,6 +222,22 @@ pub fn sum<S: Scalar>(values: &[S]) -> S {
     ((a + e) + (c + g)) + ((b + f) + (d + h))
 }
 
+/// The sum of the products of two vectors' elements, in the order of [`sum`].
+pub fn dot<S: Scalar>(left: &[S], right: &[S]) -> S {
+    let mut columns = [S::ZERO; 8];
+    let (left_rows, left_rest) = left.as_chunks::<8>();
+    let (right_rows, right_rest) = right.as_chunks::<8>();
+    for (left, right) in left_rows.iter().zip(right_rows) {
+        for ((column, left), right) in columns.iter_mut().zip(left).zip(right) {
+            *column += *left * *right;
+        }
+    }
+    for ((column, left), right) in columns.iter_mut().zip(left_rest).zip(right_rest) {
+        *column += *left * *right;
+    }
+    sum(&columns)
+}
+
 /// Adds `values` to `sums`, element by element.
 pub fn add<S: Scalar>(sums: &mut [S], values: &[S]) {
     for (sum, value) in sums.iter_mut().zip(values) {
@@ -270,6 +286,15 @@ mod tests {
             for (column, value) in values.iter().enumerate() {
                 assert_eq!(columns[column][row], *value);
             }
+        }
+    }
+
+    #[test]
+    fn a_dot_product_takes_every_pair_once() {
+        for length in 0..40_u16 {
+            let values: Vec<f64> = (1..=length).map(f64::from).collect();
+            let ones = vec![2.0; values.len()];
+            assert_eq!(dot(&values, &ones), f64::from(length) * f64::from(length + 1));
         }
     }
 

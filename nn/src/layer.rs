@@ -1,52 +1,151 @@
-//! The layers: one file for each kind, with forward, backward and the check of its gradient.
+//! The layers: one file for each kind, with its keys in the run file, both passes and the check of its gradient.
 //!
-//! All of them take a whole minibatch as one slice, sample after sample, and write every number of their results, so
-//! that nothing depends on what a buffer held before.
+//! A further kind is one more file here and one more line in the list below. All of them take a whole minibatch as one slice,
+//! sample after sample, and write every number of their results, so that nothing depends on what a buffer held before.
 
-mod conv2d;
-mod flatten;
 #[cfg(test)]
 pub(crate) mod gradient_check;
-mod linear;
-mod max_pool2d;
-mod relu;
+mod normalization;
 mod window;
 
+use crate::fnv1a::Fnv1a;
+use crate::initial::Initial;
 use crate::kernel::Packing;
+use crate::random::Generator;
 use crate::scalar::Scalar;
-use crate::spec::LayerSpec;
+use serde::{Deserialize, Serialize};
 
 /// The most numbers that one sample may have between two layers, or that a convolution may unfold it to. As `f32` they
 /// are 256 MiB: more does not fit beside the parameters into the 4 GiB that a tab can address.
 pub(crate) const MAX_ELEMENTS: usize = 1 << 26;
 
-/// A layer whose sizes are known to fit.
-#[derive(Clone, Debug)]
-pub(crate) enum Layer {
-    Linear(linear::Linear),
-    Conv2d(conv2d::Conv2d),
-    MaxPool2d(max_pool2d::MaxPool2d),
-    Flatten(flatten::Flatten),
-    Relu(relu::Relu),
+/// Makes of the list of kinds: their modules, [`LayerSpec`] with their keys, and [`Layer`].
+macro_rules! kinds {
+    ($($number:literal $kind:literal $file:ident::{$Keys:ident, $Layer:ident};)*) => {
+        $(
+            mod $file;
+            pub use $file::$Keys;
+        )*
+
+        /// A layer's description: a table `[[model.layers]]` with its `kind`.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "kind")]
+        pub enum LayerSpec {
+            $(
+                #[doc = concat!("`kind = \"", $kind, "\"`")]
+                #[serde(rename = $kind)]
+                $Keys($Keys),
+            )*
+        }
+
+        /// A layer whose sizes are known to fit.
+        #[expect(clippy::enum_variant_names, reason = "layer_norm is the kind's name everywhere")]
+        #[derive(Clone, Debug)]
+        pub(crate) enum Layer {
+            $($Keys($file::$Layer),)*
+        }
+
+        impl LayerSpec {
+            /// The kind's name as the run file has it.
+            pub fn kind(&self) -> &'static str {
+                match self {
+                    $(LayerSpec::$Keys(_) => $kind,)*
+                }
+            }
+
+            /// The kind's number, then what its keys mean; a part of the wire protocol.
+            pub(crate) fn hash(&self, hash: &mut Fnv1a) {
+                match self {
+                    $(LayerSpec::$Keys(keys) => {
+                        hash.word($number);
+                        keys.hash(hash);
+                    })*
+                }
+            }
+
+            fn fit(&self, incoming: &[usize], from: &str) -> Result<Layer, String> {
+                Ok(match self {
+                    $(LayerSpec::$Keys(keys) => Layer::$Keys(keys.fit(incoming, from)?),)*
+                })
+            }
+        }
+
+        $(
+            impl From<$Keys> for LayerSpec {
+                fn from(keys: $Keys) -> LayerSpec {
+                    LayerSpec::$Keys(keys)
+                }
+            }
+
+            impl From<$file::$Layer> for Layer {
+                fn from(layer: $file::$Layer) -> Layer {
+                    Layer::$Keys(layer)
+                }
+            }
+        )*
+
+        impl Layer {
+            fn sizes(&self) -> &dyn Sizes {
+                match self {
+                    $(Layer::$Keys(layer) => layer,)*
+                }
+            }
+
+            /// The passes, for either kind of number.
+            pub(crate) fn passes<S: Scalar>(&self) -> &dyn Passes<S> {
+                match self {
+                    $(Layer::$Keys(layer) => layer,)*
+                }
+            }
+        }
+    };
 }
 
-/// Memory that a layer works in, besides what goes in and comes out.
-pub(crate) struct Memory<'a, S> {
-    /// What the forward pass keeps for the backward pass, `kept_per_sample` for each sample.
-    pub(crate) kept: &'a mut [u32],
-    /// Room for one sample, unfolded: at least `unfolded` numbers.
-    pub(crate) unfolded: &'a mut [S],
-    pub(crate) packing: &'a mut Packing<S>,
+// The kind's number in the hash, never used twice; its name in the run file; its file; its keys and its layer.
+kinds! {
+    1 "linear" linear::{Linear, LinearLayer};
+    2 "conv2d" conv2d::{Conv2d, Conv2dLayer};
+    3 "max_pool2d" max_pool2d::{MaxPool2d, MaxPool2dLayer};
+    4 "flatten" flatten::{Flatten, FlattenLayer};
+    5 "relu" relu::{Relu, ReluLayer};
+    6 "gelu" gelu::{Gelu, GeluLayer};
+    7 "tanh" tanh::{Tanh, TanhLayer};
+    8 "sigmoid" sigmoid::{Sigmoid, SigmoidLayer};
+    9 "group_norm" group_norm::{GroupNorm, GroupNormLayer};
+    10 "layer_norm" layer_norm::{LayerNorm, LayerNormLayer};
+    11 "avg_pool2d" avg_pool2d::{AvgPool2d, AvgPool2dLayer};
+    12 "global_avg_pool" global_avg_pool::{GlobalAvgPool, GlobalAvgPoolLayer};
+    13 "dropout" dropout::{Dropout, DropoutLayer};
+    14 "residual" residual::{Residual, ResidualLayer};
 }
 
-/// What the backward pass may look at.
-pub(crate) struct Passed<'a, S> {
-    pub(crate) parameters: &'a [S],
-    /// What went in, and what came out of the forward pass.
-    pub(crate) input: &'a [S],
-    pub(crate) output: &'a [S],
-    /// The loss's gradient by the output.
-    pub(crate) output_gradient: &'a [S],
+/// A kind's keys in the run file.
+pub(crate) trait Keys {
+    /// What they become.
+    type Layer;
+
+    /// Fits the layer to what comes in from the layer (or input) called `from`. An error says what comes in, what is
+    /// needed, and the mend.
+    fn fit(&self, incoming: &[usize], from: &str) -> Result<Self::Layer, String>;
+
+    /// What changes the model, in words; what only checks is left out, and defaults are written out.
+    fn hash(&self, hash: &mut Fnv1a);
+}
+
+/// What is known of a layer before any number is.
+pub(crate) trait Sizes {
+    /// The shape of one sample that comes out.
+    fn output_shape(&self) -> Vec<usize>;
+
+    /// The tensors of its parameters, in the order in which they lie in the vector.
+    fn tensors(&self) -> Vec<Tensor> {
+        Vec::new()
+    }
+
+    /// The memory that its passes work in.
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
 }
 
 /// A layer's two passes.
@@ -66,41 +165,80 @@ pub(crate) trait Passes<S: Scalar> {
 }
 
 /// One tensor of a layer's parameters.
+#[derive(Clone, Debug)]
 pub(crate) struct Tensor {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) shape: Vec<usize>,
+    pub(crate) initial: Initial,
+}
+
+impl Tensor {
+    /// A weight and a bias as PyTorch's layers have them. shape: that of the weight, outputs first.
+    pub(crate) fn weight_and_bias(shape: Vec<usize>) -> Vec<Tensor> {
+        let initial = Initial::Uniform {
+            fan_in: shape[1..].iter().product(),
+        };
+        let bias = Tensor {
+            name: "bias".to_owned(),
+            shape: vec![shape[0]],
+            initial,
+        };
+        let weight = Tensor {
+            name: "weight".to_owned(),
+            shape,
+            initial,
+        };
+        vec![weight, bias]
+    }
+
+    /// A weight that begins at 1 and a bias that begins at 0, as PyTorch's normalisations have them.
+    pub(crate) fn scale_and_shift(size: usize) -> Vec<Tensor> {
+        let tensor = |name: &str, initial| Tensor {
+            name: name.to_owned(),
+            shape: vec![size],
+            initial,
+        };
+        vec![tensor("weight", Initial::Ones), tensor("bias", Initial::Zeros)]
+    }
+}
+
+/// How much memory a layer needs besides what goes in and comes out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// Indices that it keeps of each sample from the forward to the backward pass.
+    pub(crate) indices: usize,
+    /// Numbers that it keeps of each sample.
+    pub(crate) numbers: usize,
+    /// Numbers that it works with during a pass, whatever the batch.
+    pub(crate) room: usize,
+}
+
+/// Memory that a layer works in, as much as it said that it [`Needs`].
+pub(crate) struct Memory<'a, S> {
+    /// What the forward pass keeps for the backward pass.
+    pub(crate) indices: &'a mut [u32],
+    pub(crate) numbers: &'a mut [S],
+    /// Shared by all layers: at least `room` numbers.
+    pub(crate) room: &'a mut [S],
+    pub(crate) packing: &'a mut Packing<S>,
+    /// Of the minibatch, while training; `None` where a model is evaluated. Drawn from in the forward pass only.
+    pub(crate) random: Option<&'a mut Generator>,
+}
+
+/// What the backward pass may look at.
+pub(crate) struct Passed<'a, S> {
+    pub(crate) parameters: &'a [S],
+    /// What went in, and what came out of the forward pass.
+    pub(crate) input: &'a [S],
+    pub(crate) output: &'a [S],
+    /// The loss's gradient by the output.
+    pub(crate) output_gradient: &'a [S],
 }
 
 impl Layer {
-    /// Fits a layer to what comes in from the layer (or input) called `from`. An error says what comes in, what is
-    /// needed, and the mend.
+    /// Fits a layer to what comes in from the layer (or input) called `from`.
     pub(crate) fn new(spec: &LayerSpec, incoming: &[usize], from: &str) -> Result<Layer, String> {
-        let layer = match spec {
-            LayerSpec::Linear { outputs, inputs } => {
-                Layer::Linear(linear::Linear::new(*outputs, *inputs, incoming, from)?)
-            }
-            LayerSpec::Conv2d {
-                filters,
-                kernel,
-                stride,
-                padding,
-                channels,
-            } => Layer::Conv2d(conv2d::Conv2d::new(
-                *filters,
-                [*kernel, *stride, *padding],
-                *channels,
-                incoming,
-                from,
-            )?),
-            LayerSpec::MaxPool2d { size, stride } => Layer::MaxPool2d(max_pool2d::MaxPool2d::new(
-                *size,
-                stride.unwrap_or(*size),
-                incoming,
-                from,
-            )?),
-            LayerSpec::Flatten => Layer::Flatten(flatten::Flatten::new(incoming)),
-            LayerSpec::Relu => Layer::Relu(relu::Relu::new(incoming)),
-        };
+        let layer = spec.fit(incoming, from)?;
         match count(&layer.output_shape()) {
             Some(elements) if elements <= MAX_ELEMENTS => Ok(layer),
             _ => Err(format!(
@@ -110,78 +248,19 @@ impl Layer {
         }
     }
 
-    /// The shape of one sample that comes out.
+    /// See [`Sizes::output_shape`].
     pub(crate) fn output_shape(&self) -> Vec<usize> {
-        match self {
-            Layer::Linear(layer) => vec![layer.outputs],
-            Layer::Conv2d(layer) => layer.output_shape(),
-            Layer::MaxPool2d(layer) => layer.output_shape(),
-            Layer::Flatten(layer) => vec![layer.elements],
-            Layer::Relu(layer) => layer.shape.clone(),
-        }
+        self.sizes().output_shape()
     }
 
-    /// How many numbers come out for one sample.
-    pub(crate) fn outputs(&self) -> usize {
-        match self {
-            Layer::Linear(layer) => layer.outputs,
-            Layer::Conv2d(layer) => layer.outputs(),
-            Layer::MaxPool2d(layer) => layer.outputs(),
-            Layer::Flatten(layer) => layer.elements,
-            Layer::Relu(layer) => layer.shape.iter().product(),
-        }
-    }
-
-    /// The tensors of its parameters, in the order in which they lie in the vector.
+    /// See [`Sizes::tensors`].
     pub(crate) fn tensors(&self) -> Vec<Tensor> {
-        let weight_and_bias = |shape: Vec<usize>| {
-            let bias = Tensor {
-                name: "bias",
-                shape: vec![shape[0]],
-            };
-            vec![Tensor { name: "weight", shape }, bias]
-        };
-        match self {
-            Layer::Linear(layer) => weight_and_bias(vec![layer.outputs, layer.inputs]),
-            Layer::Conv2d(layer) => weight_and_bias(layer.weight_shape()),
-            Layer::MaxPool2d(_) | Layer::Flatten(_) | Layer::Relu(_) => Vec::new(),
-        }
+        self.sizes().tensors()
     }
 
-    /// How many numbers of a sample one output is a sum over: what initialisation goes by.
-    pub(crate) fn fan_in(&self) -> usize {
-        match self {
-            Layer::Linear(layer) => layer.inputs,
-            Layer::Conv2d(layer) => layer.fan_in(),
-            Layer::MaxPool2d(_) | Layer::Flatten(_) | Layer::Relu(_) => 0,
-        }
-    }
-
-    /// How many numbers it keeps of each sample from the forward to the backward pass.
-    pub(crate) fn kept_per_sample(&self) -> usize {
-        match self {
-            Layer::MaxPool2d(layer) => layer.outputs(),
-            _ => 0,
-        }
-    }
-
-    /// How much room it needs to unfold one sample.
-    pub(crate) fn unfolded(&self) -> usize {
-        match self {
-            Layer::Conv2d(layer) => layer.unfolded(),
-            _ => 0,
-        }
-    }
-
-    /// The passes, for either kind of number.
-    pub(crate) fn passes<S: Scalar>(&self) -> &dyn Passes<S> {
-        match self {
-            Layer::Linear(layer) => layer,
-            Layer::Conv2d(layer) => layer,
-            Layer::MaxPool2d(layer) => layer,
-            Layer::Flatten(layer) => layer,
-            Layer::Relu(layer) => layer,
-        }
+    /// See [`Sizes::needs`].
+    pub(crate) fn needs(&self) -> Needs {
+        self.sizes().needs()
     }
 }
 

@@ -11,8 +11,10 @@
 pub mod extent;
 pub mod spec;
 
+mod chain;
+mod fnv1a;
 mod initial;
-mod layer;
+pub mod layer;
 mod loss;
 pub mod model;
 pub mod scratch;
@@ -29,6 +31,7 @@ pub mod lanes;
 pub mod scalar;
 pub mod tensor;
 
+pub use layer::LayerSpec;
 pub use model::{Evaluation, Minibatch, Model, Outcome, Parameter, SpecError};
 pub use scratch::Scratch;
-pub use spec::{LayerSpec, LossSpec, ModelSpec};
+pub use spec::{LossSpec, ModelSpec};

@@ -1,20 +1,17 @@
 //! A model: its description, its parameters' names and places in one vector, and its gradient.
 
-use crate::initial;
-use crate::layer::{Layer, MAX_ELEMENTS, Memory, Passed, count, shape_text};
+use crate::chain::{Chain, MAX_LAYERS, Misfit};
+use crate::initial::{self, Initial};
+use crate::layer::{MAX_ELEMENTS, count, shape_text};
 use crate::loss;
+use crate::random::{Generator, MinibatchKey, Purpose};
 use crate::scalar::Scalar;
 use crate::scratch::Scratch;
 use crate::spec::ModelSpec;
 use ndarray::ArrayViewD;
 use std::ops::Range;
 
-/// The most parameters of a model. One vector is then 256 MiB, and a tab with a single ML module needs nine of them
-/// and what is not durable yet: no more fit into the 4 GiB that it can address.
-pub const MAX_PARAMETERS: usize = 1 << 26;
-
-/// The most layers of a model: far beyond what a browser trains, and few enough that a description stays small.
-pub const MAX_LAYERS: usize = 1024;
+pub use crate::chain::MAX_PARAMETERS;
 
 /// Why a description is no model: where, what comes in, what is needed, and the mend.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,8 +43,8 @@ pub struct Parameter {
     pub shape: Vec<usize>,
     /// Where it lies in the vector, row-major.
     pub range: Range<usize>,
-    /// How many inputs one output of its layer is a sum over.
-    pub(crate) fan_in: usize,
+    /// What a run starts from.
+    pub(crate) initial: Initial,
 }
 
 /// Samples to compute a gradient of, or to evaluate.
@@ -57,6 +54,8 @@ pub struct Minibatch<'a> {
     pub inputs: &'a [f32],
     /// (batch), each below the number of classes.
     pub labels: &'a [u32],
+    /// Its name, which dropout goes by; without one nothing is dropped.
+    pub key: Option<MinibatchKey>,
 }
 
 /// What a gradient was computed of.
@@ -83,12 +82,8 @@ pub struct Evaluation {
 #[derive(Clone, Debug)]
 pub struct Model {
     spec: ModelSpec,
-    layers: Vec<Layer>,
-    /// Each layer's part of the vector.
-    ranges: Vec<Range<usize>>,
+    chain: Chain,
     parameters: Vec<Parameter>,
-    parameter_count: usize,
-    inputs: usize,
     classes: usize,
 }
 
@@ -96,76 +91,61 @@ impl Model {
     /// Fits the layers to each other, or says which does not fit and what would mend it.
     pub fn new(spec: &ModelSpec) -> Result<Model, SpecError> {
         let error = |problem: String| SpecError::Model { problem };
-        let inputs = input_elements(&spec.input).map_err(error)?;
-        if spec.layers.is_empty() {
+        check_input(&spec.input).map_err(error)?;
+        let Some(last) = spec.layers.last() else {
             return Err(error("the model has no layers; give it at least a linear one".into()));
-        }
+        };
         if spec.layers.len() > MAX_LAYERS {
             return Err(error(format!(
                 "the model has {} layers; {MAX_LAYERS} are the most",
                 spec.layers.len()
             )));
         }
-        let (mut layers, mut ranges, mut parameters) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut shape, mut from, mut end) = (spec.input.clone(), "the model's input", 0);
-        for (place, layer_spec) in spec.layers.iter().enumerate() {
-            let kind = layer_spec.kind();
-            let error = |problem: String| SpecError::Layer {
-                layer: place + 1,
-                kind,
-                problem,
-            };
-            let layer = Layer::new(layer_spec, &shape, from).map_err(error)?;
-            let start = end;
-            for tensor in layer.tensors() {
-                let after = count(&tensor.shape).and_then(|size| size.checked_add(end));
-                let Some(after) = after.filter(|after| *after <= MAX_PARAMETERS) else {
-                    return Err(error(format!(
-                        "brings the model above {MAX_PARAMETERS} parameters with its {} of {}; make it or the layers \
-                         before it smaller",
-                        tensor.name,
-                        shape_text(&tensor.shape)
-                    )));
-                };
-                parameters.push(Parameter {
-                    name: format!("{place}.{}", tensor.name),
-                    shape: tensor.shape,
-                    range: end..after,
-                    fan_in: layer.fan_in(),
-                });
-                end = after;
-            }
-            ranges.push(start..end);
-            (shape, from) = (layer.output_shape(), kind);
-            layers.push(layer);
-        }
-        let classes = match *shape {
+        let chain = Chain::new(&spec.layers, &spec.input, "the model's input");
+        let (chain, tensors) = chain.map_err(|Misfit { place, problem }| SpecError::Layer {
+            layer: place + 1,
+            kind: spec.layers[place].kind(),
+            problem,
+        })?;
+        let from = last.kind();
+        let classes = match *chain.output_shape() {
             [classes] if classes >= 2 => classes,
             [classes] => {
                 return Err(error(format!(
                     "the last layer ({from}) gives {classes} class; a loss needs 2 or more: raise outputs"
                 )));
             }
-            _ => {
+            ref shape => {
                 return Err(error(format!(
                     "the last layer ({from}) gives {}, but the loss needs a vector of classes; end with a flatten and \
                      a linear layer",
-                    shape_text(&shape)
+                    shape_text(shape)
                 )));
             }
         };
-        if end == 0 {
+        if chain.parameter_count() == 0 {
             return Err(error(
                 "no layer has parameters, so there is nothing to train; add a linear layer".into(),
             ));
         }
+        let mut end = 0;
+        let parameters = tensors
+            .into_iter()
+            .map(|tensor| {
+                let start = end;
+                end += tensor.shape.iter().product::<usize>();
+                Parameter {
+                    name: tensor.name,
+                    shape: tensor.shape,
+                    range: start..end,
+                    initial: tensor.initial,
+                }
+            })
+            .collect();
         Ok(Model {
             spec: spec.clone(),
-            layers,
-            ranges,
+            chain,
             parameters,
-            parameter_count: end,
-            inputs,
             classes,
         })
     }
@@ -177,12 +157,12 @@ impl Model {
 
     /// The length of the vector.
     pub fn parameter_count(&self) -> usize {
-        self.parameter_count
+        self.chain.parameter_count()
     }
 
     /// How many numbers one sample has.
     pub fn inputs(&self) -> usize {
-        self.inputs
+        self.chain.inputs()
     }
 
     /// How many classes the model tells apart.
@@ -204,19 +184,19 @@ impl Model {
     /// The vector that a run with this seed starts from: each tensor as PyTorch distributes it, with the same bits on
     /// every machine.
     pub fn initial_parameters(&self, seed: u64) -> Vec<f32> {
-        let mut vector = vec![0.0; self.parameter_count];
+        let mut vector = vec![0.0; self.parameter_count()];
         initial::parameters(seed, &self.parameters, &mut vector);
         vector
     }
 
     /// Allocates what `gradient` and `evaluate` work in, for batches of up to `max_batch` samples.
     pub fn scratch(&self, max_batch: usize) -> Scratch {
-        Scratch::new(&self.layers, max_batch)
+        Scratch::new(self.chain.needs(), max_batch)
     }
 
     /// How many bytes a scratch has; `usize::MAX` if they cannot be counted.
     pub fn scratch_bytes(&self, max_batch: usize) -> usize {
-        Scratch::<f32>::bytes(&self.layers, max_batch)
+        Scratch::<f32>::bytes(self.chain.needs(), max_batch)
     }
 
     /// Overwrites `gradient` with the **sum** over the samples of the loss's gradient by the parameters. Allocates
@@ -232,7 +212,9 @@ impl Model {
         gradient: &mut [f32],
         scratch: &mut Scratch,
     ) -> Outcome {
-        let loss_sum = self.gradient_of(parameters, batch.inputs, batch.labels, gradient, scratch);
+        let mut random = batch.key.map(|key| key.generator(Purpose::Dropout, key.step));
+        let random = random.as_mut();
+        let loss_sum = self.gradient_of(parameters, batch.inputs, batch.labels, random, gradient, scratch);
         Outcome {
             samples: batch.labels.len(),
             loss_sum,
@@ -244,12 +226,9 @@ impl Model {
     /// # Panics
     /// As [`Model::gradient`].
     pub fn evaluate(&self, parameters: &[f32], batch: &Minibatch<'_>, scratch: &mut Scratch) -> Evaluation {
-        self.forward(parameters, batch.inputs, batch.labels, scratch);
+        self.forward(parameters, batch.inputs, batch.labels, None, scratch);
         let samples = batch.labels.len();
-        let logits = scratch
-            .activations
-            .last()
-            .map_or(&[][..], |logits| &logits[..samples * self.classes]);
+        let logits = self.chain.output(&scratch.numbers, samples);
         let (loss_sum, correct) = loss::evaluate(logits, batch.labels);
         Evaluation {
             samples,
@@ -258,17 +237,24 @@ impl Model {
         }
     }
 
-    /// Fills the scratch's activations, after all checks.
-    fn forward<S: Scalar>(&self, parameters: &[S], inputs: &[S], labels: &[u32], scratch: &mut Scratch<S>) {
+    /// The forward pass, after all checks.
+    fn forward<S: Scalar>(
+        &self,
+        parameters: &[S],
+        inputs: &[S],
+        labels: &[u32],
+        random: Option<&mut Generator>,
+        scratch: &mut Scratch<S>,
+    ) {
         let batch = labels.len();
         assert_eq!(
             parameters.len(),
-            self.parameter_count,
+            self.parameter_count(),
             "the vector is not of this model"
         );
         assert_eq!(
             inputs.len(),
-            batch * self.inputs,
+            batch * self.inputs(),
             "a minibatch has a label for each sample of its inputs"
         );
         assert!(
@@ -276,31 +262,13 @@ impl Model {
             "the scratch was made for {} samples, not {batch}",
             scratch.max_batch
         );
-        assert_eq!(
-            scratch.activations.len(),
-            self.layers.len(),
-            "the scratch is not of this model"
-        );
+        assert_eq!(scratch.needs, self.chain.needs(), "the scratch is not of this model");
         assert!(
             labels.iter().all(|label| (*label as usize) < self.classes),
             "a label is below {}",
             self.classes
         );
-        for (place, layer) in self.layers.iter().enumerate() {
-            let (before, after) = scratch.activations.split_at_mut(place);
-            let input = before
-                .last()
-                .map_or(inputs, |output| &output[..self.outputs(place - 1) * batch]);
-            let memory = Memory {
-                kept: &mut scratch.kept[place][..layer.kept_per_sample() * batch],
-                unfolded: &mut scratch.unfolded,
-                packing: &mut scratch.packing,
-            };
-            let output = &mut after[0][..self.outputs(place) * batch];
-            layer
-                .passes()
-                .forward(&parameters[self.ranges[place].clone()], input, output, memory);
-        }
+        self.chain.forward(parameters, inputs, batch, scratch.memory(random));
     }
 
     /// Both passes, in either kind of number; returns the loss's sum.
@@ -309,58 +277,26 @@ impl Model {
         parameters: &[S],
         inputs: &[S],
         labels: &[u32],
+        mut random: Option<&mut Generator>,
         gradient: &mut [S],
         scratch: &mut Scratch<S>,
     ) -> f64 {
         assert_eq!(
             gradient.len(),
-            self.parameter_count,
+            self.parameter_count(),
             "the gradient is not of this model"
         );
-        self.forward(parameters, inputs, labels, scratch);
+        self.forward(parameters, inputs, labels, random.as_deref_mut(), scratch);
         let batch = labels.len();
-        let [current, next] = &mut scratch.gradients;
-        let (mut current, mut next) = (current, next);
-        let logits = scratch
-            .activations
-            .last()
-            .map_or(&[][..], |logits| &logits[..batch * self.classes]);
-        let loss_sum = loss::backward(logits, labels, &mut current[..batch * self.classes]);
-        // Before the first layer with parameters nothing asks for a gradient any more.
-        let first = self.ranges.iter().position(|range| !range.is_empty()).unwrap_or(0);
-        for (place, layer) in self.layers.iter().enumerate().skip(first).rev() {
-            let before = place.checked_sub(1);
-            let elements = before.map_or(self.inputs, |before| self.outputs(before));
-            let input = before.map_or(inputs, |before| &scratch.activations[before][..elements * batch]);
-            let outputs = self.outputs(place) * batch;
-            let range = self.ranges[place].clone();
-            let passed = Passed {
-                parameters: &parameters[range.clone()],
-                input,
-                output: &scratch.activations[place][..outputs],
-                output_gradient: &current[..outputs],
-            };
-            let memory = Memory {
-                kept: &mut scratch.kept[place][..layer.kept_per_sample() * batch],
-                unfolded: &mut scratch.unfolded,
-                packing: &mut scratch.packing,
-            };
-            let input_gradient = (place > first).then(|| &mut next[..elements * batch]);
-            layer
-                .passes()
-                .backward(passed, &mut gradient[range], input_gradient, memory);
-            std::mem::swap(&mut current, &mut next);
-        }
+        let (logits, output_gradient) = self.chain.output_and_its_gradient(&mut scratch.numbers, batch);
+        let loss_sum = loss::backward(logits, labels, output_gradient);
+        self.chain
+            .backward(parameters, inputs, batch, gradient, None, scratch.memory(random));
         loss_sum
-    }
-
-    /// How many numbers come out of a layer for one sample.
-    fn outputs(&self, place: usize) -> usize {
-        self.layers[place].outputs()
     }
 }
 
-fn input_elements(input: &[usize]) -> Result<usize, String> {
+fn check_input(input: &[usize]) -> Result<(), String> {
     if !matches!(input.len(), 1 | 3) {
         return Err(format!(
             "input = {input:?} has {} sizes; give [features] or [channels, height, width]",
@@ -373,7 +309,7 @@ fn input_elements(input: &[usize]) -> Result<usize, String> {
         ));
     }
     match count(input) {
-        Some(elements) if elements <= MAX_ELEMENTS => Ok(elements),
+        Some(elements) if elements <= MAX_ELEMENTS => Ok(()),
         _ => Err(format!(
             "input = {input:?} has more than {MAX_ELEMENTS} numbers; make it smaller"
         )),

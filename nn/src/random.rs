@@ -23,6 +23,8 @@ pub enum Purpose {
     DatasetOrder = 3,
     /// Which samples of a data set without a test set of its own are held out; of the data set, not of the run.
     HeldOut = 4,
+    /// Which numbers dropout drops; the stream is the step.
+    Dropout = 5,
 }
 
 /// The name of a minibatch, and with the model's version of a gradient: with the shards it is all that is needed to draw

@@ -210,6 +210,7 @@ impl Samples {
         Some(Minibatch {
             inputs: &into.inputs[..batch * elements],
             labels: &into.labels[..batch],
+            key: Some(*key),
         })
     }
 

@@ -33,6 +33,18 @@ pub trait Scalar:
     /// The natural logarithm, from `libm`.
     fn ln(self) -> Self;
 
+    /// The square root: rounded correctly everywhere, by IEEE 754.
+    fn sqrt(self) -> Self;
+
+    /// The hyperbolic tangent, from `libm`.
+    fn tanh(self) -> Self;
+
+    /// The error function, from `libm`.
+    fn erf(self) -> Self;
+
+    /// The nearest number.
+    fn from_f64(value: f64) -> Self;
+
     /// The same value with at least as many digits: sums over samples are kept in `f64`.
     fn to_f64(self) -> f64;
 }
@@ -48,6 +60,22 @@ impl Scalar for f32 {
 
     fn ln(self) -> Self {
         libm::logf(self)
+    }
+
+    fn sqrt(self) -> Self {
+        libm::sqrtf(self)
+    }
+
+    fn tanh(self) -> Self {
+        libm::tanhf(self)
+    }
+
+    fn erf(self) -> Self {
+        libm::erff(self)
+    }
+
+    fn from_f64(value: f64) -> Self {
+        value as f32
     }
 
     fn to_f64(self) -> f64 {
@@ -66,6 +94,22 @@ impl Scalar for f64 {
 
     fn ln(self) -> Self {
         libm::log(self)
+    }
+
+    fn sqrt(self) -> Self {
+        libm::sqrt(self)
+    }
+
+    fn tanh(self) -> Self {
+        libm::tanh(self)
+    }
+
+    fn erf(self) -> Self {
+        libm::erf(self)
+    }
+
+    fn from_f64(value: f64) -> Self {
+        value
     }
 
     fn to_f64(self) -> f64 {

@@ -1,7 +1,8 @@
 //! The memory that a gradient is computed in, allocated once.
 
 use crate::kernel::Packing;
-use crate::layer::Layer;
+use crate::layer::{Memory, Needs};
+use crate::random::Generator;
 use crate::scalar::Scalar;
 
 /// Everything between a minibatch and its gradient. Made by [`Model::scratch`](crate::model::Model::scratch) for one
@@ -9,65 +10,44 @@ use crate::scalar::Scalar;
 #[derive(Debug)]
 pub struct Scratch<S = f32> {
     pub(crate) max_batch: usize,
-    /// What comes out of each layer.
-    pub(crate) activations: Vec<Vec<S>>,
-    /// What each layer keeps from the forward to the backward pass.
-    pub(crate) kept: Vec<Vec<u32>>,
-    /// The loss's gradient by a layer's output and by its input, changing places from layer to layer.
-    pub(crate) gradients: [Vec<S>; 2],
-    /// One sample as the convolutions unfold it, for the largest of them.
-    pub(crate) unfolded: Vec<S>,
+    pub(crate) needs: Needs,
+    pub(crate) indices: Vec<u32>,
+    pub(crate) numbers: Vec<S>,
+    pub(crate) room: Vec<S>,
     pub(crate) packing: Packing<S>,
 }
 
-/// How many numbers the parts of a scratch hold for one sample.
-struct Sizes {
-    activations: Vec<usize>,
-    kept: Vec<usize>,
-    gradient: usize,
-    unfolded: usize,
-}
-
-impl Sizes {
-    fn of(layers: &[Layer]) -> Self {
-        let activations: Vec<usize> = layers.iter().map(Layer::outputs).collect();
-        Sizes {
-            gradient: activations.iter().copied().max().unwrap_or(0),
-            activations,
-            kept: layers.iter().map(Layer::kept_per_sample).collect(),
-            unfolded: layers.iter().map(Layer::unfolded).max().unwrap_or(0),
-        }
-    }
-}
-
 impl<S: Scalar> Scratch<S> {
-    pub(crate) fn new(layers: &[Layer], max_batch: usize) -> Self {
-        let sizes = Sizes::of(layers);
-        let zeros = |size: usize| vec![S::ZERO; size];
+    pub(crate) fn new(needs: Needs, max_batch: usize) -> Self {
         Scratch {
             max_batch,
-            activations: sizes.activations.iter().map(|size| zeros(size * max_batch)).collect(),
-            kept: sizes.kept.iter().map(|size| vec![0; size * max_batch]).collect(),
-            gradients: [zeros(sizes.gradient * max_batch), zeros(sizes.gradient * max_batch)],
-            unfolded: zeros(sizes.unfolded),
+            needs,
+            indices: vec![0; needs.indices * max_batch],
+            numbers: vec![S::ZERO; needs.numbers * max_batch],
+            room: vec![S::ZERO; needs.room],
             packing: Packing::new(),
         }
     }
 
     /// How many bytes `new` would allocate; `usize::MAX` if they cannot be counted.
-    pub(crate) fn bytes(layers: &[Layer], max_batch: usize) -> usize {
-        let sizes = Sizes::of(layers);
-        let total = |sizes: &[usize]| sizes.iter().fold(0_usize, |sum, size| sum.saturating_add(*size));
-        let numbers = total(&sizes.activations).saturating_add(sizes.gradient.saturating_mul(2));
+    pub(crate) fn bytes(needs: Needs, max_batch: usize) -> usize {
+        let Needs { indices, numbers, room } = needs;
+        let indices = indices.saturating_mul(max_batch).saturating_mul(size_of::<u32>());
+        let numbers = numbers.saturating_mul(max_batch).saturating_add(room);
         numbers
-            .saturating_mul(max_batch)
-            .saturating_add(sizes.unfolded)
             .saturating_mul(size_of::<S>())
-            .saturating_add(
-                total(&sizes.kept)
-                    .saturating_mul(max_batch)
-                    .saturating_mul(size_of::<u32>()),
-            )
+            .saturating_add(indices)
             .saturating_add(Packing::<S>::BYTES)
+    }
+
+    /// For the passes over a minibatch, with its random numbers while training.
+    pub(crate) fn memory<'a>(&'a mut self, random: Option<&'a mut Generator>) -> Memory<'a, S> {
+        Memory {
+            indices: &mut self.indices,
+            numbers: &mut self.numbers,
+            room: &mut self.room,
+            packing: &mut self.packing,
+            random,
+        }
     }
 }

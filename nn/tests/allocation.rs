@@ -1,6 +1,7 @@
 //! After warm-up, drawing minibatches and computing gradients allocate nothing: in a tab the memory is shared, and an ML
 //! module that waits for the allocator's lock waits for the others.
 
+use nn::random::MinibatchKey;
 use nn::samples::{MinibatchBuffer, STEPS_PER_SHARD, Samples};
 use nn::shard::{SampleFormat, Shard};
 use nn::{Minibatch, Model, ModelSpec};
@@ -55,7 +56,19 @@ const MODEL: &str = r#"
     filters = 3
     kernel = 1
     [[layers]]
+    kind = "residual"
+    layers = [{ kind = "group_norm", groups = 3 }, { kind = "gelu" }, { kind = "conv2d", filters = 6, kernel = 1, groups = 3 }]
+    projection = { kind = "conv2d", filters = 6, kernel = 1 }
+    [[layers]]
+    kind = "avg_pool2d"
+    size = [1, 2]
+    [[layers]]
+    kind = "dropout"
+    share = 0.5
+    [[layers]]
     kind = "flatten"
+    [[layers]]
+    kind = "layer_norm"
     [[layers]]
     kind = "linear"
     outputs = 4
@@ -71,6 +84,12 @@ fn a_step_allocates_nothing_after_the_scratch_is_made() {
     let batch = Minibatch {
         inputs: &inputs,
         labels: &[0, 1, 2],
+        key: Some(MinibatchKey {
+            run_seed: 1,
+            session: 2,
+            ml_module: 0,
+            step: 3,
+        }),
     };
     let mut scratch = model.scratch(3);
 

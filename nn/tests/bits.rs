@@ -68,6 +68,7 @@ fn three_steps_of_training_end_in_the_same_bits_everywhere() {
         let batch = Minibatch {
             inputs: &inputs,
             labels: &labels,
+            key: None,
         };
         let outcome = model.gradient(&parameters, &batch, &mut gradient, &mut scratch);
         losses.push(outcome.loss_sum.to_bits());

@@ -61,6 +61,7 @@ impl Evaluator {
             let batch = Minibatch {
                 inputs: &self.inputs,
                 labels: &self.labels,
+                key: None,
             };
             let part = self.model.evaluate(parameters, &batch, &mut self.scratch);
             total.samples += part.samples;

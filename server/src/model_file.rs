@@ -121,10 +121,7 @@ mod tests {
         let other = RunFile::digits().expect("the embedded run");
         let mut spec = other.model.clone();
         spec.layers.pop();
-        spec.layers.push(nn::spec::LayerSpec::Linear {
-            outputs: 7,
-            inputs: None,
-        });
+        spec.layers.push(nn::layer::Linear::new(7).into());
         let other = Model::new(&spec).expect("fits");
         let about = About {
             run: String::new(),

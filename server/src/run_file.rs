@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nn::model::{Model, SpecError};
 use nn::optimizer::SettingError;
 use nn::shard::{MAX_CLASSES, SampleFormat};
-use nn::spec::{LayerSpec, ModelSpec};
+use nn::{LayerSpec, ModelSpec};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 

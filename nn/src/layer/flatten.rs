@@ -1,23 +1,39 @@
-use super::{Memory, Passed, Passes};
+use super::{Keys, Memory, Passed, Passes, Sizes};
+use crate::fnv1a::Fnv1a;
 use crate::scalar::Scalar;
+use serde::{Deserialize, Serialize};
 
 /// Takes (batch, channels, height, width) for (batch, elements), like `torch.nn.Flatten`.
 ///
 /// Samples lie in one piece in either shape, so both passes only copy: too little of a step to treat it specially.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flatten {}
+
+/// Fitted to what comes in.
 #[derive(Clone, Debug)]
-pub(crate) struct Flatten {
-    pub(crate) elements: usize,
+pub(crate) struct FlattenLayer {
+    elements: usize,
 }
 
-impl Flatten {
-    pub(crate) fn new(incoming: &[usize]) -> Flatten {
-        Flatten {
-            elements: incoming.iter().product(),
-        }
+impl Keys for Flatten {
+    type Layer = FlattenLayer;
+
+    fn fit(&self, incoming: &[usize], _: &str) -> Result<FlattenLayer, String> {
+        let elements = incoming.iter().product();
+        Ok(FlattenLayer { elements })
+    }
+
+    fn hash(&self, _: &mut Fnv1a) {}
+}
+
+impl Sizes for FlattenLayer {
+    fn output_shape(&self) -> Vec<usize> {
+        vec![self.elements]
     }
 }
 
-impl<S: Scalar> Passes<S> for Flatten {
+impl<S: Scalar> Passes<S> for FlattenLayer {
     fn forward(&self, _: &[S], input: &[S], output: &mut [S], _: Memory<'_, S>) {
         output.copy_from_slice(input);
     }
@@ -32,13 +48,12 @@ impl<S: Scalar> Passes<S> for Flatten {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layer::Layer;
-    use crate::layer::gradient_check::check;
+    use crate::layer::gradient_check::{check, fit};
 
     #[test]
     fn its_gradient_is_the_central_differences() {
-        let layer = Flatten::new(&[2, 3, 4]);
-        assert_eq!(layer.elements, 24);
-        check(&Layer::Flatten(layer), 24, 2);
+        let layer = fit(Flatten {}, &[2, 3, 4]);
+        assert_eq!(layer.output_shape(), [24]);
+        check(&layer, 24, 2);
     }
 }

@@ -1,7 +1,8 @@
 //! Central differences in `f64`: what every layer's backward pass is checked against.
 
-use super::{Layer, Memory, Passed, count};
+use super::{Layer, LayerSpec, Memory, Passed, count};
 use crate::kernel::Packing;
+use crate::random::{Generator, Purpose};
 use crate::scalar::Scalar;
 
 /// How far a number is moved to either side: small against what tells two [`numbers`] apart, large against rounding.
@@ -22,27 +23,39 @@ fn not_a_number<S: Scalar>() -> S {
     (S::ZERO - S::ONE).ln()
 }
 
+/// A layer for what comes in.
+pub(crate) fn fit(keys: impl Into<LayerSpec>, incoming: &[usize]) -> Layer {
+    Layer::new(&keys.into(), incoming, "the input").unwrap()
+}
+
 /// Memory of a layer, filled with what must not matter.
 struct Buffers<S> {
-    kept: Vec<u32>,
-    unfolded: Vec<S>,
+    indices: Vec<u32>,
+    numbers: Vec<S>,
+    room: Vec<S>,
     packing: Packing<S>,
+    random: Generator,
 }
 
 impl<S: Scalar> Buffers<S> {
     fn new(layer: &Layer, batch: usize) -> Self {
+        let needs = layer.needs();
         Buffers {
-            kept: vec![u32::MAX; batch * layer.kept_per_sample()],
-            unfolded: vec![not_a_number(); layer.unfolded()],
+            indices: vec![u32::MAX; batch * needs.indices],
+            numbers: vec![not_a_number(); batch * needs.numbers],
+            room: vec![not_a_number(); needs.room],
             packing: Packing::new(),
+            random: Generator::of_run(1, Purpose::Dropout, 0),
         }
     }
 
     fn memory(&mut self) -> Memory<'_, S> {
         Memory {
-            kept: &mut self.kept,
-            unfolded: &mut self.unfolded,
+            indices: &mut self.indices,
+            numbers: &mut self.numbers,
+            room: &mut self.room,
             packing: &mut self.packing,
+            random: Some(&mut self.random),
         }
     }
 }

@@ -1,20 +1,43 @@
-use super::{Memory, Passed, Passes, shape_text};
+use super::{Keys, Memory, Passed, Passes, Sizes, Tensor, shape_text};
+use crate::fnv1a::Fnv1a;
 use crate::kernel::{Update, product};
 use crate::lanes::add;
 use crate::scalar::Scalar;
 use crate::tensor::{matrix, matrix_mut};
+use serde::{Deserialize, Serialize};
 
-/// Fully connected layer: Y = X·Wᵀ + b.
+/// Fully connected, like `torch.nn.Linear`: Y = X·Wᵀ + b.
 ///
-/// X: (batch, inputs), W: (outputs, inputs), b: (outputs), Y: (batch, outputs); row-major, like `torch.nn.Linear`.
+/// X: (batch, inputs), W: (outputs, inputs), b: (outputs), Y: (batch, outputs); row-major.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Linear {
+    /// How many numbers come out.
+    pub outputs: usize,
+    /// How many come in, if the run file wants it checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<usize>,
+}
+
+/// Fitted to what comes in.
 #[derive(Clone, Debug)]
-pub(crate) struct Linear {
-    pub(crate) inputs: usize,
-    pub(crate) outputs: usize,
+pub(crate) struct LinearLayer {
+    inputs: usize,
+    outputs: usize,
 }
 
 impl Linear {
-    pub(crate) fn new(outputs: usize, inputs: Option<usize>, incoming: &[usize], from: &str) -> Result<Linear, String> {
+    /// With what a run file may leave out.
+    pub fn new(outputs: usize) -> Linear {
+        Linear { outputs, inputs: None }
+    }
+}
+
+impl Keys for Linear {
+    type Layer = LinearLayer;
+
+    fn fit(&self, incoming: &[usize], from: &str) -> Result<LinearLayer, String> {
+        let Linear { outputs, inputs } = *self;
         let [given] = *incoming else {
             return Err(format!(
                 "expects a vector, but {from} gives {}; put a flatten layer before it",
@@ -29,15 +52,31 @@ impl Linear {
         if outputs == 0 {
             return Err("has outputs = 0; set outputs to 1 or more".into());
         }
-        Ok(Linear { inputs: given, outputs })
+        Ok(LinearLayer { inputs: given, outputs })
     }
 
+    fn hash(&self, hash: &mut Fnv1a) {
+        hash.word(self.outputs);
+    }
+}
+
+impl Sizes for LinearLayer {
+    fn output_shape(&self) -> Vec<usize> {
+        vec![self.outputs]
+    }
+
+    fn tensors(&self) -> Vec<Tensor> {
+        Tensor::weight_and_bias(vec![self.outputs, self.inputs])
+    }
+}
+
+impl LinearLayer {
     fn split<'a, S>(&self, parameters: &'a [S]) -> (&'a [S], &'a [S]) {
         parameters.split_at(self.outputs * self.inputs)
     }
 }
 
-impl<S: Scalar> Passes<S> for Linear {
+impl<S: Scalar> Passes<S> for LinearLayer {
     fn forward(&self, parameters: &[S], input: &[S], output: &mut [S], memory: Memory<'_, S>) {
         let (weight, bias) = self.split(parameters);
         let batch = input.len() / self.inputs;
@@ -85,13 +124,12 @@ impl<S: Scalar> Passes<S> for Linear {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layer::Layer;
-    use crate::layer::gradient_check::check;
+    use crate::layer::gradient_check::{check, fit};
 
     #[test]
     fn its_gradients_are_the_central_differences() {
         for (inputs, outputs, batch) in [(1, 1, 1), (3, 2, 4), (13, 9, 5), (8, 16, 2)] {
-            check(&Layer::Linear(Linear { inputs, outputs }), inputs, batch);
+            check(&fit(Linear::new(outputs), &[inputs]), inputs, batch);
         }
     }
 }

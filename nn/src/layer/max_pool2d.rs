@@ -1,32 +1,70 @@
 use super::window::{Window, image};
-use super::{Memory, Passed, Passes};
+use super::{Keys, Memory, Needs, Passed, Passes, Sizes};
 use crate::extent::Extent;
+use crate::fnv1a::Fnv1a;
 use crate::scalar::Scalar;
+use serde::{Deserialize, Serialize};
 use std::hint::select_unpredictable;
 
 /// The largest number of each window, like `torch.nn.MaxPool2d`.
 ///
 /// X: (batch, channels, height, width), Y: (batch, channels, out height, out width). Of equal numbers the first in
 /// row-major order is taken, and what is not a number counts as the largest, as PyTorch does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MaxPool2d {
+    /// The window.
+    pub size: Extent,
+    /// How far the window moves; the window's size if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stride: Option<Extent>,
+}
+
+/// Fitted to what comes in.
 #[derive(Clone, Debug)]
-pub(crate) struct MaxPool2d {
+pub(crate) struct MaxPool2dLayer {
     channels: usize,
     window: Window,
 }
 
 impl MaxPool2d {
-    pub(crate) fn new(size: Extent, stride: Extent, incoming: &[usize], from: &str) -> Result<MaxPool2d, String> {
+    /// With what a run file may leave out.
+    pub fn new(size: impl Into<Extent>) -> MaxPool2d {
+        MaxPool2d {
+            size: size.into(),
+            stride: None,
+        }
+    }
+
+    fn stride(&self) -> Extent {
+        self.stride.unwrap_or(self.size)
+    }
+}
+
+impl Keys for MaxPool2d {
+    type Layer = MaxPool2dLayer;
+
+    fn fit(&self, incoming: &[usize], from: &str) -> Result<MaxPool2dLayer, String> {
         let [channels, height, width] = image(incoming, from)?;
-        let window = Window::new(Extent { height, width }, "size", size, stride, 0.into())?;
-        Ok(MaxPool2d { channels, window })
+        let window = Window::new(Extent { height, width }, "size", self.size, self.stride(), 0.into())?;
+        Ok(MaxPool2dLayer { channels, window })
     }
 
-    pub(crate) fn outputs(&self) -> usize {
-        self.channels * self.window.places.height * self.window.places.width
+    fn hash(&self, hash: &mut Fnv1a) {
+        hash.extents([self.size, self.stride()]);
     }
+}
 
-    pub(crate) fn output_shape(&self) -> Vec<usize> {
+impl Sizes for MaxPool2dLayer {
+    fn output_shape(&self) -> Vec<usize> {
         vec![self.channels, self.window.places.height, self.window.places.width]
+    }
+
+    fn needs(&self) -> Needs {
+        Needs {
+            indices: self.output_shape().iter().product(),
+            ..Needs::default()
+        }
     }
 }
 
@@ -39,7 +77,7 @@ fn take_larger<S: Scalar>(y: &mut S, kept: &mut u32, value: S, index: u32) {
     *kept = select_unpredictable(is_larger, index, *kept);
 }
 
-impl MaxPool2d {
+impl MaxPool2dLayer {
     /// One row of the window for one row of places, whose windows begin at `x[first]`.
     fn row<S: Scalar>(&self, x: &[S], first: usize, y: &mut [S], kept: &mut [u32]) {
         let Window { size, stride, .. } = self.window;
@@ -71,7 +109,7 @@ fn row_of_touching_windows<S: Scalar, const WIDTH: usize>(x: &[S], first: usize,
     }
 }
 
-impl<S: Scalar> Passes<S> for MaxPool2d {
+impl<S: Scalar> Passes<S> for MaxPool2dLayer {
     /// Keeps for each output its maximum's index in the plane.
     fn forward(&self, _: &[S], input: &[S], output: &mut [S], memory: Memory<'_, S>) {
         let Window {
@@ -83,7 +121,7 @@ impl<S: Scalar> Passes<S> for MaxPool2d {
         } = self.window;
         let rows = output
             .chunks_exact_mut(places.width)
-            .zip(memory.kept.chunks_exact_mut(places.width));
+            .zip(memory.indices.chunks_exact_mut(places.width));
         for (row, (y, kept)) in rows.enumerate() {
             let x = &input[row / places.height * plane.height * plane.width..][..plane.height * plane.width];
             let first = row % places.height * stride.height * plane.width;
@@ -104,7 +142,7 @@ impl<S: Scalar> Passes<S> for MaxPool2d {
         input_gradient.fill(S::ZERO);
         let planes = input_gradient.chunks_exact_mut(plane.height * plane.width);
         let gradients = passed.output_gradient.chunks_exact(places.height * places.width);
-        let kept = memory.kept.chunks_exact(places.height * places.width);
+        let kept = memory.indices.chunks_exact(places.height * places.width);
         for ((dx, dy), kept) in planes.zip(gradients).zip(kept) {
             for (dy, index) in dy.iter().zip(kept) {
                 dx[*index as usize] += *dy;
@@ -117,10 +155,17 @@ impl<S: Scalar> Passes<S> for MaxPool2d {
 mod tests {
     use super::*;
     use crate::layer::Layer;
-    use crate::layer::gradient_check::{backward, check, forward};
+    use crate::layer::gradient_check::{backward, check, fit, forward};
 
     fn pool(size: [usize; 2], stride: [usize; 2], incoming: [usize; 3]) -> Layer {
-        Layer::MaxPool2d(MaxPool2d::new(size.into(), stride.into(), &incoming, "the input").unwrap())
+        let stride = Some(stride.into());
+        fit(
+            MaxPool2d {
+                stride,
+                ..MaxPool2d::new(size)
+            },
+            &incoming,
+        )
     }
 
     #[test]

@@ -1,24 +1,40 @@
-use super::{Memory, Passed, Passes};
+use super::{Keys, Memory, Passed, Passes, Sizes};
+use crate::fnv1a::Fnv1a;
 use crate::scalar::Scalar;
+use serde::{Deserialize, Serialize};
 use std::hint::select_unpredictable;
 
 /// Y = max(X, 0), like `torch.nn.ReLU`; of any shape.
 ///
 /// What is not a number stays none: a broken gradient must be seen to be refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Relu {}
+
+/// Fitted to what comes in.
 #[derive(Clone, Debug)]
-pub(crate) struct Relu {
-    pub(crate) shape: Vec<usize>,
+pub(crate) struct ReluLayer {
+    shape: Vec<usize>,
 }
 
-impl Relu {
-    pub(crate) fn new(incoming: &[usize]) -> Relu {
-        Relu {
-            shape: incoming.to_vec(),
-        }
+impl Keys for Relu {
+    type Layer = ReluLayer;
+
+    fn fit(&self, incoming: &[usize], _: &str) -> Result<ReluLayer, String> {
+        let shape = incoming.to_vec();
+        Ok(ReluLayer { shape })
+    }
+
+    fn hash(&self, _: &mut Fnv1a) {}
+}
+
+impl Sizes for ReluLayer {
+    fn output_shape(&self) -> Vec<usize> {
+        self.shape.clone()
     }
 }
 
-impl<S: Scalar> Passes<S> for Relu {
+impl<S: Scalar> Passes<S> for ReluLayer {
     fn forward(&self, _: &[S], input: &[S], output: &mut [S], _: Memory<'_, S>) {
         for (y, x) in output.iter_mut().zip(input) {
             *y = if *x < S::ZERO { S::ZERO } else { *x };
@@ -38,17 +54,16 @@ impl<S: Scalar> Passes<S> for Relu {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layer::Layer;
-    use crate::layer::gradient_check::{check, forward};
+    use crate::layer::gradient_check::{check, fit, forward};
 
     #[test]
     fn its_gradient_is_the_central_differences() {
-        check(&Layer::Relu(Relu::new(&[3, 4, 5])), 60, 3);
+        check(&fit(Relu {}, &[3, 4, 5]), 60, 3);
     }
 
     #[test]
     fn what_is_not_a_number_stays_none() {
-        let output = forward(&Layer::Relu(Relu::new(&[3])), &[], &[f32::NAN, -1.0, 2.0], 1);
+        let output = forward(&fit(Relu {}, &[3]), &[], &[f32::NAN, -1.0, 2.0], 1);
         assert!(output[0].is_nan() && output[1..] == [0.0, 2.0]);
     }
 }

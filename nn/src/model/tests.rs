@@ -1,26 +1,31 @@
 use super::*;
 use crate::layer::gradient_check::{central_differences, numbers};
-use crate::spec::LayerSpec;
+use crate::layer::{Conv2d, Flatten, LayerSpec, Linear, MaxPool2d, Relu};
 
 fn linear(outputs: usize) -> LayerSpec {
-    LayerSpec::Linear { outputs, inputs: None }
+    Linear::new(outputs).into()
 }
 
 fn conv(filters: usize, kernel: usize, stride: usize, padding: usize) -> LayerSpec {
-    LayerSpec::Conv2d {
-        filters,
-        kernel: kernel.into(),
-        stride: stride.into(),
-        padding: padding.into(),
-        channels: None,
+    let (stride, padding) = (stride.into(), padding.into());
+    Conv2d {
+        stride,
+        padding,
+        ..Conv2d::new(filters, kernel)
     }
+    .into()
 }
 
 fn pool(size: usize) -> LayerSpec {
-    LayerSpec::MaxPool2d {
-        size: size.into(),
-        stride: None,
-    }
+    MaxPool2d::new(size).into()
+}
+
+fn flatten() -> LayerSpec {
+    Flatten {}.into()
+}
+
+fn relu() -> LayerSpec {
+    Relu {}.into()
 }
 
 fn spec(input: &[usize], layers: &[LayerSpec]) -> ModelSpec {
@@ -35,18 +40,16 @@ fn error(input: &[usize], layers: &[LayerSpec]) -> String {
     Model::new(&spec(input, layers)).unwrap_err().to_string()
 }
 
-use LayerSpec::{Flatten, Relu};
-
 fn small_cnn() -> Model {
     let layers = [
-        Relu,
+        relu(),
         conv(3, 3, 1, 1),
-        Relu,
+        relu(),
         pool(2),
         conv(2, 2, 1, 0),
-        Flatten,
+        flatten(),
         linear(5),
-        Relu,
+        relu(),
         linear(3),
     ];
     Model::new(&spec(&[2, 6, 5], &layers)).unwrap()
@@ -99,13 +102,20 @@ fn a_whole_models_gradient_is_the_central_differences() {
     let (batch, labels) = (3, [2, 0, 1]);
     let parameters = numbers(model.parameter_count(), 11);
     let inputs = numbers(batch * model.inputs(), 1234);
-    let mut scratch = Scratch::<f64>::new(&model.layers, batch);
+    let mut scratch = Scratch::<f64>::new(model.chain.needs(), batch);
     let mut gradient = vec![f64::NAN; parameters.len()];
-    model.gradient_of(&parameters, &inputs, &labels, &mut gradient, &mut scratch);
+    model.gradient_of(&parameters, &inputs, &labels, None, &mut gradient, &mut scratch);
     let scratch = std::cell::RefCell::new(scratch);
     central_differences(&parameters, &gradient, |parameters| {
         let mut unused = vec![0.0; parameters.len()];
-        model.gradient_of(parameters, &inputs, &labels, &mut unused, &mut scratch.borrow_mut())
+        model.gradient_of(
+            parameters,
+            &inputs,
+            &labels,
+            None,
+            &mut unused,
+            &mut scratch.borrow_mut(),
+        )
     });
 }
 
@@ -117,6 +127,7 @@ fn what_a_scratch_held_before_never_shows() {
     let batch = Minibatch {
         inputs: &inputs,
         labels: &[1, 2],
+        key: None,
     };
     let gradient_in = |scratch: &mut Scratch| {
         let mut gradient = vec![f32::NAN; parameters.len()];
@@ -127,12 +138,9 @@ fn what_a_scratch_held_before_never_shows() {
         )
     };
     let mut used = model.scratch(7);
-    used.activations
-        .iter_mut()
-        .chain(&mut used.gradients)
-        .chain([&mut used.unfolded])
-        .for_each(|v| v.fill(f32::NAN));
-    used.kept.iter_mut().for_each(|kept| kept.fill(u32::MAX));
+    used.numbers.fill(f32::NAN);
+    used.room.fill(f32::NAN);
+    used.indices.fill(u32::MAX);
     assert_eq!(gradient_in(&mut model.scratch(2)), gradient_in(&mut used));
     assert_eq!(gradient_in(&mut model.scratch(2)), gradient_in(&mut used));
 }
@@ -142,12 +150,12 @@ fn a_gradient_is_the_sum_of_its_samples_gradients() {
     let model = small_cnn();
     let parameters = numbers(model.parameter_count(), 3);
     let (inputs, labels) = (numbers(4 * model.inputs(), 9), [0, 1, 2, 0]);
-    let mut scratch = Scratch::<f64>::new(&model.layers, 4);
+    let mut scratch = Scratch::<f64>::new(model.chain.needs(), 4);
     let (mut whole, mut one) = (vec![0.0; parameters.len()], vec![0.0; parameters.len()]);
-    let loss = model.gradient_of(&parameters, &inputs, &labels, &mut whole, &mut scratch);
+    let loss = model.gradient_of(&parameters, &inputs, &labels, None, &mut whole, &mut scratch);
     let (mut sums, mut losses) = (vec![0.0; parameters.len()], 0.0);
     for (x, label) in inputs.chunks_exact(model.inputs()).zip(labels) {
-        losses += model.gradient_of(&parameters, x, &[label], &mut one, &mut scratch);
+        losses += model.gradient_of(&parameters, x, &[label], None, &mut one, &mut scratch);
         crate::lanes::add(&mut sums, &one);
     }
     assert!((loss - losses).abs() < 1e-12);
@@ -161,6 +169,7 @@ fn an_empty_minibatch_has_a_gradient_of_zeros() {
     let batch = Minibatch {
         inputs: &[],
         labels: &[],
+        key: None,
     };
     let parameters = model.initial_parameters(1);
     let outcome = model.gradient(&parameters, &batch, &mut gradient, &mut model.scratch(0));
@@ -193,6 +202,7 @@ fn a_parameter_that_is_not_a_number_is_seen_in_the_gradient() {
     let batch = Minibatch {
         inputs: &inputs,
         labels: &[0],
+        key: None,
     };
     let outcome = model.gradient(&parameters, &batch, &mut gradient, &mut model.scratch(1));
     assert!(outcome.loss_sum.is_nan() && gradient.iter().any(|x| x.is_nan()));
@@ -205,6 +215,7 @@ fn a_label_beyond_the_classes_is_refused() {
     let batch = Minibatch {
         inputs: &vec![0.0; model.inputs()],
         labels: &[3],
+        key: None,
     };
     model.evaluate(&model.initial_parameters(1), &batch, &mut model.scratch(1));
 }
@@ -213,34 +224,34 @@ fn a_label_beyond_the_classes_is_refused() {
 fn scratch_bytes_are_what_a_scratch_holds() {
     let model = small_cnn();
     let scratch = model.scratch(5);
-    let numbers: usize = scratch.activations.iter().chain(&scratch.gradients).map(Vec::len).sum();
-    let kept: usize = scratch.kept.iter().map(Vec::len).sum();
-    let held = 4 * (numbers + kept + scratch.unfolded.len()) + crate::kernel::Packing::<f32>::BYTES;
+    let held = 4 * (scratch.numbers.len() + scratch.indices.len() + scratch.room.len());
+    let held = held + crate::kernel::Packing::<f32>::BYTES;
     assert_eq!(model.scratch_bytes(5), held);
     assert_eq!(model.scratch_bytes(usize::MAX), usize::MAX);
 }
 
 #[test]
 fn layers_that_do_not_fit_say_where_and_how_to_mend() {
-    let wrong = LayerSpec::Linear {
-        outputs: 10,
-        inputs: Some(512),
-    };
+    let inputs = Some(512);
+    let wrong = Linear {
+        inputs,
+        ..Linear::new(10)
+    }
+    .into();
     assert_eq!(
-        error(&[1, 20, 20], &[Flatten, wrong]),
+        error(&[1, 20, 20], &[flatten(), wrong]),
         "layer 2 (linear): expects 512 inputs, but flatten gives 400; set inputs = 400"
     );
     assert_eq!(
         error(&[1, 28, 28], &[pool(4), linear(10)]),
         "layer 2 (linear): expects a vector, but max_pool2d gives (1, 7, 7); put a flatten layer before it"
     );
-    let channels = LayerSpec::Conv2d {
-        filters: 4,
-        kernel: 3.into(),
-        stride: 1.into(),
-        padding: 0.into(),
-        channels: Some(1),
-    };
+    let channels = Some(1);
+    let channels = Conv2d {
+        channels,
+        ..Conv2d::new(4, 3)
+    }
+    .into();
     assert_eq!(
         error(&[3, 8, 8], &[channels]),
         "layer 1 (conv2d): expects 1 channels, but the model's input gives 3; set channels = 3"
@@ -250,7 +261,7 @@ fn layers_that_do_not_fit_say_where_and_how_to_mend() {
         "layer 1 (conv2d): has kernel = 7, but what comes in measures 4, 6 with its padding; set kernel to 6 or less"
     );
     assert_eq!(
-        error(&[1, 4, 6], &[Relu, pool(5)]),
+        error(&[1, 4, 6], &[relu(), pool(5)]),
         "layer 2 (max_pool2d): has size = 5, but what comes in measures 4; set size to 4 or less"
     );
     assert!(error(&[784], &[conv(1, 3, 1, 0)]).starts_with(
@@ -261,10 +272,12 @@ fn layers_that_do_not_fit_say_where_and_how_to_mend() {
 
 #[test]
 fn a_size_of_zero_is_refused_wherever_it_stands() {
-    let stride_0 = LayerSpec::MaxPool2d {
-        size: 2.into(),
-        stride: Some([1, 0].into()),
-    };
+    let stride = Some([1, 0].into());
+    let stride_0 = MaxPool2d {
+        stride,
+        ..MaxPool2d::new(2)
+    }
+    .into();
     for (layer, name) in [
         (linear(0), "outputs"),
         (conv(0, 3, 1, 0), "filters"),
@@ -281,7 +294,7 @@ fn a_size_of_zero_is_refused_wherever_it_stands() {
         );
     }
     for input in [&[0][..], &[1, 0, 3]] {
-        assert!(error(input, &[Flatten, linear(2)]).contains("size of 0"));
+        assert!(error(input, &[flatten(), linear(2)]).contains("size of 0"));
     }
 }
 
@@ -289,7 +302,7 @@ fn a_size_of_zero_is_refused_wherever_it_stands() {
 fn a_model_that_is_too_large_is_refused_before_anything_is_allocated() {
     let huge = usize::MAX / 2;
     for (input, layers) in [
-        (vec![huge, huge, huge], vec![Flatten, linear(2)]),
+        (vec![huge, huge, huge], vec![flatten(), linear(2)]),
         (vec![MAX_ELEMENTS + 1], vec![linear(2)]),
         (vec![8], vec![linear(huge), linear(2)]),
         (vec![1 << 14], vec![linear(1 << 13), linear(2)]),
@@ -312,9 +325,9 @@ fn a_model_that_is_too_large_is_refused_before_anything_is_allocated() {
 #[test]
 fn a_model_must_end_in_classes_and_have_something_to_train() {
     assert!(error(&[8], &[]).contains("no layers"));
-    assert!(error(&[8], &[Relu]).contains("nothing to train"));
+    assert!(error(&[8], &[relu()]).contains("nothing to train"));
     assert!(error(&[8], &[linear(1)]).contains("2 or more"));
     assert!(error(&[1, 8, 8], &[conv(2, 3, 1, 0)]).contains("last layer (conv2d) gives (2, 6, 6)"));
     assert!(error(&[8, 8], &[linear(2)]).contains("[features] or [channels, height, width]"));
-    assert!(error(&[8], &vec![Relu; MAX_LAYERS + 1]).contains("1025 layers"));
+    assert!(error(&[8], &vec![relu(); MAX_LAYERS + 1]).contains("1025 layers"));
 }

@@ -16,15 +16,34 @@ def linear(outputs):
     return {"kind": "linear", "outputs": outputs}
 
 
-def conv(filters, kernel, stride=1, padding=0):
-    return {"kind": "conv2d", "filters": filters, "kernel": kernel, "stride": stride, "padding": padding}
+def conv(filters, kernel, stride=1, padding=0, groups=1):
+    layer = {"kind": "conv2d", "filters": filters, "kernel": kernel, "stride": stride, "padding": padding}
+    return layer if groups == 1 else {**layer, "groups": groups}
 
 
 def pool(size, stride=None):
     return {"kind": "max_pool2d", "size": size, **({} if stride is None else {"stride": stride})}
 
 
-RELU, FLATTEN = {"kind": "relu"}, {"kind": "flatten"}
+def avg_pool(size, stride=None):
+    return {**pool(size, stride), "kind": "avg_pool2d"}
+
+
+def group_norm(groups):
+    return {"kind": "group_norm", "groups": groups}
+
+
+def dropout(share):
+    return {"kind": "dropout", "share": share}
+
+
+def residual(layers, projection=None):
+    return {"kind": "residual", "layers": layers, **({} if projection is None else {"projection": projection})}
+
+
+RELU, FLATTEN, GELU, TANH, SIGMOID, LAYER_NORM, GLOBAL_AVG_POOL = (
+    {"kind": kind} for kind in ("relu", "flatten", "gelu", "tanh", "sigmoid", "layer_norm", "global_avg_pool")
+)
 
 MODELS = {
     "mlp": ([13], 7, [linear(11), RELU, linear(9), RELU, linear(5)]),
@@ -44,7 +63,47 @@ MODELS = {
         3,
         [RELU, pool(2, 3), conv(3, 3, [1, 2], 3), RELU, pool([2, 1]), conv(4, 1), FLATTEN, RELU, linear(6)],
     ),
+    # Which numbers are dropped is each library's own: only that none is where a model is evaluated can be compared.
+    "mlp of every activation, normalised": (
+        [9],
+        6,
+        [linear(8), GELU, LAYER_NORM, linear(7), TANH, dropout(0.3), linear(6), SIGMOID, linear(5), LAYER_NORM, linear(4)],
+    ),
+    "cnn of depthwise and grouped convolutions": (
+        [2, 8, 7],
+        4,
+        [conv(6, 1), conv(6, 3, [2, 1], 1, groups=6), TANH, conv(4, [1, 2], groups=2), FLATTEN, linear(4)],
+    ),
+    "residual network": (
+        [2, 9, 8],
+        4,
+        [
+            conv(4, 3, padding=1),
+            residual([group_norm(2), RELU, conv(4, 3, padding=1), group_norm(1), GELU, conv(4, 3, padding=1)]),
+            residual([group_norm(4), conv(6, 3, 2, 1), residual([TANH, conv(6, 1)])], conv(6, 1, 2)),
+            avg_pool(2, 1),
+            group_norm(3),
+            avg_pool([1, 2]),
+            GLOBAL_AVG_POOL,
+            residual([linear(5), RELU, linear(6)]),
+            linear(3),
+        ],
+    ),
 }
+
+
+class Residual(torch.nn.Module):
+    """P(X) + F(X)."""
+
+    def __init__(self, layers, projection):
+        super().__init__()
+        self.layers = layers
+        if projection is not None:
+            self.projection = projection
+
+    def forward(self, x):
+        beside = self.projection(x) if hasattr(self, "projection") else x
+        return beside + self.layers(x)
 
 
 def module(layer, incoming):
@@ -54,10 +113,42 @@ def module(layer, incoming):
     if kind == "linear":
         return torch.nn.Linear(incoming[0], keys["outputs"])
     if kind == "conv2d":
-        return torch.nn.Conv2d(incoming[0], keys["filters"], keys["kernel"], keys["stride"], keys["padding"])
+        sizes = (keys["filters"], keys["kernel"], keys["stride"], keys["padding"])
+        return torch.nn.Conv2d(incoming[0], *sizes, groups=keys.get("groups", 1))
     if kind == "max_pool2d":
         return torch.nn.MaxPool2d(keys["size"], keys.get("stride"))
-    return {"flatten": torch.nn.Flatten, "relu": torch.nn.ReLU}[kind]()
+    if kind == "avg_pool2d":
+        return torch.nn.AvgPool2d(keys["size"], keys.get("stride"))
+    if kind == "global_avg_pool":
+        return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    if kind == "group_norm":
+        return torch.nn.GroupNorm(keys["groups"], incoming[0])
+    if kind == "dropout":
+        return torch.nn.Dropout(keys["share"])
+    if kind == "layer_norm":
+        return torch.nn.LayerNorm(incoming[-1])
+    if kind == "residual":
+        projection = keys.get("projection")
+        return Residual(
+            sequential(layer["layers"], incoming),
+            None if projection is None else module(projection, incoming),
+        )
+    return {
+        "flatten": torch.nn.Flatten,
+        "relu": torch.nn.ReLU,
+        "gelu": torch.nn.GELU,
+        "tanh": torch.nn.Tanh,
+        "sigmoid": torch.nn.Sigmoid,
+    }[kind]()
+
+
+def sequential(layers, incoming):
+    """The modules of layers one after the other, given the shape that comes in."""
+    modules, shape = [], tuple(incoming)
+    for layer in layers:
+        modules.append(module(layer, shape))
+        shape = tuple(modules[-1](torch.zeros(1, *shape)).shape[1:])
+    return torch.nn.Sequential(*modules)
 
 
 def multiples(shape, bound):
@@ -65,17 +156,13 @@ def multiples(shape, bound):
 
 
 def golden(name, input_shape, batch, layers):
-    modules, shape = [], tuple(input_shape)
-    for layer in layers:
-        modules.append(module(layer, shape))
-        shape = tuple(torch.nn.Sequential(*modules)(torch.zeros(1, *input_shape)).shape[1:])
-    model = torch.nn.Sequential(*modules).double()
+    model = sequential(layers, input_shape).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(multiples(parameter.shape, 0.5))
     inputs = multiples((batch, *input_shape), 1.0)
-    labels = torch.randint(0, shape[0], (batch,))
     logits = model(inputs)
+    labels = torch.randint(0, logits.shape[1], (batch,))
     loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
     loss.backward()
     return {

@@ -1,0 +1,153 @@
+use super::window::{Window, image};
+use super::{Keys, Memory, Passed, Passes, Sizes};
+use crate::extent::Extent;
+use crate::fnv1a::Fnv1a;
+use crate::scalar::Scalar;
+use serde::{Deserialize, Serialize};
+
+/// The mean of each window, like `torch.nn.AvgPool2d`.
+///
+/// X: (batch, channels, height, width), Y: (batch, channels, out height, out width).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AvgPool2d {
+    /// The window.
+    pub size: Extent,
+    /// How far the window moves; the window's size if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stride: Option<Extent>,
+}
+
+/// Fitted to what comes in.
+#[derive(Clone, Debug)]
+pub(crate) struct AvgPool2dLayer {
+    channels: usize,
+    window: Window,
+}
+
+impl AvgPool2d {
+    fn stride(&self) -> Extent {
+        self.stride.unwrap_or(self.size)
+    }
+}
+
+impl Keys for AvgPool2d {
+    type Layer = AvgPool2dLayer;
+
+    fn fit(&self, incoming: &[usize], from: &str) -> Result<AvgPool2dLayer, String> {
+        let [channels, height, width] = image(incoming, from)?;
+        let window = Window::new(Extent { height, width }, "size", self.size, self.stride(), 0.into())?;
+        Ok(AvgPool2dLayer { channels, window })
+    }
+
+    fn hash(&self, hash: &mut Fnv1a) {
+        hash.extents([self.size, self.stride()]);
+    }
+}
+
+impl Sizes for AvgPool2dLayer {
+    fn output_shape(&self) -> Vec<usize> {
+        vec![self.channels, self.window.places.height, self.window.places.width]
+    }
+}
+
+impl AvgPool2dLayer {
+    /// The share of each number of a window in its mean.
+    fn share<S: Scalar>(&self) -> S {
+        let Extent { height, width } = self.window.size;
+        S::ONE / S::from_f64((height * width) as f64)
+    }
+
+    /// For each row of a window: the first number that it sees from the first place of row `place_y`, in a plane.
+    fn row_starts(&self, place_y: usize) -> impl Iterator<Item = usize> {
+        let Window {
+            plane, size, stride, ..
+        } = self.window;
+        (0..size.height).map(move |y| (place_y * stride.height + y) * plane.width)
+    }
+}
+
+impl<S: Scalar> Passes<S> for AvgPool2dLayer {
+    fn forward(&self, _: &[S], input: &[S], output: &mut [S], _: Memory<'_, S>) {
+        let Window {
+            plane,
+            size,
+            stride,
+            places,
+            ..
+        } = self.window;
+        let planes = output
+            .chunks_exact_mut(places.height * places.width)
+            .zip(input.chunks_exact(plane.height * plane.width));
+        for (y, x) in planes {
+            for (place_y, row) in y.chunks_exact_mut(places.width).enumerate() {
+                row.fill(S::ZERO);
+                for start in self.row_starts(place_y) {
+                    for offset in 0..size.width {
+                        let values = x[start + offset..].iter().step_by(stride.width);
+                        row.iter_mut().zip(values).for_each(|(sum, value)| *sum += *value);
+                    }
+                }
+                row.iter_mut().for_each(|sum| *sum = *sum * self.share());
+            }
+        }
+    }
+
+    /// Each dY is shared out to the dX of its window.
+    fn backward(&self, passed: Passed<'_, S>, _: &mut [S], input_gradient: Option<&mut [S]>, _: Memory<'_, S>) {
+        let Some(input_gradient) = input_gradient else { return };
+        let Window {
+            plane,
+            size,
+            stride,
+            places,
+            ..
+        } = self.window;
+        input_gradient.fill(S::ZERO);
+        let planes = input_gradient
+            .chunks_exact_mut(plane.height * plane.width)
+            .zip(passed.output_gradient.chunks_exact(places.height * places.width));
+        for (dx, dy) in planes {
+            for (place_y, row) in dy.chunks_exact(places.width).enumerate() {
+                for start in self.row_starts(place_y) {
+                    for offset in 0..size.width {
+                        let sums = dx[start + offset..].iter_mut().step_by(stride.width);
+                        sums.zip(row).for_each(|(sum, dy)| *sum += *dy * self.share());
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::gradient_check::{check, fit, forward};
+
+    fn pool(size: [usize; 2], stride: Option<[usize; 2]>) -> AvgPool2d {
+        AvgPool2d {
+            size: size.into(),
+            stride: stride.map(Extent::from),
+        }
+    }
+
+    #[test]
+    fn its_gradient_is_the_central_differences() {
+        for (size, stride, incoming) in [
+            ([2, 2], None, [2, 6, 8]),
+            ([3, 2], Some([1, 2]), [3, 5, 7]),
+            ([2, 3], Some([3, 1]), [1, 7, 4]),
+            ([1, 1], Some([2, 2]), [2, 5, 5]),
+        ] {
+            check(&fit(pool(size, stride), &incoming), incoming.iter().product(), 3);
+        }
+    }
+
+    #[test]
+    fn it_gives_each_windows_mean() {
+        let input = [1.0_f32, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
+        let layer = fit(pool([2, 2], None), &[1, 2, 4]);
+        assert_eq!(forward(&layer, &[], &input, 1), [3.5, 5.5]);
+    }
+}

@@ -1,0 +1,65 @@
+use super::{Keys, Memory, Passed, Passes, Sizes};
+use crate::fnv1a::Fnv1a;
+use crate::scalar::Scalar;
+use serde::{Deserialize, Serialize};
+
+/// Y = 1 / (1 + e^−X), like `torch.nn.Sigmoid`; of any shape.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sigmoid {}
+
+/// Fitted to what comes in.
+#[derive(Clone, Debug)]
+pub(crate) struct SigmoidLayer {
+    shape: Vec<usize>,
+}
+
+impl Keys for Sigmoid {
+    type Layer = SigmoidLayer;
+
+    fn fit(&self, incoming: &[usize], _: &str) -> Result<SigmoidLayer, String> {
+        let shape = incoming.to_vec();
+        Ok(SigmoidLayer { shape })
+    }
+
+    fn hash(&self, _: &mut Fnv1a) {}
+}
+
+impl Sizes for SigmoidLayer {
+    fn output_shape(&self) -> Vec<usize> {
+        self.shape.clone()
+    }
+}
+
+impl<S: Scalar> Passes<S> for SigmoidLayer {
+    fn forward(&self, _: &[S], input: &[S], output: &mut [S], _: Memory<'_, S>) {
+        for (y, x) in output.iter_mut().zip(input) {
+            *y = S::ONE / (S::ONE + (S::ZERO - *x).exp());
+        }
+    }
+
+    /// dX = dY · Y · (1 − Y).
+    fn backward(&self, passed: Passed<'_, S>, _: &mut [S], input_gradient: Option<&mut [S]>, _: Memory<'_, S>) {
+        let Some(input_gradient) = input_gradient else { return };
+        for ((dx, dy), y) in input_gradient.iter_mut().zip(passed.output_gradient).zip(passed.output) {
+            *dx = *dy * (*y * (S::ONE - *y));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::gradient_check::{check, fit, forward};
+
+    #[test]
+    fn its_gradient_is_the_central_differences() {
+        check(&fit(Sigmoid {}, &[3, 4, 5]), 60, 3);
+    }
+
+    #[test]
+    fn it_stays_within_nought_and_one_and_keeps_what_is_not_a_number() {
+        let output = forward(&fit(Sigmoid {}, &[4]), &[], &[f32::NAN, -200.0, 0.0, 200.0], 1);
+        assert!(output[0].is_nan() && output[1..] == [0.0, 0.5, 1.0]);
+    }
+}
