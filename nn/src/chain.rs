@@ -12,6 +12,10 @@ pub const MAX_PARAMETERS: usize = 1 << 26;
 /// The most layers of a chain: far beyond what a browser trains, and few enough that a description stays small.
 pub(crate) const MAX_LAYERS: usize = 1024;
 
+/// Why a layer that takes tokens can only be a model's first.
+pub(crate) const NO_TOKENS: &str =
+    "takes tokens, which only a model's input gives; make it the model's first layer, not in a residual one";
+
 /// Which layer of a chain doesn't fit, and why.
 pub(crate) struct Misfit {
     /// Counted from 0.
@@ -51,6 +55,9 @@ impl Chain {
         for (place, spec) in specs.iter().enumerate() {
             let misfit = |problem| Misfit { place, problem };
             let layer = Layer::new(spec, &shape, from).map_err(misfit)?;
+            if place > 0 && layer.tokens().is_some() {
+                return Err(misfit(NO_TOKENS.into()));
+            }
             let start = end;
             for tensor in layer.tensors() {
                 let after = count(&tensor.shape).and_then(|size| size.checked_add(end));
@@ -97,6 +104,11 @@ impl Chain {
     /// How many numbers one sample has.
     pub(crate) fn inputs(&self) -> usize {
         self.inputs
+    }
+
+    /// If what comes in has to be tokens, how many there are.
+    pub(crate) fn tokens(&self) -> Option<usize> {
+        self.layers.first().and_then(|link| link.layer.tokens())
     }
 
     /// The shape of one sample that comes out.

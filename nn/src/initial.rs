@@ -7,6 +7,9 @@ use rand_core::{Rng, SeedableRng};
 /// Tells these random numbers from all others that a run draws from its seed.
 const PURPOSE: &[u8; 24] = b"superstep parameters 001";
 
+/// 0.02 · √3: uniform numbers up to it have GPT-2's standard deviation, 0.02.
+const EMBEDDING_BOUND: f32 = 0.034_641_016;
+
 /// What a tensor starts from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Initial {
@@ -15,6 +18,8 @@ pub(crate) enum Initial {
         /// Not zero.
         fan_in: usize,
     },
+    /// Uniform numbers between ±[`EMBEDDING_BOUND`].
+    Embedding,
     /// Nought.
     Zeros,
     /// One.
@@ -30,8 +35,9 @@ pub(crate) enum Initial {
 /// The tensor's place in the model is the generator's stream, so that each has numbers of its own. A number is an odd
 /// 25-bit integer over 2²⁴, which an `f32` holds exactly, times the bound: one rounding, and never zero.
 pub(crate) fn fill(seed: u64, place: usize, initial: Initial, tensor: &mut [f32]) {
-    let fan_in = match initial {
-        Initial::Uniform { fan_in } => fan_in,
+    let bound = match initial {
+        Initial::Uniform { fan_in } => 1.0 / (fan_in as f32).sqrt(),
+        Initial::Embedding => EMBEDDING_BOUND,
         Initial::Zeros => return tensor.fill(0.0),
         Initial::Ones => return tensor.fill(1.0),
     };
@@ -40,7 +46,6 @@ pub(crate) fn fill(seed: u64, place: usize, initial: Initial, tensor: &mut [f32]
     key[8..].copy_from_slice(PURPOSE);
     let mut generator = ChaCha8Rng::from_seed(key);
     generator.set_stream(place as u64);
-    let bound = 1.0 / (fan_in as f32).sqrt();
     for value in tensor {
         let odd = 2 * (generator.next_u32() >> 8) as i32 - ((1 << 24) - 1);
         *value = odd as f32 / (1 << 24) as f32 * bound;
@@ -71,6 +76,15 @@ mod tests {
             "{mean} {square}"
         );
         assert!(tensor.iter().all(|x| x.abs() < 0.1 && *x != 0.0));
+    }
+
+    #[test]
+    fn embeddings_have_gpt_2s_standard_deviation() {
+        let mut tensor = vec![0.0; 100_000];
+        fill(5, 0, Initial::Embedding, &mut tensor);
+        let square = tensor.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / 1e5;
+        assert!((square.sqrt() - 0.02).abs() < 1e-4, "{square}");
+        assert!(tensor.iter().all(|x| x.abs() < EMBEDDING_BOUND && *x != 0.0));
     }
 
     #[test]

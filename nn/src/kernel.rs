@@ -7,9 +7,12 @@
 //! Each element of the result is a sum over the depth in ascending order, from zero, in blocks of `DEPTH_BLOCK`; it
 //! depends on neither the machine nor the size of the other dimensions.
 
+mod operand;
+
+pub use operand::{Operand, Target};
+
 use crate::lanes::{LANES, Lanes};
 use crate::scalar::Scalar;
-use ndarray::{ArrayView2, ArrayViewMut2};
 
 /// Rows of a tile.
 const TILE_ROWS: usize = 4;
@@ -58,15 +61,26 @@ impl<S: Scalar> Default for Packing<S> {
 
 /// The matrix product C = A·B, or C = C + A·B.
 ///
-/// A: (rows, depth), B: (depth, columns), C: (rows, columns). The operands lie in one piece, row by row or column by
-/// column (`.t()` of a matrix is taken as it is); the result lies row by row.
+/// A: (rows, depth), B: (depth, columns), C: (rows, columns). Operands are taken as they lie, transposed ones and parts of
+/// larger ones too.
 ///
 /// # Panics
-/// Where the shapes do not fit each other or an operand has gaps: both are errors of the caller's.
-pub fn product<S: Scalar>(
-    a: ArrayView2<'_, S>,
-    b: ArrayView2<'_, S>,
-    c: ArrayViewMut2<'_, S>,
+/// Where the shapes do not fit each other or a view has gaps: both are errors of the caller's.
+pub fn product<'a, 'b, 'c, S: Scalar>(
+    a: impl Into<Operand<'a, S>>,
+    b: impl Into<Operand<'b, S>>,
+    c: impl Into<Target<'c, S>>,
+    update: Update,
+    packing: &mut Packing<S>,
+) {
+    product_of_parts(a.into(), b.into(), c.into(), update, packing);
+}
+
+/// Compiled once, whatever the operands were made from.
+fn product_of_parts<S: Scalar>(
+    a: Operand<'_, S>,
+    b: Operand<'_, S>,
+    c: Target<'_, S>,
     update: Update,
     packing: &mut Packing<S>,
 ) {
@@ -83,9 +97,9 @@ pub fn product<S: Scalar>(
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx")]
 fn product_encoded_for_avx<S: Scalar>(
-    a: ArrayView2<'_, S>,
-    b: ArrayView2<'_, S>,
-    c: ArrayViewMut2<'_, S>,
+    a: Operand<'_, S>,
+    b: Operand<'_, S>,
+    c: Target<'_, S>,
     update: Update,
     packing: &mut Packing<S>,
 ) {
@@ -95,25 +109,24 @@ fn product_encoded_for_avx<S: Scalar>(
 /// The product in lanes of the caller's choice, so that a test can compare two kinds bit for bit.
 #[inline(always)]
 fn product_in_lanes<S: Scalar, L: Lanes<Scalar = S>>(
-    a: ArrayView2<'_, S>,
-    b: ArrayView2<'_, S>,
-    mut c: ArrayViewMut2<'_, S>,
+    a: Operand<'_, S>,
+    b: Operand<'_, S>,
+    c: Target<'_, S>,
     update: Update,
     packing: &mut Packing<S>,
 ) {
-    let ((rows, depth), columns) = (a.dim(), b.ncols());
-    assert_eq!(depth, b.nrows(), "a product's operands have one depth");
+    let (rows, depth, columns) = (a.rows, a.columns, b.columns);
+    assert_eq!(depth, b.rows, "a product's operands have one depth");
     assert_eq!(
         (rows, columns),
-        c.dim(),
+        (c.rows, c.columns),
         "a product's result has its rows from the left, its columns from the right"
     );
-    let (a, b) = (Operand::by_row(&a), Operand::by_column(&b));
-    let Some(c) = c.as_slice_mut() else {
-        panic!("a product's result lies row by row")
-    };
+    let b = b.transposed();
     if depth == 0 && update == Update::Overwrite {
-        c.fill(S::ZERO);
+        for row in c.values.chunks_mut(c.row_stride.max(1)) {
+            row[..columns].fill(S::ZERO);
+        }
     }
     for depth_start in (0..depth).step_by(DEPTH_BLOCK) {
         let block = DEPTH_BLOCK.min(depth - depth_start);
@@ -132,7 +145,7 @@ fn product_in_lanes<S: Scalar, L: Lanes<Scalar = S>>(
                     let tile = tile::<S, L>(row_panel, column_panel);
                     let (height, width) = (TILE_ROWS.min(rows - row), TILE_COLUMNS.min(columns - column));
                     for (row, sums) in (row..row + height).zip(&tile) {
-                        put(sums, &mut c[row * columns + column..][..width], update);
+                        put(sums, &mut c.values[row * c.row_stride + column..][..width], update);
                     }
                 }
             }
@@ -182,65 +195,29 @@ fn put<S: Scalar, L: Lanes<Scalar = S>>(sums: &[L; 2], result: &mut [S], update:
     }
 }
 
-/// An operand as packing sees it: vectors along the depth, side by side.
-struct Operand<'a, S> {
-    values: &'a [S],
-    /// How many vectors there are: rows of the left operand, columns of the right.
-    vectors: usize,
-    vector_stride: usize,
-    depth_stride: usize,
-}
-
-impl<'a, S: Scalar> Operand<'a, S> {
-    /// The left operand: its rows are the vectors.
-    fn by_row(matrix: &'a ArrayView2<'_, S>) -> Self {
-        let [row_stride, column_stride] = strides(matrix);
-        let Some(values) = matrix.as_slice_memory_order() else {
-            panic!("a product's operand lies in one piece")
-        };
-        Operand {
-            values,
-            vectors: matrix.nrows(),
-            vector_stride: row_stride,
-            depth_stride: column_stride,
-        }
-    }
-
-    /// The right operand: its columns are the vectors.
-    fn by_column(matrix: &'a ArrayView2<'_, S>) -> Self {
-        let [row_stride, column_stride] = strides(matrix);
-        let Some(values) = matrix.as_slice_memory_order() else {
-            panic!("a product's operand lies in one piece")
-        };
-        Operand {
-            values,
-            vectors: matrix.ncols(),
-            vector_stride: column_stride,
-            depth_stride: row_stride,
-        }
-    }
-
+/// What packing sees of an operand: its rows, vectors along the depth, side by side.
+impl<S: Scalar> Operand<'_, S> {
     /// Copies `WIDTH` vectors from the `first` on, from `depth_start` on, as (depth, WIDTH); what lies beyond the last
     /// vector is zero.
     #[inline(always)]
     fn pack<L: Lanes<Scalar = S>, const WIDTH: usize>(&self, first: usize, depth_start: usize, panel: &mut [S]) {
-        let start = first * self.vector_stride + depth_start * self.depth_stride;
+        let start = first * self.row_stride + depth_start * self.column_stride;
         let values = &self.values[start..];
-        let width = WIDTH.min(self.vectors - first);
+        let width = WIDTH.min(self.rows - first);
         let panel = panel.as_chunks_mut::<WIDTH>().0;
-        if width == WIDTH && self.vector_stride == 1 {
+        if width == WIDTH && self.row_stride == 1 {
             for (place, depth) in panel.iter_mut().zip(0..) {
-                if let Some(from) = values[depth * self.depth_stride..].first_chunk::<WIDTH>() {
+                if let Some(from) = values[depth * self.column_stride..].first_chunk::<WIDTH>() {
                     *place = *from;
                 }
             }
-        } else if width == WIDTH && self.depth_stride == 1 {
+        } else if width == WIDTH && self.column_stride == 1 {
             self.pack_transposed::<L, WIDTH>(values, panel);
         } else {
             for (place, depth) in panel.iter_mut().zip(0..) {
                 *place = [S::ZERO; WIDTH];
                 for (vector, place) in place.iter_mut().take(width).enumerate() {
-                    *place = values[vector * self.vector_stride + depth * self.depth_stride];
+                    *place = values[vector * self.row_stride + depth * self.column_stride];
                 }
             }
         }
@@ -253,7 +230,7 @@ impl<'a, S: Scalar> Operand<'a, S> {
         let depth = panel.len();
         for group in (0..WIDTH).step_by(LANES) {
             let vectors: [&[S]; LANES] =
-                std::array::from_fn(|vector| &values[(group + vector) * self.vector_stride..][..depth]);
+                std::array::from_fn(|vector| &values[(group + vector) * self.row_stride..][..depth]);
             let (squares, _) = panel.as_chunks_mut::<LANES>();
             for (square, places) in squares.iter_mut().enumerate() {
                 let rows = vectors.map(|vector| {
@@ -275,18 +252,14 @@ impl<'a, S: Scalar> Operand<'a, S> {
     }
 }
 
-/// A view's strides. Of an axis that has at most one element the stride says nothing, and is taken for the ordinary.
-fn strides<S>(matrix: &ArrayView2<'_, S>) -> [usize; 2] {
-    let stride = |axis: usize| usize::try_from(matrix.strides()[axis]).unwrap_or(0);
-    [stride(0), stride(1)]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::lanes::{NativeLanes, PlainLanes};
     use crate::tensor::{matrix, matrix_mut};
+    use ndarray::ArrayView2;
     use proptest::prelude::*;
+    use std::ops::Range;
 
     /// The product that nobody can get wrong, in `f64`.
     fn triple_loop(a: &ArrayView2<'_, f32>, b: &ArrayView2<'_, f32>, c: &mut [f64]) {
@@ -334,9 +307,9 @@ mod tests {
         packing.columns.fill(f32::NAN);
         product(a, b, matrix_mut(&mut native, rows, columns), update, &mut packing);
         let c = matrix_mut(&mut sse2_or_wasm, rows, columns);
-        product_in_lanes::<f32, NativeLanes>(a, b, c, update, &mut packing);
+        product_in_lanes::<f32, NativeLanes>(a.into(), b.into(), c.into(), update, &mut packing);
         let c = matrix_mut(&mut plain, rows, columns);
-        product_in_lanes::<f32, PlainLanes<f32>>(a, b, c, update, &mut packing);
+        product_in_lanes::<f32, PlainLanes<f32>>(a.into(), b.into(), c.into(), update, &mut packing);
         let bits = |numbers: &[f32]| numbers.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&native), bits(&plain), "the lanes differ");
         assert_eq!(bits(&sse2_or_wasm), bits(&plain), "the lanes differ");
@@ -388,6 +361,38 @@ mod tests {
                 &mut packing,
             );
             assert_eq!(alone, whole[row * 17..][..17]);
+        }
+    }
+
+    #[test]
+    fn parts_of_matrices_are_multiplied_where_they_lie() {
+        let (width, rows, depth, columns) = (50, 2..15, 3..20, 20..41);
+        let (a, b) = (numbers(20 * width, 1), numbers(45 * width, 2));
+        let copied = |matrix: &[f32], rows: Range<usize>, columns: Range<usize>| -> Vec<f32> {
+            rows.flat_map(|row| matrix[row * width..][columns.clone()].to_vec())
+                .collect()
+        };
+        let (whole_a, whole_b) = (
+            copied(&a, rows.clone(), depth.clone()),
+            copied(&b, columns.clone(), 4..21),
+        );
+        let mut packing = Packing::new();
+        let mut expected = vec![0.0; rows.len() * columns.len()];
+        let [m, k, n] = [rows.len(), depth.len(), columns.len()];
+        let b_whole = matrix(&whole_b, n, k).reversed_axes();
+        let c = matrix_mut(&mut expected, m, n);
+        product(matrix(&whole_a, m, k), b_whole, c, Update::Overwrite, &mut packing);
+
+        let before = numbers(20 * width, 3);
+        let mut c = before.clone();
+        let part = Target::part(&mut c, width, 1..1 + m, columns.clone());
+        let transposed = Operand::part(&b, width, columns.clone(), 4..21).transposed();
+        let a = Operand::part(&a, width, rows, depth);
+        product(a, transposed, part, Update::Overwrite, &mut packing);
+        assert_eq!(copied(&c, 1..1 + m, columns.clone()), expected);
+        for (place, (after, before)) in c.iter().zip(&before).enumerate() {
+            let written = (1..1 + m).contains(&(place / width)) && columns.contains(&(place % width));
+            assert!(written || after == before, "{place} is outside");
         }
     }
 

@@ -3,9 +3,12 @@
 //! A further kind is one more file here and one more line in the list below. All of them take a whole minibatch as one slice,
 //! sample after sample, and write every number of their results, so that nothing depends on what a buffer held before.
 
+mod affine;
 #[cfg(test)]
 pub(crate) mod gradient_check;
 mod normalization;
+mod sequence;
+mod softmax;
 mod window;
 
 use crate::fnv1a::Fnv1a;
@@ -117,6 +120,10 @@ kinds! {
     12 "global_avg_pool" global_avg_pool::{GlobalAvgPool, GlobalAvgPoolLayer};
     13 "dropout" dropout::{Dropout, DropoutLayer};
     14 "residual" residual::{Residual, ResidualLayer};
+    15 "embedding" embedding::{Embedding, EmbeddingLayer};
+    16 "positional_embedding" positional_embedding::{PositionalEmbedding, PositionalEmbeddingLayer};
+    17 "causal_self_attention" causal_self_attention::{CausalSelfAttention, CausalSelfAttentionLayer};
+    18 "patchify" patchify::{Patchify, PatchifyLayer};
 }
 
 /// A kind's keys in the run file.
@@ -145,6 +152,11 @@ pub(crate) trait Sizes {
     /// The memory that its passes work in.
     fn needs(&self) -> Needs {
         Needs::default()
+    }
+
+    /// If what comes in has to be tokens, how many there are: whole numbers from 0 to below it.
+    fn tokens(&self) -> Option<usize> {
+        None
     }
 }
 
@@ -261,6 +273,11 @@ impl Layer {
     /// See [`Sizes::needs`].
     pub(crate) fn needs(&self) -> Needs {
         self.sizes().needs()
+    }
+
+    /// See [`Sizes::tokens`].
+    pub(crate) fn tokens(&self) -> Option<usize> {
+        self.sizes().tokens()
     }
 }
 

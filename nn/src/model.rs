@@ -39,7 +39,8 @@ pub enum SpecError {
 pub struct Parameter {
     /// As `torch.nn.Sequential` of the same layers names it: the layer's place counted from 0, and its own name.
     pub name: String,
-    /// As PyTorch has it: (outputs, inputs) or (filters, channels, height, width) for a weight, one size for a bias.
+    /// As PyTorch has it: (outputs, inputs), (filters, channels, height, width) or (tokens, width) for a weight, one size for
+    /// a bias.
     pub shape: Vec<usize>,
     /// Where it lies in the vector, row-major.
     pub range: Range<usize>,
@@ -50,7 +51,7 @@ pub struct Parameter {
 /// Samples to compute a gradient of, or to evaluate.
 #[derive(Clone, Copy, Debug)]
 pub struct Minibatch<'a> {
-    /// (batch, inputs), row-major.
+    /// (batch, inputs), row-major. Tokens, where the model takes them, as numbers.
     pub inputs: &'a [f32],
     /// (batch), each below the number of classes.
     pub labels: &'a [u32],
@@ -165,6 +166,11 @@ impl Model {
         self.chain.inputs()
     }
 
+    /// If the model's inputs have to be tokens, how many there are: each input is then a whole number from 0 to below it.
+    pub fn tokens(&self) -> Option<usize> {
+        self.chain.tokens()
+    }
+
     /// How many classes the model tells apart.
     pub fn classes(&self) -> usize {
         self.classes
@@ -203,8 +209,9 @@ impl Model {
     /// nothing, and the same arguments give the same bits, whatever the scratch was used for before.
     ///
     /// # Panics
-    /// Where a slice has the wrong length, the batch is larger than the scratch was made for, or a label is not below
-    /// the number of classes: whoever takes data in has to check it there.
+    /// Where a slice has the wrong length, the batch is larger than the scratch was made for, a label is not below
+    /// the number of classes, or an input is no token where the model takes tokens: whoever takes data in has to check it
+    /// there.
     pub fn gradient(
         &self,
         parameters: &[f32],
@@ -268,6 +275,12 @@ impl Model {
             "a label is below {}",
             self.classes
         );
+        if let Some(tokens) = self.tokens() {
+            assert!(
+                inputs.iter().all(|input| is_token(input.to_f64(), tokens)),
+                "a token is a whole number from 0 to below {tokens}"
+            );
+        }
         self.chain.forward(parameters, inputs, batch, scratch.memory(random));
     }
 
@@ -294,6 +307,10 @@ impl Model {
             .backward(parameters, inputs, batch, gradient, None, scratch.memory(random));
         loss_sum
     }
+}
+
+fn is_token(input: f64, tokens: usize) -> bool {
+    input >= 0.0 && input < tokens as f64 && input.trunc() == input
 }
 
 fn check_input(input: &[usize]) -> Result<(), String> {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
-    /// The shape of one sample: `[features]` or `[channels, height, width]`.
+    /// The shape of one sample: `[features]`, `[channels, height, width]`, or of tokens `[positions]`.
     pub input: Vec<usize>,
     /// The layers, from the input to the classes.
     pub layers: Vec<LayerSpec>,
@@ -122,6 +122,10 @@ mod tests {
             ("size = 2", "max_pool2d"),
             ("", "flatten"),
             ("", "relu"),
+            ("tokens = 65\nwidth = 8", "embedding"),
+            ("", "positional_embedding"),
+            ("heads = 4", "causal_self_attention"),
+            ("size = [2, 4]", "patchify"),
         ] {
             let good = format!("kind = \"{kind}\"\n{keys}\n");
             assert_eq!(layer(&good).unwrap().kind(), kind);

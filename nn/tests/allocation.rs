@@ -74,13 +74,59 @@ const MODEL: &str = r#"
     outputs = 4
 "#;
 
+const TRANSFORMER: &str = r#"
+    input = [40]
+    [[layers]]
+    kind = "embedding"
+    tokens = 9
+    width = 6
+    [[layers]]
+    kind = "positional_embedding"
+    [[layers]]
+    kind = "residual"
+    layers = [{ kind = "layer_norm" }, { kind = "causal_self_attention", heads = 2 }]
+    [[layers]]
+    kind = "residual"
+    layers = [{ kind = "layer_norm" }, { kind = "linear", outputs = 12 }, { kind = "gelu" }, { kind = "linear", outputs = 6 }]
+    [[layers]]
+    kind = "flatten"
+    [[layers]]
+    kind = "linear"
+    outputs = 4
+"#;
+
+const VISION_TRANSFORMER: &str = r#"
+    input = [2, 6, 4]
+    [[layers]]
+    kind = "patchify"
+    size = [3, 2]
+    [[layers]]
+    kind = "linear"
+    outputs = 6
+    [[layers]]
+    kind = "positional_embedding"
+    [[layers]]
+    kind = "causal_self_attention"
+    heads = 3
+    [[layers]]
+    kind = "global_avg_pool"
+    [[layers]]
+    kind = "linear"
+    outputs = 4
+"#;
+
 #[test]
 fn a_step_allocates_nothing_after_the_scratch_is_made() {
-    let spec: ModelSpec = toml::from_str(MODEL).unwrap();
-    let model = Model::new(&spec).unwrap();
+    for (spec, input) in [(MODEL, 0.25), (TRANSFORMER, 8.0), (VISION_TRANSFORMER, 0.25)] {
+        let spec: ModelSpec = toml::from_str(spec).unwrap();
+        steps_allocate_nothing(&Model::new(&spec).unwrap(), input);
+    }
+}
+
+fn steps_allocate_nothing(model: &Model, input: f32) {
     let parameters = model.initial_parameters(1);
     let mut gradient = vec![0.0; parameters.len()];
-    let inputs = vec![0.25; 3 * model.inputs()];
+    let inputs = vec![input; 3 * model.inputs()];
     let batch = Minibatch {
         inputs: &inputs,
         labels: &[0, 1, 2],

@@ -34,6 +34,27 @@ const MODEL: &str = r#"
     outputs = 10
 "#;
 
+const TRANSFORMER: &str = r#"
+    input = [37]
+    [[layers]]
+    kind = "embedding"
+    tokens = 23
+    width = 12
+    [[layers]]
+    kind = "positional_embedding"
+    [[layers]]
+    kind = "residual"
+    layers = [{ kind = "layer_norm" }, { kind = "causal_self_attention", heads = 3 }]
+    [[layers]]
+    kind = "residual"
+    layers = [{ kind = "layer_norm" }, { kind = "linear", outputs = 24 }, { kind = "gelu" }, { kind = "linear", outputs = 12 }]
+    [[layers]]
+    kind = "global_avg_pool"
+    [[layers]]
+    kind = "linear"
+    outputs = 10
+"#;
+
 /// FNV-1a over the bytes of the numbers, little-endian.
 fn hash(numbers: &[f32]) -> u64 {
     let bytes = numbers.iter().flat_map(|number| number.to_le_bytes());
@@ -55,15 +76,33 @@ fn a_seed_starts_from_the_same_bits_everywhere() {
 
 #[test]
 fn three_steps_of_training_end_in_the_same_bits_everywhere() {
-    let spec: ModelSpec = toml::from_str(MODEL).unwrap();
-    let model = Model::new(&spec).unwrap();
+    let byte = |index| (index % 256) as f32 / 255.0 - 0.5;
+    let (losses, parameters) = three_steps(&Model::new(&toml::from_str(MODEL).unwrap()).unwrap(), byte);
+    assert_eq!(
+        losses,
+        [0x4027_da60_8800_0000, 0x4027_5d5d_8800_0000, 0x4027_55a6_c000_0000]
+    );
+    assert_eq!(parameters, 0x0775_34ce_4de3_9bf5);
+
+    let token = |index| (index % 23) as f32;
+    let (losses, parameters) = three_steps(&Model::new(&toml::from_str(TRANSFORMER).unwrap()).unwrap(), token);
+    assert_eq!(
+        losses,
+        [0x4026_e234_b800_0000, 0x4027_9b09_1800_0000, 0x4027_401f_2000_0000]
+    );
+    assert_eq!(parameters, 0xe588_d1e8_29b7_bf36);
+}
+
+/// The bits of the losses, and the hash of the parameters that training ends in.
+fn three_steps(model: &Model, input: impl Fn(usize) -> f32) -> (Vec<u64>, u64) {
     let mut parameters = model.initial_parameters(7);
     let mut gradient = vec![0.0; parameters.len()];
     let mut scratch = model.scratch(5);
     let mut losses = Vec::new();
     for step in 0..3_usize {
-        let pixel = |index: usize| ((index * 31 + step * 7) % 256) as f32 / 255.0 - 0.5;
-        let inputs: Vec<f32> = (0..5 * model.inputs()).map(pixel).collect();
+        let inputs: Vec<f32> = (0..5 * model.inputs())
+            .map(|index| input(index * 31 + step * 7))
+            .collect();
         let labels = [0, 1, 2, 3, 9].map(|label| (label + step as u32) % 10);
         let batch = Minibatch {
             inputs: &inputs,
@@ -76,9 +115,5 @@ fn three_steps_of_training_end_in_the_same_bits_everywhere() {
             *parameter -= 0.125 * (*gradient / 5.0);
         }
     }
-    assert_eq!(
-        losses,
-        [0x4027_da60_8800_0000, 0x4027_5d5d_8800_0000, 0x4027_55a6_c000_0000]
-    );
-    assert_eq!(hash(&parameters), 0x0775_34ce_4de3_9bf5);
+    (losses, hash(&parameters))
 }

@@ -35,7 +35,7 @@ struct GoldenTensor {
 #[test]
 fn whole_models_have_pytorchs_losses_and_gradients() {
     let golden: Golden = serde_json::from_str(include_str!("golden/models.json")).unwrap();
-    assert_eq!(golden.models.len(), 8);
+    assert_eq!(golden.models.len(), 10);
     for golden in &golden.models {
         let name = &golden.name;
         let model = Model::new(&golden.spec).unwrap();

@@ -3,7 +3,7 @@ use crate::fnv1a::Fnv1a;
 use crate::scalar::Scalar;
 use serde::{Deserialize, Serialize};
 
-/// Takes (batch, channels, height, width) for (batch, elements), like `torch.nn.Flatten`.
+/// Takes (batch, channels, height, width), or any other shape, for (batch, elements), like `torch.nn.Flatten`.
 ///
 /// Samples lie in one piece in either shape, so both passes only copy: too little of a step to treat it specially.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,13 +1,14 @@
 use super::window::image;
 use super::{Keys, Memory, Passed, Passes, Sizes};
 use crate::fnv1a::Fnv1a;
-use crate::lanes::sum;
+use crate::lanes::{add, sum};
 use crate::scalar::Scalar;
 use serde::{Deserialize, Serialize};
 
-/// The mean of each channel, like `torch.nn.AdaptiveAvgPool2d(1)` with a `Flatten` after it.
+/// The mean of each channel, like `torch.nn.AdaptiveAvgPool2d(1)` with a `Flatten` after it; of a sequence, the mean of its
+/// positions.
 ///
-/// X: (batch, channels, height, width), Y: (batch, channels).
+/// X: (batch, channels, height, width), Y: (batch, channels); or X: (batch, positions, width), Y: (batch, width).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GlobalAvgPool {}
@@ -15,17 +16,32 @@ pub struct GlobalAvgPool {}
 /// Fitted to what comes in.
 #[derive(Clone, Debug)]
 pub(crate) struct GlobalAvgPoolLayer {
+    /// The order in which a sample's numbers come in.
+    axes: Axes,
+    /// How many means come out.
     channels: usize,
+    /// How many numbers each is the mean of.
     places: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Axes {
+    ChannelsThenPlaces,
+    PlacesThenChannels,
 }
 
 impl Keys for GlobalAvgPool {
     type Layer = GlobalAvgPoolLayer;
 
     fn fit(&self, incoming: &[usize], from: &str) -> Result<GlobalAvgPoolLayer, String> {
-        let [channels, height, width] = image(incoming, from)?;
-        let places = height * width;
-        Ok(GlobalAvgPoolLayer { channels, places })
+        let (axes, channels, places) = match *incoming {
+            [positions, width] => (Axes::PlacesThenChannels, width, positions),
+            _ => {
+                let [channels, height, width] = image(incoming, from)?;
+                (Axes::ChannelsThenPlaces, channels, height * width)
+            }
+        };
+        Ok(GlobalAvgPoolLayer { axes, channels, places })
     }
 
     fn hash(&self, _: &mut Fnv1a) {}
@@ -45,16 +61,38 @@ impl GlobalAvgPoolLayer {
 
 impl<S: Scalar> Passes<S> for GlobalAvgPoolLayer {
     fn forward(&self, _: &[S], input: &[S], output: &mut [S], _: Memory<'_, S>) {
-        for (y, plane) in output.iter_mut().zip(input.chunks_exact(self.places)) {
-            *y = sum(plane) * self.share();
+        if self.axes == Axes::ChannelsThenPlaces {
+            for (y, plane) in output.iter_mut().zip(input.chunks_exact(self.places)) {
+                *y = sum(plane) * self.share();
+            }
+            return;
+        }
+        let share = self.share();
+        let samples = input.chunks_exact(self.places * self.channels);
+        for (y, sequence) in output.chunks_exact_mut(self.channels).zip(samples) {
+            y.fill(S::ZERO);
+            sequence.chunks_exact(self.channels).for_each(|x| add(y, x));
+            y.iter_mut().for_each(|y| *y = *y * share);
         }
     }
 
     /// Each dY is shared out to its channel's dX.
     fn backward(&self, passed: Passed<'_, S>, _: &mut [S], input_gradient: Option<&mut [S]>, _: Memory<'_, S>) {
         let Some(input_gradient) = input_gradient else { return };
-        for (plane, dy) in input_gradient.chunks_exact_mut(self.places).zip(passed.output_gradient) {
-            plane.fill(*dy * self.share());
+        if self.axes == Axes::ChannelsThenPlaces {
+            for (plane, dy) in input_gradient.chunks_exact_mut(self.places).zip(passed.output_gradient) {
+                plane.fill(*dy * self.share());
+            }
+            return;
+        }
+        let share = self.share();
+        let samples = input_gradient.chunks_exact_mut(self.places * self.channels);
+        for (sequence, dy) in samples.zip(passed.output_gradient.chunks_exact(self.channels)) {
+            for dx in sequence.chunks_exact_mut(self.channels) {
+                for (dx, dy) in dx.iter_mut().zip(dy) {
+                    *dx = *dy * share;
+                }
+            }
         }
     }
 }
@@ -67,11 +105,20 @@ mod tests {
     #[test]
     fn its_gradient_is_the_central_differences() {
         check(&fit(GlobalAvgPool {}, &[3, 4, 5]), 60, 2);
+        check(&fit(GlobalAvgPool {}, &[5, 3]), 15, 2);
     }
 
     #[test]
     fn it_gives_each_channels_mean() {
         let input = [1.0_f32, 2.0, 3.0, 6.0, -1.0, 0.0, 0.0, 3.0];
         assert_eq!(forward(&fit(GlobalAvgPool {}, &[2, 2, 2]), &[], &input, 1), [3.0, 0.5]);
+    }
+
+    #[test]
+    fn of_a_sequence_it_gives_the_positions_mean() {
+        let input = [1.0_f32, 2.0, 3.0, 6.0, -1.0, 0.0, 0.0, 3.0];
+        let layer = fit(GlobalAvgPool {}, &[2, 2]);
+        assert_eq!(forward(&layer, &[], &input, 2), [2.0, 4.0, -0.5, 1.5]);
+        assert_eq!(layer.output_shape(), [2]);
     }
 }

@@ -1,14 +1,14 @@
+use super::affine::Affine;
 use super::{Keys, Memory, Passed, Passes, Sizes, Tensor, shape_text};
 use crate::fnv1a::Fnv1a;
-use crate::kernel::{Update, product};
-use crate::lanes::add;
+use crate::kernel::Update;
 use crate::scalar::Scalar;
-use crate::tensor::{matrix, matrix_mut};
 use serde::{Deserialize, Serialize};
 
 /// Fully connected, like `torch.nn.Linear`: Y = X·Wᵀ + b.
 ///
-/// X: (batch, inputs), W: (outputs, inputs), b: (outputs), Y: (batch, outputs); row-major.
+/// X: (batch, inputs), W: (outputs, inputs), b: (outputs), Y: (batch, outputs); row-major. Of a sequence, X: (batch, positions,
+/// inputs), it takes each position by itself: Y: (batch, positions, outputs).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Linear {
@@ -22,8 +22,9 @@ pub struct Linear {
 /// Fitted to what comes in.
 #[derive(Clone, Debug)]
 pub(crate) struct LinearLayer {
-    inputs: usize,
-    outputs: usize,
+    /// Of a sequence.
+    positions: Option<usize>,
+    affine: Affine,
 }
 
 impl Linear {
@@ -38,11 +39,15 @@ impl Keys for Linear {
 
     fn fit(&self, incoming: &[usize], from: &str) -> Result<LinearLayer, String> {
         let Linear { outputs, inputs } = *self;
-        let [given] = *incoming else {
-            return Err(format!(
-                "expects a vector, but {from} gives {}; put a flatten layer before it",
-                shape_text(incoming)
-            ));
+        let (positions, given) = match *incoming {
+            [given] => (None, given),
+            [positions, given] => (Some(positions), given),
+            _ => {
+                return Err(format!(
+                    "expects a vector or a sequence (positions, width), but {from} gives {}; put a flatten layer before it",
+                    shape_text(incoming)
+                ));
+            }
         };
         if let Some(expected) = inputs.filter(|expected| *expected != given) {
             return Err(format!(
@@ -52,7 +57,8 @@ impl Keys for Linear {
         if outputs == 0 {
             return Err("has outputs = 0; set outputs to 1 or more".into());
         }
-        Ok(LinearLayer { inputs: given, outputs })
+        let affine = Affine { inputs: given, outputs };
+        Ok(LinearLayer { positions, affine })
     }
 
     fn hash(&self, hash: &mut Fnv1a) {
@@ -62,39 +68,20 @@ impl Keys for Linear {
 
 impl Sizes for LinearLayer {
     fn output_shape(&self) -> Vec<usize> {
-        vec![self.outputs]
+        self.positions.into_iter().chain([self.affine.outputs]).collect()
     }
 
     fn tensors(&self) -> Vec<Tensor> {
-        Tensor::weight_and_bias(vec![self.outputs, self.inputs])
-    }
-}
-
-impl LinearLayer {
-    fn split<'a, S>(&self, parameters: &'a [S]) -> (&'a [S], &'a [S]) {
-        parameters.split_at(self.outputs * self.inputs)
+        Tensor::weight_and_bias(vec![self.affine.outputs, self.affine.inputs])
     }
 }
 
 impl<S: Scalar> Passes<S> for LinearLayer {
     fn forward(&self, parameters: &[S], input: &[S], output: &mut [S], memory: Memory<'_, S>) {
-        let (weight, bias) = self.split(parameters);
-        let batch = input.len() / self.inputs;
-        for row in output.chunks_exact_mut(self.outputs) {
-            row.copy_from_slice(bias);
-        }
-        let x = matrix(input, batch, self.inputs);
-        let w = matrix(weight, self.outputs, self.inputs);
-        product(
-            x,
-            w.reversed_axes(),
-            matrix_mut(output, batch, self.outputs),
-            Update::Add,
-            memory.packing,
-        );
+        let parameters = self.affine.split(parameters);
+        self.affine.forward(parameters, input, output, memory.packing);
     }
 
-    /// dW = dYᵀ·X, db = Σ over the batch of dY, dX = dY·W.
     fn backward(
         &self,
         passed: Passed<'_, S>,
@@ -102,21 +89,13 @@ impl<S: Scalar> Passes<S> for LinearLayer {
         input_gradient: Option<&mut [S]>,
         memory: Memory<'_, S>,
     ) {
-        let (weight, _) = self.split(passed.parameters);
-        let (weight_gradient, bias_gradient) = parameter_gradient.split_at_mut(self.outputs * self.inputs);
-        let batch = passed.input.len() / self.inputs;
-        let x = matrix(passed.input, batch, self.inputs);
-        let dy = matrix(passed.output_gradient, batch, self.outputs);
-        let dw = matrix_mut(weight_gradient, self.outputs, self.inputs);
-        product(dy.reversed_axes(), x, dw, Update::Overwrite, memory.packing);
-        bias_gradient.fill(S::ZERO);
-        for row in passed.output_gradient.chunks_exact(self.outputs) {
-            add(bias_gradient, row);
-        }
-        if let Some(input_gradient) = input_gradient {
-            let w = matrix(weight, self.outputs, self.inputs);
-            let dx = matrix_mut(input_gradient, batch, self.inputs);
-            product(dy, w, dx, Update::Overwrite, memory.packing);
+        let (weight, _) = self.affine.split(passed.parameters);
+        let gradients = parameter_gradient.split_at_mut(weight.len());
+        self.affine
+            .by_parameters(passed.input, passed.output_gradient, gradients, memory.packing);
+        if let Some(dx) = input_gradient {
+            self.affine
+                .by_input(weight, passed.output_gradient, dx, Update::Overwrite, memory.packing);
         }
     }
 }
@@ -124,12 +103,35 @@ impl<S: Scalar> Passes<S> for LinearLayer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layer::gradient_check::{check, fit};
+    use crate::layer::Layer;
+    use crate::layer::gradient_check::{check, fit, forward};
 
     #[test]
     fn its_gradients_are_the_central_differences() {
         for (inputs, outputs, batch) in [(1, 1, 1), (3, 2, 4), (13, 9, 5), (8, 16, 2)] {
             check(&fit(Linear::new(outputs), &[inputs]), inputs, batch);
         }
+        check(&fit(Linear::new(4), &[5, 3]), 15, 2);
+    }
+
+    #[test]
+    fn of_a_sequence_it_takes_each_position_by_itself() {
+        let layer = fit(Linear::new(1), &[3, 2]);
+        assert_eq!(layer.output_shape(), [3, 1]);
+        let output = forward(&layer, &[1.0_f32, 10.0, 0.5], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 1);
+        assert_eq!(output, [21.5, 43.5, 65.5]);
+    }
+
+    #[test]
+    fn inputs_are_those_of_one_position() {
+        let keys = |inputs| Linear {
+            inputs: Some(inputs),
+            ..Linear::new(4)
+        };
+        assert!(Layer::new(&keys(3).into(), &[5, 3], "patchify").is_ok());
+        assert_eq!(
+            Layer::new(&keys(15).into(), &[5, 3], "patchify").unwrap_err(),
+            "expects 15 inputs, but patchify gives 3; set inputs = 3"
+        );
     }
 }

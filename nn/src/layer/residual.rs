@@ -1,5 +1,5 @@
 use super::{Keys, Layer, LayerSpec, Memory, Needs, Passed, Passes, Sizes, Tensor, shape_text};
-use crate::chain::{Chain, MAX_LAYERS, Misfit};
+use crate::chain::{Chain, MAX_LAYERS, Misfit, NO_TOKENS};
 use crate::fnv1a::Fnv1a;
 use crate::lanes::add;
 use crate::scalar::Scalar;
@@ -46,6 +46,14 @@ impl Keys for Residual {
             ),
             None => None,
         };
+        for (part, tokens) in [
+            ("layer 1", chain.tokens()),
+            ("projection", projection.as_ref().and_then(Layer::tokens)),
+        ] {
+            if tokens.is_some() {
+                return Err(format!("in its {part} (embedding): {NO_TOKENS}"));
+            }
+        }
         let (beside, name) = match &projection {
             Some(layer) => (layer.output_shape(), "its projection"),
             None => (incoming.to_vec(), from),
@@ -255,7 +263,7 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
 mod tests {
     use super::*;
     use crate::layer::gradient_check::{check, fit};
-    use crate::layer::{Conv2d, Gelu, GroupNorm, Linear, MaxPool2d, Tanh};
+    use crate::layer::{Conv2d, Embedding, Gelu, GroupNorm, Linear, MaxPool2d, Tanh};
 
     fn residual(layers: &[LayerSpec], projection: Option<LayerSpec>) -> Residual {
         Residual {
@@ -333,5 +341,19 @@ mod tests {
             "adds what its layers give, 5, to what its projection gives, 6; make them equal, or add a projection"
         );
         assert!(misfit(residual(&[], None), &[8]).contains("has 0 layers"));
+    }
+
+    #[test]
+    fn an_embedding_has_no_place_in_it() {
+        let embedding: LayerSpec = Embedding { tokens: 5, width: 3 }.into();
+        for (layers, projection, place) in [
+            (&[embedding.clone()][..], Some(embedding.clone()), "layer 1"),
+            (&[Tanh {}.into(), embedding.clone()], None, "layer 2"),
+            (&[Tanh {}.into()], Some(embedding.clone()), "projection"),
+        ] {
+            let spec = residual(layers, projection).into();
+            let error = Layer::new(&spec, &[8], "the model's input").unwrap_err();
+            assert_eq!(error, format!("in its {place} (embedding): {NO_TOKENS}"));
+        }
     }
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::layer::gradient_check::{central_differences, numbers};
-use crate::layer::{Conv2d, Flatten, LayerSpec, Linear, MaxPool2d, Relu};
+use crate::layer::{Conv2d, Embedding, Flatten, LayerSpec, Linear, MaxPool2d, Relu};
 
 fn linear(outputs: usize) -> LayerSpec {
     Linear::new(outputs).into()
@@ -220,6 +220,42 @@ fn a_label_beyond_the_classes_is_refused() {
     model.evaluate(&model.initial_parameters(1), &batch, &mut model.scratch(1));
 }
 
+fn of_tokens() -> Model {
+    let embedding = Embedding { tokens: 5, width: 4 }.into();
+    Model::new(&spec(&[3], &[embedding, flatten(), linear(2)])).unwrap()
+}
+
+#[test]
+fn a_model_that_begins_with_an_embedding_says_how_many_tokens_there_are() {
+    assert_eq!((of_tokens().tokens(), small_cnn().tokens()), (Some(5), None));
+    let embedding: LayerSpec = Embedding { tokens: 5, width: 4 }.into();
+    assert_eq!(
+        error(&[3], &[relu(), embedding, flatten(), linear(2)]),
+        "layer 2 (embedding): takes tokens, which only a model's input gives; make it the model's first layer, not in a \
+         residual one"
+    );
+}
+
+#[test]
+fn an_input_that_is_no_token_is_refused() {
+    let model = of_tokens();
+    let parameters = model.initial_parameters(1);
+    let evaluate = |token: f32| {
+        let batch = Minibatch {
+            inputs: &[0.0, token, 4.0],
+            labels: &[1],
+            key: None,
+        };
+        model.evaluate(&parameters, &batch, &mut model.scratch(1)).loss_sum
+    };
+    assert!(evaluate(3.0).is_finite() && evaluate(-0.0).is_finite());
+    for token in [5.0, -1.0, 0.5, f32::NAN, f32::INFINITY] {
+        let refused = std::panic::catch_unwind(|| evaluate(token)).unwrap_err();
+        let message = refused.downcast_ref::<String>().unwrap();
+        assert_eq!(message, "a token is a whole number from 0 to below 5");
+    }
+}
+
 #[test]
 fn scratch_bytes_are_what_a_scratch_holds() {
     let model = small_cnn();
@@ -244,7 +280,8 @@ fn layers_that_do_not_fit_say_where_and_how_to_mend() {
     );
     assert_eq!(
         error(&[1, 28, 28], &[pool(4), linear(10)]),
-        "layer 2 (linear): expects a vector, but max_pool2d gives (1, 7, 7); put a flatten layer before it"
+        "layer 2 (linear): expects a vector or a sequence (positions, width), but max_pool2d gives (1, 7, 7); put a \
+         flatten layer before it"
     );
     let channels = Some(1);
     let channels = Conv2d {

@@ -41,9 +41,27 @@ def residual(layers, projection=None):
     return {"kind": "residual", "layers": layers, **({} if projection is None else {"projection": projection})}
 
 
+def embedding(tokens, width):
+    return {"kind": "embedding", "tokens": tokens, "width": width}
+
+
+def patchify(size):
+    return {"kind": "patchify", "size": size}
+
+
+def block(width, heads):
+    """A transformer's block, normalised before each of its two parts."""
+    attention = {"kind": "causal_self_attention", "heads": heads}
+    return [
+        residual([LAYER_NORM, attention]),
+        residual([LAYER_NORM, linear(2 * width), GELU, linear(width)]),
+    ]
+
+
 RELU, FLATTEN, GELU, TANH, SIGMOID, LAYER_NORM, GLOBAL_AVG_POOL = (
     {"kind": kind} for kind in ("relu", "flatten", "gelu", "tanh", "sigmoid", "layer_norm", "global_avg_pool")
 )
+POSITIONAL_EMBEDDING = {"kind": "positional_embedding"}
 
 MODELS = {
     "mlp": ([13], 7, [linear(11), RELU, linear(9), RELU, linear(5)]),
@@ -89,6 +107,16 @@ MODELS = {
             linear(3),
         ],
     ),
+    "transformer": (
+        [7],
+        4,
+        [embedding(11, 8), POSITIONAL_EMBEDDING, *block(8, 2), *block(8, 4), LAYER_NORM, FLATTEN, linear(5)],
+    ),
+    "vision transformer": (
+        [2, 6, 8],
+        4,
+        [patchify([3, 2]), linear(6), POSITIONAL_EMBEDDING, *block(6, 3), GLOBAL_AVG_POOL, linear(4)],
+    ),
 }
 
 
@@ -106,12 +134,59 @@ class Residual(torch.nn.Module):
         return beside + self.layers(x)
 
 
+class Embedding(torch.nn.Embedding):
+    """Of tokens that are given as numbers."""
+
+    def forward(self, x):
+        return super().forward(x.long())
+
+
+class PositionalEmbedding(torch.nn.Embedding):
+    """Of each position's number, added."""
+
+    def forward(self, x):
+        return x + super().forward(torch.arange(x.shape[1]))
+
+
+class CausalSelfAttention(torch.nn.MultiheadAttention):
+    def __init__(self, width, heads):
+        super().__init__(width, heads, batch_first=True)
+
+    def forward(self, x):
+        mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1)
+        return super().forward(x, x, x, attn_mask=mask, need_weights=False)[0]
+
+
+class Patchify(torch.nn.Module):
+    def __init__(self, size):
+        super().__init__()
+        self.size = size
+
+    def forward(self, x):
+        return torch.nn.functional.unfold(x, self.size, stride=self.size).transpose(1, 2)
+
+
+class Mean(torch.nn.Module):
+    """Of a sequence's positions."""
+
+    def forward(self, x):
+        return x.mean(dim=1)
+
+
 def module(layer, incoming):
     """The PyTorch module of a layer, given the shape that comes in."""
     keys = {key: tuple(value) if isinstance(value, list) else value for key, value in layer.items()}
     kind = keys.pop("kind")
     if kind == "linear":
-        return torch.nn.Linear(incoming[0], keys["outputs"])
+        return torch.nn.Linear(incoming[-1], keys["outputs"])
+    if kind == "embedding":
+        return Embedding(keys["tokens"], keys["width"])
+    if kind == "positional_embedding":
+        return PositionalEmbedding(*incoming)
+    if kind == "causal_self_attention":
+        return CausalSelfAttention(incoming[-1], keys["heads"])
+    if kind == "patchify":
+        return Patchify(keys["size"])
     if kind == "conv2d":
         sizes = (keys["filters"], keys["kernel"], keys["stride"], keys["padding"])
         return torch.nn.Conv2d(incoming[0], *sizes, groups=keys.get("groups", 1))
@@ -119,6 +194,8 @@ def module(layer, incoming):
         return torch.nn.MaxPool2d(keys["size"], keys.get("stride"))
     if kind == "avg_pool2d":
         return torch.nn.AvgPool2d(keys["size"], keys.get("stride"))
+    if kind == "global_avg_pool" and len(incoming) == 2:
+        return Mean()
     if kind == "global_avg_pool":
         return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     if kind == "group_norm":
@@ -160,7 +237,10 @@ def golden(name, input_shape, batch, layers):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(multiples(parameter.shape, 0.5))
-    inputs = multiples((batch, *input_shape), 1.0)
+    if layers[0]["kind"] == "embedding":
+        inputs = torch.randint(0, layers[0]["tokens"], (batch, *input_shape)).double()
+    else:
+        inputs = multiples((batch, *input_shape), 1.0)
     logits = model(inputs)
     labels = torch.randint(0, logits.shape[1], (batch,))
     loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")

@@ -1,0 +1,61 @@
+//! Softmax of a row: what attention weighs positions with.
+
+use crate::lanes::{dot, sum};
+use crate::scalar::Scalar;
+
+/// Turns scores s into probabilities p = exp(scale · s) / Σ exp(scale · s). The largest score is subtracted first, so that no
+/// exponential overflows; scale is above 0.
+pub(crate) fn softmax<S: Scalar>(row: &mut [S], scale: S) {
+    let largest = row
+        .iter()
+        .copied()
+        .reduce(|best, score| if score > best { score } else { best });
+    let Some(largest) = largest else { return };
+    for place in row.iter_mut() {
+        *place = (scale * (*place - largest)).exp();
+    }
+    let share = S::ONE / sum(row);
+    for place in row {
+        *place = *place * share;
+    }
+}
+
+/// Turns the gradient by the probabilities, dP, into that by the scores: scale · P · (dP − Σ P · dP).
+pub(crate) fn backward<S: Scalar>(probabilities: &[S], gradient: &mut [S], scale: S) {
+    let mean = dot(probabilities, gradient);
+    for (gradient, probability) in gradient.iter_mut().zip(probabilities) {
+        *gradient = scale * *probability * (*gradient - mean);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::gradient_check::{central_differences, numbers};
+
+    #[test]
+    fn its_gradient_is_the_central_differences() {
+        for length in [1, 2, 13] {
+            let (scores, weights) = (numbers(length, 3), numbers(length, 40));
+            let probabilities = |scores: &[f64]| {
+                let mut row = scores.to_vec();
+                softmax(&mut row, 0.7);
+                row
+            };
+            let mut gradient = weights.clone();
+            backward(&probabilities(&scores), &mut gradient, 0.7);
+            central_differences(&scores, &gradient, |scores| dot(&probabilities(scores), &weights));
+        }
+    }
+
+    #[test]
+    fn large_scores_give_finite_probabilities_and_what_is_not_a_number_stays() {
+        let mut row = [1e30_f32, -1e30, 1e30];
+        softmax(&mut row, 0.5);
+        assert_eq!(row, [0.5, 0.0, 0.5]);
+        let mut row = [0.0, f32::NAN, 1.0];
+        softmax(&mut row, 1.0);
+        assert!(row.iter().all(|x| x.is_nan()));
+        softmax::<f32>(&mut [], 1.0);
+    }
+}
