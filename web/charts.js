@@ -3,9 +3,15 @@
 import { compact, loss, percent, whole } from './dom.js';
 import uPlot from './vendor/uPlot.esm.js';
 
-/** @import { History } from './types' */
+/** @import { History, Run, Target } from './types' */
 
 const HEIGHT_PX = 240;
+
+const LOSSES = {
+  softmax_cross_entropy: 'loss (cross-entropy, nats)',
+  binary_cross_entropy: 'loss (binary cross-entropy, nats)',
+  mean_squared_error: 'loss (mean squared error)',
+};
 
 /** @param {string} name of a CSS custom property, so that the curves follow the colour scheme */
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -92,6 +98,11 @@ function chart(place, yLabel, yFormat, yRange, curves) {
   return plot;
 }
 
+/** @param {(value: number) => string} format */
+function targetCurve(format) {
+  return { curve: curve('target', '--series-target', format, { dash: [6, 6], width: 1.5 }), colourName: '--series-target' };
+}
+
 /** Both charts. */
 export class Charts {
   #loss;
@@ -101,13 +112,14 @@ export class Charts {
   constructor(lossPlace, accuracyPlace) {
     this.#loss = chart(
       lossPlace,
-      'loss (cross-entropy, nats)',
+      'loss',
       (value) => String(value),
       // Zero stays in sight: a loss is read against it.
       (_chart, _min, max) => [0, max > 0 ? max * 1.05 : 1],
       [
         { curve: curve('training', '--series-training', loss), colourName: '--series-training' },
         { curve: curve('held-out', '--series-held-out', loss), colourName: '--series-held-out' },
+        targetCurve(loss),
       ],
     );
     this.#accuracy = chart(
@@ -118,24 +130,31 @@ export class Charts {
       (_chart, min) => [Math.max(0, Math.floor((min ?? 0) * 10 - 0.5) / 10), 1],
       [
         { curve: curve('held-out', '--series-held-out', percent), colourName: '--series-held-out' },
-        { curve: curve('target', '--series-target', percent, { dash: [6, 6], width: 1.5 }), colourName: '--series-target' },
+        targetCurve(percent),
       ],
     );
   }
 
-  /** @param {History} history @param {number | null} target */
+  /** Says what is drawn. @param {Run} run */
+  showRun(run) {
+    const axis = this.#loss.axes[1];
+    if (axis !== undefined) axis.label = LOSSES[run.model.loss];
+    this.#loss.redraw(false, true);
+  }
+
+  /** @param {History} history @param {Target} target */
   show(history, target) {
     const evalSamples = history.eval.map((point) => point.samples);
     this.#loss.setData(
       uPlot.join([
         [history.loss.map((point) => point.samples), history.loss.map((point) => point.loss)],
-        [evalSamples, history.eval.map((point) => point.loss)],
+        [evalSamples, history.eval.map((point) => point.loss), evalSamples.map(() => target.loss)],
       ]),
     );
     const accuracies = history.eval.map((point) => point.accuracy);
-    this.#accuracy.setData([evalSamples, accuracies, accuracies.map(() => target)]);
+    this.#accuracy.setData([evalSamples, accuracies, accuracies.map(() => target.accuracy)]);
     describe(this.#loss, 'Loss', history.loss.at(-1), (point) => loss(point.loss));
-    describe(this.#accuracy, 'Accuracy', history.eval.at(-1), (point) => percent(point.accuracy));
+    describe(this.#accuracy, 'Accuracy', history.eval.at(-1), (point) => (point.accuracy === null ? '–' : percent(point.accuracy)));
   }
 }
 

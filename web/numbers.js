@@ -15,7 +15,9 @@ const RUN_STATES = {
 export function showRun(run) {
   setText('run-name', run.name);
   setText('run-description', run.description);
-  const { samples, test_samples, shape } = run.dataset;
+  const { kind, samples, test_samples, shape } = run.dataset;
+  setShown('accuracy-card', run.model.loss !== 'mean_squared_error');
+  setText('accuracy-of', kind === 'text' ? 'of held-out characters foreseen' : 'of held-out samples right');
   /** @type {[string, string][]} */
   const facts = [
     ['Training samples', whole(samples)],
@@ -46,17 +48,26 @@ export function showStatus(status) {
   setNumber('version', status.version);
   setNumber('loss', status.loss, loss);
   setNumber('accuracy', status.eval?.accuracy, percent);
-  showTarget(status.eval?.accuracy ?? 0, status.target_accuracy);
+  showTarget(status);
 }
 
-/** @param {number} accuracy @param {number | null} target */
-function showTarget(accuracy, target) {
-  setShown('target-row', target !== null);
-  if (target === null) return;
-  const bar = byId('target', HTMLProgressElement);
-  bar.max = target;
-  bar.value = Math.min(accuracy, target);
-  setText('target-text', accuracy >= target ? `The target of ${percent(target)} is reached.` : `Target ${percent(target)}: ${percent(accuracy / target)} of the way`);
+/** How far the last evaluation is from what the run aims at. @param {Status} status */
+function showTarget({ eval: evaluated, target_accuracy: accuracy, target_loss: aim }) {
+  setShown('target-row', accuracy !== null);
+  setShown('target-loss-row', aim !== null);
+  if (accuracy !== null) {
+    const now = evaluated?.accuracy ?? 0;
+    const bar = byId('target', HTMLProgressElement);
+    bar.max = accuracy;
+    bar.value = Math.min(now, accuracy);
+    setText('target-text', now >= accuracy ? `The target of ${percent(accuracy)} is reached.` : `Target ${percent(accuracy)}: ${percent(now / accuracy)} of the way`);
+  }
+  if (aim !== null) {
+    const now = evaluated?.loss;
+    const isReached = now !== undefined && now <= aim;
+    const held = now === undefined ? '' : `, now ${loss(now)}`;
+    setText('target-loss-text', isReached ? `The target of ${loss(aim)} on held-out samples is reached.` : `Target ${loss(aim)} on held-out samples${held}`);
+  }
 }
 
 /** What this tab has done, over all its sessions: a session counts from zero. */

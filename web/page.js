@@ -9,7 +9,7 @@ import { findMissing } from './support.js';
 import { Volunteer } from './volunteer.js';
 
 /** @import { Missing } from './support.js' */
-/** @import { Run, TabState } from './types' */
+/** @import { Run, TabState, Target } from './types' */
 
 /** A mistyped link must not start hundreds of workers. */
 const MOST_WORKERS = 64;
@@ -23,8 +23,8 @@ const myNumbers = new MyNumbers();
 let tabState = missing.length > 0 ? 'unsupported' : 'not-contributing';
 let tabDetail = '';
 let isRunFinished = false;
-/** @type {number | null} */
-let target = null;
+/** @type {Target} */
+let target = { accuracy: null, loss: null };
 /** Whoever pressed Stop is not joined again, by no link and no new run. */
 let hasDeclined = false;
 
@@ -68,10 +68,11 @@ showState();
 const charts = new Charts(byId('loss-chart', HTMLElement), byId('accuracy-chart', HTMLElement));
 const server = new ServerWatch({
   onStatus(status, run) {
-    target = status.target_accuracy;
+    target = { accuracy: status.target_accuracy, loss: status.target_loss };
     isRunFinished = status.state === 'finished';
     if (run !== undefined) {
       showRun(run);
+      charts.showRun(run);
       joinIfWished(run);
     }
     showStatus(status);

@@ -12,9 +12,8 @@ export interface Run {
   superstep_samples: number;
   /** The operator allows `/?join=1` to start without a click. */
   kiosk: boolean;
-  /** Share of the held-out samples, from 0 to 1; null where the run has no target. */
-  target_accuracy: number | null;
-  dataset: { samples: number; test_samples: number; shape: number[] };
+  model: { loss: 'softmax_cross_entropy' | 'mean_squared_error' | 'binary_cross_entropy' };
+  dataset: { kind: 'bytes' | 'text' | 'table'; samples: number; test_samples: number; shape: number[] };
   /** What a tab asks its browser for. */
   memory: { tab_bytes: number; ml_module_bytes: number };
 }
@@ -32,20 +31,25 @@ export interface Status {
   /** Mean training loss per sample of the last superstep. */
   loss: number | null;
   /** The last evaluation on the held-out samples. */
-  eval: { version: number; accuracy: number; loss: number } | null;
+  eval: { version: number; accuracy: number | null; loss: number } | null;
   volunteers: number;
   ml_modules: number;
   samples_per_second: number;
   contributions_accepted: number;
   contributions_refused: number;
+  /** What the run aims at: a share of right answers from 0 to 1, or a loss, or neither. */
   target_accuracy: number | null;
+  target_loss: number | null;
   elapsed_seconds: number;
 }
+
+/** Held-out answers to count as right or wrong come with an accuracy; numbers have a loss only. */
+export type Target = { accuracy: number | null; loss: number | null };
 
 /** `GET /api/v1/history`: the curves, a few hundred points each, in the order in which they came about. */
 export interface History {
   loss: { samples: number; elapsed_seconds: number; loss: number }[];
-  eval: { samples: number; elapsed_seconds: number; version: number; accuracy: number; loss: number }[];
+  eval: { samples: number; elapsed_seconds: number; version: number; accuracy: number | null; loss: number }[];
 }
 
 /** From the page to the BSP worker. `workers` is how many ML modules are active, `capacity` how many there can be. */

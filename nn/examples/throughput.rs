@@ -5,8 +5,9 @@ use ndarray::ArrayView2;
 use nn::LayerSpec;
 use nn::kernel::{Packing, Update, product};
 use nn::layer::{Conv2d, Flatten, Linear, MaxPool2d, Relu};
+use nn::loss::Answers;
 use nn::tensor::{matrix, matrix_mut};
-use nn::{Minibatch, Model, ModelSpec, SpecError};
+use nn::{Minibatch, Model, ModelSpec, SpecError, Targets};
 use std::time::{Duration, Instant};
 
 /// Whether the caller wants this line.
@@ -80,12 +81,13 @@ fn measure_model(name: &str, input: &[usize], layers: &[LayerSpec], samples: usi
     let inputs: Vec<f32> = (0..samples * model.inputs())
         .map(|index| (index * 37 % 256) as f32 / 255.0 - 0.5)
         .collect();
-    let labels: Vec<u32> = (0..samples as u32)
-        .map(|index| index % model.classes() as u32)
-        .collect();
+    let Answers::Classes { places, classes } = model.answers() else {
+        return Ok(());
+    };
+    let labels: Vec<u32> = (0..samples * places).map(|index| (index % classes) as u32).collect();
     let batch = Minibatch {
         inputs: &inputs,
-        labels: &labels,
+        targets: Targets::Classes(&labels),
         key: None,
     };
     let mut gradient = vec![0.0; model.parameter_count()];

@@ -15,14 +15,16 @@ mod chain;
 mod fnv1a;
 mod initial;
 pub mod layer;
-mod loss;
+pub mod loss;
 pub mod model;
 pub mod scratch;
 
 pub mod optimizer;
 pub mod schedule;
 
+pub mod minibatch;
 pub mod random;
+pub mod sample_format;
 pub mod samples;
 pub mod shard;
 
@@ -32,6 +34,8 @@ pub mod scalar;
 pub mod tensor;
 
 pub use layer::LayerSpec;
-pub use model::{Evaluation, Minibatch, Model, Outcome, Parameter, SpecError};
+pub use loss::LossSpec;
+pub use minibatch::{Minibatch, Targets};
+pub use model::{Evaluation, Model, Outcome, Parameter, SpecError};
 pub use scratch::Scratch;
-pub use spec::{LossSpec, ModelSpec};
+pub use spec::ModelSpec;

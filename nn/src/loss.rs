@@ -1,67 +1,175 @@
-//! Softmax and cross-entropy in one, as `torch.nn.CrossEntropyLoss(reduction="sum")`.
+//! What training makes small: the losses, one file each.
+//!
+//! The loss of a sample is the mean over its answers, as PyTorch's losses with `reduction = "mean"` of one sample; what is
+//! summed up, here and in the BSP system, is the samples' losses and gradients.
 
+mod binary_cross_entropy;
+mod mean_squared_error;
+mod softmax_cross_entropy;
+
+use crate::layer::shape_text;
+use crate::minibatch::Targets;
 use crate::scalar::Scalar;
+use serde::{Deserialize, Serialize};
 
-/// The loss's gradient by the logits, and its sum over the samples.
-///
-/// logits: (batch, classes), labels: (batch), gradient: (batch, classes), overwritten with softmax(logits) − one-hot.
-/// The row's maximum is subtracted first, so that no exponential overflows.
-pub(crate) fn backward<S: Scalar>(logits: &[S], labels: &[u32], gradient: &mut [S]) -> f64 {
-    let classes = logits.len() / labels.len().max(1);
-    if classes == 0 {
-        return 0.0;
-    }
-    let mut sum = 0.0;
-    for ((logits, label), gradient) in logits
-        .chunks_exact(classes)
-        .zip(labels)
-        .zip(gradient.chunks_exact_mut(classes))
-    {
-        let maximum = maximum(logits);
-        let mut total = S::ZERO;
-        for (place, logit) in gradient.iter_mut().zip(logits) {
-            *place = (*logit - maximum).exp();
-            total += *place;
-        }
-        for place in gradient.iter_mut() {
-            *place = *place / total;
-        }
-        let right = *label as usize;
-        gradient[right] = gradient[right] - S::ONE;
-        sum += (total.ln() - (logits[right] - maximum)).to_f64();
-    }
-    sum
+/// What a run file calls the losses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossSpec {
+    /// Minus the logarithm of the probability given to the right class, as `torch.nn.CrossEntropyLoss`. The last layer
+    /// gives a vector of classes, or one at each position of a sequence: then the right class is, say, the next token.
+    #[default]
+    SoftmaxCrossEntropy,
+    /// The mean of the squared differences, as `torch.nn.MSELoss`.
+    MeanSquaredError,
+    /// Minus the logarithm of the probability given to yes or no, for each number of the last layer on its own, as
+    /// `torch.nn.BCEWithLogitsLoss`. Targets are 0 and 1, or between.
+    BinaryCrossEntropy,
 }
 
-/// The loss's sum over the samples, and how many of them have their largest logit, the first if several are equal, at
-/// their label.
-pub(crate) fn evaluate<S: Scalar>(logits: &[S], labels: &[u32]) -> (f64, usize) {
-    let classes = logits.len() / labels.len().max(1);
-    if classes == 0 {
-        return (0.0, 0);
-    }
-    let (mut sum, mut correct) = (0.0, 0);
-    for (logits, label) in logits.chunks_exact(classes).zip(labels) {
-        let maximum = maximum(logits);
-        let mut total = S::ZERO;
-        for logit in logits {
-            total += (*logit - maximum).exp();
-        }
-        let right = *label as usize;
-        sum += (total.ln() - (logits[right] - maximum)).to_f64();
-        let is_first = logits[..right].iter().all(|logit| *logit < maximum);
-        // Where a logit is not a number no comparison holds, and the sample is not counted as right.
-        correct += usize::from(is_first && logits[right] == maximum && logits[right..].iter().all(|x| *x <= maximum));
-    }
-    (sum, correct)
+/// What a model answers for one sample, as its loss takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answers {
+    /// One of `classes` classes, at each of `places`.
+    Classes {
+        /// 1, or the positions of a sequence.
+        places: usize,
+        /// How many it tells apart; 2 or more.
+        classes: usize,
+    },
+    /// Numbers.
+    Values {
+        /// How many.
+        count: usize,
+    },
+    /// Logits: each the logarithm of the odds of a yes.
+    Logits {
+        /// How many.
+        count: usize,
+    },
 }
 
-fn maximum<S: Scalar>(logits: &[S]) -> S {
-    logits
-        .iter()
-        .copied()
-        .reduce(|best, logit| if logit > best { logit } else { best })
-        .unwrap_or(S::ZERO)
+impl LossSpec {
+    /// Its number in the description's hash; a part of the wire protocol.
+    pub(crate) fn number(self) -> usize {
+        match self {
+            LossSpec::SoftmaxCrossEntropy => 1,
+            LossSpec::MeanSquaredError => 2,
+            LossSpec::BinaryCrossEntropy => 3,
+        }
+    }
+
+    /// The name in the run file.
+    pub fn name(self) -> &'static str {
+        match self {
+            LossSpec::SoftmaxCrossEntropy => "softmax_cross_entropy",
+            LossSpec::MeanSquaredError => "mean_squared_error",
+            LossSpec::BinaryCrossEntropy => "binary_cross_entropy",
+        }
+    }
+
+    /// Fits the loss to what comes out of the last layer, called `from`, for one sample. An error says what comes out,
+    /// what is needed, and the mend.
+    pub(crate) fn fit(self, outgoing: &[usize], from: &str) -> Result<Answers, String> {
+        match (self, outgoing) {
+            (LossSpec::SoftmaxCrossEntropy, &[classes] | &[_, classes]) if classes < 2 => Err(format!(
+                "the last layer ({from}) gives {classes} class; a loss needs 2 or more: raise outputs"
+            )),
+            (LossSpec::SoftmaxCrossEntropy, &[classes]) => Ok(Answers::Classes { places: 1, classes }),
+            (LossSpec::SoftmaxCrossEntropy, &[places, classes]) => Ok(Answers::Classes { places, classes }),
+            (LossSpec::MeanSquaredError, &[count]) => Ok(Answers::Values { count }),
+            (LossSpec::BinaryCrossEntropy, &[count]) => Ok(Answers::Logits { count }),
+            _ => Err(format!(
+                "the last layer ({from}) gives {}, but {} needs a vector{}; end with a flatten and a linear layer",
+                shape_text(outgoing),
+                self.name(),
+                match self {
+                    LossSpec::SoftmaxCrossEntropy => " of classes, or one at each position of a sequence",
+                    _ => "",
+                }
+            )),
+        }
+    }
+}
+
+impl Answers {
+    /// How many targets a sample has.
+    pub fn targets(self) -> usize {
+        match self {
+            Answers::Classes { places, .. } => places,
+            Answers::Values { count } | Answers::Logits { count } => count,
+        }
+    }
+
+    /// Whether an answer is right or wrong, so that a model has an accuracy.
+    pub fn has_accuracy(self) -> bool {
+        !matches!(self, Answers::Values { .. })
+    }
+
+    /// Whether these are targets of so many samples that the loss can take.
+    pub(crate) fn takes<S: Scalar>(self, targets: Targets<'_, S>, samples: usize) -> bool {
+        match (self, targets) {
+            (Answers::Classes { places, classes }, Targets::Classes(targets)) => {
+                targets.len() == samples * places && targets.iter().all(|class| (*class as usize) < classes)
+            }
+            (Answers::Values { count } | Answers::Logits { count }, Targets::Values(targets)) => {
+                targets.len() == samples * count
+            }
+            _ => false,
+        }
+    }
+
+    /// Overwrites `gradient` with the loss's gradient by what the model gave, and returns the sum over the samples of
+    /// their losses. Targets that it does not [take](Answers::takes) have no loss.
+    pub(crate) fn backward<S: Scalar>(self, given: &[S], targets: Targets<'_, S>, gradient: &mut [S]) -> f64 {
+        match (self, targets) {
+            (Answers::Classes { places, classes }, Targets::Classes(targets)) => {
+                let sum = softmax_cross_entropy::backward(given, targets, classes, gradient);
+                self.share_out(places, sum, gradient)
+            }
+            (Answers::Values { count }, Targets::Values(targets)) => {
+                let sum = mean_squared_error::backward(given, targets, gradient);
+                self.share_out(count, sum, gradient)
+            }
+            (Answers::Logits { count }, Targets::Values(targets)) => {
+                let sum = binary_cross_entropy::backward(given, targets, gradient);
+                self.share_out(count, sum, gradient)
+            }
+            _ => {
+                gradient.fill(S::ZERO);
+                0.0
+            }
+        }
+    }
+
+    /// The mean over a sample's answers instead of their sum.
+    fn share_out<S: Scalar>(self, answers: usize, sum: f64, gradient: &mut [S]) -> f64 {
+        if answers > 1 {
+            let share = S::from_f64(1.0 / answers as f64);
+            for value in gradient {
+                *value = *value * share;
+            }
+        }
+        sum / answers as f64
+    }
+
+    /// The sum over the samples of their losses, and of the shares of their answers that are right, where answers can be.
+    pub(crate) fn evaluate<S: Scalar>(self, given: &[S], targets: Targets<'_, S>) -> (f64, Option<f64>) {
+        let (sum, right) = match (self, targets) {
+            (Answers::Classes { classes, .. }, Targets::Classes(targets)) => {
+                let (sum, right) = softmax_cross_entropy::evaluate(given, targets, classes);
+                (sum, Some(right))
+            }
+            (Answers::Values { .. }, Targets::Values(targets)) => (mean_squared_error::evaluate(given, targets), None),
+            (Answers::Logits { .. }, Targets::Values(targets)) => {
+                let (sum, right) = binary_cross_entropy::evaluate(given, targets);
+                (sum, Some(right))
+            }
+            _ => (0.0, None),
+        };
+        let answers = self.targets() as f64;
+        (sum / answers, right.map(|right| right as f64 / answers))
+    }
 }
 
 #[cfg(test)]
@@ -69,41 +177,84 @@ mod tests {
     use super::*;
     use crate::layer::gradient_check::{central_differences, numbers};
 
-    #[test]
-    fn the_gradient_by_the_logits_is_the_central_differences() {
-        let (classes, labels) = (5, [0, 4, 2]);
-        let logits = numbers(classes * labels.len(), 3);
-        let mut gradient = vec![f64::NAN; logits.len()];
-        let loss = backward(&logits, &labels, &mut gradient);
-        assert_eq!(loss, evaluate(&logits, &labels).0);
-        central_differences(&logits, &gradient, |logits| evaluate(logits, &labels).0);
+    fn check(answers: Answers, given: &[f64], targets: Targets<'_, f64>) {
+        let mut gradient = vec![f64::NAN; given.len()];
+        let loss = answers.backward(given, targets, &mut gradient);
+        assert_eq!(loss, answers.evaluate(given, targets).0);
+        central_differences(given, &gradient, |given| answers.evaluate(given, targets).0);
     }
 
     #[test]
-    fn a_loss_of_large_logits_is_finite() {
-        let mut gradient = [0.0_f32; 3];
-        let loss = backward(&[1e4, -1e4, 0.0], &[1], &mut gradient);
-        assert_eq!((loss, gradient), (2e4, [1.0, -1.0, 0.0]));
+    fn every_gradient_is_the_central_differences() {
+        let (classes, values) = ([0, 4, 2, 1, 3, 3], numbers(6, 40).map_in_unit());
+        check(
+            Answers::Classes { places: 1, classes: 5 },
+            &numbers(30, 3),
+            Targets::Classes(&classes),
+        );
+        check(
+            Answers::Classes { places: 3, classes: 5 },
+            &numbers(30, 3),
+            Targets::Classes(&classes),
+        );
+        check(Answers::Values { count: 1 }, &numbers(6, 3), Targets::Values(&values));
+        check(Answers::Values { count: 3 }, &numbers(6, 3), Targets::Values(&values));
+        check(Answers::Logits { count: 1 }, &numbers(6, 3), Targets::Values(&values));
+        check(Answers::Logits { count: 2 }, &numbers(6, 3), Targets::Values(&values));
     }
 
-    #[test]
-    fn of_equal_logits_the_first_is_the_answer() {
-        assert_eq!(evaluate(&[0.0_f32, 1.0, 1.0], &[1]).1, 1);
-        assert_eq!(evaluate(&[0.0_f32, 1.0, 1.0], &[2]).1, 0);
-        assert_eq!(evaluate(&[0.0_f32, 1.0, 1.0], &[0]).1, 0);
+    trait InUnit {
+        fn map_in_unit(self) -> Vec<f64>;
     }
 
-    #[test]
-    fn an_answer_that_is_not_a_number_is_never_right() {
-        for logits in [[f32::NAN, 1.0, 0.0], [0.0, 1.0, f32::NAN], [f32::NAN; 3]] {
-            assert_eq!(evaluate(&logits, &[1]).1, 0, "{logits:?}");
-            assert!(evaluate(&logits, &[1]).0.is_nan());
+    impl InUnit for Vec<f64> {
+        /// Between 0 and 1 instead of −1 and 1.
+        fn map_in_unit(self) -> Vec<f64> {
+            self.into_iter().map(|x| (x + 1.0) / 2.0).collect()
         }
     }
 
     #[test]
-    fn no_samples_have_no_loss() {
-        assert_eq!(backward::<f32>(&[], &[], &mut []), 0.0);
-        assert_eq!(evaluate::<f32>(&[], &[]), (0.0, 0));
+    fn the_loss_of_a_sample_is_the_mean_over_its_answers() {
+        let (given, classes) = (numbers(24, 9), [1, 0, 3, 2, 2, 1]);
+        let each = Answers::Classes { places: 1, classes: 4 };
+        let (sum, right) = each.evaluate(&given, Targets::Classes(&classes));
+        let three = Answers::Classes { places: 3, classes: 4 };
+        let (mean, share) = three.evaluate(&given, Targets::Classes(&classes));
+        assert!((sum / 3.0 - mean).abs() < 1e-12);
+        assert_eq!(right.map(|right| right / 3.0), share);
+    }
+
+    #[test]
+    fn what_the_last_layer_gives_has_to_suit_the_loss() {
+        let soft = LossSpec::SoftmaxCrossEntropy;
+        assert_eq!(
+            soft.fit(&[10], "linear"),
+            Ok(Answers::Classes { places: 1, classes: 10 })
+        );
+        assert_eq!(
+            soft.fit(&[7, 10], "linear"),
+            Ok(Answers::Classes { places: 7, classes: 10 })
+        );
+        assert!(soft.fit(&[7, 1], "linear").unwrap_err().contains("raise outputs"));
+        assert_eq!(
+            LossSpec::MeanSquaredError.fit(&[3, 4], "linear").unwrap_err(),
+            "the last layer (linear) gives (3, 4), but mean_squared_error needs a vector; end with a flatten and a linear \
+             layer"
+        );
+        assert_eq!(
+            LossSpec::BinaryCrossEntropy.fit(&[1], "linear"),
+            Ok(Answers::Logits { count: 1 })
+        );
+    }
+
+    #[test]
+    fn targets_of_another_kind_or_number_are_not_taken() {
+        let answers = Answers::Classes { places: 2, classes: 3 };
+        assert!(answers.takes::<f32>(Targets::Classes(&[0, 1, 2, 2]), 2));
+        assert!(!answers.takes::<f32>(Targets::Classes(&[0, 1, 2, 3]), 2));
+        assert!(!answers.takes::<f32>(Targets::Classes(&[0, 1, 2]), 2));
+        assert!(!answers.takes::<f32>(Targets::Values(&[0.0; 4]), 2));
+        assert!(Answers::Values { count: 2 }.takes::<f32>(Targets::Values(&[0.0; 4]), 2));
     }
 }

@@ -2,16 +2,20 @@
 
 use crate::chain::{Chain, MAX_LAYERS, Misfit};
 use crate::initial::{self, Initial};
-use crate::layer::{MAX_ELEMENTS, count, shape_text};
-use crate::loss;
-use crate::random::{Generator, MinibatchKey, Purpose};
+use crate::layer::{MAX_ELEMENTS, count};
+use crate::loss::Answers;
+use crate::minibatch::{Minibatch, Targets};
+use crate::random::{Generator, Purpose};
 use crate::scalar::Scalar;
 use crate::scratch::Scratch;
 use crate::spec::ModelSpec;
 use ndarray::ArrayViewD;
 use std::ops::Range;
 
+mod data;
+
 pub use crate::chain::MAX_PARAMETERS;
+pub use data::DataMisfit;
 
 /// Why a description is no model: where, what comes in, what is needed, and the mend.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,17 +52,6 @@ pub struct Parameter {
     pub(crate) initial: Initial,
 }
 
-/// Samples to compute a gradient of, or to evaluate.
-#[derive(Clone, Copy, Debug)]
-pub struct Minibatch<'a> {
-    /// (batch, inputs), row-major. Tokens, where the model takes them, as numbers.
-    pub inputs: &'a [f32],
-    /// (batch), each below the number of classes.
-    pub labels: &'a [u32],
-    /// Its name, which dropout goes by; without one nothing is dropped.
-    pub key: Option<MinibatchKey>,
-}
-
 /// What a gradient was computed of.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outcome {
@@ -75,8 +68,9 @@ pub struct Evaluation {
     pub samples: usize,
     /// The sum of their losses.
     pub loss_sum: f64,
-    /// How many of them were classified rightly.
-    pub correct: usize,
+    /// How many of them were answered rightly; a sample of several answers counts by its share of right ones. `None`
+    /// where answers are numbers.
+    pub correct: Option<f64>,
 }
 
 /// A description whose layers are known to fit each other. With a vector of parameters it is a whole model.
@@ -85,7 +79,7 @@ pub struct Model {
     spec: ModelSpec,
     chain: Chain,
     parameters: Vec<Parameter>,
-    classes: usize,
+    answers: Answers,
 }
 
 impl Model {
@@ -108,22 +102,7 @@ impl Model {
             kind: spec.layers[place].kind(),
             problem,
         })?;
-        let from = last.kind();
-        let classes = match *chain.output_shape() {
-            [classes] if classes >= 2 => classes,
-            [classes] => {
-                return Err(error(format!(
-                    "the last layer ({from}) gives {classes} class; a loss needs 2 or more: raise outputs"
-                )));
-            }
-            ref shape => {
-                return Err(error(format!(
-                    "the last layer ({from}) gives {}, but the loss needs a vector of classes; end with a flatten and \
-                     a linear layer",
-                    shape_text(shape)
-                )));
-            }
-        };
+        let answers = spec.loss.fit(chain.output_shape(), last.kind()).map_err(error)?;
         if chain.parameter_count() == 0 {
             return Err(error(
                 "no layer has parameters, so there is nothing to train; add a linear layer".into(),
@@ -147,7 +126,7 @@ impl Model {
             spec: spec.clone(),
             chain,
             parameters,
-            classes,
+            answers,
         })
     }
 
@@ -171,9 +150,9 @@ impl Model {
         self.chain.tokens()
     }
 
-    /// How many classes the model tells apart.
-    pub fn classes(&self) -> usize {
-        self.classes
+    /// What the model answers for one sample.
+    pub fn answers(&self) -> Answers {
+        self.answers
     }
 
     /// The tensors of the vector, in its order, without gaps.
@@ -209,9 +188,8 @@ impl Model {
     /// nothing, and the same arguments give the same bits, whatever the scratch was used for before.
     ///
     /// # Panics
-    /// Where a slice has the wrong length, the batch is larger than the scratch was made for, a label is not below
-    /// the number of classes, or an input is no token where the model takes tokens: whoever takes data in has to check it
-    /// there.
+    /// Where a slice has the wrong length, the batch is larger than the scratch was made for, a target is not one that the
+    /// model can answer, or an input is no token where the model takes tokens: whoever takes data in has to check it there.
     pub fn gradient(
         &self,
         parameters: &[f32],
@@ -221,22 +199,21 @@ impl Model {
     ) -> Outcome {
         let mut random = batch.key.map(|key| key.generator(Purpose::Dropout, key.step));
         let random = random.as_mut();
-        let loss_sum = self.gradient_of(parameters, batch.inputs, batch.labels, random, gradient, scratch);
+        let loss_sum = self.gradient_of(parameters, batch.inputs, batch.targets, random, gradient, scratch);
         Outcome {
-            samples: batch.labels.len(),
+            samples: batch.inputs.len() / self.inputs(),
             loss_sum,
         }
     }
 
-    /// The samples' loss and how many of them are classified rightly. Allocates nothing.
+    /// The samples' loss and how many of them are answered rightly. Allocates nothing.
     ///
     /// # Panics
     /// As [`Model::gradient`].
     pub fn evaluate(&self, parameters: &[f32], batch: &Minibatch<'_>, scratch: &mut Scratch) -> Evaluation {
-        self.forward(parameters, batch.inputs, batch.labels, None, scratch);
-        let samples = batch.labels.len();
-        let logits = self.chain.output(&scratch.numbers, samples);
-        let (loss_sum, correct) = loss::evaluate(logits, batch.labels);
+        let samples = self.forward(parameters, batch.inputs, batch.targets, None, scratch);
+        let given = self.chain.output(&scratch.numbers, samples);
+        let (loss_sum, correct) = self.answers.evaluate(given, batch.targets);
         Evaluation {
             samples,
             loss_sum,
@@ -244,16 +221,16 @@ impl Model {
         }
     }
 
-    /// The forward pass, after all checks.
+    /// The forward pass, after all checks; returns how many samples there are.
     fn forward<S: Scalar>(
         &self,
         parameters: &[S],
         inputs: &[S],
-        labels: &[u32],
+        targets: Targets<'_, S>,
         random: Option<&mut Generator>,
         scratch: &mut Scratch<S>,
-    ) {
-        let batch = labels.len();
+    ) -> usize {
+        let batch = inputs.len() / self.inputs();
         assert_eq!(
             parameters.len(),
             self.parameter_count(),
@@ -262,7 +239,7 @@ impl Model {
         assert_eq!(
             inputs.len(),
             batch * self.inputs(),
-            "a minibatch has a label for each sample of its inputs"
+            "a minibatch has whole samples of this model"
         );
         assert!(
             batch <= scratch.max_batch,
@@ -271,9 +248,9 @@ impl Model {
         );
         assert_eq!(scratch.needs, self.chain.needs(), "the scratch is not of this model");
         assert!(
-            labels.iter().all(|label| (*label as usize) < self.classes),
-            "a label is below {}",
-            self.classes
+            self.answers.takes(targets, batch),
+            "the targets are not those of {:?}",
+            self.answers
         );
         if let Some(tokens) = self.tokens() {
             assert!(
@@ -282,6 +259,7 @@ impl Model {
             );
         }
         self.chain.forward(parameters, inputs, batch, scratch.memory(random));
+        batch
     }
 
     /// Both passes, in either kind of number; returns the loss's sum.
@@ -289,7 +267,7 @@ impl Model {
         &self,
         parameters: &[S],
         inputs: &[S],
-        labels: &[u32],
+        targets: Targets<'_, S>,
         mut random: Option<&mut Generator>,
         gradient: &mut [S],
         scratch: &mut Scratch<S>,
@@ -299,10 +277,9 @@ impl Model {
             self.parameter_count(),
             "the gradient is not of this model"
         );
-        self.forward(parameters, inputs, labels, random.as_deref_mut(), scratch);
-        let batch = labels.len();
-        let (logits, output_gradient) = self.chain.output_and_its_gradient(&mut scratch.numbers, batch);
-        let loss_sum = loss::backward(logits, labels, output_gradient);
+        let batch = self.forward(parameters, inputs, targets, random.as_deref_mut(), scratch);
+        let (given, output_gradient) = self.chain.output_and_its_gradient(&mut scratch.numbers, batch);
+        let loss_sum = self.answers.backward(given, targets, output_gradient);
         self.chain
             .backward(parameters, inputs, batch, gradient, None, scratch.memory(random));
         loss_sum

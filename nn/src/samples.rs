@@ -11,9 +11,10 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::model::Minibatch;
+use crate::minibatch::{Minibatch, MinibatchBuffer};
 use crate::random::{MinibatchKey, Permutation, Purpose};
-use crate::shard::{SampleFormat, Shard};
+use crate::sample_format::{OtherFormat, SampleFormat};
+use crate::shard::Shard;
 
 /// How many consecutive steps of an ML module draw from one shard. With minibatches of 32 it is one pass over 2,000 samples,
 /// so that a tab needs a new shard only as fast as it can use up the old one. Part of what a key means: never changes.
@@ -32,21 +33,12 @@ pub enum SamplesError {
         shards: usize,
     },
     /// The shard is of another data set.
-    #[error(
-        "shard {index} has samples of {elements} elements and {classes} classes, but the run says {expected_elements} and \
-         {expected_classes}; reload the page"
-    )]
+    #[error("shard {index} {error}")]
     OtherFormat {
         /// Its index.
         index: usize,
-        /// Elements of its samples.
-        elements: usize,
-        /// Its classes.
-        classes: u32,
-        /// Elements by the run's format.
-        expected_elements: usize,
-        /// Classes by the run's format.
-        expected_classes: u32,
+        /// What it has, and what the run has.
+        error: OtherFormat,
     },
     /// The shard had been set before; it stays as it was.
     #[error("shard {index} has arrived twice")]
@@ -112,15 +104,9 @@ impl Samples {
                 shards: self.shards.len(),
             });
         };
-        if shard.elements() != self.format.elements() || shard.classes() != self.format.classes {
-            return Err(SamplesError::OtherFormat {
-                index,
-                elements: shard.elements(),
-                classes: shard.classes(),
-                expected_elements: self.format.elements(),
-                expected_classes: self.format.classes,
-            });
-        }
+        self.format
+            .check(&shard)
+            .map_err(|error| SamplesError::OtherFormat { index, error })?;
         slot.set(shard).map_err(|_| SamplesError::AlreadySet { index })
     }
 
@@ -186,32 +172,22 @@ impl Samples {
     pub fn draw<'a>(&self, key: &MinibatchKey, batch: usize, into: &'a mut MinibatchBuffer) -> Option<Minibatch<'a>> {
         let place = self.place(key)?;
         let shard = self.shards.get(place.shard)?.get()?;
-        let elements = shard.elements();
-        into.make_room(elements, batch);
         let samples = shard.samples() as u64;
         // The samples that this ML module has drawn from this shard before, counted over all of its visits.
         let drawn_before = (place.pass * STEPS_PER_SHARD + key.step % STEPS_PER_SHARD).wrapping_mul(batch as u64);
         let mut order: Option<(u64, Permutation)> = None;
-        let rows = into.inputs.chunks_exact_mut(elements).zip(&mut into.labels).take(batch);
-        for (number, (inputs, label)) in rows.enumerate() {
-            let draw = drawn_before.wrapping_add(number as u64);
+        let chosen = (0..batch as u64).map(|number| {
+            let draw = drawn_before.wrapping_add(number);
             let (epoch, position) = (draw / samples, (draw % samples) as u32);
-            if order.as_ref().is_none_or(|(of, _)| *of != epoch) {
-                order = Some((epoch, sample_order(key, place.shard, epoch, shard.samples())));
-            }
-            let Some((_, permutation)) = &order else { continue };
+            let permutation = match order.take() {
+                Some((of, permutation)) if of == epoch => permutation,
+                _ => sample_order(key, place.shard, epoch, shard.samples()),
+            };
             let sample = permutation.at(position) as usize;
-            let bytes = &shard.inputs()[sample * elements..][..elements];
-            for (input, &byte) in inputs.iter_mut().zip(bytes) {
-                *input = self.format.input(byte);
-            }
-            *label = u32::from(shard.labels()[sample]);
-        }
-        Some(Minibatch {
-            inputs: &into.inputs[..batch * elements],
-            labels: &into.labels[..batch],
-            key: Some(*key),
-        })
+            order = Some((epoch, permutation));
+            sample
+        });
+        Some(into.fill(shard, batch, chosen, Some(*key)))
     }
 
     /// Where a step is in the ML module's visits of the shards; `None` in a run without shards.
@@ -251,51 +227,29 @@ fn sample_order(key: &MinibatchKey, shard: usize, epoch: u64, samples: usize) ->
     Permutation::new(&mut key.generator(Purpose::SampleOrder, stream), samples as u32)
 }
 
-/// Where an ML module's minibatch lies: made once, drawn into at every step.
-#[derive(Clone, Debug)]
-pub struct MinibatchBuffer {
-    inputs: Vec<f32>,
-    labels: Vec<u32>,
-}
-
-impl MinibatchBuffer {
-    /// Room for `batch` samples of this format.
-    pub fn new(format: &SampleFormat, batch: usize) -> MinibatchBuffer {
-        MinibatchBuffer {
-            inputs: vec![0.0; format.elements() * batch],
-            labels: vec![0; batch],
-        }
-    }
-
-    fn make_room(&mut self, elements: usize, batch: usize) {
-        if self.inputs.len() < elements * batch {
-            self.inputs.resize(elements * batch, 0.0);
-        }
-        if self.labels.len() < batch {
-            self.labels.resize(batch, 0);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::minibatch::Targets;
+    use crate::sample_format::ContentFormat;
 
     const ELEMENTS: usize = 3;
 
     fn format() -> SampleFormat {
         SampleFormat {
             shape: vec![ELEMENTS],
-            scale: 0.5,
-            shift: -1.0,
-            classes: 256,
+            content: ContentFormat::Bytes {
+                scale: 0.5,
+                shift: -1.0,
+                classes: 256,
+            },
         }
     }
 
     /// A shard whose samples tell where they are from: element 0 is the shard's index, element 1 and the label the sample's.
     fn shard(index: usize, samples: usize) -> Shard {
         let inputs = (0..samples).flat_map(|sample| [index as u8, sample as u8, 7]).collect();
-        Shard::new(256, ELEMENTS, inputs, (0..samples).map(|sample| sample as u8).collect()).unwrap()
+        Shard::bytes(256, ELEMENTS, inputs, (0..samples).map(|sample| sample as u8).collect()).unwrap()
     }
 
     /// All shards have arrived, of these many samples each.
@@ -307,12 +261,19 @@ mod tests {
         samples
     }
 
+    fn labels<'a>(minibatch: &Minibatch<'a>) -> &'a [u32] {
+        match minibatch.targets {
+            Targets::Classes(labels) => labels,
+            Targets::Values(_) => panic!("bytes have classes"),
+        }
+    }
+
     /// The (shard, sample) pairs that a step draws.
     fn drawn(samples: &Samples, ml_module: u32, step: u64, batch: usize) -> Vec<(usize, usize)> {
         let mut buffer = MinibatchBuffer::new(samples.format(), batch);
         let minibatch = samples.draw(&samples.key(ml_module, step), batch, &mut buffer).unwrap();
         let byte = |input: f32| ((input + 1.0) / 0.5) as usize;
-        let rows = minibatch.inputs.chunks_exact(ELEMENTS).zip(minibatch.labels);
+        let rows = minibatch.inputs.chunks_exact(ELEMENTS).zip(labels(&minibatch));
         rows.map(|(row, &label)| {
             assert_eq!((byte(row[1]), row[2]), (label as usize, 2.5));
             (byte(row[0]), byte(row[1]))
@@ -341,7 +302,7 @@ mod tests {
         let again = all.draw(&key, 8, &mut used).unwrap();
         assert_eq!(again.inputs.len(), 8 * ELEMENTS);
         assert_eq!(
-            again.labels,
+            labels(&again),
             in_order.iter().map(|&(_, sample)| sample as u32).collect::<Vec<_>>()
         );
     }
@@ -487,11 +448,12 @@ mod tests {
             Err(SamplesError::NoSuchShard { index: 2, shards: 2 })
         );
         let error = some
-            .set(0, Shard::new(10, 4, vec![0; 4], vec![1]).unwrap())
+            .set(0, Shard::bytes(10, 4, vec![0; 4], vec![1]).unwrap())
             .unwrap_err();
         assert_eq!(
             error.to_string(),
-            "shard 0 has samples of 4 elements and 10 classes, but the run says 3 and 256; reload the page"
+            "shard 0 has samples of 4 bytes and 10 classes, but the run says samples of 3 bytes and 256 classes; reload the \
+             page"
         );
         some.set(0, shard(0, 1)).unwrap();
         assert_eq!(some.set(0, shard(1, 1)), Err(SamplesError::AlreadySet { index: 0 }));

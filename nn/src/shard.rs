@@ -1,64 +1,44 @@
 //! Shards: immutable blocks of samples, as they travel from the server to a tab.
 //!
 //! ```text
-//! offset  bytes             what (little-endian)
-//! 0       8                 magic, "SSSHARD\0"
-//! 8       4                 format version, 1
-//! 12      4                 classes: labels are below it
-//! 16      4                 samples
-//! 20      4                 elements of a sample
-//! 24      samples·elements  inputs, one byte an element, sample after sample
-//! …       samples           labels, one byte each
-//! …       8                 checksum: FNV-1a, 64 bits, of everything before it
+//! offset  bytes  what (little-endian)
+//! 0       8      magic, "SSSHARD\0"
+//! 8       4      format version, 2
+//! 12      4      what is in it: 1 bytes with classes, 2 a text, 3 a table
+//! 16      4      samples
+//! 20      4      elements of a sample's input; positions of a window of the text
+//! 24      4      classes or tokens; of a table 0 for numbers, 1 for numbers from 0 to 1, else classes
+//! 28      4      a table's targets of a sample, else 0
+//! 32      …      bytes with classes: samples · elements bytes, sample after sample, then a label of one byte each
+//!                a text: samples + positions tokens of one byte each; sample i is the window that begins at token i
+//!                a table: samples · elements numbers (f32), then samples · targets numbers (f32)
+//! …       8      checksum: FNV-1a, 64 bits, of everything before it
 //! ```
 //!
 //! The checksum is also the shard's name: the content never changes under a name, so browsers and proxies may keep it.
 
-use serde::{Deserialize, Serialize};
+mod encoding;
+
+use crate::sample_format::{TableTargets, describe_bytes, describe_text};
 use thiserror::Error;
 
-const MAGIC: [u8; 8] = *b"SSSHARD\0";
-const FORMAT_VERSION: u32 = 1;
-const HEADER_BYTES: usize = 24;
-const CHECKSUM_BYTES: usize = 8;
+/// The format that is written, and the only one that is read.
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
-/// Labels are bytes, so there are at most this many classes.
+/// Labels and tokens are bytes, so there are at most this many classes, and as many tokens.
 pub const MAX_CLASSES: u32 = 256;
 
-/// The largest inputs and labels of one shard together: a tab holds it twice while it decodes it, and a phone must manage.
+/// The largest content of one shard: a tab holds it twice while it decodes it, and a phone must manage.
 pub const MAX_SHARD_BYTES: u64 = 64 << 20;
-
-/// What a sample's bytes mean: the same for every shard of a run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SampleFormat {
-    /// The shape of a sample's input: `[features]`, or `[channels, height, width]`.
-    pub shape: Vec<usize>,
-    /// An input is its byte · `scale` + `shift`: multiplied, rounded, then added, rounded.
-    pub scale: f32,
-    /// See `scale`.
-    pub shift: f32,
-    /// Labels are below this number.
-    pub classes: u32,
-}
-
-impl SampleFormat {
-    /// Elements of one sample: the product of its shape.
-    pub fn elements(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    /// The input that a byte stands for.
-    pub fn input(&self, byte: u8) -> f32 {
-        f32::from(byte) * self.scale + self.shift
-    }
-}
 
 /// Why a shard can't be made, or bytes aren't one.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ShardError {
     /// The bytes aren't a shard at all.
-    #[error("not a shard: it starts with bytes {found:02x?}, expected {MAGIC:02x?}; check the address it came from")]
+    #[error(
+        "not a shard: it starts with bytes {found:02x?}, expected those of \"SSSHARD\"; check the address it came from"
+    )]
     WrongMagic {
         /// The first bytes, at most eight.
         found: Vec<u8>,
@@ -106,7 +86,7 @@ pub enum ShardError {
     /// More than a tab can be asked to decode at once.
     #[error("a shard of {bytes} bytes, at most {MAX_SHARD_BYTES} are allowed; set a smaller shard_samples")]
     TooLarge {
-        /// Bytes of inputs and labels.
+        /// Bytes of its content.
         bytes: u64,
     },
     /// Labels are bytes.
@@ -115,15 +95,45 @@ pub enum ShardError {
         /// Classes of the shard.
         classes: u32,
     },
-    /// The inputs aren't as many as the labels ask for.
-    #[error("{inputs} input bytes for {samples} samples of {elements} elements")]
+    /// The inputs aren't as many as the labels or targets ask for.
+    #[error("{inputs} inputs for {samples} samples of {elements} elements")]
     Inputs {
-        /// Bytes of inputs.
+        /// How many numbers or bytes.
         inputs: usize,
-        /// Samples, by the labels.
+        /// Samples, by the labels or targets.
         samples: usize,
         /// Elements of a sample.
         elements: usize,
+    },
+    /// The header says that something else is in it than there can be.
+    #[error("a shard with content {found}, {bound}, {targets}; fetch it again, or reload the page")]
+    Content {
+        /// What is in it.
+        found: u32,
+        /// Classes or tokens.
+        bound: u32,
+        /// A table's targets.
+        targets: u32,
+    },
+    /// A token that there isn't.
+    #[error("token {token} at place {place}, but there are {tokens} tokens, counted from 0")]
+    Token {
+        /// Counted from 0.
+        place: usize,
+        /// The token.
+        token: u8,
+        /// How many there are.
+        tokens: u32,
+    },
+    /// A number of a table that can't be.
+    #[error("sample {sample}: {what} {value} is not one that there can be")]
+    Number {
+        /// Which sample of the shard, counted from 0.
+        sample: usize,
+        /// Input or target.
+        what: &'static str,
+        /// The number.
+        value: String,
     },
     /// A label names a class that there isn't.
     #[error("sample {sample} has label {label}, but there are {classes} classes, counted from 0")]
@@ -137,38 +147,71 @@ pub enum ShardError {
     },
 }
 
-/// An immutable block of samples. Whoever has one knows that its parts fit each other and that all labels are classes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An immutable block of samples. Whoever has one knows that its parts fit each other: that all labels are classes, all tokens
+/// tokens, and all numbers finite.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Shard {
-    classes: u32,
+    samples: usize,
     elements: usize,
-    inputs: Vec<u8>,
-    labels: Vec<u8>,
+    content: Content,
+}
+
+/// What is in a shard.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// Bytes with a class: images.
+    Bytes {
+        /// (samples, elements), row-major.
+        inputs: Vec<u8>,
+        /// (samples), each below `classes`.
+        labels: Vec<u8>,
+        /// How many there are.
+        classes: u32,
+    },
+    /// A text. Its samples are all windows of it: that from a token on, and the token after it.
+    Text {
+        /// Each below `of`.
+        tokens: Vec<u8>,
+        /// How many different ones there are.
+        of: u32,
+    },
+    /// Rows of numbers.
+    Table {
+        /// (samples, elements), row-major.
+        inputs: Vec<f32>,
+        /// (samples, targets), row-major. A class is a number.
+        targets: Vec<f32>,
+        /// What the targets are.
+        of: TableTargets,
+    },
+}
+
+impl Content {
+    pub(crate) fn describe(&self, elements: usize) -> String {
+        match self {
+            Content::Bytes { classes, .. } => describe_bytes(elements, *classes),
+            Content::Text { of, .. } => describe_text(elements, *of),
+            Content::Table { of, .. } => of.describe(elements),
+        }
+    }
+
+    /// Bytes that it takes.
+    fn bytes(&self) -> u64 {
+        let bytes = match self {
+            Content::Bytes { inputs, labels, .. } => inputs.len() + labels.len(),
+            Content::Text { tokens, .. } => tokens.len(),
+            Content::Table { inputs, targets, .. } => (inputs.len() + targets.len()) * size_of::<f32>(),
+        };
+        bytes as u64
+    }
 }
 
 impl Shard {
-    /// A shard of `labels.len()` samples. inputs: (samples, elements), row-major.
-    pub fn new(classes: u32, elements: usize, inputs: Vec<u8>, labels: Vec<u8>) -> Result<Shard, ShardError> {
-        if labels.is_empty() || elements == 0 {
-            return Err(ShardError::Empty {
-                samples: labels.len() as u64,
-                elements: elements as u64,
-            });
-        }
-        if !(1..=MAX_CLASSES).contains(&classes) {
-            return Err(ShardError::Classes { classes });
-        }
-        if labels.len().checked_mul(elements) != Some(inputs.len()) {
-            return Err(ShardError::Inputs {
-                inputs: inputs.len(),
-                samples: labels.len(),
-                elements,
-            });
-        }
-        let bytes = inputs.len() as u64 + labels.len() as u64;
-        if bytes > MAX_SHARD_BYTES {
-            return Err(ShardError::TooLarge { bytes });
-        }
+    /// Samples of bytes, each with a label. inputs: (samples, elements), row-major.
+    pub fn bytes(classes: u32, elements: usize, inputs: Vec<u8>, labels: Vec<u8>) -> Result<Shard, ShardError> {
+        check_classes(classes)?;
+        let samples = labels.len();
+        check_inputs(samples, elements, inputs.len())?;
         if let Some(sample) = labels.iter().position(|&label| u32::from(label) >= classes) {
             return Err(ShardError::Label {
                 sample,
@@ -176,307 +219,159 @@ impl Shard {
                 classes,
             });
         }
-        Ok(Shard {
-            classes,
-            elements,
+        let content = Content::Bytes {
             inputs,
             labels,
+            classes,
+        };
+        Shard::new(samples, elements, content)
+    }
+
+    /// All windows of so many positions of a text, each with the token after it.
+    pub fn text(of: u32, positions: usize, tokens: Vec<u8>) -> Result<Shard, ShardError> {
+        check_classes(of)?;
+        if let Some(place) = tokens.iter().position(|&token| u32::from(token) >= of) {
+            return Err(ShardError::Token {
+                place,
+                token: tokens[place],
+                tokens: of,
+            });
+        }
+        let samples = tokens.len().saturating_sub(positions);
+        Shard::new(samples, positions, Content::Text { tokens, of })
+    }
+
+    /// Rows of a table. inputs: (samples, elements), targets: (samples, as many as `of` says), row-major.
+    pub fn table(elements: usize, of: TableTargets, inputs: Vec<f32>, targets: Vec<f32>) -> Result<Shard, ShardError> {
+        if let TableTargets::Class { classes } = of {
+            check_classes(classes)?;
+            if classes == 1 {
+                // It would look like a chance on its way, and there is nothing to learn.
+                return Err(ShardError::Classes { classes });
+            }
+        }
+        let samples = targets.len().checked_div(of.count()).unwrap_or(0);
+        check_inputs(samples, elements, inputs.len())?;
+        check_inputs(samples, of.count(), targets.len())?;
+        let bad_input = inputs.iter().position(|input| !input.is_finite());
+        let bad_target = targets.iter().position(|target| !of.takes(*target));
+        let number = |what, place: usize, each: usize, values: &[f32]| ShardError::Number {
+            sample: place / each,
+            what,
+            value: values[place].to_string(),
+        };
+        if let Some(place) = bad_input {
+            return Err(number("input", place, elements, &inputs));
+        }
+        if let Some(place) = bad_target {
+            return Err(number("target", place, of.count(), &targets));
+        }
+        Shard::new(samples, elements, Content::Table { inputs, targets, of })
+    }
+
+    fn new(samples: usize, elements: usize, content: Content) -> Result<Shard, ShardError> {
+        if samples == 0 || elements == 0 {
+            return Err(ShardError::Empty {
+                samples: samples as u64,
+                elements: elements as u64,
+            });
+        }
+        let bytes = content.bytes();
+        if bytes > MAX_SHARD_BYTES {
+            return Err(ShardError::TooLarge { bytes });
+        }
+        Ok(Shard {
+            samples,
+            elements,
+            content,
         })
     }
 
     /// How many samples it has; at least one.
     pub fn samples(&self) -> usize {
-        self.labels.len()
+        self.samples
     }
 
-    /// Elements of one sample; at least one.
+    /// Elements of one sample's input; at least one.
     pub fn elements(&self) -> usize {
         self.elements
     }
 
-    /// Labels are below this number.
-    pub fn classes(&self) -> u32 {
-        self.classes
+    /// What is in it.
+    pub fn content(&self) -> &Content {
+        &self.content
     }
 
-    /// The bytes of all inputs: (samples, elements), row-major.
-    pub fn inputs(&self) -> &[u8] {
-        &self.inputs
-    }
-
-    /// The labels of all samples.
-    pub fn labels(&self) -> &[u8] {
-        &self.labels
-    }
-
-    /// The shard as it travels.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + self.inputs.len() + self.labels.len() + CHECKSUM_BYTES);
-        self.write_content(&mut |part| bytes.extend_from_slice(part));
-        bytes.extend_from_slice(&self.checksum().to_le_bytes());
-        bytes
-    }
-
-    /// Reads what [`Shard::encode`] wrote; anything else is refused. Allocates no more than `bytes` has.
-    pub fn decode(bytes: &[u8]) -> Result<Shard, ShardError> {
-        let magic = &bytes[..bytes.len().min(MAGIC.len())];
-        if magic != &MAGIC[..magic.len()] {
-            return Err(ShardError::WrongMagic { found: magic.to_vec() });
-        }
-        let found = bytes.len() as u64;
-        let Some((header, rest)) = bytes.split_at_checked(HEADER_BYTES) else {
-            return Err(ShardError::Truncated {
-                found,
-                expected: HEADER_BYTES as u64,
-            });
+    /// Samples that have nothing in common and are together all that is in it, but for less than a window at a text's
+    /// end: what a model is evaluated on.
+    pub fn apart(&self) -> impl ExactSizeIterator<Item = usize> + Clone {
+        let step = match self.content {
+            Content::Text { .. } => self.elements,
+            Content::Bytes { .. } | Content::Table { .. } => 1,
         };
-        let version = read_u32(header, 8);
-        if version != FORMAT_VERSION {
-            return Err(ShardError::WrongVersion { found: version });
-        }
-        let (classes, samples, elements) = (read_u32(header, 12), read_u32(header, 16), read_u32(header, 20));
-        let (samples_u64, elements_u64) = (u64::from(samples), u64::from(elements));
-        if samples == 0 || elements == 0 {
-            return Err(ShardError::Empty {
-                samples: samples_u64,
-                elements: elements_u64,
-            });
-        }
-        // (2³² − 1)·2³² fits 64 bits, so no header can make this overflow.
-        let input_bytes = samples_u64 * elements_u64;
-        let content_bytes = input_bytes + samples_u64;
-        if content_bytes > MAX_SHARD_BYTES {
-            return Err(ShardError::TooLarge { bytes: content_bytes });
-        }
-        let expected = (HEADER_BYTES + CHECKSUM_BYTES) as u64 + content_bytes;
-        if found < expected {
-            return Err(ShardError::Truncated { found, expected });
-        }
-        if found > expected {
-            return Err(ShardError::TrailingBytes { found, expected });
-        }
-        let (inputs, rest) = rest.split_at(input_bytes as usize);
-        let (labels, checksum) = rest.split_at(samples as usize);
-        let summed = fnv1a(FNV_OFFSET, &bytes[..bytes.len() - CHECKSUM_BYTES]);
-        let expected = u64::from(read_u32(checksum, 0)) | u64::from(read_u32(checksum, 4)) << 32;
-        if summed != expected {
-            return Err(ShardError::WrongChecksum {
-                found: summed,
-                expected,
-            });
-        }
-        Shard::new(classes, elements as usize, inputs.to_vec(), labels.to_vec())
-    }
-
-    /// The name under which the server offers the shard: 16 hexadecimal digits of its content's hash.
-    ///
-    /// It tells content apart and finds damage; it doesn't prove who made it.
-    pub fn name(&self) -> String {
-        format!("{:016x}", self.checksum())
-    }
-
-    fn checksum(&self) -> u64 {
-        let mut hash = FNV_OFFSET;
-        self.write_content(&mut |part| hash = fnv1a(hash, part));
-        hash
-    }
-
-    /// Everything but the checksum, in order.
-    fn write_content(&self, write: &mut dyn FnMut(&[u8])) {
-        write(&MAGIC);
-        for field in [
-            FORMAT_VERSION,
-            self.classes,
-            self.labels.len() as u32,
-            self.elements as u32,
-        ] {
-            write(&field.to_le_bytes());
-        }
-        write(&self.inputs);
-        write(&self.labels);
+        (0..self.samples).step_by(step)
     }
 }
 
-fn read_u32(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+fn check_classes(classes: u32) -> Result<(), ShardError> {
+    if (1..=MAX_CLASSES).contains(&classes) {
+        Ok(())
+    } else {
+        Err(ShardError::Classes { classes })
+    }
 }
 
-const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-
-/// FNV-1a, 64 bits (Fowler, Noll, Vo), continued from `hash`.
-fn fnv1a(hash: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(hash, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+fn check_inputs(samples: usize, elements: usize, inputs: usize) -> Result<(), ShardError> {
+    if samples.checked_mul(elements) == Some(inputs) {
+        Ok(())
+    } else {
+        Err(ShardError::Inputs {
+            inputs,
+            samples,
+            elements,
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
-    fn shard() -> Shard {
-        Shard::new(10, 3, vec![0, 1, 2, 253, 254, 255], vec![9, 0]).unwrap()
-    }
-
-    /// The shard's bytes after a change, with the checksum made right again, so that the change itself is what is found.
-    fn changed(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-        let mut bytes = shard().encode();
-        bytes.truncate(bytes.len() - CHECKSUM_BYTES);
-        change(&mut bytes);
-        let checksum = fnv1a(FNV_OFFSET, &bytes);
-        bytes.extend_from_slice(&checksum.to_le_bytes());
-        bytes
+    #[test]
+    fn a_tables_numbers_are_finite_and_its_targets_such_as_it_says() {
+        let class = TableTargets::Class { classes: 2 };
+        let error = Shard::table(2, class, vec![0.0, 1.0, f32::NAN, 2.0], vec![0.0, 1.0]).unwrap_err();
+        assert_eq!(error.to_string(), "sample 1: input NaN is not one that there can be");
+        let error = Shard::table(1, class, vec![0.0; 3], vec![0.0, 1.0, 2.0]).unwrap_err();
+        assert_eq!(error.to_string(), "sample 2: target 2 is not one that there can be");
+        let values = TableTargets::Values { count: 2 };
+        assert!(matches!(
+            Shard::table(1, values, vec![0.0; 2], vec![0.0; 3]),
+            Err(ShardError::Inputs { .. })
+        ));
+        assert!(matches!(
+            Shard::table(1, TableTargets::Values { count: 0 }, vec![], vec![]),
+            Err(ShardError::Empty { .. })
+        ));
     }
 
     #[test]
-    fn a_shard_comes_back_as_it_was() {
-        assert_eq!(Shard::decode(&shard().encode()), Ok(shard()));
-    }
-
-    #[test]
-    fn the_bytes_of_a_shard_are_the_same_for_ever() {
-        let expected = b"SSSHARD\0\x01\0\0\0\x0a\0\0\0\x02\0\0\0\x03\0\0\0\x00\x01\x02\xfd\xfe\xff\x09\x00";
-        let bytes = shard().encode();
-        assert_eq!(bytes[..expected.len()], expected[..]);
-        assert_eq!(shard().name(), "36ef18757562e6cd");
+    fn a_text_shorter_than_a_window_and_the_token_after_it_is_no_shard() {
+        assert!(matches!(
+            Shard::text(3, 4, vec![0, 1, 2, 0]),
+            Err(ShardError::Empty { samples: 0, .. })
+        ));
         assert_eq!(
-            bytes[expected.len()..],
-            u64::from_str_radix(&shard().name(), 16).unwrap().to_le_bytes()
+            Shard::text(3, 4, vec![0, 1, 3, 0, 1]).unwrap_err().to_string(),
+            "token 3 at place 2, but there are 3 tokens, counted from 0"
         );
     }
 
     #[test]
-    fn the_checksum_is_fnv1a() {
-        // From the test vectors of its authors.
-        assert_eq!(fnv1a(FNV_OFFSET, b""), 0xcbf29ce484222325);
-        assert_eq!(fnv1a(FNV_OFFSET, b"a"), 0xaf63dc4c8601ec8c);
-        assert_eq!(fnv1a(FNV_OFFSET, b"foobar"), 0x85944171f73967e8);
-    }
-
-    #[test]
-    fn other_content_has_another_name() {
-        let other = Shard::new(10, 3, vec![0, 1, 2, 253, 254, 255], vec![9, 1]).unwrap();
-        assert_ne!(shard().name(), other.name());
-    }
-
-    #[test]
-    fn what_is_not_a_shard_is_refused() {
-        let error = Shard::decode(b"<!doctype html>").unwrap_err();
-        assert!(matches!(error, ShardError::WrongMagic { .. }), "{error}");
-        assert!(error.to_string().contains("check the address"), "{error}");
-        assert!(matches!(
-            Shard::decode(b"").unwrap_err(),
-            ShardError::Truncated { found: 0, .. }
-        ));
-    }
-
-    #[test]
-    fn a_shard_of_another_format_is_refused() {
-        let error = Shard::decode(&changed(|bytes| bytes[8] = 2)).unwrap_err();
-        assert_eq!(error, ShardError::WrongVersion { found: 2 });
-    }
-
-    #[test]
-    fn a_truncated_shard_is_refused_wherever_it_ends() {
-        let bytes = shard().encode();
-        for length in 0..bytes.len() {
-            let error = Shard::decode(&bytes[..length]).unwrap_err();
-            assert!(matches!(error, ShardError::Truncated { .. }), "{length} bytes: {error}");
-        }
-    }
-
-    #[test]
-    fn a_byte_too_many_is_refused() {
-        let mut bytes = shard().encode();
-        bytes.push(0);
-        assert!(matches!(
-            Shard::decode(&bytes),
-            Err(ShardError::TrailingBytes {
-                found: 41,
-                expected: 40
-            })
-        ));
-    }
-
-    #[test]
-    fn any_flipped_bit_is_found() {
-        let bytes = shard().encode();
-        for bit in 0..bytes.len() * 8 {
-            let mut damaged = bytes.clone();
-            damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(Shard::decode(&damaged).is_err(), "bit {bit}");
-        }
-        let mut damaged = bytes;
-        damaged[25] ^= 1;
-        assert!(matches!(Shard::decode(&damaged), Err(ShardError::WrongChecksum { .. })));
-    }
-
-    #[test]
-    fn a_label_that_is_no_class_is_refused() {
-        let error = Shard::decode(&changed(|bytes| bytes[30] = 10)).unwrap_err();
-        assert_eq!(
-            error,
-            ShardError::Label {
-                sample: 0,
-                label: 10,
-                classes: 10
-            }
-        );
-        assert_eq!(
-            error.to_string(),
-            "sample 0 has label 10, but there are 10 classes, counted from 0"
-        );
-    }
-
-    #[test]
-    fn a_header_that_promises_the_world_is_refused_without_making_room_for_it() {
-        let bytes = changed(|bytes| bytes[16..24].fill(0xff));
-        assert!(matches!(
-            Shard::decode(&bytes),
-            Err(ShardError::TooLarge {
-                bytes: 0xffff_ffff_0000_0000
-            })
-        ));
-        let bytes = changed(|bytes| bytes[18] = 0xff);
-        assert!(matches!(
-            Shard::decode(&bytes),
-            Err(ShardError::Truncated { found: 40, .. })
-        ));
-        let bytes = changed(|bytes| bytes[16..24].fill(0));
-        assert!(matches!(Shard::decode(&bytes), Err(ShardError::Empty { .. })));
-        let bytes = changed(|bytes| bytes[12..16].fill(0xff));
-        assert!(matches!(
-            Shard::decode(&bytes),
-            Err(ShardError::Classes { classes: u32::MAX })
-        ));
-    }
-
-    #[test]
-    fn an_input_is_its_byte_scaled_and_then_shifted() {
-        let format = SampleFormat {
-            shape: vec![1, 2, 3],
-            scale: 0.1,
-            shift: -0.5,
-            classes: 10,
-        };
-        assert_eq!(format.elements(), 6);
-        assert_eq!(format.input(7).to_bits(), (7.0_f32 * 0.1 + -0.5).to_bits());
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_make_decoding_panic(bytes in prop::collection::vec(any::<u8>(), 0..100), shaped in any::<bool>()) {
-            let bytes = if shaped { [&MAGIC[..], &FORMAT_VERSION.to_le_bytes(), &bytes].concat() } else { bytes };
-            let _ = Shard::decode(&bytes);
-        }
-
-        #[test]
-        fn any_shard_comes_back_as_it_was(samples in 1..20_usize, elements in 1..20_usize, fill in any::<u8>()) {
-            let inputs = (0..samples * elements).map(|index| fill.wrapping_add(index as u8)).collect();
-            let labels = (0..samples).map(|index| fill.wrapping_mul(index as u8)).collect();
-            let shard = Shard::new(256, elements, inputs, labels).unwrap();
-            prop_assert_eq!(Shard::decode(&shard.encode()), Ok(shard));
-        }
+    fn samples_apart_are_all_samples_or_windows_side_by_side() {
+        let text = Shard::text(3, 4, vec![0; 14]).unwrap();
+        assert!(text.apart().eq([0, 4, 8]));
+        let bytes = Shard::bytes(2, 1, vec![7; 3], vec![0, 1, 1]).unwrap();
+        assert!(bytes.apart().eq(0..3));
     }
 }

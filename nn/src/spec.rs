@@ -2,28 +2,20 @@
 
 use crate::fnv1a::Fnv1a;
 use crate::layer::LayerSpec;
+use crate::loss::LossSpec;
 use serde::{Deserialize, Serialize};
 
 /// A model's description. Together with a vector of parameters it *is* the model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
-    /// The shape of one sample: `[features]`, `[channels, height, width]`, or of tokens `[positions]`.
+    /// The shape of one sample: `[features]`, `[channels, height, width]`, or `[positions]` of a text.
     pub input: Vec<usize>,
     /// The layers, from the input to the classes.
     pub layers: Vec<LayerSpec>,
     /// What training makes small.
     #[serde(default)]
     pub loss: LossSpec,
-}
-
-/// What training makes small.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LossSpec {
-    /// Minus the logarithm of the probability given to the right class, as `torch.nn.CrossEntropyLoss`.
-    #[default]
-    SoftmaxCrossEntropy,
 }
 
 impl ModelSpec {
@@ -39,9 +31,7 @@ impl ModelSpec {
         self.input.iter().for_each(|size| hash.word(*size));
         hash.word(self.layers.len());
         self.layers.iter().for_each(|layer| layer.hash(&mut hash));
-        match self.loss {
-            LossSpec::SoftmaxCrossEntropy => hash.word(1),
-        }
+        hash.word(self.loss.number());
         hash.finish()
     }
 }

@@ -1,10 +1,12 @@
 //! After warm-up, drawing minibatches and computing gradients allocate nothing: in a tab the memory is shared, and an ML
 //! module that waits for the allocator's lock waits for the others.
 
+use nn::minibatch::MinibatchBuffer;
 use nn::random::MinibatchKey;
-use nn::samples::{MinibatchBuffer, STEPS_PER_SHARD, Samples};
-use nn::shard::{SampleFormat, Shard};
-use nn::{Minibatch, Model, ModelSpec};
+use nn::sample_format::{ContentFormat, SampleFormat};
+use nn::samples::{STEPS_PER_SHARD, Samples};
+use nn::shard::Shard;
+use nn::{Minibatch, Model, ModelSpec, Targets};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
@@ -129,7 +131,7 @@ fn steps_allocate_nothing(model: &Model, input: f32) {
     let inputs = vec![input; 3 * model.inputs()];
     let batch = Minibatch {
         inputs: &inputs,
-        labels: &[0, 1, 2],
+        targets: Targets::Classes(&[0, 1, 2]),
         key: Some(MinibatchKey {
             run_seed: 1,
             session: 2,
@@ -156,15 +158,17 @@ fn drawing_allocates_nothing_from_the_first_step_on() {
     const BATCH: usize = 8;
     let format = SampleFormat {
         shape: vec![3],
-        scale: 1.0,
-        shift: 0.0,
-        classes: 2,
+        content: ContentFormat::Bytes {
+            scale: 1.0,
+            shift: 0.0,
+            classes: 2,
+        },
     };
     let samples = Samples::new(format.clone(), 4, 1, 2);
     // Shards of different sizes, one of them smaller than a minibatch, and one that never comes.
     for (index, size) in [5, 100, 300].into_iter().enumerate() {
         samples
-            .set(index, Shard::new(2, 3, vec![1; 3 * size], vec![1; size]).unwrap())
+            .set(index, Shard::bytes(2, 3, vec![1; 3 * size], vec![1; size]).unwrap())
             .unwrap();
     }
     let mut buffer = MinibatchBuffer::new(&format, BATCH);

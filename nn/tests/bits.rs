@@ -1,6 +1,6 @@
 //! The bits that every machine must give: what a browser computes is compared with the same numbers.
 
-use nn::{Minibatch, Model, ModelSpec};
+use nn::{Minibatch, Model, ModelSpec, Targets};
 
 const MODEL: &str = r#"
     input = [1, 12, 10]
@@ -106,7 +106,7 @@ fn three_steps(model: &Model, input: impl Fn(usize) -> f32) -> (Vec<u64>, u64) {
         let labels = [0, 1, 2, 3, 9].map(|label| (label + step as u32) % 10);
         let batch = Minibatch {
             inputs: &inputs,
-            labels: &labels,
+            targets: Targets::Classes(&labels),
             key: None,
         };
         let outcome = model.gradient(&parameters, &batch, &mut gradient, &mut scratch);

@@ -1,7 +1,8 @@
 //! Whole models against PyTorch: names, shapes, losses, answers and every gradient. The values were made by
 //! `golden/make_golden.py`.
 
-use nn::{Minibatch, Model, ModelSpec};
+use nn::loss::Answers;
+use nn::{Minibatch, Model, ModelSpec, Targets};
 use serde::Deserialize;
 
 /// The largest error of a tensor's gradient that is accepted, as a share of that tensor's largest number. PyTorch's
@@ -18,9 +19,10 @@ struct GoldenModel {
     name: String,
     spec: ModelSpec,
     inputs: Vec<f32>,
-    labels: Vec<u32>,
+    /// Classes or numbers, as the loss needs them.
+    targets: Vec<f32>,
     loss_sum: f64,
-    correct: usize,
+    correct: Option<f64>,
     parameters: Vec<GoldenTensor>,
 }
 
@@ -35,7 +37,7 @@ struct GoldenTensor {
 #[test]
 fn whole_models_have_pytorchs_losses_and_gradients() {
     let golden: Golden = serde_json::from_str(include_str!("golden/models.json")).unwrap();
-    assert_eq!(golden.models.len(), 10);
+    assert_eq!(golden.models.len(), 13);
     for golden in &golden.models {
         let name = &golden.name;
         let model = Model::new(&golden.spec).unwrap();
@@ -55,23 +57,28 @@ fn whole_models_have_pytorchs_losses_and_gradients() {
             .iter()
             .flat_map(|p| p.values.iter().copied())
             .collect();
+        let classes: Vec<u32> = golden.targets.iter().map(|target| *target as u32).collect();
         let batch = Minibatch {
             inputs: &golden.inputs,
-            labels: &golden.labels,
+            targets: match model.answers() {
+                Answers::Classes { .. } => Targets::Classes(&classes),
+                Answers::Values { .. } | Answers::Logits { .. } => Targets::Values(&golden.targets),
+            },
             key: None,
         };
+        let samples = golden.inputs.len() / model.inputs();
         let mut gradient = vec![f32::NAN; model.parameter_count()];
-        let mut scratch = model.scratch(batch.labels.len());
+        let mut scratch = model.scratch(samples);
         let outcome = model.gradient(&parameters, &batch, &mut gradient, &mut scratch);
-        assert_eq!(outcome.samples, batch.labels.len());
+        assert_eq!(outcome.samples, samples);
         assert!(
             (outcome.loss_sum / golden.loss_sum - 1.0).abs() < 1e-6,
             "{name}: {outcome:?}"
         );
         let evaluation = model.evaluate(&parameters, &batch, &mut scratch);
         assert_eq!(
-            (evaluation.loss_sum, evaluation.correct),
-            (outcome.loss_sum, golden.correct),
+            (evaluation.loss_sum, evaluation.correct.map(|correct| correct as f32)),
+            (outcome.loss_sum, golden.correct.map(|correct| correct as f32)),
             "{name}"
         );
 

@@ -7,6 +7,7 @@ use bsp::time::Time;
 use serde::Serialize;
 
 use crate::controller::Controller;
+use crate::run_file::Goal;
 
 /// `GET /api/v1/status`: where the run stands now.
 #[derive(Clone, Debug, Serialize)]
@@ -26,6 +27,7 @@ pub(crate) struct Status {
     contributions_accepted: u64,
     contributions_refused: u64,
     target_accuracy: Option<f64>,
+    target_loss: Option<f64>,
     elapsed_seconds: f64,
     /// Supersteps are this long, in seconds.
     period_seconds: f64,
@@ -50,7 +52,7 @@ pub(crate) enum State {
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Evaluated {
     version: u64,
-    accuracy: f64,
+    accuracy: Option<f64>,
     loss: f64,
 }
 
@@ -82,13 +84,7 @@ struct Shares {
 
 impl Status {
     /// The status of the run `run`.
-    pub(crate) fn new(
-        run: String,
-        mode: Mode,
-        target_accuracy: Option<f64>,
-        controller: &Controller,
-        now: Time,
-    ) -> Status {
+    pub(crate) fn new(run: String, mode: Mode, goal: Option<Goal>, controller: &Controller, now: Time) -> Status {
         let central = controller.central();
         let totals = central.totals();
         let volunteers: Vec<VolunteerStatus> = central.volunteers(now).collect();
@@ -121,7 +117,8 @@ impl Status {
                 .fold(0.0, |sum, volunteer| sum + volunteer.samples_per_second),
             contributions_accepted: totals.accepted,
             contributions_refused: totals.refused,
-            target_accuracy,
+            target_accuracy: goal.and_then(Goal::accuracy),
+            target_loss: goal.and_then(Goal::loss),
             elapsed_seconds: now.as_micros() as f64 / 1e6,
             period_seconds: central.period().as_secs_f64(),
             staleness: controller.mean_staleness(),

@@ -11,8 +11,10 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::evaluation::Evaluated;
 use crate::history::{EvaluationPoint, History, LossPoint};
 use crate::model_file::About;
+use crate::run_file::Goal;
 
 /// Events that wait for the controller at most; beyond that, sockets wait before they read on.
 const QUEUE: usize = 1024;
@@ -64,7 +66,7 @@ pub(crate) struct Controller {
     samples_in_model: u64,
     last_loss: Option<f64>,
     staleness_sum: f64,
-    stop_at: Option<f64>,
+    stop_at: Option<Goal>,
     actions: Vec<Action>,
 }
 
@@ -124,12 +126,12 @@ impl ControllerHandle {
 }
 
 /// Starts the controller on a thread of its own. It ends when it is told to stop, or, with `stop_at`, when an evaluation
-/// reaches that accuracy.
+/// reaches that.
 pub(crate) fn start(
     runtime: Handle,
     central: Central,
     began: Instant,
-    stop_at: Option<f64>,
+    stop_at: Option<Goal>,
 ) -> std::io::Result<(ControllerHandle, oneshot::Receiver<Ended>)> {
     let (events, inbox) = mpsc::channel(QUEUE);
     let (ended, end) = oneshot::channel();
@@ -260,9 +262,13 @@ impl Controller {
                     loss,
                     ..
                 } = point;
-                tracing::info!("version {version}: accuracy {accuracy:.4}, loss {loss:.4}, {samples} samples");
+                let evaluated = Evaluated { loss, accuracy };
+                tracing::info!(
+                    "version {version}: accuracy {}, loss {loss:.4}, {samples} samples",
+                    evaluated.accuracy_text()
+                );
                 self.history.push_evaluation(point);
-                if self.stop_at.is_some_and(|target| accuracy >= target) {
+                if self.stop_at.is_some_and(|goal| goal.is_reached_by(&evaluated)) {
                     self.central.finish(&mut self.actions);
                     self.act();
                     return true;

@@ -1,18 +1,29 @@
 //! A run's data: shards to train on, as they travel to volunteers, and the held-out samples, which stay with the server.
 
 mod digits;
+mod error;
+mod file;
 mod idx;
+mod legend;
+mod table;
+mod text;
 
-use std::io;
 use std::path::{Path, PathBuf};
 
 use nn::random::{Generator, Purpose};
-use nn::shard::{SampleFormat, Shard, ShardError};
+use nn::sample_format::{ContentFormat, SampleFormat};
+use nn::shard::{Shard, ShardError};
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
+
+pub use error::DatasetError;
+pub use legend::Legend;
 
 /// The most shards that a run may have: the run's description, which every volunteer fetches, names each of them.
 pub const MAX_SHARDS: usize = 10_000;
+
+/// Decides what is held out where that is not said. Not the run's seed: runs with different seeds are compared on the same
+/// held-out samples.
+const HELD_OUT_SEED: u64 = 0;
 
 /// What a run file says of its data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +33,10 @@ pub enum DatasetSpec {
     Digits(DigitsSpec),
     /// Four files in the format of MNIST, gzipped or not.
     Idx(IdxSpec),
+    /// A text, gzipped or not: to say each next character.
+    Text(TextSpec),
+    /// A table of comma-separated values, gzipped or not.
+    Csv(CsvSpec),
 }
 
 /// Settings of the embedded digits.
@@ -59,6 +74,82 @@ pub struct IdxSpec {
     pub std: f64,
 }
 
+/// Where a text is, and how it is cut.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextSpec {
+    /// UTF-8. The path is relative to the run file.
+    pub file: PathBuf,
+    /// How many characters a sample has; what is to answer is the character after each of them.
+    pub positions: usize,
+    /// The share of the text, at its end, that is held out. 0.1 by default.
+    #[serde(default = "tenth")]
+    pub held_out: f64,
+    /// About how many characters a shard has. 50,000 by default: a second on a home link, and as many samples.
+    #[serde(default = "text_shard_samples")]
+    pub shard_samples: usize,
+}
+
+/// Where a table is, and what its columns mean.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CsvSpec {
+    /// UTF-8, with the columns' names in its first line. The path is relative to the run file.
+    pub file: PathBuf,
+    /// The columns that are to answer.
+    pub targets: Vec<String>,
+    /// What they hold.
+    #[serde(default)]
+    pub target_kind: TargetKind,
+    /// The columns that are given. All others by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<Vec<String>>,
+    /// Those of them that hold words, or numbers that are none: each word becomes an input that is 0 or 1.
+    #[serde(default)]
+    pub categories: Vec<String>,
+    /// Columns of which the logarithm is taken: of prices, masses and the like, which are all above 0.
+    #[serde(default)]
+    pub logarithms: Vec<String>,
+    /// What is between two values.
+    #[serde(default = "comma")]
+    pub delimiter: char,
+    /// The share of the rows that is held out. 0.1 by default.
+    #[serde(default = "tenth")]
+    pub held_out: f64,
+    /// About how many rows a shard has. 20,000 by default.
+    #[serde(default = "csv_shard_samples")]
+    pub shard_samples: usize,
+}
+
+/// What a table's target columns hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TargetKind {
+    /// Numbers, which are moved and scaled to mean 0 and standard deviation 1.
+    #[default]
+    Numbers,
+    /// A class, in one column.
+    Class,
+    /// 0 for no and 1 for yes, or chances between.
+    Chances,
+}
+
+fn text_shard_samples() -> usize {
+    50_000
+}
+
+fn csv_shard_samples() -> usize {
+    20_000
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+
+fn comma() -> char {
+    ','
+}
+
 fn digits_shard_samples() -> usize {
     1500
 }
@@ -83,6 +174,14 @@ impl DatasetSpec {
                 test_labels: directory.join(idx.test_labels),
                 ..idx
             }),
+            DatasetSpec::Text(text) => DatasetSpec::Text(TextSpec {
+                file: directory.join(text.file),
+                ..text
+            }),
+            DatasetSpec::Csv(csv) => DatasetSpec::Csv(CsvSpec {
+                file: directory.join(csv.file),
+                ..csv
+            }),
         }
     }
 
@@ -91,135 +190,10 @@ impl DatasetSpec {
         match self {
             DatasetSpec::Digits(digits) => digits.shard_samples,
             DatasetSpec::Idx(idx) => idx.shard_samples,
+            DatasetSpec::Text(text) => text.shard_samples,
+            DatasetSpec::Csv(csv) => csv.shard_samples,
         }
     }
-}
-
-/// Why data can't be used: which file, where in it, what was expected, and the mend.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum DatasetError {
-    /// The file isn't there, or isn't ours to read.
-    #[error("{}: can't be opened: {source}; get the data, or correct the path in [dataset]", .path.display())]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// The file can't be read on, or is damaged gzip.
-    #[error("{}: can't be read beyond offset {offset}: {source}; get the file again", .path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Bytes read before, unpacked.
-        offset: u64,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// The file isn't an IDX file of the kind that is needed.
-    #[error("{}: offset 0: starts with bytes {found:02x?}, expected {expected}; correct the path in [dataset]", .path.display())]
-    WrongMagic {
-        /// The file.
-        path: PathBuf,
-        /// Its first bytes.
-        found: [u8; 4],
-        /// What it should start with, in words.
-        expected: &'static str,
-    },
-    /// The file ends before the last sample that its header promises.
-    #[error("{}: ends at offset {offset}, expected {expected} bytes; get the file again", .path.display())]
-    Truncated {
-        /// The file.
-        path: PathBuf,
-        /// Its bytes, unpacked.
-        offset: u64,
-        /// The bytes that its header asks for, or the header itself.
-        expected: u64,
-    },
-    /// The file goes on after the last sample that its header promises.
-    #[error("{}: goes on at offset {expected}, where its header says it ends; get the file again", .path.display())]
-    TrailingBytes {
-        /// The file.
-        path: PathBuf,
-        /// The bytes that its header asks for.
-        expected: u64,
-    },
-    /// The header promises no data, or more than there can be.
-    #[error(
-        "{}: offset 4: the header says {sizes:?}, expected sizes above 0 and at most {} bytes in all; get the file again",
-        .path.display(),
-        idx::MAX_FILE_BYTES
-    )]
-    Sizes {
-        /// The file.
-        path: PathBuf,
-        /// The sizes of all dimensions.
-        sizes: Vec<u32>,
-    },
-    /// Images and labels don't belong to each other.
-    #[error(
-        "{}: {images} images, but {} has {labels} labels; name the files of one set in [dataset]",
-        .images_path.display(),
-        .labels_path.display()
-    )]
-    CountMismatch {
-        /// The images.
-        images_path: PathBuf,
-        /// How many they are.
-        images: usize,
-        /// The labels.
-        labels_path: PathBuf,
-        /// How many they are.
-        labels: usize,
-    },
-    /// Held-out images that a model for the others can't take.
-    #[error(
-        "{}: images of shape {found:?}, but {} has {expected:?}; name the files of one data set in [dataset]",
-        .path.display(),
-        .train_path.display()
-    )]
-    OtherShape {
-        /// The held-out images.
-        path: PathBuf,
-        /// Their shape.
-        found: Vec<usize>,
-        /// The images to train on.
-        train_path: PathBuf,
-        /// Their shape.
-        expected: Vec<usize>,
-    },
-    /// A label names a class that there isn't.
-    #[error("{}: offset {offset}: label {label}, expected one below {classes}; correct `classes` in [dataset]", .path.display())]
-    Label {
-        /// The file.
-        path: PathBuf,
-        /// Where the label is.
-        offset: u64,
-        /// The label.
-        label: u8,
-        /// How many classes there are.
-        classes: u32,
-    },
-    /// The embedded digits don't read as they were written.
-    #[error("the embedded digits are damaged at line {line}; build the program again")]
-    Embedded {
-        /// The line, counted from 1.
-        line: usize,
-    },
-    /// Too many shards.
-    #[error(
-        "shard_samples = {shard_samples} makes {shards} shards, at most {MAX_SHARDS} are allowed; set a larger one"
-    )]
-    TooManyShards {
-        /// What the run file says.
-        shard_samples: usize,
-        /// The shards that it makes.
-        shards: usize,
-    },
-    /// A shard can't be made.
-    #[error("[dataset]: {0}")]
-    Shard(#[from] ShardError),
 }
 
 /// Inputs and labels that belong to each other. inputs: (samples, elements), row-major.
@@ -228,32 +202,39 @@ struct LabelledSamples {
     labels: Vec<u8>,
 }
 
-/// A run's data, checked: all samples have the shape and the classes of the format.
+/// A run's data, checked: all samples are of the format.
 #[derive(Clone, Debug)]
 pub struct Dataset {
     /// What the samples' bytes mean.
     pub format: SampleFormat,
-    /// The samples to train on. They were shuffled before they were cut, so every shard is a fair sample of the whole.
+    /// The samples to train on. They were shuffled before they were cut, so every shard is a fair sample of the whole; but a
+    /// text's shards are its parts.
     pub shards: Vec<Shard>,
-    /// The held-out inputs, as bytes: (samples, elements), row-major.
-    pub test_inputs: Vec<u8>,
-    /// The held-out labels.
-    pub test_labels: Vec<u8>,
+    /// The held-out samples.
+    pub held_out: Vec<Shard>,
+    /// What the numbers that go in and come out mean, where nobody can know without being told.
+    pub legend: Option<Legend>,
 }
 
 impl Dataset {
     /// Loads a run's data. The run's seed decides which samples share a shard, and nothing else.
     pub fn load(spec: &DatasetSpec, run_seed: u64) -> Result<Dataset, DatasetError> {
-        let (format, train, test) = match spec {
+        let (format, train, held_out) = match spec {
             DatasetSpec::Digits(_) => digits::load()?,
             DatasetSpec::Idx(idx) => idx::load(idx)?,
+            DatasetSpec::Text(spec) => return text::load(spec),
+            DatasetSpec::Csv(spec) => return table::load(spec, run_seed),
         };
-        let shards = cut(&format, &train, spec.shard_samples(), run_seed)?;
+        let cut = |samples: &LabelledSamples, order: &[usize]| {
+            cut(order, spec.shard_samples(), |chosen| samples.shard(&format, chosen))
+        };
+        let shards = cut(&train, &shuffled(train.labels.len(), run_seed))?;
+        let held_out = cut(&held_out, &(0..held_out.labels.len()).collect::<Vec<_>>())?;
         Ok(Dataset {
             format,
             shards,
-            test_inputs: test.inputs,
-            test_labels: test.labels,
+            held_out,
+            legend: None,
         })
     }
 
@@ -261,76 +242,97 @@ impl Dataset {
     pub fn train_samples(&self) -> usize {
         self.shards.iter().map(Shard::samples).sum()
     }
+
+    /// How many samples are held out.
+    pub fn held_out_samples(&self) -> usize {
+        self.held_out.iter().map(|shard| shard.apart().len()).sum()
+    }
 }
 
-/// Shuffles samples and cuts them into shards of about `shard_samples`.
+impl LabelledSamples {
+    fn shard(&self, format: &SampleFormat, chosen: &[usize]) -> Result<Shard, ShardError> {
+        let elements = format.elements();
+        let classes = match format.content {
+            ContentFormat::Bytes { classes, .. } => classes,
+            ContentFormat::Text { .. } | ContentFormat::Table { .. } => 0,
+        };
+        let rows = chosen
+            .iter()
+            .map(|sample| &self.inputs[sample * elements..][..elements]);
+        let inputs = rows.collect::<Vec<_>>().concat();
+        let labels = chosen.iter().map(|sample| self.labels[*sample]).collect();
+        Shard::bytes(classes, elements, inputs, labels)
+    }
+}
+
+/// The order in which a run's samples are cut into shards.
+fn shuffled(samples: usize, run_seed: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..samples).collect();
+    Generator::of_run(run_seed, Purpose::DatasetOrder, 0).shuffle(&mut order);
+    order
+}
+
+/// Cuts samples in this order into shards of about `shard_samples`.
 ///
 /// Sizes differ by one at most: an ML module spends as many steps on any shard, so the samples of a small last one would come
 /// more often than the others.
-fn cut(
-    format: &SampleFormat,
-    samples: &LabelledSamples,
+fn cut<T>(
+    order: &[T],
     shard_samples: usize,
-    run_seed: u64,
+    shard: impl Fn(&[T]) -> Result<Shard, ShardError>,
 ) -> Result<Vec<Shard>, DatasetError> {
-    let count = samples.labels.len();
-    let shards = count.div_ceil(shard_samples.max(1));
+    let shards = order.len().div_ceil(shard_samples.max(1));
     if shards > MAX_SHARDS {
         return Err(DatasetError::TooManyShards { shard_samples, shards });
     }
-    let mut order: Vec<usize> = (0..count).collect();
-    Generator::of_run(run_seed, Purpose::DatasetOrder, 0).shuffle(&mut order);
-    let elements = format.elements();
-    let of_shard = |shard: usize| {
-        let chosen = &order[shard * count / shards..(shard + 1) * count / shards];
-        let rows = chosen
-            .iter()
-            .map(|&sample| &samples.inputs[sample * elements..(sample + 1) * elements]);
-        let inputs = rows.collect::<Vec<_>>().concat();
-        let labels = chosen.iter().map(|&sample| samples.labels[sample]).collect();
-        Shard::new(format.classes, elements, inputs, labels)
-    };
-    Ok((0..shards).map(of_shard).collect::<Result<_, _>>()?)
+    let part = |index| &order[index * order.len() / shards..(index + 1) * order.len() / shards];
+    Ok((0..shards).map(|index| shard(part(index))).collect::<Result<_, _>>()?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nn::shard::Content;
     use std::collections::BTreeSet;
 
     fn digits(seed: u64) -> Dataset {
         Dataset::load(&DatasetSpec::Digits(DigitsSpec { shard_samples: 480 }), seed).unwrap()
     }
 
-    /// All (input, label) pairs to train on, in no order.
-    fn train_set(dataset: &Dataset) -> BTreeSet<(Vec<u8>, u8)> {
+    fn content(shard: &Shard) -> (&[u8], &[u8]) {
+        match shard.content() {
+            Content::Bytes { inputs, labels, .. } => (inputs, labels),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// All (input, label) pairs, in no order.
+    fn pairs(shards: &[Shard]) -> BTreeSet<(Vec<u8>, u8)> {
         let pairs = |shard: &Shard| -> Vec<(Vec<u8>, u8)> {
-            shard
-                .inputs()
-                .chunks_exact(64)
-                .map(<[u8]>::to_vec)
-                .zip(shard.labels().iter().copied())
-                .collect()
+            let (inputs, labels) = content(shard);
+            let inputs = inputs.chunks_exact(64).map(<[u8]>::to_vec);
+            inputs.zip(labels.iter().copied()).collect()
         };
-        dataset.shards.iter().flat_map(pairs).collect()
+        shards.iter().flat_map(pairs).collect()
     }
 
     #[test]
     fn the_digits_are_all_there() {
         let dataset = digits(1);
         assert_eq!(
-            (&dataset.format.shape[..], dataset.format.classes),
-            (&[1, 8, 8][..], 10)
+            (&dataset.format.shape[..], dataset.format.classes()),
+            (&[1, 8, 8][..], Some(10))
         );
         let pixels: Vec<u8> = dataset
             .shards
             .iter()
-            .flat_map(|shard| shard.inputs().to_vec())
+            .flat_map(|shard| content(shard).0.to_vec())
             .collect();
-        let mean = pixels.iter().map(|&pixel| dataset.format.input(pixel)).sum::<f32>() / pixels.len() as f32;
+        let mut inputs = vec![0.0; pixels.len()];
+        dataset.format.inputs(&pixels, &mut inputs);
+        let mean = inputs.iter().sum::<f32>() / inputs.len() as f32;
         assert!(mean.abs() < 0.01, "{mean}");
-        assert_eq!((dataset.train_samples(), dataset.test_labels.len()), (1437, 360));
-        assert_eq!(dataset.test_inputs.len(), 360 * 64);
+        assert_eq!((dataset.train_samples(), dataset.held_out_samples()), (1437, 360));
         assert_eq!(dataset.shards.iter().map(Shard::samples).collect::<Vec<_>>(), [479; 3]);
     }
 
@@ -339,33 +341,23 @@ mod tests {
         let (one, other) = (digits(1), digits(2));
         assert_ne!(one.shards, other.shards);
         assert_eq!(one.shards, digits(1).shards);
-        assert_eq!(
-            (&one.test_inputs, &one.test_labels),
-            (&other.test_inputs, &other.test_labels)
-        );
-        assert_eq!(train_set(&one), train_set(&other));
+        assert_eq!(one.held_out, other.held_out);
+        assert_eq!(pairs(&one.shards), pairs(&other.shards));
     }
 
     #[test]
     fn nothing_that_is_held_out_is_trained_on() {
         let dataset = digits(1);
-        let train = train_set(&dataset);
-        let test = dataset
-            .test_inputs
-            .chunks_exact(64)
-            .map(<[u8]>::to_vec)
-            .zip(dataset.test_labels.iter().copied());
-        assert_eq!(test.filter(|pair| train.contains(pair)).count(), 0);
+        let (train, held_out) = (pairs(&dataset.shards), pairs(&dataset.held_out));
+        assert!(!held_out.is_empty() && held_out.is_disjoint(&train));
     }
 
     #[test]
     fn every_shard_and_the_held_out_samples_are_a_fair_sample_of_the_classes() {
         let dataset = digits(1);
-        let sets = dataset
-            .shards
-            .iter()
-            .map(Shard::labels)
-            .chain([&dataset.test_labels[..]]);
+        let held_out = dataset.held_out.iter().flat_map(|shard| content(shard).1.to_vec());
+        let sets = dataset.shards.iter().map(|shard| content(shard).1.to_vec());
+        let sets = sets.chain([held_out.collect::<Vec<u8>>()]);
         for labels in sets {
             for class in 0..10 {
                 let count = labels.iter().filter(|&&label| label == class).count();

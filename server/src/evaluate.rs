@@ -25,13 +25,13 @@ pub(crate) fn evaluate(arguments: &EvaluateArguments) -> Result<()> {
         let bytes = std::fs::read(path).with_context(place)?;
         let (parameters, about) = read_model_file(&model, &bytes).with_context(place)?;
         let evaluation = evaluator.evaluate(&parameters);
-        let of_all = evaluation.samples.max(1) as f64;
-        let (loss, accuracy) = (evaluation.loss_sum / of_all, evaluation.correct as f64 / of_all);
         println!(
-            "{}\t{}\t{}\t{loss:.4}\t{accuracy:.4}",
+            "{}\t{}\t{}\t{:.4}\t{}",
             path.display(),
             about.version,
-            about.samples
+            about.samples,
+            evaluation.loss,
+            evaluation.accuracy_text()
         );
     }
     Ok(())

@@ -4,9 +4,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use nn::Model;
-use nn::model::{Evaluation, Minibatch};
-use nn::scratch::Scratch;
+use nn::minibatch::MinibatchBuffer;
+use nn::{Model, Scratch};
 
 use crate::controller::{ControllerHandle, Event};
 use crate::dataset::Dataset;
@@ -20,55 +19,57 @@ pub(crate) struct Evaluator {
     model: Arc<Model>,
     dataset: Arc<Dataset>,
     scratch: Scratch,
-    inputs: Vec<f32>,
-    labels: Vec<u32>,
+    buffer: MinibatchBuffer,
 }
 
 impl Evaluator {
     /// An evaluator of this model on this data.
     pub(crate) fn new(model: Arc<Model>, dataset: Arc<Dataset>) -> Evaluator {
-        let scratch = model.scratch(BATCH);
+        let (scratch, buffer) = (model.scratch(BATCH), MinibatchBuffer::new(&dataset.format, BATCH));
         Evaluator {
             model,
             dataset,
             scratch,
-            inputs: Vec::new(),
-            labels: Vec::new(),
+            buffer,
         }
     }
 
     /// How the parameters do on all held-out samples.
-    pub(crate) fn evaluate(&mut self, parameters: &[f32]) -> Evaluation {
-        let Dataset {
-            format,
-            test_inputs,
-            test_labels,
-            ..
-        } = &*self.dataset;
-        let mut total = Evaluation {
-            samples: 0,
-            loss_sum: 0.0,
-            correct: 0,
-        };
-        for (bytes, labels) in test_inputs
-            .chunks(BATCH * format.elements())
-            .zip(test_labels.chunks(BATCH))
-        {
-            self.inputs.clear();
-            self.inputs.extend(bytes.iter().map(|byte| format.input(*byte)));
-            self.labels.clear();
-            self.labels.extend(labels.iter().map(|label| u32::from(*label)));
-            let batch = Minibatch {
-                inputs: &self.inputs,
-                labels: &self.labels,
-                key: None,
-            };
-            let part = self.model.evaluate(parameters, &batch, &mut self.scratch);
-            total.samples += part.samples;
-            total.loss_sum += part.loss_sum;
-            total.correct += part.correct;
+    pub(crate) fn evaluate(&mut self, parameters: &[f32]) -> Evaluated {
+        let (mut samples, mut loss, mut correct) = (0, 0.0, self.model.answers().has_accuracy().then_some(0.0));
+        for shard in &self.dataset.held_out {
+            let mut chosen = shard.apart();
+            while chosen.len() > 0 {
+                let batch = chosen.len().min(BATCH);
+                let minibatch = self.buffer.fill(shard, batch, chosen.by_ref().take(batch), None);
+                let part = self.model.evaluate(parameters, &minibatch, &mut self.scratch);
+                samples += part.samples;
+                loss += part.loss_sum;
+                correct = correct.zip(part.correct).map(|(all, part)| all + part);
+            }
         }
-        total
+        let of_all = samples.max(1) as f64;
+        Evaluated {
+            loss: loss / of_all,
+            accuracy: correct.map(|correct| correct / of_all),
+        }
+    }
+}
+
+/// How a model does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Evaluated {
+    /// Mean loss of a held-out sample.
+    pub(crate) loss: f64,
+    /// The share of answers that are right, from 0 to 1; `None` where answers are numbers.
+    pub(crate) accuracy: Option<f64>,
+}
+
+impl Evaluated {
+    /// The accuracy as it is printed.
+    pub(crate) fn accuracy_text(&self) -> String {
+        self.accuracy
+            .map_or("-".to_owned(), |accuracy| format!("{accuracy:.4}"))
     }
 }
 
@@ -95,14 +96,13 @@ pub(crate) fn evaluate_at_intervals(controller: ControllerHandle, mut evaluator:
                 continue;
             }
             last_version = Some(version);
-            let evaluation = evaluator.evaluate(&parameters);
-            let of_all = evaluation.samples.max(1) as f64;
+            let Evaluated { loss, accuracy } = evaluator.evaluate(&parameters);
             let point = EvaluationPoint {
                 samples,
                 elapsed_seconds: now.as_micros() as f64 / 1e6,
                 version,
-                accuracy: evaluation.correct as f64 / of_all,
-                loss: evaluation.loss_sum / of_all,
+                accuracy,
+                loss,
             };
             if controller.tell_blocking(Event::Evaluated(point)).is_err() {
                 return;

@@ -25,8 +25,8 @@ pub(crate) struct EvaluationPoint {
     pub(crate) elapsed_seconds: f64,
     /// The model's version.
     pub(crate) version: u64,
-    /// The share of held-out samples that it classifies rightly, from 0 to 1.
-    pub(crate) accuracy: f64,
+    /// The share of held-out samples that it answers rightly, from 0 to 1; `None` where answers are numbers.
+    pub(crate) accuracy: Option<f64>,
     /// Mean loss of a held-out sample.
     pub(crate) loss: f64,
 }

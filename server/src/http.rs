@@ -17,14 +17,18 @@ use volunteer::description::RunDescription;
 use crate::api::{Status, Volunteer};
 use crate::assets::asset;
 use crate::controller::{ControllerHandle, HasEnded};
+use crate::dataset::Legend;
 use crate::model_file::model_file;
+use crate::run_file::Goal;
 use crate::shards::Shards;
 use crate::socket;
 
 /// What requests are answered from.
 pub(crate) struct Site {
     pub(crate) description: RunDescription,
+    pub(crate) goal: Option<Goal>,
     pub(crate) model: Arc<Model>,
+    pub(crate) legend: Option<Legend>,
     pub(crate) shards: Arc<Shards>,
     pub(crate) controller: ControllerHandle,
     /// Each open socket holds a clone, so that the end of them all can be waited for.
@@ -93,16 +97,11 @@ async fn run(State(site): State<Arc<Site>>) -> Response {
 }
 
 async fn status(State(site): State<Arc<Site>>) -> Result<Response, HasEnded> {
-    let RunDescription {
-        name,
-        mode,
-        target_accuracy,
-        ..
-    } = &site.description;
-    let (name, mode, target_accuracy) = (name.clone(), *mode, *target_accuracy);
+    let RunDescription { name, mode, .. } = &site.description;
+    let (name, mode, goal) = (name.clone(), *mode, site.goal);
     let status = site
         .controller
-        .inspect(move |of, now| Status::new(name, mode, target_accuracy, of, now))
+        .inspect(move |of, now| Status::new(name, mode, goal, of, now))
         .await?;
     Ok(fresh(Json(status)))
 }
@@ -126,7 +125,7 @@ async fn model(State(site): State<Arc<Site>>) -> Result<Response, HasEnded> {
         .controller
         .inspect(move |of, _| (of.about(run), of.central().model().to_vec()))
         .await?;
-    let response = match model_file(&site.model, &parameters, &about) {
+    let response = match model_file(&site.model, &parameters, site.legend.as_ref(), &about) {
         Ok(bytes) => {
             let file_name = format!("attachment; filename=\"{}-{}.safetensors\"", about.run, about.version);
             let headers = [

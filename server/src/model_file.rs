@@ -10,6 +10,8 @@ use nn::Model;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
+use crate::dataset::Legend;
+
 /// What a model file says of its model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct About {
@@ -22,7 +24,7 @@ pub(crate) struct About {
 }
 
 /// The bytes of a `.safetensors` file with the parameters, each under its name.
-pub(crate) fn model_file(model: &Model, parameters: &[f32], about: &About) -> Result<Vec<u8>> {
+pub(crate) fn model_file(model: &Model, parameters: &[f32], legend: Option<&Legend>, about: &About) -> Result<Vec<u8>> {
     let bytes: Vec<u8> = parameters
         .iter()
         .flat_map(|parameter| parameter.to_le_bytes())
@@ -36,13 +38,16 @@ pub(crate) fn model_file(model: &Model, parameters: &[f32], about: &About) -> Re
             Ok((parameter.name.clone(), view))
         })
         .collect::<Result<Vec<_>>>()?;
-    let metadata = HashMap::from([
+    let mut metadata = HashMap::from([
         ("format".to_owned(), "pt".to_owned()),
         ("run".to_owned(), about.run.clone()),
         ("version".to_owned(), about.version.to_string()),
         ("samples".to_owned(), about.samples.to_string()),
         ("model".to_owned(), serde_json::to_string(model.spec())?),
     ]);
+    if let Some(legend) = legend {
+        metadata.insert("legend".to_owned(), serde_json::to_string(legend)?);
+    }
     Ok(safetensors::serialize(tensors, Some(metadata))?)
 }
 
@@ -106,7 +111,7 @@ mod tests {
             version: 3,
             samples: 384,
         };
-        let bytes = model_file(&model, &parameters, &about).expect("writes");
+        let bytes = model_file(&model, &parameters, None, &about).expect("writes");
         let (read, said) = read_model_file(&model, &bytes).expect("reads");
         assert_eq!((read, said), (parameters, about));
         let file = SafeTensors::deserialize(&bytes).expect("reads");
@@ -128,7 +133,7 @@ mod tests {
             version: 0,
             samples: 0,
         };
-        let bytes = model_file(&other, &other.initial_parameters(1), &about).expect("writes");
+        let bytes = model_file(&other, &other.initial_parameters(1), None, &about).expect("writes");
         let error = read_model_file(&model(), &bytes)
             .expect_err("another shape")
             .to_string();

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use bsp::central::ServerOptimizer as _;
-use nn::model::Minibatch;
-use nn::samples::{MinibatchBuffer, Samples};
+use nn::Minibatch;
+use nn::minibatch::MinibatchBuffer;
+use nn::samples::Samples;
 
 use crate::cli::ReferenceArguments;
 use crate::dataset::Dataset;
@@ -29,6 +30,11 @@ pub(crate) fn reference(arguments: &ReferenceArguments) -> Result<()> {
     let dataset = Arc::new(Dataset::load(&run_file.dataset, run_file.seed)?);
     let model = Arc::new(run_file.model_for(&dataset.format)?);
     let minibatch = run_file.training.minibatch;
+    let goal = run_file.goal();
+    ensure!(
+        arguments.steps.is_some() || goal.is_some(),
+        "the run has no target: say with --steps when to stop"
+    );
     let batch = arguments.batch.unwrap_or(run_file.training.superstep_samples);
     ensure!(
         batch > 0 && batch.is_multiple_of(minibatch as u64),
@@ -74,22 +80,24 @@ pub(crate) fn reference(arguments: &ReferenceArguments) -> Result<()> {
         }
         evaluated = trained;
         let evaluation = evaluator.evaluate(&parameters);
-        let of_all = evaluation.samples.max(1) as f64;
-        let accuracy = evaluation.correct as f64 / of_all;
-        let (loss, seconds) = (evaluation.loss_sum / of_all, began.elapsed().as_secs_f64());
-        println!("{trained}\t{seconds:.1}\t{loss:.4}\t{accuracy:.4}");
+        let seconds = began.elapsed().as_secs_f64();
+        println!(
+            "{trained}\t{seconds:.1}\t{:.4}\t{}",
+            evaluation.loss,
+            evaluation.accuracy_text()
+        );
         ensure!(
-            loss.is_finite(),
+            evaluation.loss.is_finite(),
             "the model has diverged after {trained} samples; lower the learning rate"
         );
-        if is_last || (arguments.steps.is_none() && accuracy >= run_file.target_accuracy) {
+        if is_last || (arguments.steps.is_none() && goal.is_some_and(|goal| goal.is_reached_by(&evaluation))) {
             if let Some(path) = &arguments.model {
                 let about = About {
                     run: run_file.name.clone(),
                     version,
                     samples: trained,
                 };
-                write_whole(path, &model_file(&model, &parameters, &about)?)?;
+                write_whole(path, &model_file(&model, &parameters, dataset.legend.as_ref(), &about)?)?;
             }
             return Ok(());
         }

@@ -7,9 +7,10 @@ mod training;
 
 use std::path::{Path, PathBuf};
 
-use nn::model::{Model, SpecError};
+use nn::model::{DataMisfit, Model, SpecError};
 use nn::optimizer::SettingError;
-use nn::shard::{MAX_CLASSES, SampleFormat};
+use nn::sample_format::SampleFormat;
+use nn::shard::MAX_CLASSES;
 use nn::{LayerSpec, ModelSpec};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -17,6 +18,7 @@ use thiserror::Error;
 pub use training::{Evaluation, Training};
 
 use crate::dataset::DatasetSpec;
+use crate::evaluation::Evaluated;
 
 /// The run that is embedded in the program.
 const DIGITS: &str = include_str!("../../runs/digits.toml");
@@ -36,8 +38,12 @@ pub struct RunFile {
     pub description: String,
     /// Everything random in the run follows from it: the first parameters, the shards, the minibatches.
     pub seed: u64,
-    /// The share of held-out samples, from 0 to 1, at which the run has reached its aim.
-    pub target_accuracy: f64,
+    /// The share of right answers on held-out samples, from 0 to 1, at which the run has reached its aim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_accuracy: Option<f64>,
+    /// The mean loss of held-out samples at which the run has reached its aim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_loss: Option<f64>,
     /// The data.
     pub dataset: DatasetSpec,
     /// The model.
@@ -91,29 +97,47 @@ pub enum Problem {
     /// The layers don't fit each other.
     #[error("[model] {0}")]
     Model(SpecError),
-    /// The model takes other inputs than the data has.
-    #[error(
-        "[model] input = {input:?}, but the samples of [dataset] have the shape {shape:?}; set input = {shape:?}, or \
-         [{elements}] for a model that starts with a linear layer"
-    )]
-    InputShape {
-        /// What the model takes.
-        input: Vec<usize>,
-        /// What the data has.
-        shape: Vec<usize>,
-        /// The product of the data's shape.
-        elements: usize,
-    },
-    /// The model tells more or fewer classes apart than the data has.
-    #[error(
-        "[model] the last layer gives {outputs} outputs, but [dataset] has {classes} classes; set outputs = {classes}"
-    )]
-    Classes {
-        /// What the model gives.
-        outputs: usize,
-        /// What the data has.
-        classes: u32,
-    },
+    /// The model can't be trained on the data.
+    #[error("[model] {0}")]
+    Data(DataMisfit),
+    /// The run can't have this aim.
+    #[error("{0}")]
+    Goal(&'static str),
+}
+
+/// What a run aims at.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Goal {
+    /// At least this share of right answers.
+    Accuracy(f64),
+    /// At most this loss.
+    Loss(f64),
+}
+
+impl Goal {
+    /// The share of right answers, if that is the aim.
+    pub(crate) fn accuracy(self) -> Option<f64> {
+        match self {
+            Goal::Accuracy(target) => Some(target),
+            Goal::Loss(_) => None,
+        }
+    }
+
+    /// The loss, if that is the aim.
+    pub(crate) fn loss(self) -> Option<f64> {
+        match self {
+            Goal::Accuracy(_) => None,
+            Goal::Loss(target) => Some(target),
+        }
+    }
+
+    /// Whether a model that does so well has reached it.
+    pub(crate) fn is_reached_by(self, evaluated: &Evaluated) -> bool {
+        match self {
+            Goal::Accuracy(target) => evaluated.accuracy.is_some_and(|accuracy| accuracy >= target),
+            Goal::Loss(target) => evaluated.loss <= target,
+        }
+    }
 }
 
 /// A key that is set to something that makes no sense.
@@ -177,30 +201,23 @@ impl RunFile {
         RunFile::parse(DIGITS, Path::new(DIGITS_PATH))
     }
 
-    /// The run's model, if it fits the data: takes inputs of its shape, or vectors of as many elements, and tells its classes
-    /// apart.
+    /// The run's model, if it fits the data.
     pub fn model_for(&self, format: &SampleFormat) -> Result<Model, RunFileError> {
         let at_path = |problem| RunFileError {
             path: self.path.clone(),
             problem,
         };
         let model = Model::new(&self.model).map_err(|error| at_path(Problem::Model(error)))?;
-        let is_vector_of_all = self.model.input == [format.elements()];
-        if self.model.input != format.shape && !is_vector_of_all {
-            let (input, shape) = (self.model.input.clone(), format.shape.clone());
-            return Err(at_path(Problem::InputShape {
-                input,
-                shape,
-                elements: format.elements(),
-            }));
-        }
-        if model.classes() != format.classes as usize {
-            return Err(at_path(Problem::Classes {
-                outputs: model.classes(),
-                classes: format.classes,
-            }));
-        }
+        model
+            .check_data(format)
+            .map_err(|misfit| at_path(Problem::Data(misfit)))?;
         Ok(model)
+    }
+
+    /// What the run aims at, if at anything.
+    pub fn goal(&self) -> Option<Goal> {
+        let accuracy = self.target_accuracy.map(Goal::Accuracy);
+        accuracy.or(self.target_loss.map(Goal::Loss))
     }
 
     fn parse(text: &str, path: &Path) -> Result<RunFile, RunFileError> {
@@ -233,16 +250,25 @@ impl RunFile {
             && !self.description.contains(|character: char| character.is_control());
         let one_sentence = "one sentence of at most 500 characters, in one line";
         check("", "description", quoted(&self.description), one_sentence, is_sentence)?;
-        let is_share = self.target_accuracy > 0.0 && self.target_accuracy <= 1.0;
-        check(
-            "",
-            "target_accuracy",
-            self.target_accuracy,
-            "a number above 0, at most 1",
-            is_share,
-        )?;
+        let accuracy = self.target_accuracy;
+        let is_share = accuracy.is_none_or(|accuracy| accuracy > 0.0 && accuracy <= 1.0);
+        let value = accuracy.unwrap_or_default();
+        check("", "target_accuracy", value, "a number above 0, at most 1", is_share)?;
+        let loss = self.target_loss;
+        let is_loss = loss.is_none_or(|loss| loss > 0.0 && loss.is_finite());
+        check("", "target_loss", loss.unwrap_or_default(), "a number above 0", is_loss)?;
+        if accuracy.is_some() && loss.is_some() {
+            return Err(Problem::Goal(
+                "target_accuracy and target_loss are both set; a run has one aim: leave one out",
+            ));
+        }
         check_dataset(&self.dataset)?;
-        Model::new(&self.model).map_err(Problem::Model)?;
+        let model = Model::new(&self.model).map_err(Problem::Model)?;
+        if accuracy.is_some() && !model.answers().has_accuracy() {
+            return Err(Problem::Goal(
+                "target_accuracy is set, but numbers are not right or wrong; set target_loss instead",
+            ));
+        }
         self.training.check()?;
         self.evaluation.check()
     }
@@ -257,32 +283,39 @@ fn check_dataset(dataset: &DatasetSpec) -> Result<(), Problem> {
         "1 or more",
         dataset.shard_samples() >= 1,
     )?;
-    if let DatasetSpec::Idx(idx) = dataset {
-        let is_allowed = (2..=MAX_CLASSES).contains(&idx.classes);
-        check(
-            TABLE,
-            "classes",
-            idx.classes,
-            format!("a number from 2 to {MAX_CLASSES}"),
-            is_allowed,
-        )?;
-        check(
-            TABLE,
-            "mean",
-            idx.mean,
-            "a number from 0 to 1",
-            (0.0..=1.0).contains(&idx.mean),
-        )?;
-        // Below that, inputs would be in the hundreds of thousands.
-        check(
-            TABLE,
-            "std",
-            idx.std,
-            "a number from 0.001 to 1",
-            (0.001..=1.0).contains(&idx.std),
-        )?;
+    let held_out = |share: f64| {
+        let is_share = share > 0.0 && share < 1.0;
+        check(TABLE, "held_out", share, "a number above 0 and below 1", is_share)
+    };
+    match dataset {
+        DatasetSpec::Digits(_) => Ok(()),
+        DatasetSpec::Idx(idx) => {
+            let allowed = format!("a number from 2 to {MAX_CLASSES}");
+            let is_allowed = (2..=MAX_CLASSES).contains(&idx.classes);
+            check(TABLE, "classes", idx.classes, allowed, is_allowed)?;
+            let is_share = (0.0..=1.0).contains(&idx.mean);
+            check(TABLE, "mean", idx.mean, "a number from 0 to 1", is_share)?;
+            // Below that, inputs would be in the hundreds of thousands.
+            let is_allowed = (0.001..=1.0).contains(&idx.std);
+            check(TABLE, "std", idx.std, "a number from 0.001 to 1", is_allowed)
+        }
+        DatasetSpec::Text(text) => {
+            let is_allowed = text.positions >= 1;
+            check(TABLE, "positions", text.positions, "1 or more", is_allowed)?;
+            held_out(text.held_out)
+        }
+        DatasetSpec::Csv(csv) => {
+            let is_byte = csv.delimiter.is_ascii() && !['"', '\n', '\r'].contains(&csv.delimiter);
+            check(
+                TABLE,
+                "delimiter",
+                format!("{:?}", csv.delimiter),
+                "a comma, a semicolon or the like",
+                is_byte,
+            )?;
+            held_out(csv.held_out)
+        }
     }
-    Ok(())
 }
 
 fn read_bounded(path: &Path) -> Result<String, Problem> {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use bsp::central::{self, Central};
 use bsp::combine::Weighting;
 use bsp::message::{Mode, PROTOCOL, RunId};
@@ -37,6 +37,10 @@ pub(crate) fn serve(arguments: &ServeArguments) -> Result<()> {
         Some(path) => RunFile::load(path)?,
         None => RunFile::digits()?,
     };
+    ensure!(
+        run_file.goal().is_some() || !arguments.stop_at_target,
+        "--stop-at-target: the run has no target; set target_accuracy or target_loss in the run file"
+    );
     let dataset = Arc::new(Dataset::load(&run_file.dataset, run_file.seed)?);
     let model = Arc::new(run_file.model_for(&dataset.format)?);
     let runtime = tokio::runtime::Runtime::new().context("the runtime can't be started")?;
@@ -60,7 +64,7 @@ async fn run(arguments: &ServeArguments, run_file: &RunFile, dataset: Arc<Datase
     let parameters = model.initial_parameters(run_file.seed);
     let optimizer = Box::new(ServerOptimizer::new(run_file, parameters.len()));
     let central = Central::new(Time::ZERO, config, parameters, optimizer);
-    let stop_at = arguments.stop_at_target.then_some(run_file.target_accuracy);
+    let stop_at = run_file.goal().filter(|_| arguments.stop_at_target);
     let (controller, end) = controller::start(tokio::runtime::Handle::current(), central, Instant::now(), stop_at)?;
     let interval = Duration::from_secs_f64(run_file.evaluation.interval_seconds);
     evaluate_at_intervals(
@@ -74,7 +78,9 @@ async fn run(arguments: &ServeArguments, run_file: &RunFile, dataset: Arc<Datase
     let site = Site {
         open_sockets,
         description,
+        goal: run_file.goal(),
         model: Arc::clone(&model),
+        legend: dataset.legend.clone(),
         shards,
         controller: controller.clone(),
     };
@@ -113,14 +119,15 @@ async fn run(arguments: &ServeArguments, run_file: &RunFile, dataset: Arc<Datase
 
     let now = Time::ZERO + ended.elapsed;
     let mode = run_file.training.mode;
-    let status = Status::new(
-        run_file.name.clone(),
-        mode,
-        Some(run_file.target_accuracy),
-        &ended.controller,
-        now,
-    );
-    let written = summary::write(&arguments.out, run_file, &model, status, &ended)?;
+    let status = Status::new(run_file.name.clone(), mode, run_file.goal(), &ended.controller, now);
+    let written = summary::write(
+        &arguments.out,
+        run_file,
+        &model,
+        dataset.legend.as_ref(),
+        status,
+        &ended,
+    )?;
     for path in written {
         tracing::info!("wrote {}", path.display());
     }
@@ -160,7 +167,7 @@ fn describe(
     run: RunId,
 ) -> RunDescription {
     let training = &run_file.training;
-    let sample_bytes = dataset.train_samples() * (dataset.format.elements() + 1);
+    let sample_bytes = dataset.train_samples() * dataset.format.sample_bytes();
     RunDescription {
         protocol: PROTOCOL,
         run: run.0,
@@ -171,14 +178,15 @@ fn describe(
         seed: run_file.seed,
         minibatch: training.minibatch,
         superstep_samples: training.superstep_samples,
-        target_accuracy: Some(run_file.target_accuracy),
+        target_accuracy: run_file.target_accuracy,
+        target_loss: run_file.target_loss,
         kiosk: arguments.kiosk,
         parameters: model.parameter_count(),
         model: model.spec().clone(),
         dataset: DatasetDescription {
             format: dataset.format.clone(),
             samples: dataset.train_samples(),
-            test_samples: dataset.test_labels.len(),
+            test_samples: dataset.held_out_samples(),
             shards: shards.names().to_vec(),
         },
         memory: memory_need(model, training.minibatch, sample_bytes as u64),

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::api::Status;
 use crate::controller::Ended;
+use crate::dataset::Legend;
 use crate::history::EvaluationPoint;
 use crate::model_file::{model_file, write_whole};
 use crate::run_file::RunFile;
@@ -34,13 +35,14 @@ pub(crate) fn write(
     out: &Path,
     run_file: &RunFile,
     model: &Model,
+    legend: Option<&Legend>,
     status: Status,
     ended: &Ended,
 ) -> Result<[PathBuf; 2]> {
     std::fs::create_dir_all(out).with_context(|| format!("{}: can't be made", out.display()))?;
     let controller = &ended.controller;
     let central = controller.central();
-    let bytes = model_file(model, central.model(), &controller.about(run_file.name.clone()))?;
+    let bytes = model_file(model, central.model(), legend, &controller.about(run_file.name.clone()))?;
     let model_path = out.join("model.safetensors");
     write_whole(&model_path, &bytes)?;
     let summary = Summary {

@@ -1,7 +1,7 @@
 //! The run, as `GET /api/v1/run` describes it to volunteers: all that is needed to compute gradients of it.
 
 use bsp::message::Mode;
-use nn::shard::SampleFormat;
+use nn::sample_format::SampleFormat;
 use nn::spec::ModelSpec;
 use serde::{Deserialize, Serialize};
 
@@ -29,8 +29,10 @@ pub struct RunDescription {
     pub minibatch: usize,
     /// Samples that a superstep aims at.
     pub superstep_samples: u64,
-    /// The share of held-out samples to classify rightly, from 0 to 1, if the run has a goal.
+    /// The share of held-out samples to answer rightly, from 0 to 1, if that is the run's aim.
     pub target_accuracy: Option<f64>,
+    /// The mean loss of held-out samples to come down to, if that is.
+    pub target_loss: Option<f64>,
     /// Whether the operator allows `/?join=1` to start without a click.
     pub kiosk: bool,
     /// The model's parameters.

@@ -82,7 +82,10 @@ fn parameters_are_named_and_shaped_as_pytorchs() {
         assert_eq!(Some(parameter.range.len()), count(&parameter.shape));
         end = parameter.range.end;
     }
-    assert_eq!((model.parameter_count(), model.inputs(), model.classes()), (end, 60, 3));
+    assert_eq!(
+        (model.parameter_count(), model.inputs(), model.answers()),
+        (end, 60, Answers::Classes { places: 1, classes: 3 })
+    );
 }
 
 #[test]
@@ -104,14 +107,21 @@ fn a_whole_models_gradient_is_the_central_differences() {
     let inputs = numbers(batch * model.inputs(), 1234);
     let mut scratch = Scratch::<f64>::new(model.chain.needs(), batch);
     let mut gradient = vec![f64::NAN; parameters.len()];
-    model.gradient_of(&parameters, &inputs, &labels, None, &mut gradient, &mut scratch);
+    model.gradient_of(
+        &parameters,
+        &inputs,
+        Targets::Classes(&labels),
+        None,
+        &mut gradient,
+        &mut scratch,
+    );
     let scratch = std::cell::RefCell::new(scratch);
     central_differences(&parameters, &gradient, |parameters| {
         let mut unused = vec![0.0; parameters.len()];
         model.gradient_of(
             parameters,
             &inputs,
-            &labels,
+            Targets::Classes(&labels),
             None,
             &mut unused,
             &mut scratch.borrow_mut(),
@@ -126,7 +136,7 @@ fn what_a_scratch_held_before_never_shows() {
     let inputs: Vec<f32> = numbers(2 * model.inputs(), 5).iter().map(|x| *x as f32).collect();
     let batch = Minibatch {
         inputs: &inputs,
-        labels: &[1, 2],
+        targets: Targets::Classes(&[1, 2]),
         key: None,
     };
     let gradient_in = |scratch: &mut Scratch| {
@@ -152,10 +162,17 @@ fn a_gradient_is_the_sum_of_its_samples_gradients() {
     let (inputs, labels) = (numbers(4 * model.inputs(), 9), [0, 1, 2, 0]);
     let mut scratch = Scratch::<f64>::new(model.chain.needs(), 4);
     let (mut whole, mut one) = (vec![0.0; parameters.len()], vec![0.0; parameters.len()]);
-    let loss = model.gradient_of(&parameters, &inputs, &labels, None, &mut whole, &mut scratch);
+    let loss = model.gradient_of(
+        &parameters,
+        &inputs,
+        Targets::Classes(&labels),
+        None,
+        &mut whole,
+        &mut scratch,
+    );
     let (mut sums, mut losses) = (vec![0.0; parameters.len()], 0.0);
     for (x, label) in inputs.chunks_exact(model.inputs()).zip(labels) {
-        losses += model.gradient_of(&parameters, x, &[label], None, &mut one, &mut scratch);
+        losses += model.gradient_of(&parameters, x, Targets::Classes(&[label]), None, &mut one, &mut scratch);
         crate::lanes::add(&mut sums, &one);
     }
     assert!((loss - losses).abs() < 1e-12);
@@ -168,7 +185,7 @@ fn an_empty_minibatch_has_a_gradient_of_zeros() {
     let mut gradient = vec![f32::NAN; model.parameter_count()];
     let batch = Minibatch {
         inputs: &[],
-        labels: &[],
+        targets: Targets::Classes(&[]),
         key: None,
     };
     let parameters = model.initial_parameters(1);
@@ -187,7 +204,7 @@ fn an_empty_minibatch_has_a_gradient_of_zeros() {
         Evaluation {
             samples: 0,
             loss_sum: 0.0,
-            correct: 0
+            correct: Some(0.0)
         }
     );
 }
@@ -201,7 +218,7 @@ fn a_parameter_that_is_not_a_number_is_seen_in_the_gradient() {
     parameters[0] = f32::NAN;
     let batch = Minibatch {
         inputs: &inputs,
-        labels: &[0],
+        targets: Targets::Classes(&[0]),
         key: None,
     };
     let outcome = model.gradient(&parameters, &batch, &mut gradient, &mut model.scratch(1));
@@ -209,12 +226,12 @@ fn a_parameter_that_is_not_a_number_is_seen_in_the_gradient() {
 }
 
 #[test]
-#[should_panic(expected = "a label is below 3")]
+#[should_panic(expected = "the targets are not those of Classes")]
 fn a_label_beyond_the_classes_is_refused() {
     let model = small_cnn();
     let batch = Minibatch {
         inputs: &vec![0.0; model.inputs()],
-        labels: &[3],
+        targets: Targets::Classes(&[3]),
         key: None,
     };
     model.evaluate(&model.initial_parameters(1), &batch, &mut model.scratch(1));
@@ -243,7 +260,7 @@ fn an_input_that_is_no_token_is_refused() {
     let evaluate = |token: f32| {
         let batch = Minibatch {
             inputs: &[0.0, token, 4.0],
-            labels: &[1],
+            targets: Targets::Classes(&[1]),
             key: None,
         };
         model.evaluate(&parameters, &batch, &mut model.scratch(1)).loss_sum

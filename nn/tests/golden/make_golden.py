@@ -117,6 +117,13 @@ MODELS = {
         4,
         [patchify([3, 2]), linear(6), POSITIONAL_EMBEDDING, *block(6, 3), GLOBAL_AVG_POOL, linear(4)],
     ),
+    "transformer that says the next token": (
+        [6],
+        3,
+        [embedding(9, 8), POSITIONAL_EMBEDDING, *block(8, 2), LAYER_NORM, linear(9)],
+    ),
+    "mlp of numbers": ([7], 5, [linear(9), TANH, linear(3)], "mean_squared_error"),
+    "mlp of chances": ([7], 5, [linear(9), GELU, linear(3)], "binary_cross_entropy"),
 }
 
 
@@ -232,7 +239,25 @@ def multiples(shape, bound):
     return torch.round((torch.rand(shape) * 2 - 1) * bound * 256).double() / 256
 
 
-def golden(name, input_shape, batch, layers):
+def answers(loss, given):
+    """Targets for what a model gives, the loss summed over the samples, and how many answers are right, if any can be."""
+    functional = torch.nn.functional
+    if loss == "softmax_cross_entropy":
+        classes = given.shape[-1]
+        labels = torch.randint(0, classes, given.shape[:-1])
+        places = labels.numel() // len(labels)
+        sums = functional.cross_entropy(given.reshape(-1, classes), labels.flatten(), reduction="sum")
+        return labels, sums / places, float((given.argmax(dim=-1) == labels).sum()) / places
+    if loss == "mean_squared_error":
+        targets = multiples(given.shape, 2.0)
+        return targets, functional.mse_loss(given, targets, reduction="sum") / given.shape[1], None
+    targets = torch.randint(0, 2, given.shape).double()
+    right = float(((given > 0) == (targets > 0)).sum()) / given.shape[1]
+    sums = functional.binary_cross_entropy_with_logits(given, targets, reduction="sum")
+    return targets, sums / given.shape[1], right
+
+
+def golden(name, input_shape, batch, layers, loss_name="softmax_cross_entropy"):
     model = sequential(layers, input_shape).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -241,17 +266,16 @@ def golden(name, input_shape, batch, layers):
         inputs = torch.randint(0, layers[0]["tokens"], (batch, *input_shape)).double()
     else:
         inputs = multiples((batch, *input_shape), 1.0)
-    logits = model(inputs)
-    labels = torch.randint(0, logits.shape[1], (batch,))
-    loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+    targets, loss, correct = answers(loss_name, model(inputs))
     loss.backward()
+    spec = {"input": input_shape, "layers": layers}
     return {
         "name": name,
-        "spec": {"input": input_shape, "layers": layers},
+        "spec": spec if loss_name == "softmax_cross_entropy" else {**spec, "loss": loss_name},
         "inputs": inputs.flatten().tolist(),
-        "labels": labels.tolist(),
+        "targets": targets.flatten().tolist(),
         "loss_sum": loss.item(),
-        "correct": int((logits.argmax(dim=1) == labels).sum()),
+        "correct": correct,
         "parameters": [
             {
                 "name": name,
@@ -265,7 +289,7 @@ def golden(name, input_shape, batch, layers):
 
 
 if __name__ == "__main__":
-    made = [golden(name, shape, batch, layers) for name, (shape, batch, layers) in MODELS.items()]
+    made = [golden(name, *described) for name, described in MODELS.items()]
     path = pathlib.Path(__file__).with_name("models.json")
     lines = ",\n".join(json.dumps(model, separators=(",", ":")) for model in made)
     path.write_text(f'{{"torch":"{torch.__version__}","models":[\n{lines}\n]}}\n')

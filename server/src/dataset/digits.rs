@@ -4,9 +4,9 @@ use std::io::Read;
 
 use flate2::read::MultiGzDecoder;
 use nn::random::{Generator, Purpose};
-use nn::shard::SampleFormat;
+use nn::sample_format::{ContentFormat, SampleFormat};
 
-use super::{DatasetError, LabelledSamples};
+use super::{DatasetError, HELD_OUT_SEED, LabelledSamples};
 
 const DIGITS: &[u8] = include_bytes!("../../data/digits.csv.gz");
 const SIDE: usize = 8;
@@ -18,8 +18,6 @@ const PIXEL_MEAN: f32 = 4.88;
 const PIXEL_STD: f32 = 6.02;
 /// One row in so many is held out.
 const HELD_OUT_EVERY: usize = 5;
-/// Decides what is held out. Not the run's seed: runs with different seeds are compared on the same held-out samples.
-const HELD_OUT_SEED: u64 = 0;
 
 /// The digits: format, those to train on, those held out.
 pub(super) fn load() -> Result<(SampleFormat, LabelledSamples, LabelledSamples), DatasetError> {
@@ -51,9 +49,11 @@ pub(super) fn load() -> Result<(SampleFormat, LabelledSamples, LabelledSamples),
     }
     let format = SampleFormat {
         shape: vec![1, SIDE, SIDE],
-        scale: 1.0 / PIXEL_STD,
-        shift: -PIXEL_MEAN / PIXEL_STD,
-        classes: CLASSES,
+        content: ContentFormat::Bytes {
+            scale: 1.0 / PIXEL_STD,
+            shift: -PIXEL_MEAN / PIXEL_STD,
+            classes: CLASSES,
+        },
     };
     Ok((format, train, test))
 }

@@ -9,23 +9,18 @@
 //! …              the elements, row-major
 //! ```
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, ErrorKind, Read};
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
-use flate2::bufread::MultiGzDecoder;
-use nn::shard::SampleFormat;
+use nn::sample_format::{ContentFormat, SampleFormat};
 
+use super::file::{MAX_FILE_BYTES, unpacked};
 use super::{DatasetError, IdxSpec, LabelledSamples};
-
-/// The largest file, unpacked: the server keeps the data in memory. 4 GiB holds five million images of 28×28.
-pub(super) const MAX_FILE_BYTES: u64 = 4 << 30;
 
 /// Room made before a byte was read: a header may lie, and memory follows what really comes.
 const FIRST_ROOM_BYTES: u64 = 1 << 20;
 
 const UNSIGNED_BYTES: u8 = 8;
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// Four files: format, samples to train on, samples held out.
 pub(super) fn load(spec: &IdxSpec) -> Result<(SampleFormat, LabelledSamples, LabelledSamples), DatasetError> {
@@ -45,9 +40,11 @@ pub(super) fn load(spec: &IdxSpec) -> Result<(SampleFormat, LabelledSamples, Lab
     Ok((
         SampleFormat {
             shape,
-            scale,
-            shift,
-            classes: spec.classes,
+            content: ContentFormat::Bytes {
+                scale,
+                shift,
+                classes: spec.classes,
+            },
         },
         train,
         test,
@@ -188,21 +185,6 @@ impl IdxFile {
     }
 }
 
-/// The file's content, unpacked if it starts like gzip, whatever it is called.
-fn unpacked(path: &Path) -> Result<Box<dyn Read>, DatasetError> {
-    let open_error = |source: io::Error| DatasetError::Open {
-        path: path.to_owned(),
-        source,
-    };
-    let mut file = BufReader::new(File::open(path).map_err(open_error)?);
-    let start = file.fill_buf().map_err(open_error)?;
-    if start.starts_with(&GZIP_MAGIC) {
-        Ok(Box::new(MultiGzDecoder::new(file)))
-    } else {
-        Ok(Box::new(file))
-    }
-}
-
 /// Fills `part` with the header's bytes from `offset` on.
 fn read_header(file: &mut dyn Read, path: &Path, offset: u64, part: &mut [u8]) -> Result<(), DatasetError> {
     file.read_exact(part).map_err(|source| match source.kind() {
@@ -301,8 +283,12 @@ mod tests {
                 }
             }
             let (format, train, test) = load(&files.spec).unwrap();
-            assert_eq!((format.shape, format.classes), (vec![1, 2, 2], 10));
-            assert_eq!((format.scale, format.shift), (1.0 / 127.5, -0.5));
+            let content = ContentFormat::Bytes {
+                scale: 1.0 / 127.5,
+                shift: -0.5,
+                classes: 10,
+            };
+            assert_eq!((format.shape, format.content), (vec![1, 2, 2], content));
             assert_eq!((train.inputs, train.labels), ((1..=12).collect(), vec![0, 1, 9]));
             assert_eq!((test.inputs, test.labels), ((13..=20).collect(), vec![2, 3]));
         }

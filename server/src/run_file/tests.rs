@@ -4,6 +4,7 @@ use super::*;
 use bsp::central::LearningRateScaling;
 use bsp::message::Mode;
 use nn::optimizer::{OptimizerSpec, SgdSpec};
+use nn::sample_format::ContentFormat;
 use nn::schedule::ScheduleKind;
 
 const GOOD: &str = r#"name = "mine"
@@ -31,13 +32,19 @@ learning_rate = 0.1
 interval_seconds = 2
 "#;
 
-fn digits_format() -> SampleFormat {
+fn images(side: usize) -> SampleFormat {
     SampleFormat {
-        shape: vec![1, 8, 8],
-        scale: 1.0 / 16.0,
-        shift: 0.0,
-        classes: 10,
+        shape: vec![1, side, side],
+        content: ContentFormat::Bytes {
+            scale: 1.0,
+            shift: 0.0,
+            classes: 10,
+        },
     }
+}
+
+fn digits_format() -> SampleFormat {
+    images(8)
 }
 
 fn parse(text: &str) -> Result<RunFile, RunFileError> {
@@ -58,7 +65,10 @@ fn refused(from: &str, to: &str) -> String {
 #[test]
 fn a_good_run_file_is_read_with_its_defaults() {
     let run = parse(GOOD).unwrap();
-    assert_eq!((run.name.as_str(), run.seed, run.target_accuracy), ("mine", 7, 0.9));
+    assert_eq!(
+        (run.name.as_str(), run.seed, run.target_accuracy),
+        ("mine", 7, Some(0.9))
+    );
     assert_eq!(run.evaluation.interval_seconds, 2.0);
     assert_eq!(run.path, Path::new("runs/mine.toml"));
     let training = run.training;
@@ -101,12 +111,7 @@ fn the_runs_that_come_with_the_program_are_good() {
     let dataset = crate::dataset::Dataset::load(&digits.dataset, digits.seed).unwrap();
     digits.model_for(&dataset.format).unwrap();
     let fashion = RunFile::load(Path::new("../runs/fashion-mnist.toml")).unwrap();
-    let format = SampleFormat {
-        shape: vec![1, 28, 28],
-        scale: 1.0,
-        shift: 0.0,
-        classes: 10,
-    };
+    let format = images(28);
     assert_eq!(fashion.model_for(&format).unwrap().inputs(), 784);
 }
 
@@ -241,6 +246,51 @@ fn numbers_out_of_range_are_refused_with_the_mend() {
     ] {
         let message = refused("kind = \"digits\"", &format!("{idx}{setting}"));
         assert!(message.starts_with(&format!("[dataset] {key} = ")), "{message}");
+    }
+}
+
+#[test]
+fn a_run_has_one_aim_that_its_model_can_reach() {
+    assert_eq!(
+        refused("target_accuracy = 0.9", "target_accuracy = 0.9\ntarget_loss = 0.1"),
+        "target_accuracy and target_loss are both set; a run has one aim: leave one out"
+    );
+    assert_eq!(
+        refused("input = [1, 8, 8]", "input = [1, 8, 8]\nloss = \"mean_squared_error\""),
+        "target_accuracy is set, but numbers are not right or wrong; set target_loss instead"
+    );
+    assert_eq!(
+        refused("target_accuracy = 0.9", "target_loss = 0"),
+        "target_loss = 0 is not allowed; set a number above 0"
+    );
+    let goal = |line: &str| parse(&GOOD.replacen("target_accuracy = 0.9", line, 1)).unwrap().goal();
+    assert_eq!(goal(""), None);
+    assert_eq!(goal("target_loss = 0.3"), Some(Goal::Loss(0.3)));
+    assert_eq!(goal("target_accuracy = 0.3"), Some(Goal::Accuracy(0.3)));
+}
+
+#[test]
+fn settings_of_texts_and_tables_out_of_range_are_refused() {
+    for (dataset, expected) in [
+        (
+            "kind = 'text'\nfile = 'a'\npositions = 0",
+            "[dataset] positions = 0 is not allowed",
+        ),
+        (
+            "kind = 'text'\nfile = 'a'\npositions = 9\nheld_out = 1",
+            "[dataset] held_out = 1 is not allowed",
+        ),
+        (
+            "kind = 'csv'\nfile = 'a'\ntargets = ['x']\nheld_out = 0",
+            "[dataset] held_out = 0 is not allowed",
+        ),
+        (
+            "kind = 'csv'\nfile = 'a'\ntargets = ['x']\ndelimiter = 'ä'",
+            "[dataset] delimiter = 'ä' is not allowed",
+        ),
+    ] {
+        let message = refused("kind = \"digits\"", dataset);
+        assert!(message.starts_with(expected), "{message}");
     }
 }
 
