@@ -26,6 +26,10 @@ setup: ## Install what is missing, by package name (Debian, as root), or say wha
 setup-test:
 	@build/setup.sh test
 
+.PHONY: setup-bench
+setup-bench:
+	@build/setup.sh bench
+
 .PHONY: build
 build: setup ## Build the wasm package, the pages and the server
 	@$(MAKE) --no-print-directory $(BINARY)
@@ -34,6 +38,8 @@ RUST = Cargo.toml Cargo.lock .cargo/config.toml $(shell find bsp nn volunteer -n
 WEB = $(wildcard web/*.html web/*.css web/*.js web/*.svg) web/package-lock.json
 CLIENT = $(shell find client-wasm xtask -name '*.rs' -o -name Cargo.toml)
 SERVER = $(shell find server runs -type f)
+ENGINE = target/engine/index.html
+PEERS = $(wildcard bench/peers/*.html bench/peers/*.js) $(shell find bench/engine-wasm bench/peers/burn xtask -name '*.rs' -o -name Cargo.toml)
 
 web/node_modules/.package-lock.json: web/package.json web/package-lock.json
 	cd web && npm ci --no-audit --no-fund
@@ -41,6 +47,16 @@ web/node_modules/.package-lock.json: web/package.json web/package-lock.json
 
 $(PAGES): $(RUST) $(CLIENT) $(WEB) web/node_modules/.package-lock.json
 	$(CARGO) xtask web
+
+bench/peers/node_modules/.package-lock.json: bench/peers/package.json bench/peers/package-lock.json
+	cd bench/peers && npm ci --no-audit --no-fund
+	@touch $@
+
+# What gradient engines are measured with: only `make bench` needs it.
+$(ENGINE): $(RUST) $(PEERS) bench/peers/burn/Cargo.lock bench/peers/node_modules/.package-lock.json
+	$(CARGO) xtask engine
+	cd bench/peers && npm run --silent build
+	@touch $@
 
 $(BINARY): $(RUST) $(SERVER) $(PAGES)
 	$(CARGO) build --release --package server
@@ -66,8 +82,11 @@ test-loom: ## Model-check the shared memory protocol
 test-browser: $(BINARY) ## Headless browsers and faults against the built binary
 	$(CARGO) test --release --package tests -- --test-threads=1
 
+.PHONY: engine
+engine: setup-bench $(ENGINE)
+
 .PHONY: bench
-bench: setup-test $(BINARY) ## Measure in real tabs, side by side with plain training, and write bench/RESULTS.md (on an idle machine)
+bench: setup-bench $(BINARY) $(ENGINE) ## Measure in real tabs, side by side with plain training, and write bench/RESULTS.md (on an idle machine)
 	$(CARGO) run --release --package bench
 
 .PHONY: miri
@@ -79,9 +98,9 @@ lint: $(PAGES) ## Formatting, clippy (native and wasm), types of the pages
 	$(CARGO) fmt --check
 	$(TOOLCHAIN) && rustfmt --check --edition 2024 nn/src/layer/*.rs # cargo fmt does not see modules that a macro declares
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --release --package client-wasm $(WASM) -- -D warnings
+	$(CARGO) clippy --release --package client-wasm --package engine-wasm $(WASM) -- -D warnings
 	cd web && npm run --silent lint
 
 .PHONY: clean
 clean: ## Remove what was built
-	rm -rf target web/node_modules out
+	rm -rf target web/node_modules bench/peers/node_modules out

@@ -3,20 +3,32 @@
 //! - [`fashion_mnist`]: two tabs against plain training on one thread: time and samples to an accuracy.
 //! - [`time_shares`]: what an ML module spends its time with.
 //! - [`first_gradient`]: from opening the page to the first gradient; the wasm package's size.
+//! - [`engine`]: the gradient engine beside others, in the browser and natively.
 //!
-//! Without an argument all of them; with names, those, printed only.
+//! Without an argument all of them; with names, those, printed only. `--seconds` is how long [`engine`] takes for each figure
+//! in each round.
 
+mod engine;
 mod fashion_mnist;
 mod first_gradient;
 mod machine;
 mod time_shares;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use tests::program::root;
 
+/// Windows enough that most of them are undisturbed.
+const ENGINE_SECONDS: f64 = 5.0;
+
 fn main() -> Result<()> {
-    let names: Vec<String> = std::env::args().skip(1).collect();
-    let all = ["first-gradient", "time-shares", "fashion-mnist"].map(str::to_owned);
+    let mut names: Vec<String> = std::env::args().skip(1).collect();
+    let mut engine_seconds = ENGINE_SECONDS;
+    if let Some(place) = names.iter().position(|name| name == "--seconds") {
+        let seconds = names.get(place + 1).context("--seconds: how many?")?;
+        engine_seconds = seconds.parse().with_context(|| format!("--seconds {seconds}"))?;
+        names.drain(place..place + 2);
+    }
+    let all = ["first-gradient", "time-shares", "fashion-mnist", "engine"].map(str::to_owned);
     let chosen = if names.is_empty() { &all[..] } else { &names };
     let mut results = machine::description()?;
     println!("{results}");
@@ -25,6 +37,7 @@ fn main() -> Result<()> {
             "first-gradient" => first_gradient::measure()?,
             "time-shares" => time_shares::measure()?,
             "fashion-mnist" => fashion_mnist::measure()?,
+            "engine" => engine::measure(engine_seconds)?,
             other => bail!("{other}: there are {}", all.join(", ")),
         };
         println!("{table}");

@@ -2,6 +2,9 @@
 //!
 //! `cargo xtask web` makes `target/web`, the files that the server embeds: the pages as they lie in `web/`, uPlot, and the
 //! wasm package; each also compressed, because that takes too long to do at each request.
+//!
+//! `cargo xtask engine` makes the wasm packages below `target/engine`, the files that `make bench` measures engines with: ours,
+//! and a peer's that is in Rust too.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,6 +13,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use wasm_bindgen_cli_support::Bindgen;
 
+/// Where the files lie that engines are measured with.
+const ENGINE: &str = "target/engine";
 const TARGET: &str = "wasm32-unknown-unknown";
 /// What pages are made of; everything else in `web/` is for development.
 const PAGE_EXTENSIONS: [&str; 5] = ["html", "css", "js", "svg", "webmanifest"];
@@ -20,22 +25,23 @@ const VENDORED: [(&str, &str); 2] = [
 ];
 
 fn main() -> Result<()> {
-    match std::env::args().nth(1).as_deref() {
-        Some("web") => web(),
-        _ => bail!("usage: cargo xtask web"),
-    }
-}
-
-fn web() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .context("xtask lies in the workspace")?;
+    match std::env::args().nth(1).as_deref() {
+        Some("web") => web(root),
+        Some("engine") => engine(root),
+        _ => bail!("usage: cargo xtask web, or cargo xtask engine"),
+    }
+}
+
+fn web(root: &Path) -> Result<()> {
     let out = root.join("target/web");
     if out.exists() {
         fs::remove_dir_all(&out).with_context(|| format!("{}: can't be removed", out.display()))?;
     }
     fs::create_dir_all(out.join("vendor"))?;
-    wasm_package(root, &out)?;
+    wasm_package(root, root, "client-wasm", &out.join("wasm"))?;
     copy_pages(&root.join("web"), &out)?;
     let wasm = out.join("wasm/client_wasm_bg.wasm");
     for file in files_below(&out)? {
@@ -47,35 +53,38 @@ fn web() -> Result<()> {
     Ok(())
 }
 
-/// Compiles `client-wasm` with a standard library that has atomics, and binds it for `<script type="module">`.
-fn wasm_package(root: &Path, out: &Path) -> Result<()> {
+fn engine(root: &Path) -> Result<()> {
+    let out = root.join(ENGINE);
+    fs::create_dir_all(&out)?;
+    wasm_package(root, root, "engine-wasm", &out.join("ours"))?;
+    wasm_package(root, &root.join("bench/peers/burn"), "burn-peer", &out.join("burn"))
+}
+
+/// Compiles a package of the workspace at `workspace` with a standard library that has atomics, and binds it for
+/// `<script type="module">`. All packages get the flags of `.cargo/config.toml`.
+fn wasm_package(root: &Path, workspace: &Path, package: &str, out: &Path) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let target = root.join("target");
     let status = Command::new(cargo)
-        .current_dir(root)
-        .args([
-            "build",
-            "--quiet",
-            "--release",
-            "--package",
-            "client-wasm",
-            "--target",
-            TARGET,
-        ])
+        .current_dir(workspace)
+        .args(["build", "--quiet", "--release"])
+        .args(["--package", package, "--target", TARGET])
         .args(["-Z", "build-std=std,panic_abort"])
+        .arg("--target-dir")
+        .arg(&target)
         // `-Z build-std` on a stable compiler, Debian's.
         .env("RUSTC_BOOTSTRAP", "1")
         .status()
         .context("cargo could not be started")?;
     if !status.success() {
-        bail!("client-wasm does not compile; see above");
+        bail!("{package} does not compile; see above");
     }
-    let wasm = root.join("target").join(TARGET).join("release/client_wasm.wasm");
+    let module = format!("{}.wasm", package.replace('-', "_"));
     Bindgen::new()
-        .input_path(&wasm)
+        .input_path(target.join(TARGET).join("release").join(module))
         .web(true)?
         .typescript(true)
-        .generate(out.join("wasm"))?;
-    Ok(())
+        .generate(out)
 }
 
 fn copy_pages(web: &Path, out: &Path) -> Result<()> {

@@ -1,0 +1,11 @@
+//! Numbers to compute with.
+
+/// So many numbers between -1 and 1, of a linear congruential generator: any will do that are neither equal nor tiny.
+pub(crate) fn numbers(count: usize, seed: u32) -> Vec<f32> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..count).map(|_| next()).collect()
+}

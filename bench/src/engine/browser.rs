@@ -1,0 +1,145 @@
+//! What is measured in the page of `bench/peers`: each time in a fresh headless browser.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tests::browser::Browser;
+use tests::driver::Driver;
+use tests::program::root;
+
+use super::Figure;
+use super::model::Model;
+use super::site::Site;
+
+const SEED: u32 = 1;
+/// Beside the measurement itself: loading, compiling, a warm-up and a slow engine's last window.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Whose gradient it is.
+#[derive(Clone, Copy)]
+pub(crate) enum Engine {
+    /// `nn`, in so many workers at once.
+    Ours {
+        /// Each computes on one core.
+        workers: usize,
+    },
+    TensorFlowWasm,
+    TensorFlowCpu,
+    JaxJs,
+    Burn,
+}
+
+impl Engine {
+    /// What tables call it.
+    pub(crate) fn name(self) -> String {
+        match self {
+            Engine::Ours { workers: 1 } => "ours, one worker".to_owned(),
+            Engine::Ours { workers } => format!("ours, {workers} workers"),
+            Engine::TensorFlowWasm => "TensorFlow.js, wasm".to_owned(),
+            Engine::TensorFlowCpu => "TensorFlow.js, cpu".to_owned(),
+            Engine::JaxJs => "jax-js, wasm, jit".to_owned(),
+            Engine::Burn => "burn, flex, wasm".to_owned(),
+        }
+    }
+}
+
+/// Browsers for the page, and its server.
+pub(crate) struct Page {
+    site: Site,
+    seconds: f64,
+}
+
+/// `Outcome` in `bench/peers/types.d.ts`, or what went wrong.
+#[derive(Deserialize)]
+#[serde(untagged, rename_all_fields = "camelCase")]
+enum Answer {
+    Outcome { units_per_second: f64, threads: usize },
+    Failure { error: String },
+}
+
+impl Page {
+    /// Starts the server; each measurement takes `seconds`, and its warm-up.
+    pub(crate) fn serve(seconds: f64) -> Result<Page> {
+        let folder = root().join("target/engine");
+        ensure!(
+            folder.join("index.html").exists(),
+            "{}: nothing to measure there; run `make engine` first",
+            folder.display()
+        );
+        Ok(Page {
+            site: Site::start(folder)?,
+            seconds,
+        })
+    }
+
+    /// Samples per second of gradient steps.
+    pub(crate) fn gradient(&self, engine: Engine, model: &Model) -> Result<Figure> {
+        let parameters = model.build()?.parameter_count();
+        let in_wasm = |module, workers| {
+            let arguments = [model.spec.to_string().into(), model.batch.into(), SEED.into()];
+            self.wasm_request(module, "GradientStep", &arguments, Some(parameters), workers)
+        };
+        let by_library = |engine| {
+            json!({
+                "engine": engine,
+                "model": model.spec,
+                "batch": model.batch,
+                "seed": SEED,
+                "parameters": parameters,
+                "seconds": self.seconds,
+            })
+        };
+        self.measure(&match engine {
+            Engine::Ours { workers } => in_wasm("ours/engine_wasm.js", workers),
+            Engine::Burn => in_wasm("burn/burn_peer.js", 1),
+            Engine::TensorFlowWasm => by_library("tfjs-wasm"),
+            Engine::TensorFlowCpu => by_library("tfjs-cpu"),
+            Engine::JaxJs => by_library("jax"),
+        })
+    }
+
+    /// Units per second of other work of `bench/engine-wasm`, in one worker.
+    pub(crate) fn work(&self, work: &str, arguments: &[Value]) -> Result<Figure> {
+        self.measure(&self.wasm_request("ours/engine_wasm.js", work, arguments, None, 1))
+    }
+
+    fn wasm_request(
+        &self,
+        module: &str,
+        work: &str,
+        arguments: &[Value],
+        parameters: Option<usize>,
+        workers: usize,
+    ) -> Value {
+        json!({
+            "engine": "wasm",
+            "module": module,
+            "work": work,
+            "arguments": arguments,
+            "parameters": parameters,
+            "workers": workers,
+            "seconds": self.seconds,
+        })
+    }
+
+    fn measure(&self, request: &Value) -> Result<Figure> {
+        self.site.forget_answers();
+        // A fresh one: nothing of what was measured before is left, neither memory nor threads.
+        let driver = Driver::start(Browser::Chromium)?;
+        let tab = driver.open(&self.site.url())?;
+        tab.execute(&format!("begin({request})"))?;
+        let answer = self.site.answer(PATIENCE + Duration::from_secs_f64(self.seconds))?;
+        match serde_json::from_str(&answer).context(answer)? {
+            Answer::Outcome {
+                units_per_second,
+                threads,
+            } => Ok(Figure {
+                units_per_second,
+                threads,
+            }),
+            Answer::Failure { error } => bail!(error),
+        }
+    }
+}
