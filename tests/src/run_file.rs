@@ -19,6 +19,18 @@ impl RunText {
         RunText::read(&root().join("runs/digits.toml"))
     }
 
+    /// A run of `runs/`, with its data where it lies.
+    ///
+    /// # Errors
+    /// A file that is not there.
+    pub fn of_runs(name: &str) -> Result<RunText> {
+        let runs = root().join("runs");
+        let RunText(text) = RunText::read(&runs.join(name))?;
+        Ok(RunText(
+            text.replace("\"data/", &format!("\"{}/", runs.join("data").display())),
+        ))
+    }
+
     /// What is in a file.
     ///
     /// # Errors
@@ -53,6 +65,20 @@ impl RunText {
             self.0
         );
         Ok(RunText(self.0.replace(old, new)))
+    }
+
+    /// The same with other layers.
+    ///
+    /// # Errors
+    /// A run file without layers, or without a table after them.
+    pub fn with_layers(self, layers: &str) -> Result<RunText> {
+        let RunText(text) = self;
+        let parts = text.split_once("[[model.layers]]").and_then(|(before, rest)| {
+            let (_, after) = rest.split_once("[training]")?;
+            Some((before, after))
+        });
+        let (before, after) = parts.with_context(|| format!("no layers before [training] in the run file:\n{text}"))?;
+        Ok(RunText(format!("{before}{layers}\n[training]{after}")))
     }
 
     /// The text.

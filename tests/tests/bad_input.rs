@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 use tempfile::TempDir;
-use tests::program::{output_of, superstep};
+use tests::program::{output_of, root, superstep};
 use tests::run_file::RunText;
 
 /// The line that a digits run file begins its data with.
@@ -105,6 +105,70 @@ fn whole_idx_files_are_served() -> Result<()> {
         .args(["--steps", "1"]);
     let output = output_of(command)?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+#[test]
+fn texts_and_tables_that_cannot_be_used_are_named_with_the_place_and_the_mend() -> Result<()> {
+    let cases = [
+        // The run, its file, what is in it instead, and what is said.
+        (
+            "char-transformer.toml",
+            "shakespeare.txt.gz",
+            &b"Who's there?\n\xff"[..],
+            ["offset 13", "convert it to UTF-8"],
+        ),
+        (
+            "char-transformer.toml",
+            "shakespeare.txt.gz",
+            b"Nay, answer me.",
+            ["characters to train on", "set positions lower"],
+        ),
+        (
+            "regression.toml",
+            "diamonds.csv.gz",
+            b"carat,cut,color,clarity,depth,table,price\n1,a,b,c,61,55,326\n1,a,b,,61,55,326\n2,b,c,d,62,56,327\n\
+              3,b,c,d,62,56,327\n4,b,c,d,62,56,328\n5,b,c,d,62,56,329\n",
+            ["line 3, column \"clarity\": is a hole", "fill it"],
+        ),
+        (
+            "regression.toml",
+            "diamonds.csv.gz",
+            b"carat,cut,color,clarity,depth,table,price\n1,a,b,c,61,55,326\n1,a,b,61,55,326\n",
+            ["line 3: has 6 values, but the header 7", "correct the line"],
+        ),
+    ];
+    for (run, file, content, [place, mend]) in cases {
+        let directory = TempDir::new()?;
+        let path = directory.path().join("data").join(file);
+        std::fs::create_dir(directory.path().join("data"))?;
+        std::fs::write(&path, content)?;
+        let run_path = directory.path().join(run);
+        std::fs::copy(root().join("runs").join(run), &run_path)?;
+        expect_one_line(serve(&run_path), &[&path.display().to_string(), place, mend])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_model_that_does_not_suit_a_text_is_named() -> Result<()> {
+    for (old, new, [said, mend]) in [
+        ("tokens = 73", "tokens = 72", ["73 different tokens", "set tokens = 73"]),
+        ("outputs = 73", "outputs = 72", ["72 outputs", "set outputs = 73"]),
+        (
+            "input = [128]",
+            "input = [64]",
+            ["the shape [128]", "set input = [128]"],
+        ),
+    ] {
+        let directory = TempDir::new()?;
+        let path = directory.path().join("mine.toml");
+        std::fs::write(
+            &path,
+            RunText::of_runs("char-transformer.toml")?.with(old, new)?.as_str(),
+        )?;
+        expect_one_line(serve(&path), &[&path.display().to_string(), said, mend])?;
+    }
     Ok(())
 }
 
