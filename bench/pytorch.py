@@ -6,6 +6,8 @@ Prints JSON: units_per_second and threads, or version, or error.
 """
 
 import json
+import math
+import pathlib
 import statistics
 import sys
 import time
@@ -36,43 +38,31 @@ def units_per_second(step, units, seconds):
     return statistics.median(rates)
 
 
-def build(torch, model):
-    """The model that a file in bench/models describes."""
-    nn = torch.nn
-    shape = model["input"]
-    layers = []
-    for layer in model["layers"]:
-        kind = layer["kind"]
-        if kind == "conv2d":
-            layers.append(nn.Conv2d(shape[0], layer["filters"], layer["kernel"], padding=layer.get("padding", 0)))
-        elif kind == "relu":
-            layers.append(nn.ReLU())
-        elif kind == "max_pool2d":
-            layers.append(nn.MaxPool2d(layer["size"]))
-        elif kind == "flatten":
-            layers.append(nn.Flatten())
-        elif kind == "linear":
-            layers.append(nn.Linear(shape[0], layer["outputs"]))
-        else:
-            raise ValueError(f"no layer of the kind {kind}")
-        shape = layers[-1](torch.zeros(1, *shape)).shape[1:]
-    return nn.Sequential(*layers), shape[0]
-
-
 def measure(torch, request):
     """Samples per second of gradient steps."""
+    # The modules that our layers are checked against are those that they are measured against.
+    sys.path.append(str(pathlib.Path(__file__).parents[1] / "nn/tests/golden"))
+    from make_golden import sequential
+
     torch.set_num_threads(1)
     torch.manual_seed(request["seed"])
     batch = request["batch"]
-    model, classes = build(torch, request["model"])
+    spec = request["model"]
+    shape, layers = spec["input"], spec["layers"]
+    model = sequential(layers, shape)
     parameters = list(model.parameters())
-    inputs = torch.rand(batch, *request["model"]["input"]) * 2 - 1
-    labels = torch.arange(batch) % classes
+    if layers[0]["kind"] == "embedding":
+        inputs = torch.randint(0, layers[0]["tokens"], (batch, *shape)).float()
+    else:
+        inputs = torch.rand(batch, *shape) * 2 - 1
+    with torch.no_grad():
+        *places, classes = model(inputs).shape
+    labels = torch.arange(math.prod(places)) % classes
     loss = torch.nn.CrossEntropyLoss()
 
     def step():
         model.zero_grad(set_to_none=True)
-        loss(model(inputs), labels).backward()
+        loss(model(inputs).reshape(-1, classes), labels).backward()
         return [parameter.grad.numpy() for parameter in parameters]
 
     floats = sum(gradient.size for gradient in step())

@@ -13,7 +13,7 @@ mod browser;
 mod model;
 mod native;
 mod site;
-mod stopwatch;
+pub(crate) mod stopwatch;
 mod versions;
 
 use std::fmt::Write;
@@ -68,16 +68,14 @@ pub(crate) fn measure(seconds: f64) -> Result<String> {
     let models = model::all()?;
     let cores = std::thread::available_parallelism()?.get();
     let page = Page::serve(seconds)?;
-    let in_browser = gradients_in_browser(&page, &models, cores)?;
+    let gradients = gradients(&page, &models, cores, seconds)?;
     let products = products(&page)?;
     let add = add(&page)?;
-    let natively = gradients_natively(&models, seconds)?;
     Ok(format!(
         "## Gradient engines side by side\n\n\
          A gradient step: forward and backward, all gradients read back; random data; after a warm-up the median of windows over \
-         {seconds} s, and of that the median of {ROUNDS} rounds in turn. {}; {}.\n\n\
-         ### In a browser\n\n{in_browser}\n\
-         ### Natively, on one thread\n\n{natively}\n\
+         {seconds} s, and of that the median of {ROUNDS} rounds in turn. In the browser but for the native rows, which are on one thread. \
+         {}; {}.\n\n{gradients}\n\
          ### Matrix products in one worker\n\n{products}\n\
          ### Adding a gradient to the aggregate, in one worker\n\n{add}",
         machine::chromium_version()?,
@@ -85,42 +83,54 @@ pub(crate) fn measure(seconds: f64) -> Result<String> {
     ))
 }
 
-fn gradients_in_browser(page: &Page, models: &[Model], cores: usize) -> Result<String> {
-    let engines = [
-        Engine::Ours { workers: 1 },
-        Engine::Ours { workers: cores },
-        Engine::TensorFlowWasm,
-        Engine::TensorFlowCpu,
-        Engine::JaxJs,
-        Engine::Burn,
-    ];
-    let of_model = |model| {
-        engines.iter().map(move |engine| Entry {
-            subject: Model::title(model).to_owned(),
-            engine: engine.name(),
-            is_ours: matches!(engine, Engine::Ours { .. }),
-            measure: Box::new(move || page.gradient(*engine, model)),
-        })
-    };
-    let entries: Vec<_> = models.iter().flat_map(of_model).collect();
+fn gradients(page: &Page, models: &[Model], cores: usize, seconds: f64) -> Result<String> {
+    let entries: Vec<Entry<'_>> = models
+        .iter()
+        .flat_map(|model| gradients_of(page, model, cores, seconds))
+        .collect();
     gradient_table(&entries, &take_turns(&entries)?)
 }
 
-fn gradients_natively(models: &[Model], seconds: f64) -> Result<String> {
-    let of_model = |model| {
-        let entry = |engine: &str, is_ours, measure| Entry {
-            subject: Model::title(model).to_owned(),
-            engine: engine.to_owned(),
-            is_ours,
-            measure,
-        };
-        [
-            entry("ours", true, Box::new(move || native::ours(model, seconds))),
-            entry("PyTorch", false, Box::new(move || native::pytorch(model, seconds))),
-        ]
+/// One model's gradient steps by all that can be asked for them.
+fn gradients_of<'a>(page: &'a Page, model: &'a Model, cores: usize, seconds: f64) -> Vec<Entry<'a>> {
+    let entry = |engine: String, is_ours, measure| Entry {
+        subject: model.title().to_owned(),
+        engine,
+        is_ours,
+        measure,
     };
-    let entries: Vec<Entry<'_>> = models.iter().flat_map(of_model).collect();
-    gradient_table(&entries, &take_turns(&entries)?)
+    let in_browser = |engine: Engine| {
+        let measure = Box::new(move || page.gradient(engine, model));
+        entry(
+            engine.name(),
+            engine.is_ours(),
+            measure as Box<dyn Fn() -> Result<Figure>>,
+        )
+    };
+    let ours = [Engine::Ours { workers: 1 }, Engine::Ours { workers: cores }];
+    let peers: &[Engine] = match model.browser_peers {
+        true => &[
+            Engine::TensorFlowWasm,
+            Engine::TensorFlowCpu,
+            Engine::JaxJs,
+            Engine::Burn,
+        ],
+        false => &[],
+    };
+    let natively = [
+        entry(
+            "ours, native".into(),
+            true,
+            Box::new(move || native::ours(model, seconds)),
+        ),
+        entry(
+            "PyTorch, native".into(),
+            false,
+            Box::new(move || native::pytorch(model, seconds)),
+        ),
+    ];
+    let all_in_browser = ours.iter().chain(peers).copied().map(in_browser);
+    all_in_browser.chain(natively).collect()
 }
 
 fn products(page: &Page) -> Result<String> {

@@ -2,6 +2,7 @@
 //!
 //! - [`fashion_mnist`]: two tabs against plain training on one thread: time and samples to an accuracy.
 //! - [`time_shares`]: what an ML module spends its time with.
+//! - [`scaling`]: more ML modules in one tab, and their memory.
 //! - [`first_gradient`]: from opening the page to the first gradient; the wasm package's size.
 //! - [`engine`]: the gradient engine beside others, in the browser and natively.
 //!
@@ -12,6 +13,7 @@ mod engine;
 mod fashion_mnist;
 mod first_gradient;
 mod machine;
+mod scaling;
 mod time_shares;
 
 use anyhow::{Context, Result, bail};
@@ -28,7 +30,7 @@ fn main() -> Result<()> {
         engine_seconds = seconds.parse().with_context(|| format!("--seconds {seconds}"))?;
         names.drain(place..place + 2);
     }
-    let all = ["first-gradient", "time-shares", "fashion-mnist", "engine"].map(str::to_owned);
+    let all = ["first-gradient", "time-shares", "scaling", "fashion-mnist", "engine"].map(str::to_owned);
     let chosen = if names.is_empty() { &all[..] } else { &names };
     let mut results = machine::description()?;
     println!("{results}");
@@ -36,6 +38,7 @@ fn main() -> Result<()> {
         let table = match name.as_str() {
             "first-gradient" => first_gradient::measure()?,
             "time-shares" => time_shares::measure()?,
+            "scaling" => scaling::measure()?,
             "fashion-mnist" => fashion_mnist::measure()?,
             "engine" => engine::measure(engine_seconds)?,
             other => bail!("{other}: there are {}", all.join(", ")),

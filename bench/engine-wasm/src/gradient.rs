@@ -34,7 +34,7 @@ impl GradientStep {
         Ok(GradientStep {
             batch,
             parameters: model.initial_parameters(seed.into()),
-            inputs: numbers(batch * model.inputs(), seed),
+            inputs: inputs(&model, batch, seed),
             classes: (0..batch * places).map(|place| (place % classes) as u32).collect(),
             gradient: vec![0.0; model.parameter_count()],
             scratch: model.scratch(batch),
@@ -67,4 +67,15 @@ impl GradientStep {
     pub fn length(&self) -> usize {
         self.gradient.len()
     }
+}
+
+/// Numbers between -1 and 1, or tokens where the model takes them.
+fn inputs(model: &Model, batch: usize, seed: u32) -> Vec<f32> {
+    let mut inputs = numbers(batch * model.inputs(), seed);
+    if let Some(tokens) = model.tokens() {
+        for (place, input) in inputs.iter_mut().enumerate() {
+            *input = (place * 37 % tokens) as f32;
+        }
+    }
+    inputs
 }

@@ -32,6 +32,10 @@ pub(crate) enum Engine {
 }
 
 impl Engine {
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Engine::Ours { .. })
+    }
+
     /// What tables call it.
     pub(crate) fn name(self) -> String {
         match self {

@@ -12,6 +12,8 @@ use tests::program::root;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Model {
     title: String,
+    /// Whether other libraries in the browser build it too.
+    pub(crate) browser_peers: bool,
     /// Samples of a step.
     pub(crate) batch: usize,
     /// As the file has it, for peers that build it by themselves; and for ours, who read it as a run's.

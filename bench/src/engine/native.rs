@@ -30,9 +30,11 @@ pub(crate) fn ours(model: &Model, seconds: f64) -> Result<Figure> {
     let Model { batch, .. } = *model;
     let model = model.build()?;
     let parameters = model.initial_parameters(SEED);
-    let inputs: Vec<f32> = (0..batch * model.inputs())
-        .map(|place| (place * 37 % 256) as f32 / 255.0 - 0.5)
-        .collect();
+    let input = |place| match model.tokens() {
+        Some(tokens) => (place * 37 % tokens) as f32,
+        None => (place * 37 % 256) as f32 / 255.0 - 0.5,
+    };
+    let inputs: Vec<f32> = (0..batch * model.inputs()).map(input).collect();
     let Answers::Classes { places, classes } = model.answers() else {
         bail!("the model has no classes");
     };

@@ -195,7 +195,7 @@ def module(layer, incoming):
     if kind == "patchify":
         return Patchify(keys["size"])
     if kind == "conv2d":
-        sizes = (keys["filters"], keys["kernel"], keys["stride"], keys["padding"])
+        sizes = (keys["filters"], keys["kernel"], keys.get("stride", 1), keys.get("padding", 0))
         return torch.nn.Conv2d(incoming[0], *sizes, groups=keys.get("groups", 1))
     if kind == "max_pool2d":
         return torch.nn.MaxPool2d(keys["size"], keys.get("stride"))
