@@ -4,7 +4,7 @@
 //! WebAssembly's 128-bit vectors give the same bits, and which of them a machine uses is a matter of speed alone.
 
 use crate::scalar::Scalar;
-use std::ops::{Add, Mul};
+use std::ops::{Add, Div, Mul, Sub};
 
 /// How many numbers stand side by side.
 pub const LANES: usize = 4;
@@ -27,17 +27,54 @@ pub trait Lanes: Copy {
     fn add(self, other: Self) -> Self;
 
     /// Lane by lane, rounded once.
+    fn sub(self, other: Self) -> Self;
+
+    /// Lane by lane, rounded once.
     fn mul(self, other: Self) -> Self;
+
+    /// Lane by lane, rounded once.
+    fn div(self, other: Self) -> Self;
+
+    /// `least` where a lane is below it. What is not a number stays.
+    fn at_least(self, least: Self) -> Self;
+
+    /// `most` where a lane is above it. What is not a number stays.
+    fn at_most(self, most: Self) -> Self;
+
+    /// `then` where a lane is below `bound`, `otherwise` where it is not: also where it is not a number.
+    fn if_below(self, bound: Self, then: Self, otherwise: Self) -> Self;
 
     /// Takes four rows of a square for its four columns. Numbers only move, so nothing is rounded.
     fn transpose(rows: [Self; LANES]) -> [Self; LANES];
+}
+
+/// Lanes of `f32`, whose bits are known.
+pub trait SingleLanes: Lanes<Scalar = f32> {
+    /// 2^(n − 1) where a lane holds 3 · 2²² + n, whose lowest bits are those of n, a whole number from −126 to 128; 0 for n = −126.
+    fn half_the_power_of_two(self) -> Self;
 }
 
 /// Lanes as a plain array: right on every machine, and the measure for the others.
 #[derive(Clone, Copy, Debug)]
 pub struct PlainLanes<S>([S; LANES]);
 
-impl<S: Copy + Add<Output = S> + Mul<Output = S>> Lanes for PlainLanes<S> {
+impl<S: Copy> PlainLanes<S> {
+    /// Each lane's value of a function.
+    #[inline(always)]
+    pub(crate) fn map(self, function: impl Fn(S) -> S) -> Self {
+        PlainLanes(self.0.map(function))
+    }
+
+    #[inline(always)]
+    fn zip(self, other: Self, function: impl Fn(S, S) -> S) -> Self {
+        PlainLanes(std::array::from_fn(|lane| function(self.0[lane], other.0[lane])))
+    }
+}
+
+impl<S> Lanes for PlainLanes<S>
+where
+    S: Copy + PartialOrd + Add<Output = S> + Sub<Output = S> + Mul<Output = S> + Div<Output = S>,
+{
     type Scalar = S;
 
     #[inline(always)]
@@ -57,14 +94,43 @@ impl<S: Copy + Add<Output = S> + Mul<Output = S>> Lanes for PlainLanes<S> {
 
     #[inline(always)]
     fn add(self, other: Self) -> Self {
-        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
-        PlainLanes([a + e, b + f, c + g, d + h])
+        self.zip(other, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        self.zip(other, |a, b| a - b)
     }
 
     #[inline(always)]
     fn mul(self, other: Self) -> Self {
-        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
-        PlainLanes([a * e, b * f, c * g, d * h])
+        self.zip(other, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        self.zip(other, |a, b| a / b)
+    }
+
+    #[inline(always)]
+    fn at_least(self, least: Self) -> Self {
+        self.zip(least, |a, b| if a < b { b } else { a })
+    }
+
+    #[inline(always)]
+    fn at_most(self, most: Self) -> Self {
+        self.zip(most, |a, b| if a > b { b } else { a })
+    }
+
+    #[inline(always)]
+    fn if_below(self, bound: Self, then: Self, otherwise: Self) -> Self {
+        PlainLanes(std::array::from_fn(|lane| {
+            if self.0[lane] < bound.0[lane] {
+                then.0[lane]
+            } else {
+                otherwise.0[lane]
+            }
+        }))
     }
 
     #[inline(always)]
@@ -72,6 +138,23 @@ impl<S: Copy + Add<Output = S> + Mul<Output = S>> Lanes for PlainLanes<S> {
         [0, 1, 2, 3].map(|lane| PlainLanes([a.0[lane], b.0[lane], c.0[lane], d.0[lane]]))
     }
 }
+
+impl SingleLanes for PlainLanes<f32> {
+    #[inline(always)]
+    fn half_the_power_of_two(self) -> Self {
+        self.map(|x| f32::from_bits((x.to_bits() << MANTISSA_BITS).wrapping_add(HALF_BITS)))
+    }
+}
+
+/// How many bits of an `f32` stand behind its exponent.
+const MANTISSA_BITS: u32 = 23;
+/// ½ as bits: to which n times the lowest bit of the exponent is added for 2^(n − 1).
+const HALF_BITS: u32 = 0x3f00_0000;
+
+#[cfg(target_arch = "x86_64")]
+mod sse2;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm;
 
 #[cfg(target_arch = "x86_64")]
 pub use sse2::Sse2Lanes as NativeLanes;
@@ -81,127 +164,6 @@ pub use wasm::WasmLanes as NativeLanes;
 /// The quickest lanes of `f32` that this machine has.
 #[cfg(not(any(target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128"))))]
 pub type NativeLanes = PlainLanes<f32>;
-
-#[cfg(target_arch = "x86_64")]
-mod sse2 {
-    use super::{LANES, Lanes};
-    use std::arch::x86_64::{
-        __m128, _mm_add_ps, _mm_loadu_ps, _mm_movehl_ps, _mm_movelh_ps, _mm_mul_ps, _mm_set1_ps, _mm_storeu_ps,
-        _mm_unpackhi_ps, _mm_unpacklo_ps,
-    };
-
-    /// Lanes in one SSE register. Every x86-64 processor has SSE2, so there is nothing to detect.
-    #[derive(Clone, Copy, Debug)]
-    pub struct Sse2Lanes(__m128);
-
-    impl Lanes for Sse2Lanes {
-        type Scalar = f32;
-
-        #[inline(always)]
-        fn splat(value: f32) -> Self {
-            // SAFETY: SSE2 belongs to x86-64 itself, and no memory is touched.
-            Sse2Lanes(unsafe { _mm_set1_ps(value) })
-        }
-
-        #[inline(always)]
-        fn load(values: &[f32; LANES]) -> Self {
-            // SAFETY: the reference is to four readable floats, and this load asks for no alignment.
-            Sse2Lanes(unsafe { _mm_loadu_ps(values.as_ptr()) })
-        }
-
-        #[inline(always)]
-        fn store(self, values: &mut [f32; LANES]) {
-            // SAFETY: the reference is to four writable floats of ours alone, and this store asks for no alignment.
-            unsafe { _mm_storeu_ps(values.as_mut_ptr(), self.0) }
-        }
-
-        #[inline(always)]
-        fn add(self, other: Self) -> Self {
-            // SAFETY: SSE2 belongs to x86-64 itself, and no memory is touched.
-            Sse2Lanes(unsafe { _mm_add_ps(self.0, other.0) })
-        }
-
-        #[inline(always)]
-        fn mul(self, other: Self) -> Self {
-            // SAFETY: SSE2 belongs to x86-64 itself, and no memory is touched.
-            Sse2Lanes(unsafe { _mm_mul_ps(self.0, other.0) })
-        }
-
-        #[inline(always)]
-        fn transpose([a, b, c, d]: [Self; LANES]) -> [Self; LANES] {
-            // SAFETY: SSE2 belongs to x86-64 itself, and no memory is touched.
-            unsafe {
-                let (ab_low, ab_high) = (_mm_unpacklo_ps(a.0, b.0), _mm_unpackhi_ps(a.0, b.0));
-                let (cd_low, cd_high) = (_mm_unpacklo_ps(c.0, d.0), _mm_unpackhi_ps(c.0, d.0));
-                [
-                    Sse2Lanes(_mm_movelh_ps(ab_low, cd_low)),
-                    Sse2Lanes(_mm_movehl_ps(cd_low, ab_low)),
-                    Sse2Lanes(_mm_movelh_ps(ab_high, cd_high)),
-                    Sse2Lanes(_mm_movehl_ps(cd_high, ab_high)),
-                ]
-            }
-        }
-    }
-}
-
-#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-mod wasm {
-    use super::{LANES, Lanes};
-    use std::arch::wasm32::{f32x4_add, f32x4_mul, f32x4_splat, i32x4_shuffle, v128, v128_load, v128_store};
-
-    /// Lanes in one vector of WebAssembly.
-    #[derive(Clone, Copy, Debug)]
-    pub struct WasmLanes(v128);
-
-    impl Lanes for WasmLanes {
-        type Scalar = f32;
-
-        #[inline(always)]
-        fn splat(value: f32) -> Self {
-            WasmLanes(f32x4_splat(value))
-        }
-
-        #[inline(always)]
-        fn load(values: &[f32; LANES]) -> Self {
-            // SAFETY: the reference is to four readable floats, and WebAssembly's loads ask for no alignment.
-            WasmLanes(unsafe { v128_load(values.as_ptr().cast()) })
-        }
-
-        #[inline(always)]
-        fn store(self, values: &mut [f32; LANES]) {
-            // SAFETY: the reference is to four writable floats of ours alone; WebAssembly asks for no alignment.
-            unsafe { v128_store(values.as_mut_ptr().cast(), self.0) }
-        }
-
-        #[inline(always)]
-        fn add(self, other: Self) -> Self {
-            WasmLanes(f32x4_add(self.0, other.0))
-        }
-
-        #[inline(always)]
-        fn mul(self, other: Self) -> Self {
-            WasmLanes(f32x4_mul(self.0, other.0))
-        }
-
-        #[inline(always)]
-        fn transpose([a, b, c, d]: [Self; LANES]) -> [Self; LANES] {
-            let (ab_low, ab_high) = (
-                i32x4_shuffle::<0, 4, 1, 5>(a.0, b.0),
-                i32x4_shuffle::<2, 6, 3, 7>(a.0, b.0),
-            );
-            let (cd_low, cd_high) = (
-                i32x4_shuffle::<0, 4, 1, 5>(c.0, d.0),
-                i32x4_shuffle::<2, 6, 3, 7>(c.0, d.0),
-            );
-            [
-                WasmLanes(i32x4_shuffle::<0, 1, 4, 5>(ab_low, cd_low)),
-                WasmLanes(i32x4_shuffle::<2, 3, 6, 7>(ab_low, cd_low)),
-                WasmLanes(i32x4_shuffle::<0, 1, 4, 5>(ab_high, cd_high)),
-                WasmLanes(i32x4_shuffle::<2, 3, 6, 7>(ab_high, cd_high)),
-            ]
-        }
-    }
-}
 
 /// The sum of a slice in its one written order: number i goes to column i mod 8, the columns are then added in pairs.
 ///
@@ -238,6 +200,25 @@ pub fn dot<S: Scalar>(left: &[S], right: &[S]) -> S {
     sum(&columns)
 }
 
+/// The largest number of a slice, if it has any. Where one is not a number, so is the result, or it is one of the others; the same on
+/// every machine.
+pub fn largest<S: Scalar>(values: &[S]) -> Option<S> {
+    let larger = |column: &mut S, value: &S| *column = if *value > *column { *value } else { *column };
+    let mut columns = [*values.first()?; 8];
+    let (rows, rest) = values.as_chunks::<8>();
+    for row in rows {
+        for (column, value) in columns.iter_mut().zip(row) {
+            larger(column, value);
+        }
+    }
+    for (column, value) in columns.iter_mut().zip(rest) {
+        larger(column, value);
+    }
+    let [mut best, others @ ..] = columns;
+    others.iter().for_each(|other| larger(&mut best, other));
+    Some(best)
+}
+
 /// Adds `values` to `sums`, element by element.
 pub fn add<S: Scalar>(sums: &mut [S], values: &[S]) {
     for (sum, value) in sums.iter_mut().zip(values) {
@@ -268,9 +249,60 @@ mod tests {
             prop_assert_eq!(bits(plain_a.add(plain_b)), bits(native_a.add(native_b)));
             prop_assert_eq!(bits(plain_a.mul(plain_b)), bits(native_a.mul(native_b)));
             prop_assert_eq!(bits(PlainLanes::splat(a[1])), bits(NativeLanes::splat(a[1])));
+            prop_assert_eq!(bits(plain_a.sub(plain_b)), bits(native_a.sub(native_b)));
+            prop_assert_eq!(bits(plain_a.div(plain_b)), bits(native_a.div(native_b)));
             let plain = PlainLanes::transpose([plain_a, plain_b, plain_b, plain_a]).map(bits);
             let native = NativeLanes::transpose([native_a, native_b, native_b, native_a]).map(bits);
             prop_assert_eq!(plain, native);
+        }
+    }
+
+    #[test]
+    fn native_lanes_choose_as_plain_lanes_do() {
+        let special = [
+            0.0,
+            -0.0,
+            1.0,
+            -1.0,
+            f32::MIN_POSITIVE,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::NAN,
+        ];
+        for (a, b) in special.iter().flat_map(|a| special.map(|b| (*a, b))) {
+            let (plain_a, plain_b) = (PlainLanes::splat(a), PlainLanes::splat(b));
+            let (native_a, native_b) = (NativeLanes::splat(a), NativeLanes::splat(b));
+            let (plain, native) = (plain_a.at_least(plain_b), native_a.at_least(native_b));
+            assert_eq!(bits(plain), bits(native), "{a} at least {b}");
+            let (plain, native) = (plain_a.at_most(plain_b), native_a.at_most(native_b));
+            assert_eq!(bits(plain), bits(native), "{a} at most {b}");
+            let plain = plain_a.if_below(plain_b, plain_a, PlainLanes::splat(7.0));
+            let native = native_a.if_below(native_b, native_a, NativeLanes::splat(7.0));
+            assert_eq!(bits(plain), bits(native), "if {a} is below {b}");
+        }
+        for n in -126..=128 {
+            let lanes = NativeLanes::splat((3 << 22) as f32 + n as f32);
+            let power = if n == -126 {
+                0.0
+            } else {
+                libm::exp2(f64::from(n - 1)) as f32
+            };
+            assert_eq!(
+                bits(lanes.half_the_power_of_two()),
+                [power.to_bits(); LANES],
+                "2^{}",
+                n - 1
+            );
+        }
+    }
+
+    #[test]
+    fn the_largest_is_found_wherever_it_stands() {
+        assert_eq!(largest::<f32>(&[]), None);
+        for (length, place) in (1..20).flat_map(|length| (0..length).map(move |place| (length, place))) {
+            let mut values = vec![-3.0; length];
+            values[place] = -2.5;
+            assert_eq!(largest(&values), Some(-2.5));
         }
     }
 

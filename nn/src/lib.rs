@@ -3,8 +3,8 @@
 //! A model is its description ([`spec`]) and one flat vector of parameters; [`model`] fits the layers to each other,
 //! names the vector's tensors and computes gradients. All heavy work goes through one matrix product ([`kernel`]).
 //! Nothing here does I/O, reads a clock, starts a thread or allocates after warm-up, and everything gives the same
-//! bits on every machine: operations have one written order, `exp` and its like come from `libm`, and random numbers
-//! are counter-based.
+//! bits on every machine: operations have one written order, `exp` and its like are our own or `libm`'s, and random
+//! numbers are counter-based.
 //!
 //! From the outside in: what a run file says, the model, what it is trained with, its data, its arithmetic.
 
@@ -28,6 +28,7 @@ pub mod sample_format;
 pub mod samples;
 pub mod shard;
 
+mod elementary;
 pub mod kernel;
 pub mod lanes;
 pub mod scalar;

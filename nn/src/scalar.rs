@@ -3,7 +3,9 @@
 //! Layers, loss and matrix product are written once over this trait, so that what the central differences check in
 //! `f64` is the very code that trains in `f32`.
 
+use crate::elementary;
 use crate::lanes::{Lanes, NativeLanes, PlainLanes};
+use std::f64::consts::{FRAC_1_SQRT_2, PI};
 use std::ops::{Add, AddAssign, Div, Mul, Sub};
 
 /// A floating-point number of which only operations with the same bits on every machine are offered.
@@ -36,11 +38,17 @@ pub trait Scalar:
     /// The square root: rounded correctly everywhere, by IEEE 754.
     fn sqrt(self) -> Self;
 
-    /// The hyperbolic tangent, from `libm`.
-    fn tanh(self) -> Self;
+    /// e to the power of each lane: for `f32` [`elementary`](crate::elementary)'s, for `f64` `libm`'s, as of the three that follow.
+    fn exp_lanes(x: Self::Lanes) -> Self::Lanes;
 
-    /// The error function, from `libm`.
-    fn erf(self) -> Self;
+    /// The hyperbolic tangent of each lane.
+    fn tanh_lanes(x: Self::Lanes) -> Self::Lanes;
+
+    /// 1 / (1 + e^−x) of each lane.
+    fn sigmoid_lanes(x: Self::Lanes) -> Self::Lanes;
+
+    /// The normal distribution Φ and its density φ at each lane.
+    fn normal_lanes(x: Self::Lanes) -> (Self::Lanes, Self::Lanes);
 
     /// The nearest number.
     fn from_f64(value: f64) -> Self;
@@ -66,12 +74,24 @@ impl Scalar for f32 {
         libm::sqrtf(self)
     }
 
-    fn tanh(self) -> Self {
-        libm::tanhf(self)
+    #[inline(always)]
+    fn exp_lanes(x: NativeLanes) -> NativeLanes {
+        elementary::exp(x)
     }
 
-    fn erf(self) -> Self {
-        libm::erff(self)
+    #[inline(always)]
+    fn tanh_lanes(x: NativeLanes) -> NativeLanes {
+        elementary::tanh(x)
+    }
+
+    #[inline(always)]
+    fn sigmoid_lanes(x: NativeLanes) -> NativeLanes {
+        elementary::sigmoid(x)
+    }
+
+    #[inline(always)]
+    fn normal_lanes(x: NativeLanes) -> (NativeLanes, NativeLanes) {
+        elementary::normal(x)
     }
 
     fn from_f64(value: f64) -> Self {
@@ -100,12 +120,21 @@ impl Scalar for f64 {
         libm::sqrt(self)
     }
 
-    fn tanh(self) -> Self {
-        libm::tanh(self)
+    fn exp_lanes(x: PlainLanes<f64>) -> PlainLanes<f64> {
+        x.map(libm::exp)
     }
 
-    fn erf(self) -> Self {
-        libm::erf(self)
+    fn tanh_lanes(x: PlainLanes<f64>) -> PlainLanes<f64> {
+        x.map(libm::tanh)
+    }
+
+    fn sigmoid_lanes(x: PlainLanes<f64>) -> PlainLanes<f64> {
+        x.map(|x| 1.0 / (1.0 + libm::exp(-x)))
+    }
+
+    fn normal_lanes(x: PlainLanes<f64>) -> (PlainLanes<f64>, PlainLanes<f64>) {
+        let distribution = x.map(|x| 0.5 * (1.0 + libm::erf(x * FRAC_1_SQRT_2)));
+        (distribution, x.map(|x| libm::exp(-0.5 * x * x) / libm::sqrt(2.0 * PI)))
     }
 
     fn from_f64(value: f64) -> Self {

@@ -1,8 +1,9 @@
-use super::{Keys, Memory, Passed, Passes, Sizes};
+use super::{Keys, Memory, Needs, Passed, Passes, Sizes};
+use crate::elementary::map;
 use crate::fnv1a::Fnv1a;
+use crate::lanes::Lanes;
 use crate::scalar::Scalar;
 use serde::{Deserialize, Serialize};
-use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 /// Y = X · Φ(X), where Φ is the normal distribution's, like `torch.nn.GELU` (Hendrycks and Gimpel, arXiv 1606.08415); of any
 /// shape. Not the approximation by a hyperbolic tangent.
@@ -31,28 +32,32 @@ impl Sizes for GeluLayer {
     fn output_shape(&self) -> Vec<usize> {
         self.shape.clone()
     }
-}
 
-/// Φ(x) = (1 + erf(x / √2)) / 2.
-fn normal_distribution<S: Scalar>(x: S) -> S {
-    S::from_f64(0.5) * (S::ONE + (x * S::from_f64(FRAC_1_SQRT_2)).erf())
+    /// The slope Φ(X) + X · φ(X), which has most of its work in common with Y.
+    fn needs(&self) -> Needs {
+        Needs {
+            numbers: self.shape.iter().product(),
+            ..Needs::default()
+        }
+    }
 }
 
 impl<S: Scalar> Passes<S> for GeluLayer {
-    fn forward(&self, _: &[S], input: &[S], output: &mut [S], _: Memory<'_, S>) {
-        for (y, x) in output.iter_mut().zip(input) {
-            *y = *x * normal_distribution(*x);
-        }
+    fn forward(&self, _: &[S], input: &[S], output: &mut [S], memory: Memory<'_, S>) {
+        map([input], [output, memory.numbers], |[x]| {
+            let (distribution, density) = S::normal_lanes(x);
+            [x.mul(distribution), distribution.add(x.mul(density))]
+        });
     }
 
     /// dX = dY · (Φ(X) + X · φ(X)), where φ is the normal density.
-    fn backward(&self, passed: Passed<'_, S>, _: &mut [S], input_gradient: Option<&mut [S]>, _: Memory<'_, S>) {
+    fn backward(&self, passed: Passed<'_, S>, _: &mut [S], input_gradient: Option<&mut [S]>, memory: Memory<'_, S>) {
         let Some(input_gradient) = input_gradient else { return };
-        let scale = S::from_f64(1.0 / (2.0 * PI).sqrt());
-        for ((dx, dy), x) in input_gradient.iter_mut().zip(passed.output_gradient).zip(passed.input) {
-            let density = scale * (S::from_f64(-0.5) * *x * *x).exp();
-            *dx = *dy * (normal_distribution(*x) + *x * density);
-        }
+        map(
+            [passed.output_gradient, memory.numbers],
+            [input_gradient],
+            |[dy, slope]| [dy.mul(slope)],
+        );
     }
 }
 

@@ -1,4 +1,5 @@
 use super::{Keys, Memory, Passed, Passes, Sizes};
+use crate::elementary::map;
 use crate::fnv1a::Fnv1a;
 use crate::scalar::Scalar;
 use serde::{Deserialize, Serialize};
@@ -33,9 +34,7 @@ impl Sizes for SigmoidLayer {
 
 impl<S: Scalar> Passes<S> for SigmoidLayer {
     fn forward(&self, _: &[S], input: &[S], output: &mut [S], _: Memory<'_, S>) {
-        for (y, x) in output.iter_mut().zip(input) {
-            *y = S::ONE / (S::ONE + (S::ZERO - *x).exp());
-        }
+        map([input], [output], |[x]| [S::sigmoid_lanes(x)]);
     }
 
     /// dX = dY · Y · (1 − Y).

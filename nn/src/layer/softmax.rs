@@ -1,19 +1,15 @@
 //! Softmax of a row: what attention weighs positions with.
 
-use crate::lanes::{dot, sum};
+use crate::elementary::map_in_place;
+use crate::lanes::{Lanes, dot, largest, sum};
 use crate::scalar::Scalar;
 
 /// Turns scores s into probabilities p = exp(scale · s) / Σ exp(scale · s). The largest score is subtracted first, so that no
 /// exponential overflows; scale is above 0.
 pub(crate) fn softmax<S: Scalar>(row: &mut [S], scale: S) {
-    let largest = row
-        .iter()
-        .copied()
-        .reduce(|best, score| if score > best { score } else { best });
-    let Some(largest) = largest else { return };
-    for place in row.iter_mut() {
-        *place = (scale * (*place - largest)).exp();
-    }
+    let Some(largest) = largest(row) else { return };
+    let (largest, scale) = (S::Lanes::splat(largest), S::Lanes::splat(scale));
+    map_in_place(row, |score| S::exp_lanes(scale.mul(score.sub(largest))));
     let share = S::ONE / sum(row);
     for place in row {
         *place = *place * share;

@@ -1,4 +1,5 @@
 use super::{Keys, Memory, Passed, Passes, Sizes};
+use crate::elementary::map;
 use crate::fnv1a::Fnv1a;
 use crate::scalar::Scalar;
 use serde::{Deserialize, Serialize};
@@ -33,9 +34,7 @@ impl Sizes for TanhLayer {
 
 impl<S: Scalar> Passes<S> for TanhLayer {
     fn forward(&self, _: &[S], input: &[S], output: &mut [S], _: Memory<'_, S>) {
-        for (y, x) in output.iter_mut().zip(input) {
-            *y = x.tanh();
-        }
+        map([input], [output], |[x]| [S::tanh_lanes(x)]);
     }
 
     /// dX = dY · (1 − Y²).

@@ -1,5 +1,7 @@
 //! Softmax and cross-entropy in one, as `torch.nn.CrossEntropyLoss(reduction="sum")` over all answers.
 
+use crate::elementary::map;
+use crate::lanes::{Lanes, add, largest, sum};
 use crate::scalar::Scalar;
 
 /// The loss's gradient by the logits, and its sum.
@@ -7,52 +9,53 @@ use crate::scalar::Scalar;
 /// logits: (answers, classes), labels: (answers), gradient: (answers, classes), overwritten with softmax(logits) − one-hot.
 /// The row's maximum is subtracted first, so that no exponential overflows.
 pub(super) fn backward<S: Scalar>(logits: &[S], labels: &[u32], classes: usize, gradient: &mut [S]) -> f64 {
-    let mut sum = 0.0;
+    let mut loss = 0.0;
     for ((logits, label), gradient) in logits
         .chunks_exact(classes)
         .zip(labels)
         .zip(gradient.chunks_exact_mut(classes))
     {
-        let maximum = maximum(logits);
-        let mut total = S::ZERO;
-        for (place, logit) in gradient.iter_mut().zip(logits) {
-            *place = (*logit - maximum).exp();
-            total += *place;
-        }
+        let maximum = largest(logits).unwrap_or(S::ZERO);
+        let subtracted = S::Lanes::splat(maximum);
+        map([logits], [gradient], |[logit]| [S::exp_lanes(logit.sub(subtracted))]);
+        let total = sum(gradient);
         for place in gradient.iter_mut() {
             *place = *place / total;
         }
         let right = *label as usize;
         gradient[right] = gradient[right] - S::ONE;
-        sum += (total.ln() - (logits[right] - maximum)).to_f64();
+        loss += (total.ln() - (logits[right] - maximum)).to_f64();
     }
-    sum
+    loss
 }
 
 /// The loss's sum, and how many answers have their largest logit, the first if several are equal, at their label.
 pub(super) fn evaluate<S: Scalar>(logits: &[S], labels: &[u32], classes: usize) -> (f64, usize) {
-    let (mut sum, mut correct) = (0.0, 0);
+    let (mut loss, mut correct) = (0.0, 0);
     for (logits, label) in logits.chunks_exact(classes).zip(labels) {
-        let maximum = maximum(logits);
-        let mut total = S::ZERO;
-        for logit in logits {
-            total += (*logit - maximum).exp();
-        }
+        let maximum = largest(logits).unwrap_or(S::ZERO);
+        let total = sum_of_powers(logits, maximum);
         let right = *label as usize;
-        sum += (total.ln() - (logits[right] - maximum)).to_f64();
+        loss += (total.ln() - (logits[right] - maximum)).to_f64();
         let is_first = logits[..right].iter().all(|logit| *logit < maximum);
         // Where a logit is not a number no comparison holds, and the sample is not counted as right.
         correct += usize::from(is_first && logits[right] == maximum && logits[right..].iter().all(|x| *x <= maximum));
     }
-    (sum, correct)
+    (loss, correct)
 }
 
-fn maximum<S: Scalar>(logits: &[S]) -> S {
-    logits
-        .iter()
-        .copied()
-        .reduce(|best, logit| if logit > best { logit } else { best })
-        .unwrap_or(S::ZERO)
+/// Σ e^(logit − maximum), in the order in which [`sum`] adds them, without a place for them.
+fn sum_of_powers<S: Scalar>(logits: &[S], maximum: S) -> S {
+    let subtracted = S::Lanes::splat(maximum);
+    let mut columns = [S::ZERO; 8];
+    for logits in logits.chunks(columns.len()) {
+        let mut powers = [S::ZERO; 8];
+        map([logits], [&mut powers[..logits.len()]], |[logit]| {
+            [S::exp_lanes(logit.sub(subtracted))]
+        });
+        add(&mut columns, &powers);
+    }
+    sum(&columns)
 }
 
 #[cfg(test)]
@@ -64,6 +67,15 @@ mod tests {
         let mut gradient = [0.0_f32; 3];
         let loss = backward(&[1e4, -1e4, 0.0], &[1], 3, &mut gradient);
         assert_eq!((loss, gradient), (2e4, [1.0, -1.0, 0.0]));
+    }
+
+    #[test]
+    fn training_and_evaluation_find_the_same_loss() {
+        for classes in [2, 3, 8, 9, 73] {
+            let logits: Vec<f32> = (0..classes).map(|class| (class * 7 % 11) as f32 - 3.0).collect();
+            let loss = backward(&logits, &[1], classes, &mut vec![f32::NAN; classes]);
+            assert_eq!(evaluate(&logits, &[1], classes).0, loss);
+        }
     }
 
     #[test]
