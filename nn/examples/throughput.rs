@@ -4,7 +4,10 @@
 use ndarray::ArrayView2;
 use nn::LayerSpec;
 use nn::kernel::{Packing, Update, product};
-use nn::layer::{Conv2d, Flatten, Linear, MaxPool2d, Relu};
+use nn::layer::{
+    CausalSelfAttention, Conv2d, Embedding, Flatten, Gelu, LayerNorm, Linear, MaxPool2d, PositionalEmbedding, Relu,
+    Residual,
+};
 use nn::loss::Answers;
 use nn::tensor::{matrix, matrix_mut};
 use nn::{Minibatch, Model, ModelSpec, SpecError, Targets};
@@ -79,7 +82,10 @@ fn measure_model(name: &str, input: &[usize], layers: &[LayerSpec], samples: usi
     let model = Model::new(&spec)?;
     let parameters = model.initial_parameters(1);
     let inputs: Vec<f32> = (0..samples * model.inputs())
-        .map(|index| (index * 37 % 256) as f32 / 255.0 - 0.5)
+        .map(|index| match model.tokens() {
+            Some(tokens) => (index * 37 % tokens) as f32,
+            None => (index * 37 % 256) as f32 / 255.0 - 0.5,
+        })
         .collect();
     let Answers::Classes { places, classes } = model.answers() else {
         return Ok(());
@@ -120,6 +126,29 @@ fn relu() -> LayerSpec {
     Relu {}.into()
 }
 
+/// The model of `runs/char-transformer.toml`.
+fn transformer() -> Vec<LayerSpec> {
+    let residual = |layers: Vec<LayerSpec>| {
+        Residual {
+            layers,
+            projection: None,
+        }
+        .into()
+    };
+    let attention = || residual(vec![LayerNorm {}.into(), CausalSelfAttention { heads: 4 }.into()]);
+    let perceptron = || residual(vec![LayerNorm {}.into(), linear(512), Gelu {}.into(), linear(128)]);
+    let embeddings = [
+        Embedding { tokens: 73, width: 128 }.into(),
+        PositionalEmbedding {}.into(),
+    ];
+    let blocks = (0..4).flat_map(|_| [attention(), perceptron()]);
+    embeddings
+        .into_iter()
+        .chain(blocks)
+        .chain([LayerNorm {}.into(), linear(73)])
+        .collect()
+}
+
 fn main() -> Result<(), SpecError> {
     measure_product(256, 256, 256, [false, false]);
     measure_product(64, 784, 256, [false, true]);
@@ -142,5 +171,11 @@ fn main() -> Result<(), SpecError> {
             .collect::<Vec<_>>()
     };
     measure_model("CNN 16 and 32 filters 5×5, padding 2", &[1, 28, 28], &cnn(2), 32)?;
-    measure_model("CNN 16 and 32 filters 5×5, no padding", &[1, 28, 28], &cnn(0), 32)
+    measure_model("CNN 16 and 32 filters 5×5, no padding", &[1, 28, 28], &cnn(0), 32)?;
+    measure_model(
+        "Transformer of 4 layers, width 128, 128 positions",
+        &[128],
+        &transformer(),
+        8,
+    )
 }

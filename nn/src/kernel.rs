@@ -21,7 +21,8 @@ const TILE_COLUMNS: usize = 8;
 /// How much of the depth is multiplied at once. One panel of each operand (16 KiB and 8 KiB) stays in a first-level
 /// cache of 32 KiB.
 const DEPTH_BLOCK: usize = 512;
-/// How many rows of the left operand are packed at once: 256 KiB, which stays in a second-level cache.
+/// How many rows of the left operand are packed at once, where they are as deep as a block: 256 KiB, which stays in a second-level
+/// cache. Of shallower rows as many more: for each block of rows the right operand is packed again.
 const ROW_BLOCK: usize = 128;
 
 /// Whether a product replaces what the result held or is added to it.
@@ -131,8 +132,9 @@ fn product_in_lanes<S: Scalar, L: Lanes<Scalar = S>>(
     for depth_start in (0..depth).step_by(DEPTH_BLOCK) {
         let block = DEPTH_BLOCK.min(depth - depth_start);
         let update = if depth_start == 0 { update } else { Update::Add };
-        for row_start in (0..rows).step_by(ROW_BLOCK) {
-            let row_end = rows.min(row_start + ROW_BLOCK);
+        let row_block = packing.rows.len() / (TILE_ROWS * block) * TILE_ROWS;
+        for row_start in (0..rows).step_by(row_block) {
+            let row_end = rows.min(row_start + row_block);
             let row_panels = packing.rows.chunks_exact_mut(TILE_ROWS * block);
             for (row, panel) in (row_start..row_end).step_by(TILE_ROWS).zip(row_panels) {
                 a.pack::<L, TILE_ROWS>(row, depth_start, panel);
