@@ -4,13 +4,15 @@
 use ndarray::ArrayView2;
 use nn::LayerSpec;
 use nn::kernel::{Packing, Update, product};
+use nn::lanes::{LANES, Lanes, NativeLanes};
 use nn::layer::{
-    CausalSelfAttention, Conv2d, Embedding, Flatten, Gelu, LayerNorm, Linear, MaxPool2d, PositionalEmbedding, Relu,
-    Residual,
+    CausalSelfAttention, Conv2d, Embedding, Flatten, Gelu, GlobalAvgPool, GroupNorm, LayerNorm, Linear, MaxPool2d,
+    PositionalEmbedding, Relu, Residual,
 };
 use nn::loss::Answers;
 use nn::tensor::{matrix, matrix_mut};
 use nn::{Minibatch, Model, ModelSpec, SpecError, Targets};
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 /// Whether the caller wants this line.
@@ -29,6 +31,32 @@ fn best_seconds(mut work: impl FnMut()) -> f64 {
         best = best.min(run.elapsed());
     }
     best.as_secs_f64()
+}
+
+/// How fast lanes are multiplied and added that never leave their registers: what nothing here can exceed.
+fn measure_limit() {
+    const SUMS: usize = 12;
+    let name = "limit";
+    if !is_wanted(name) {
+        return;
+    }
+    let steps = 1 << 18;
+    let seconds = best_seconds(|| {
+        let (factor, term) = (NativeLanes::splat(black_box(0.5)), NativeLanes::splat(black_box(0.25)));
+        let mut sums = [NativeLanes::splat(0.0); SUMS];
+        for _ in 0..steps {
+            for sum in &mut sums {
+                *sum = sum.mul(factor).add(term);
+            }
+        }
+        black_box(sums.map(|sum| {
+            let mut numbers = [0.0; LANES];
+            sum.store(&mut numbers);
+            numbers
+        }));
+    });
+    let operations = (2 * LANES * SUMS * steps) as f64;
+    println!("{name}: {:.1} GFLOP/s", operations / seconds / 1e9);
 }
 
 /// One product, repeated until a run is long enough for the clock.
@@ -109,6 +137,37 @@ fn linear(outputs: usize) -> LayerSpec {
     Linear::new(outputs).into()
 }
 
+/// A kernel of 3×3 with padding 1.
+fn conv_3(filters: usize, stride: usize, groups: usize) -> LayerSpec {
+    Conv2d {
+        stride: stride.into(),
+        padding: 1.into(),
+        groups,
+        ..Conv2d::new(filters, 3)
+    }
+    .into()
+}
+
+/// A block of runs/resnet-tiny.toml: normalised and rectified before each convolution.
+fn block(incoming: usize, filters: usize, stride: usize, groups: usize) -> LayerSpec {
+    let projection = Conv2d {
+        stride: stride.into(),
+        ..Conv2d::new(filters, 1)
+    };
+    Residual {
+        layers: vec![
+            GroupNorm { groups: 4 }.into(),
+            relu(),
+            conv_3(filters, stride, 1),
+            GroupNorm { groups }.into(),
+            relu(),
+            conv_3(filters, 1, 1),
+        ],
+        projection: (incoming != filters).then(|| Box::new(projection.into())),
+    }
+    .into()
+}
+
 fn conv(filters: usize, padding: usize) -> LayerSpec {
     let padding = padding.into();
     Conv2d {
@@ -150,13 +209,17 @@ fn transformer() -> Vec<LayerSpec> {
 }
 
 fn main() -> Result<(), SpecError> {
+    measure_limit();
     measure_product(256, 256, 256, [false, false]);
+    measure_product(512, 512, 512, [false, false]);
     measure_product(64, 784, 256, [false, true]);
     measure_product(256, 64, 784, [true, false]);
     measure_product(32, 400, 196, [false, false]);
     measure_product(32, 196, 400, [false, true]);
     measure_product(400, 32, 196, [true, false]);
     measure_product(16, 25, 784, [false, false]);
+    measure_product(16, 784, 25, [false, true]);
+    measure_limit();
     measure_model(
         "MLP 784-256-128-10",
         &[784],
@@ -172,6 +235,31 @@ fn main() -> Result<(), SpecError> {
     };
     measure_model("CNN 16 and 32 filters 5×5, padding 2", &[1, 28, 28], &cnn(2), 32)?;
     measure_model("CNN 16 and 32 filters 5×5, no padding", &[1, 28, 28], &cnn(0), 32)?;
+    let resnet = [
+        conv_3(16, 2, 1),
+        block(16, 16, 1, 4),
+        block(16, 32, 2, 4),
+        block(32, 64, 2, 8),
+        GroupNorm { groups: 8 }.into(),
+        relu(),
+        GlobalAvgPool {}.into(),
+        linear(10),
+    ];
+    measure_model("ResNet of runs/resnet-tiny.toml", &[1, 28, 28], &resnet, 32)?;
+    let pointwise = |filters| LayerSpec::from(Conv2d::new(filters, 1));
+    let separable = [
+        conv_3(16, 1, 1),
+        relu(),
+        conv_3(16, 1, 16),
+        pointwise(32),
+        relu(),
+        conv_3(32, 2, 32),
+        pointwise(64),
+        relu(),
+        GlobalAvgPool {}.into(),
+        linear(10),
+    ];
+    measure_model("depthwise and 1×1 convolutions", &[1, 28, 28], &separable, 32)?;
     measure_model(
         "Transformer of 4 layers, width 128, 128 positions",
         &[128],

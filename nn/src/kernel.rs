@@ -1,23 +1,29 @@
 //! The matrix product: every layer's heavy work goes through [`product`].
 //!
 //! Both operands are first packed into the order in which the innermost loop reads them, so that a transposed operand
-//! costs nothing more than its packing. That loop keeps a tile of 4×8 sums in eight registers of four lanes: more
-//! registers spill (6×8 runs at half the speed), fewer leave the adders waiting for each other.
+//! costs nothing more than its packing. That loop keeps a tile of 4×8 sums in eight registers of four lanes: larger tiles
+//! spill in browsers (6×8 and 4×12 run at 0.6 times the speed; 3×12 fits, but gains in the loop what it loses at its edges),
+//! smaller ones leave the adders waiting for each other.
 //!
 //! Each element of the result is a sum over the depth in ascending order, from zero, in blocks of `DEPTH_BLOCK`; it
 //! depends on neither the machine nor the size of the other dimensions.
 
+mod axis;
 mod operand;
 
+pub use axis::Axis;
 pub use operand::{Operand, Target};
+
+use operand::{PACKING_SLACK, are_neighbours};
 
 use crate::lanes::{LANES, Lanes};
 use crate::scalar::Scalar;
 
 /// Rows of a tile.
 const TILE_ROWS: usize = 4;
-/// Columns of a tile: two registers of lanes.
-const TILE_COLUMNS: usize = 8;
+/// Registers of lanes in a row of a tile.
+const TILE_VECTORS: usize = 2;
+const TILE_COLUMNS: usize = TILE_VECTORS * LANES;
 /// How much of the depth is multiplied at once. One panel of each operand (16 KiB and 8 KiB) stays in a first-level
 /// cache of 32 KiB.
 const DEPTH_BLOCK: usize = 512;
@@ -45,13 +51,13 @@ impl<S: Scalar> Packing<S> {
     /// Allocates the buffers.
     pub fn new() -> Packing<S> {
         Packing {
-            rows: vec![S::ZERO; ROW_BLOCK * DEPTH_BLOCK],
-            columns: vec![S::ZERO; TILE_COLUMNS * DEPTH_BLOCK],
+            rows: vec![S::ZERO; ROW_BLOCK * DEPTH_BLOCK + PACKING_SLACK],
+            columns: vec![S::ZERO; TILE_COLUMNS * DEPTH_BLOCK + PACKING_SLACK],
         }
     }
 
     /// What the buffers hold.
-    pub const BYTES: usize = (ROW_BLOCK + TILE_COLUMNS) * DEPTH_BLOCK * size_of::<S>();
+    pub const BYTES: usize = ((ROW_BLOCK + TILE_COLUMNS) * DEPTH_BLOCK + 2 * PACKING_SLACK) * size_of::<S>();
 }
 
 impl<S: Scalar> Default for Packing<S> {
@@ -112,43 +118,41 @@ fn product_encoded_for_avx<S: Scalar>(
 fn product_in_lanes<S: Scalar, L: Lanes<Scalar = S>>(
     a: Operand<'_, S>,
     b: Operand<'_, S>,
-    c: Target<'_, S>,
+    mut c: Target<'_, S>,
     update: Update,
     packing: &mut Packing<S>,
 ) {
-    let (rows, depth, columns) = (a.rows, a.columns, b.columns);
-    assert_eq!(depth, b.rows, "a product's operands have one depth");
+    let (rows, depth, columns) = (a.rows.len(), a.columns.len(), b.columns.len());
+    assert_eq!(depth, b.rows.len(), "a product's operands have one depth");
     assert_eq!(
         (rows, columns),
-        (c.rows, c.columns),
+        (c.rows, c.columns.len()),
         "a product's result has its rows from the left, its columns from the right"
     );
     let b = b.transposed();
-    if depth == 0 && update == Update::Overwrite {
-        for row in c.values.chunks_mut(c.row_stride.max(1)) {
-            row[..columns].fill(S::ZERO);
-        }
-    }
-    for depth_start in (0..depth).step_by(DEPTH_BLOCK) {
+    // Without depth one block of nothing is still multiplied: an overwritten result is zero.
+    for depth_start in (0..depth.max(1)).step_by(DEPTH_BLOCK) {
         let block = DEPTH_BLOCK.min(depth - depth_start);
+        let depth = depth_start..depth_start + block;
         let update = if depth_start == 0 { update } else { Update::Add };
-        let row_block = packing.rows.len() / (TILE_ROWS * block) * TILE_ROWS;
+        // A block of the depth may be empty: a product without depth.
+        let row_block = ROW_BLOCK * DEPTH_BLOCK / (TILE_ROWS * block.max(1)) * TILE_ROWS;
         for row_start in (0..rows).step_by(row_block) {
             let row_end = rows.min(row_start + row_block);
-            let row_panels = packing.rows.chunks_exact_mut(TILE_ROWS * block);
-            for (row, panel) in (row_start..row_end).step_by(TILE_ROWS).zip(row_panels) {
-                a.pack::<L, TILE_ROWS>(row, depth_start, panel);
+            for (panel, row) in (row_start..row_end).step_by(TILE_ROWS).enumerate() {
+                let panel = &mut packing.rows[panel * TILE_ROWS * block..];
+                a.pack::<L, TILE_ROWS>(row, depth.clone(), panel);
             }
             for column in (0..columns).step_by(TILE_COLUMNS) {
-                let column_panel = &mut packing.columns[..TILE_COLUMNS * block];
-                b.pack::<L, TILE_COLUMNS>(column, depth_start, column_panel);
-                let row_panels = packing.rows.chunks_exact(TILE_ROWS * block);
-                for (row, row_panel) in (row_start..row_end).step_by(TILE_ROWS).zip(row_panels) {
+                b.pack::<L, TILE_COLUMNS>(column, depth.clone(), &mut packing.columns);
+                let column_panel = &packing.columns[..TILE_COLUMNS * block];
+                let width = TILE_COLUMNS.min(columns - column);
+                let places: [usize; TILE_COLUMNS] = c.columns.offsets(column, width);
+                let places = Places::new(&places[..width]);
+                for (panel, row) in (row_start..row_end).step_by(TILE_ROWS).enumerate() {
+                    let row_panel = &packing.rows[panel * TILE_ROWS * block..][..TILE_ROWS * block];
                     let tile = tile::<S, L>(row_panel, column_panel);
-                    let (height, width) = (TILE_ROWS.min(rows - row), TILE_COLUMNS.min(columns - column));
-                    for (row, sums) in (row..row + height).zip(&tile) {
-                        put(sums, &mut c.values[row * c.row_stride + column..][..width], update);
-                    }
+                    put(&tile, &mut c, row, &places, update);
                 }
             }
         }
@@ -157,97 +161,80 @@ fn product_in_lanes<S: Scalar, L: Lanes<Scalar = S>>(
 
 /// The innermost loop: a tile's sums over one block of the depth.
 ///
-/// `rows`: (depth, 4), `columns`: (depth, 8), both packed. Multiply, then add: never fused.
+/// `rows`: (depth, `TILE_ROWS`), `columns`: (depth, `TILE_COLUMNS`), both packed. Multiply, then add: never fused. Two slices that
+/// are eaten from their fronts become two pointers and one comparison; indices, iterators and unrolling in the source all
+/// became more, and slower, in wasm (products of 256×256×256: 35 to 42 instead of 46 GFLOP/s).
 #[inline(always)]
-fn tile<S: Scalar, L: Lanes<Scalar = S>>(rows: &[S], columns: &[S]) -> [[L; 2]; TILE_ROWS] {
-    let mut sums = [[L::splat(S::ZERO); 2]; TILE_ROWS];
-    let columns = columns.as_chunks::<LANES>().0.as_chunks::<2>().0;
-    for (row_values, [left, right]) in rows.as_chunks::<TILE_ROWS>().0.iter().zip(columns) {
-        let (left, right) = (L::load(left), L::load(right));
+fn tile<S: Scalar, L: Lanes<Scalar = S>>(rows: &[S], columns: &[S]) -> [[L; TILE_VECTORS]; TILE_ROWS] {
+    let mut sums = [[L::splat(S::ZERO); TILE_VECTORS]; TILE_ROWS];
+    let rows = rows.as_chunks::<TILE_ROWS>().0;
+    let columns = columns.as_chunks::<LANES>().0.as_chunks::<TILE_VECTORS>().0;
+    let (mut rows, mut columns) = (rows, &columns[..rows.len()]);
+    while let ([row_values, other_rows @ ..], [column_values, other_columns @ ..]) = (rows, columns) {
+        (rows, columns) = (other_rows, other_columns);
+        let vectors = column_values.each_ref().map(L::load);
         for (sums, value) in sums.iter_mut().zip(row_values) {
             let value = L::splat(*value);
-            sums[0] = sums[0].add(value.mul(left));
-            sums[1] = sums[1].add(value.mul(right));
+            for (sum, vector) in sums.iter_mut().zip(vectors) {
+                *sum = sum.add(value.mul(vector));
+            }
         }
     }
     sums
 }
 
-/// Writes one row of a tile, or as much of it as lies inside the result.
-#[inline(always)]
-fn put<S: Scalar, L: Lanes<Scalar = S>>(sums: &[L; 2], result: &mut [S], update: Update) {
-    if let ([left, right], []) = result.as_chunks_mut::<LANES>() {
-        for (lanes, place) in sums.iter().zip([left, right]) {
-            match update {
-                Update::Overwrite => lanes.store(place),
-                Update::Add => L::load(place).add(*lanes).store(place),
-            }
+/// Where a tile's columns lie in a row of the result: as many as there are of them.
+struct Places<'a> {
+    columns: &'a [usize],
+    /// Of each vector whose columns lie side by side: the first.
+    vectors: [Option<usize>; TILE_VECTORS],
+}
+
+impl<'a> Places<'a> {
+    #[inline(always)]
+    fn new(columns: &'a [usize]) -> Self {
+        let mut vectors = [None; TILE_VECTORS];
+        for (vector, columns) in vectors.iter_mut().zip(columns.as_chunks::<LANES>().0) {
+            *vector = are_neighbours(columns).then_some(columns[0]);
         }
-        return;
-    }
-    let mut values = [[S::ZERO; LANES]; 2];
-    for (lanes, values) in sums.iter().zip(&mut values) {
-        lanes.store(values);
-    }
-    for (place, value) in result.iter_mut().zip(values.as_flattened()) {
-        match update {
-            Update::Overwrite => *place = *value,
-            Update::Add => *place += *value,
-        }
+        Places { columns, vectors }
     }
 }
 
-/// What packing sees of an operand: its rows, vectors along the depth, side by side.
-impl<S: Scalar> Operand<'_, S> {
-    /// Copies `WIDTH` vectors from the `first` on, from `depth_start` on, as (depth, WIDTH); what lies beyond the last
-    /// vector is zero.
-    #[inline(always)]
-    fn pack<L: Lanes<Scalar = S>, const WIDTH: usize>(&self, first: usize, depth_start: usize, panel: &mut [S]) {
-        let start = first * self.row_stride + depth_start * self.column_stride;
-        let values = &self.values[start..];
-        let width = WIDTH.min(self.rows - first);
-        let panel = panel.as_chunks_mut::<WIDTH>().0;
-        if width == WIDTH && self.row_stride == 1 {
-            for (place, depth) in panel.iter_mut().zip(0..) {
-                if let Some(from) = values[depth * self.column_stride..].first_chunk::<WIDTH>() {
-                    *place = *from;
-                }
-            }
-        } else if width == WIDTH && self.column_stride == 1 {
-            self.pack_transposed::<L, WIDTH>(values, panel);
-        } else {
-            for (place, depth) in panel.iter_mut().zip(0..) {
-                *place = [S::ZERO; WIDTH];
-                for (vector, place) in place.iter_mut().take(width).enumerate() {
-                    *place = values[vector * self.row_stride + depth * self.column_stride];
-                }
-            }
+/// Writes a tile whose first row is `row`, or as much of it as lies inside the result.
+#[inline(always)]
+fn put<S: Scalar, L: Lanes<Scalar = S>>(
+    tile: &[[L; TILE_VECTORS]; TILE_ROWS],
+    c: &mut Target<'_, S>,
+    row: usize,
+    places: &Places<'_>,
+    update: Update,
+) {
+    let rows = c.rows - row;
+    let values = &mut c.values[row * c.row_stride..];
+    for (row, sums) in tile.iter().enumerate() {
+        if row >= rows {
+            break;
         }
-    }
-
-    /// Packs vectors that lie along the depth: squares of 4×4 are turned in registers. With one number at a time
-    /// X·Wᵀ of 64×784×256 ran at 42 instead of 50 GFLOP/s (`throughput` example).
-    #[inline(always)]
-    fn pack_transposed<L: Lanes<Scalar = S>, const WIDTH: usize>(&self, values: &[S], panel: &mut [[S; WIDTH]]) {
-        let depth = panel.len();
-        for group in (0..WIDTH).step_by(LANES) {
-            let vectors: [&[S]; LANES] =
-                std::array::from_fn(|vector| &values[(group + vector) * self.row_stride..][..depth]);
-            let (squares, _) = panel.as_chunks_mut::<LANES>();
-            for (square, places) in squares.iter_mut().enumerate() {
-                let rows = vectors.map(|vector| {
-                    let from = vector[square * LANES..].first_chunk::<LANES>();
-                    from.map_or_else(|| L::splat(S::ZERO), L::load)
-                });
-                for (lanes, place) in L::transpose(rows).into_iter().zip(places) {
-                    if let Some(place) = place[group..].first_chunk_mut::<LANES>() {
-                        lanes.store(place);
-                    }
+        let values = &mut values[row * c.row_stride..];
+        for (vector, sums) in sums.iter().enumerate() {
+            if let Some(place) = places.vectors[vector] {
+                let Some(place) = values[place..].first_chunk_mut() else {
+                    return;
+                };
+                match update {
+                    Update::Overwrite => sums.store(place),
+                    Update::Add => L::load(place).add(*sums).store(place),
                 }
-            }
-            for depth in depth - depth % LANES..depth {
-                for (place, vector) in panel[depth][group..].iter_mut().zip(vectors) {
-                    *place = vector[depth];
+            } else {
+                let mut numbers = [S::ZERO; LANES];
+                sums.store(&mut numbers);
+                let columns = places.columns.get(vector * LANES..).unwrap_or_default();
+                for (place, number) in columns.iter().zip(numbers) {
+                    match update {
+                        Update::Overwrite => values[*place] = number,
+                        Update::Add => values[*place] += number,
+                    }
                 }
             }
         }

@@ -6,6 +6,7 @@
 mod affine;
 #[cfg(test)]
 pub(crate) mod gradient_check;
+mod images;
 mod normalization;
 mod sequence;
 mod softmax;

@@ -6,8 +6,8 @@ use nn::lanes::{LANES, Lanes, NativeLanes};
 use wasm_bindgen::prelude::*;
 
 /// Each waits for its own multiplication and addition, six to eight cycles; so many keep two multipliers and two adders
-/// busy meanwhile, and fit into sixteen registers with the constants. The product's eight wait for additions only.
-const ACCUMULATORS: usize = 12;
+/// busy meanwhile. With two constants and what a browser keeps for itself, more do not fit into sixteen registers.
+const ACCUMULATORS: usize = 13;
 
 /// A loop without memory.
 #[wasm_bindgen]

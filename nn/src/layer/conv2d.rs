@@ -1,8 +1,9 @@
+use super::images::Images;
 use super::window::{Window, image};
 use super::{Keys, MAX_ELEMENTS, Memory, Needs, Passed, Passes, Sizes, Tensor, count};
 use crate::extent::Extent;
 use crate::fnv1a::Fnv1a;
-use crate::kernel::{Update, product};
+use crate::kernel::{Axis, Operand, Packing, Target, Update, product};
 use crate::lanes::{add, sum};
 use crate::scalar::Scalar;
 use crate::tensor::{matrix, matrix_mut};
@@ -103,6 +104,12 @@ impl Keys for Conv2d {
             ));
         }
         let window = Window::new(Extent { height, width }, "kernel", kernel, stride, padding)?;
+        let layer = Conv2dLayer {
+            channels: given,
+            filters,
+            groups,
+            window,
+        };
         let unfolded = count(&[
             given,
             kernel.height,
@@ -117,12 +124,14 @@ impl Keys for Conv2d {
                 window.places
             ));
         }
-        Ok(Conv2dLayer {
-            channels: given,
-            filters,
-            groups,
-            window,
-        })
+        if layer.room().is_none_or(|room| room > MAX_ELEMENTS) {
+            return Err(format!(
+                "works in more than {MAX_ELEMENTS} numbers for a sample ({filters} filters, kernel {kernel} and padding {padding} on \
+                 {}); make one of them smaller",
+                window.plane
+            ));
+        }
+        Ok(layer)
     }
 
     fn hash(&self, hash: &mut Fnv1a) {
@@ -144,21 +153,20 @@ impl Sizes for Conv2dLayer {
 
     fn needs(&self) -> Needs {
         Needs {
-            room: self.unfolded(),
+            room: self.room().unwrap_or(usize::MAX),
             ..Needs::default()
         }
     }
 }
 
+/// How many places a product takes at once, of as many samples as that are: small images share the packing of the weights,
+/// and the sum over the places is as long as the product's blocks.
+const PLACES_AT_ONCE: usize = 512;
+
 impl Conv2dLayer {
     /// How many numbers of a sample one output is a sum over.
     fn fan_in(&self) -> usize {
         self.channels / self.groups * self.window.size.height * self.window.size.width
-    }
-
-    /// How many numbers a sample unfolds to: the groups one after the other.
-    fn unfolded(&self) -> usize {
-        self.groups * self.fan_in() * self.places()
     }
 
     /// How many filters a group has.
@@ -170,68 +178,76 @@ impl Conv2dLayer {
         self.window.places.height * self.window.places.width
     }
 
+    /// How many numbers come in and go out for a sample.
     fn elements(&self) -> usize {
         self.channels * self.window.plane.height * self.window.plane.width
     }
 
-    /// Row (channel, kernel row, kernel column) of the unfolded sample is what that corner of the kernel sees at each
-    /// of its places: the channel's plane, shifted.
-    fn unfold<S: Scalar>(&self, sample: &[S], unfolded: &mut [S]) {
-        let Window {
+    fn outputs(&self) -> usize {
+        self.filters * self.places()
+    }
+
+    /// How many samples are in one product.
+    fn samples_at_once(&self) -> usize {
+        (PLACES_AT_ONCE / self.places()).max(1)
+    }
+
+    /// The images that go in, with their padding.
+    fn incoming(&self) -> Images {
+        let Window { plane, padding, .. } = self.window;
+        Images {
+            channels: self.channels,
             plane,
+            padding,
+        }
+    }
+
+    /// For a stride of 1: the gradient's images, padded so that a kernel sees of them what sees its middle's place.
+    fn outgoing(&self) -> Option<Images> {
+        let Window {
             size,
             stride,
             padding,
             places,
+            ..
         } = self.window;
-        let mut rows = unfolded.chunks_exact_mut(self.places());
-        for x in sample.chunks_exact(plane.height * plane.width) {
-            for (ky, kx) in (0..size.height).flat_map(|ky| (0..size.width).map(move |kx| (ky, kx))) {
-                let Some(row) = rows.next() else { return };
-                let (inside_y, inside_x) = (self.window.rows(ky), self.window.columns(kx));
-                if inside_y.is_empty() || inside_x.is_empty() {
-                    row.fill(S::ZERO);
-                    continue;
-                }
-                let first_x = inside_x.start * stride.width + kx - padding.width;
-                row[..inside_y.start * places.width].fill(S::ZERO);
-                row[inside_y.end * places.width..].fill(S::ZERO);
-                if self.keeps_rows_apart() {
-                    // One copy instead of one for each row; what wraps around is then set to zero.
-                    let from = (inside_y.start + ky - padding.height) * plane.width + first_x;
-                    let place = inside_y.start * places.width + inside_x.start;
-                    let length = (inside_y.len() - 1) * places.width + inside_x.len();
-                    row[place..place + length].copy_from_slice(&x[from..from + length]);
-                    for row in row[inside_y.start * places.width..]
-                        .chunks_exact_mut(places.width)
-                        .take(inside_y.len())
-                    {
-                        row[..inside_x.start].fill(S::ZERO);
-                        row[inside_x.end..].fill(S::ZERO);
-                    }
-                    continue;
-                }
-                for y in inside_y {
-                    let row = &mut row[y * places.width..][..places.width];
-                    row[..inside_x.start].fill(S::ZERO);
-                    row[inside_x.end..].fill(S::ZERO);
-                    let x = &x[(y * stride.height + ky - padding.height) * plane.width + first_x..];
-                    let row = &mut row[inside_x.clone()];
-                    if stride.width == 1 {
-                        row.copy_from_slice(&x[..row.len()]);
-                    } else {
-                        for (place, value) in row.iter_mut().zip(x.iter().step_by(stride.width)) {
-                            *place = *value;
-                        }
-                    }
-                }
-            }
-        }
+        let padding = Extent {
+            height: (size.height - 1).checked_sub(padding.height)?,
+            width: (size.width - 1).checked_sub(padding.width)?,
+        };
+        (stride == 1.into()).then_some(Images {
+            channels: self.filters,
+            plane: places,
+            padding,
+        })
     }
 
-    /// The reverse of `unfold`: adds each number of the unfolded sample to where it came from. What came from the
-    /// padding is dropped, and may be set to zero on the way.
-    fn fold<S: Scalar>(&self, unfolded: &mut [S], sample: &mut [S]) {
+    /// The numbers that the passes work in, if they can be counted.
+    fn room(&self) -> Option<usize> {
+        let samples = self.samples_at_once();
+        let by_input = match self.outgoing() {
+            Some(images) => images.room(samples)?.checked_add(self.filters * self.fan_in())?,
+            None => count(&[samples, self.groups, self.fan_in(), self.places()])?,
+        };
+        Some(by_input.max(self.incoming().room(samples)?))
+    }
+
+    /// unfold(Xₙ) of one group, for several samples side by side: (fan in, samples · places).
+    fn unfolded<'a, S>(&self, padded: &'a [S], samples: usize, group: usize) -> Operand<'a, S> {
+        let channels = self.channels / self.groups;
+        let window = (self.window.size, self.window.stride, self.window.places);
+        let channels = group * channels..(group + 1) * channels;
+        self.incoming().unfolded(padded, samples, channels, window)
+    }
+
+    /// The axis of several samples' places in the output.
+    fn places_axis(&self, samples: usize) -> Axis {
+        Axis::levels([(1, 0), (samples, self.outputs()), (self.places(), 1)])
+    }
+
+    /// The reverse of unfolding: adds each number of an unfolded sample to where it came from. What came from the padding is
+    /// dropped.
+    fn fold<S: Scalar>(&self, unfolded: &[S], sample: &mut [S]) {
         let Window {
             plane,
             size,
@@ -240,30 +256,16 @@ impl Conv2dLayer {
             places,
         } = self.window;
         sample.fill(S::ZERO);
-        let mut rows = unfolded.chunks_exact_mut(self.places());
+        let mut rows = unfolded.chunks_exact(self.places());
         for x in sample.chunks_exact_mut(plane.height * plane.width) {
             for (ky, kx) in (0..size.height).flat_map(|ky| (0..size.width).map(move |kx| (ky, kx))) {
                 let Some(row) = rows.next() else { return };
-                let (inside_y, inside_x) = (self.window.rows(ky), self.window.columns(kx));
-                if inside_y.is_empty() || inside_x.is_empty() {
+                let inside_x = self.window.columns(kx);
+                if inside_x.is_empty() {
                     continue;
                 }
                 let first_x = inside_x.start * stride.width + kx - padding.width;
-                if self.keeps_rows_apart() {
-                    for row in row[inside_y.start * places.width..]
-                        .chunks_exact_mut(places.width)
-                        .take(inside_y.len())
-                    {
-                        row[..inside_x.start].fill(S::ZERO);
-                        row[inside_x.end..].fill(S::ZERO);
-                    }
-                    let from = inside_y.start * places.width + inside_x.start;
-                    let place = (inside_y.start + ky - padding.height) * plane.width + first_x;
-                    let length = (inside_y.len() - 1) * places.width + inside_x.len();
-                    add(&mut x[place..place + length], &row[from..from + length]);
-                    continue;
-                }
-                for y in inside_y {
+                for y in self.window.rows(ky) {
                     let row = &row[y * places.width..][inside_x.clone()];
                     let x = &mut x[(y * stride.height + ky - padding.height) * plane.width + first_x..];
                     if stride.width == 1 {
@@ -278,10 +280,70 @@ impl Conv2dLayer {
         }
     }
 
-    /// Whether the output's rows are as long as the input's and one window's step is one number: then a whole plane is
-    /// shifted in one piece.
-    fn keeps_rows_apart(&self) -> bool {
-        self.window.stride == 1.into() && self.window.places.width == self.window.plane.width
+    /// Adds to the gradient by the input, of a few samples: dXₙ = fold(Wᵀ·dYₙ).
+    fn input_gradient_by_folding<S: Scalar>(
+        &self,
+        weight: &[S],
+        dy: &[S],
+        dx: &mut [S],
+        room: &mut [S],
+        packing: &mut Packing<S>,
+    ) {
+        let (samples, fan_in, places) = (dx.len() / self.elements(), self.fan_in(), self.places());
+        let filters = self.group_filters();
+        let unfolded = self.groups * fan_in * places;
+        let room = &mut room[..samples * unfolded];
+        for group in 0..self.groups {
+            let w = matrix(&weight[group * filters * fan_in..][..filters * fan_in], filters, fan_in);
+            let dy = &dy[group * filters * places..];
+            let dy = Operand::new(dy, Axis::new(filters, places), self.places_axis(samples));
+            let columns = Axis::levels([(1, 0), (samples, unfolded), (places, 1)]);
+            let u = Target::new(&mut room[group * fan_in * places..], fan_in, places, columns);
+            product(w.reversed_axes(), dy, u, Update::Overwrite, packing);
+        }
+        for (unfolded, dx) in room.chunks_exact(unfolded).zip(dx.chunks_exact_mut(self.elements())) {
+            self.fold(unfolded, dx);
+        }
+    }
+
+    /// Overwrites the gradient by the input, of a few samples, for a stride of 1: the convolution of dY with the kernels turned
+    /// around, filters and channels exchanged.
+    fn input_gradient_by_convolution<S: Scalar>(
+        &self,
+        images: &Images,
+        turned: &[S],
+        dy: &[S],
+        dx: &mut [S],
+        room: &mut [S],
+        packing: &mut Packing<S>,
+    ) {
+        let Window { plane, size, .. } = self.window;
+        let (samples, area) = (dx.len() / self.elements(), plane.height * plane.width);
+        let (channels, filters) = (self.channels / self.groups, self.group_filters());
+        let dy = images.padded(dy, samples, room);
+        let depth = filters * size.height * size.width;
+        for group in 0..self.groups {
+            let w = matrix(&turned[group * channels * depth..][..channels * depth], channels, depth);
+            let seen = group * filters..(group + 1) * filters;
+            let u = images.unfolded(dy, samples, seen, (size, 1.into(), plane));
+            let places = Axis::levels([(1, 0), (samples, self.elements()), (area, 1)]);
+            let dx = Target::new(&mut dx[group * channels * area..], channels, area, places);
+            product(w, u, dx, Update::Overwrite, packing);
+        }
+    }
+
+    /// The kernels turned around, filters and channels exchanged: (groups, channels, filters, kernel height, kernel width).
+    fn turn<S: Scalar>(&self, weight: &[S], turned: &mut [S]) {
+        let area = self.window.size.height * self.window.size.width;
+        let (channels, filters) = (self.channels / self.groups, self.group_filters());
+        for (place, kernel) in weight.chunks_exact(area).enumerate() {
+            let (filter, channel) = (place / channels, place % channels);
+            let (group, filter) = (filter / filters, filter % filters);
+            let turned = &mut turned[((group * channels + channel) * filters + filter) * area..][..area];
+            for (turned, weight) in turned.iter_mut().zip(kernel.iter().rev()) {
+                *turned = *weight;
+            }
+        }
     }
 }
 
@@ -289,20 +351,19 @@ impl<S: Scalar> Passes<S> for Conv2dLayer {
     fn forward(&self, parameters: &[S], input: &[S], output: &mut [S], memory: Memory<'_, S>) {
         let (fan_in, places, filters) = (self.fan_in(), self.places(), self.group_filters());
         let (weight, bias) = parameters.split_at(self.filters * fan_in);
-        let unfolded = &mut memory.room[..self.unfolded()];
-        let samples = input.chunks_exact(self.elements());
-        for (x, y) in samples.zip(output.chunks_exact_mut(self.filters * places)) {
-            self.unfold(x, unfolded);
-            for (plane, bias) in y.chunks_exact_mut(places).zip(bias) {
-                plane.fill(*bias);
-            }
-            let groups = weight
-                .chunks_exact(filters * fan_in)
-                .zip(unfolded.chunks_exact(fan_in * places))
-                .zip(y.chunks_exact_mut(filters * places));
-            for ((w, u), y) in groups {
-                let (w, u) = (matrix(w, filters, fan_in), matrix(u, fan_in, places));
-                product(w, u, matrix_mut(y, filters, places), Update::Add, memory.packing);
+        for (plane, bias) in output.chunks_exact_mut(places).zip(bias.iter().cycle()) {
+            plane.fill(*bias);
+        }
+        let at_once = self.samples_at_once();
+        let inputs = input.chunks(at_once * self.elements());
+        for (x, y) in inputs.zip(output.chunks_mut(at_once * self.outputs())) {
+            let samples = x.len() / self.elements();
+            let x = self.incoming().padded(x, samples, memory.room);
+            for (group, w) in weight.chunks_exact(filters * fan_in).enumerate() {
+                let y = &mut y[group * filters * places..];
+                let y = Target::new(y, filters, places, self.places_axis(samples));
+                let u = self.unfolded(x, samples, group);
+                product(matrix(w, filters, fan_in), u, y, Update::Add, memory.packing);
             }
         }
     }
@@ -312,46 +373,43 @@ impl<S: Scalar> Passes<S> for Conv2dLayer {
         &self,
         passed: Passed<'_, S>,
         parameter_gradient: &mut [S],
-        mut input_gradient: Option<&mut [S]>,
+        input_gradient: Option<&mut [S]>,
         memory: Memory<'_, S>,
     ) {
-        let (fan_in, places, elements) = (self.fan_in(), self.places(), self.elements());
-        let filters = self.group_filters();
+        let (fan_in, places, filters) = (self.fan_in(), self.places(), self.group_filters());
         let (weight, _) = passed.parameters.split_at(self.filters * fan_in);
-        let unfolded = &mut memory.room[..self.unfolded()];
         parameter_gradient.fill(S::ZERO);
         let (weight_gradient, bias_gradient) = parameter_gradient.split_at_mut(self.filters * fan_in);
-        let samples = passed.input.chunks_exact(elements);
-        for (sample, (x, dy)) in samples
-            .zip(passed.output_gradient.chunks_exact(self.filters * places))
-            .enumerate()
-        {
-            for (bias_gradient, plane) in bias_gradient.iter_mut().zip(dy.chunks_exact(places)) {
-                *bias_gradient += sum(plane);
-            }
-            self.unfold(x, unfolded);
-            let groups = dy
-                .chunks_exact(filters * places)
-                .zip(unfolded.chunks_exact_mut(fan_in * places))
-                .zip(weight_gradient.chunks_exact_mut(filters * fan_in))
-                .zip(weight.chunks_exact(filters * fan_in));
-            for (((dy, u), dw), w) in groups {
-                let dy = matrix(dy, filters, places);
+        for (place, plane) in passed.output_gradient.chunks_exact(places).enumerate() {
+            bias_gradient[place % self.filters] += sum(plane);
+        }
+        let at_once = self.samples_at_once();
+        let inputs = passed.input.chunks(at_once * self.elements());
+        for (x, dy) in inputs.zip(passed.output_gradient.chunks(at_once * self.outputs())) {
+            let samples = x.len() / self.elements();
+            let x = self.incoming().padded(x, samples, memory.room);
+            for (group, dw) in weight_gradient.chunks_exact_mut(filters * fan_in).enumerate() {
+                let dy = &dy[group * filters * places..];
+                let dy = Operand::new(dy, Axis::new(filters, places), self.places_axis(samples));
+                let u = self.unfolded(x, samples, group);
                 let dw = matrix_mut(dw, filters, fan_in);
-                product(
-                    dy,
-                    matrix(u, fan_in, places).reversed_axes(),
-                    dw,
-                    Update::Add,
-                    memory.packing,
-                );
-                if input_gradient.is_some() {
-                    let w = matrix(w, filters, fan_in).reversed_axes();
-                    product(w, dy, matrix_mut(u, fan_in, places), Update::Overwrite, memory.packing);
-                }
+                product(dy, u.transposed(), dw, Update::Add, memory.packing);
             }
-            if let Some(input_gradient) = &mut input_gradient {
-                self.fold(unfolded, &mut input_gradient[sample * elements..][..elements]);
+        }
+        let Some(input_gradient) = input_gradient else { return };
+        let outgoing = self.outgoing();
+        let (turned, room) = match outgoing {
+            Some(_) => memory.room.split_at_mut(weight.len()),
+            None => memory.room.split_at_mut(0),
+        };
+        if outgoing.is_some() {
+            self.turn(weight, turned);
+        }
+        let gradients = passed.output_gradient.chunks(at_once * self.outputs());
+        for (dx, dy) in input_gradient.chunks_mut(at_once * self.elements()).zip(gradients) {
+            match &outgoing {
+                Some(images) => self.input_gradient_by_convolution(images, turned, dy, dx, room, memory.packing),
+                None => self.input_gradient_by_folding(weight, dy, dx, room, memory.packing),
             }
         }
     }
