@@ -45,6 +45,10 @@ pub enum Update {
 pub struct Packing<S> {
     rows: Vec<S>,
     columns: Vec<S>,
+    /// Where the numbers of the left operand's rows lie in a block of the depth.
+    row_depths: Vec<usize>,
+    /// Where those of the right operand's columns lie.
+    column_depths: Vec<usize>,
 }
 
 impl<S: Scalar> Packing<S> {
@@ -53,11 +57,14 @@ impl<S: Scalar> Packing<S> {
         Packing {
             rows: vec![S::ZERO; ROW_BLOCK * DEPTH_BLOCK + PACKING_SLACK],
             columns: vec![S::ZERO; TILE_COLUMNS * DEPTH_BLOCK + PACKING_SLACK],
+            row_depths: vec![0; DEPTH_BLOCK],
+            column_depths: vec![0; DEPTH_BLOCK],
         }
     }
 
     /// What the buffers hold.
-    pub const BYTES: usize = ((ROW_BLOCK + TILE_COLUMNS) * DEPTH_BLOCK + 2 * PACKING_SLACK) * size_of::<S>();
+    pub const BYTES: usize = ((ROW_BLOCK + TILE_COLUMNS) * DEPTH_BLOCK + 2 * PACKING_SLACK) * size_of::<S>()
+        + 2 * DEPTH_BLOCK * size_of::<usize>();
 }
 
 impl<S: Scalar> Default for Packing<S> {
@@ -134,6 +141,8 @@ fn product_in_lanes<S: Scalar, L: Lanes<Scalar = S>>(
     for depth_start in (0..depth.max(1)).step_by(DEPTH_BLOCK) {
         let block = DEPTH_BLOCK.min(depth - depth_start);
         let depth = depth_start..depth_start + block;
+        let row_depths = a.depth_block(depth.clone(), &mut packing.row_depths);
+        let column_depths = b.depth_block(depth, &mut packing.column_depths);
         let update = if depth_start == 0 { update } else { Update::Add };
         // A block of the depth may be empty: a product without depth.
         let row_block = ROW_BLOCK * DEPTH_BLOCK / (TILE_ROWS * block.max(1)) * TILE_ROWS;
@@ -141,14 +150,16 @@ fn product_in_lanes<S: Scalar, L: Lanes<Scalar = S>>(
             let row_end = rows.min(row_start + row_block);
             for (panel, row) in (row_start..row_end).step_by(TILE_ROWS).enumerate() {
                 let panel = &mut packing.rows[panel * TILE_ROWS * block..];
-                a.pack::<L, TILE_ROWS>(row, depth.clone(), panel);
+                a.pack::<L, TILE_ROWS>(row, &row_depths, panel);
             }
             for column in (0..columns).step_by(TILE_COLUMNS) {
-                b.pack::<L, TILE_COLUMNS>(column, depth.clone(), &mut packing.columns);
+                b.pack::<L, TILE_COLUMNS>(column, &column_depths, &mut packing.columns);
                 let column_panel = &packing.columns[..TILE_COLUMNS * block];
                 let width = TILE_COLUMNS.min(columns - column);
-                let places: [usize; TILE_COLUMNS] = c.columns.offsets(column, width);
-                let places = Places::new(&places[..width]);
+                let mut places = [0; TILE_COLUMNS];
+                let places = &mut places[..width];
+                c.columns.write_offsets(column, places);
+                let places = Places::new(places);
                 for (panel, row) in (row_start..row_end).step_by(TILE_ROWS).enumerate() {
                     let row_panel = &packing.rows[panel * TILE_ROWS * block..][..TILE_ROWS * block];
                     let tile = tile::<S, L>(row_panel, column_panel);

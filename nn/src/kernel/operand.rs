@@ -130,56 +130,64 @@ enum Neighbours {
     Apart,
 }
 
+/// A block of an operand's depth.
+pub(super) struct DepthBlock<'a> {
+    range: Range<usize>,
+    /// Where each number lies, from its vector's first. Counted once, for all panels.
+    offsets: &'a [usize],
+    /// The largest of them.
+    reach: usize,
+}
+
 /// What packing sees of an operand: its rows, vectors along the depth, side by side.
 impl<S: Scalar> Operand<'_, S> {
-    /// Copies `WIDTH` vectors from the `first` on, in a range of the depth, as (depth, WIDTH); what lies beyond the last
+    /// A range of the depth; `offsets` has room for it.
+    #[inline(always)]
+    pub(super) fn depth_block<'a>(&self, range: Range<usize>, offsets: &'a mut [usize]) -> DepthBlock<'a> {
+        let offsets = &mut offsets[..range.len()];
+        self.columns.write_offsets(range.start, offsets);
+        DepthBlock {
+            range,
+            reach: offsets.iter().copied().max().unwrap_or(0),
+            offsets,
+        }
+    }
+
+    /// Copies `WIDTH` vectors from the `first` on, in a block of the depth, as (depth, WIDTH); what lies beyond the last
     /// vector is zero. It may leave anything in the panel's slack behind that.
     #[inline(always)]
     pub(super) fn pack<L: Lanes<Scalar = S>, const WIDTH: usize>(
         &self,
         first: usize,
-        depth: Range<usize>,
+        depth: &DepthBlock<'_>,
         panel: &mut [S],
     ) {
         let width = WIDTH.min(self.rows.len() - first);
-        let vectors: [usize; WIDTH] = self.rows.offsets(first, width);
-        let neighbours = if width == WIDTH {
-            neighbours(&vectors)
-        } else {
-            Neighbours::Apart
-        };
-        let stride = self.columns.stride();
-        let mut packed = 0;
-        for run in self.columns.runs(depth) {
-            let panel = &mut panel[packed * WIDTH..];
-            packed += run.length;
-            let is_packed = match neighbours {
-                Neighbours::All => self.pack_whole::<WIDTH>(vectors[0], run, stride, panel),
-                Neighbours::Until(split) => self.pack_halves::<WIDTH>(&vectors, split, run, stride, panel),
-                Neighbours::Apart => {
-                    width == WIDTH && stride == 1 && self.pack_squares::<L, WIDTH>(&vectors, run, panel)
-                }
-            };
-            if !is_packed {
-                self.gather::<WIDTH>(&vectors[..width], run, stride, panel);
+        let mut vectors = [0; WIDTH];
+        self.rows.write_offsets(first, &mut vectors[..width]);
+        if width < WIDTH {
+            return self.gather::<WIDTH>(&vectors[..width], depth.offsets, panel);
+        }
+        let is_packed = match neighbours(&vectors) {
+            Neighbours::All => self.pack_whole::<WIDTH>(vectors[0], depth, panel),
+            Neighbours::Until(split) => self.pack_halves::<WIDTH>([vectors[0], vectors[split]], split, depth, panel),
+            Neighbours::Apart if self.columns.stride() == 1 => {
+                return self.pack_runs::<L, WIDTH>(&vectors, depth, panel);
             }
+            Neighbours::Apart => false,
+        };
+        if !is_packed {
+            self.gather::<WIDTH>(&vectors, depth.offsets, panel);
         }
     }
 
     /// Vectors that lie side by side.
     #[inline(always)]
-    fn pack_whole<const WIDTH: usize>(&self, vector: usize, run: Run, stride: usize, panel: &mut [S]) -> bool {
-        let values = &self.values[vector + run.offset..];
-        let places = panel.as_chunks_mut::<WIDTH>().0.iter_mut().take(run.length);
-        if stride == 1 {
-            for (place, from) in places.zip(values.array_windows::<WIDTH>()) {
+    fn pack_whole<const WIDTH: usize>(&self, vector: usize, depth: &DepthBlock<'_>, panel: &mut [S]) -> bool {
+        let values = &self.values[vector..];
+        for (place, offset) in panel.as_chunks_mut::<WIDTH>().0.iter_mut().zip(depth.offsets) {
+            if let Some(from) = values[*offset..].first_chunk::<WIDTH>() {
                 *place = *from;
-            }
-        } else {
-            for (place, depth) in places.zip(0..) {
-                if let Some(from) = values[depth * stride..].first_chunk::<WIDTH>() {
-                    *place = *from;
-                }
             }
         }
         true
@@ -191,29 +199,45 @@ impl<S: Scalar> Operand<'_, S> {
     #[inline(always)]
     fn pack_halves<const WIDTH: usize>(
         &self,
-        vectors: &[usize; WIDTH],
+        pieces: [usize; 2],
         split: usize,
-        run: Run,
-        stride: usize,
+        depth: &DepthBlock<'_>,
         panel: &mut [S],
     ) -> bool {
-        let reach = (run.length - 1) * stride + WIDTH;
-        let piece = |vector: usize| self.values.get(vector + run.offset..)?.get(..reach);
-        let (Some(left), Some(right)) = (piece(vectors[0]), piece(vectors[split])) else {
+        let reach = depth.reach + WIDTH;
+        let piece = |vector: usize| self.values.get(vector..)?.get(..reach);
+        let (Some(left), Some(right)) = (piece(pieces[0]), piece(pieces[1])) else {
             return false;
         };
-        let panel = &mut panel[..run.length * WIDTH + split];
-        for depth in 0..run.length {
-            let (from, place) = (depth * stride, depth * WIDTH);
-            panel[place..place + WIDTH].copy_from_slice(&left[from..from + WIDTH]);
-            panel[place + split..place + split + WIDTH].copy_from_slice(&right[from..from + WIDTH]);
+        let panel = &mut panel[..depth.offsets.len() * WIDTH + split];
+        for (place, offset) in (0..).step_by(WIDTH).zip(depth.offsets) {
+            panel[place..place + WIDTH].copy_from_slice(&left[*offset..*offset + WIDTH]);
+            panel[place + split..place + split + WIDTH].copy_from_slice(&right[*offset..*offset + WIDTH]);
         }
         true
     }
 
-    /// Packs vectors that lie along the depth: squares of 4×4 are turned in registers. With one number at a time
-    /// X·Wᵀ of 64×784×256 ran at 42 instead of 50 GFLOP/s (`throughput` example). The last square may be more than is
-    /// left of the run: what follows overwrites it. `false` where that would reach beyond the values.
+    /// Vectors that lie along the depth, in runs without a gap.
+    #[inline(always)]
+    fn pack_runs<L: Lanes<Scalar = S>, const WIDTH: usize>(
+        &self,
+        vectors: &[usize; WIDTH],
+        depth: &DepthBlock<'_>,
+        panel: &mut [S],
+    ) {
+        let mut packed = 0;
+        for run in self.columns.runs(depth.range.clone()) {
+            let panel = &mut panel[packed * WIDTH..];
+            if !self.pack_squares::<L, WIDTH>(vectors, run, panel) {
+                self.gather::<WIDTH>(vectors, &depth.offsets[packed..][..run.length], panel);
+            }
+            packed += run.length;
+        }
+    }
+
+    /// One of these runs: squares of 4×4 are turned in registers. With one number at a time X·Wᵀ of 64×784×256 ran at 42
+    /// instead of 50 GFLOP/s (`throughput` example). The last square may be more than is left of the run: what follows
+    /// overwrites it. `false` where that would reach beyond the values.
     #[inline(always)]
     fn pack_squares<L: Lanes<Scalar = S>, const WIDTH: usize>(
         &self,
@@ -246,10 +270,8 @@ impl<S: Scalar> Operand<'_, S> {
 
     /// One number after the other, wherever it lies.
     #[inline(always)]
-    fn gather<const WIDTH: usize>(&self, vectors: &[usize], run: Run, stride: usize, panel: &mut [S]) {
-        let places = panel.as_chunks_mut::<WIDTH>().0.iter_mut().take(run.length);
-        for (place, depth) in places.zip(0..) {
-            let offset = run.offset + depth * stride;
+    fn gather<const WIDTH: usize>(&self, vectors: &[usize], offsets: &[usize], panel: &mut [S]) {
+        for (place, offset) in panel.as_chunks_mut::<WIDTH>().0.iter_mut().zip(offsets) {
             *place = [S::ZERO; WIDTH];
             for (place, vector) in place.iter_mut().zip(vectors) {
                 *place = self.values[vector + offset];
