@@ -39,7 +39,7 @@ WEB = $(wildcard web/*.html web/*.css web/*.js web/*.svg) web/package-lock.json
 CLIENT = $(shell find client-wasm xtask -name '*.rs' -o -name Cargo.toml)
 SERVER = $(shell find server runs -type f)
 ENGINE = target/engine/index.html
-PEERS = $(wildcard bench/peers/*.html bench/peers/*.js) $(shell find bench/engine-wasm bench/peers/burn xtask -name '*.rs' -o -name Cargo.toml)
+PEERS = $(wildcard bench/peers/*.html bench/peers/*.js) $(shell find bench/engine-wasm bench/peers/rust xtask -name '*.rs' -o -name Cargo.toml)
 
 web/node_modules/.package-lock.json: web/package.json web/package-lock.json
 	cd web && npm ci --no-audit --no-fund
@@ -53,7 +53,7 @@ bench/peers/node_modules/.package-lock.json: bench/peers/package.json bench/peer
 	@touch $@
 
 # What gradient engines are measured with: only `make bench` needs it.
-$(ENGINE): $(RUST) $(PEERS) bench/peers/burn/Cargo.lock bench/peers/node_modules/.package-lock.json
+$(ENGINE): $(RUST) $(PEERS) bench/peers/rust/Cargo.lock bench/peers/node_modules/.package-lock.json
 	$(CARGO) xtask engine
 	cd bench/peers && npm run --silent build
 	@touch $@

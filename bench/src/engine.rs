@@ -114,6 +114,7 @@ fn gradients_of<'a>(page: &'a Page, model: &'a Model, cores: usize, seconds: f64
             Engine::TensorFlowCpu,
             Engine::JaxJs,
             Engine::Burn,
+            Engine::Candle,
         ],
         false => &[],
     };

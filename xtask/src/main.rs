@@ -4,7 +4,7 @@
 //! wasm package; each also compressed, because that takes too long to do at each request.
 //!
 //! `cargo xtask engine` makes the wasm packages below `target/engine`, the files that `make bench` measures engines with: ours,
-//! and a peer's that is in Rust too.
+//! and that of peers in Rust.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -57,7 +57,7 @@ fn engine(root: &Path) -> Result<()> {
     let out = root.join(ENGINE);
     fs::create_dir_all(&out)?;
     wasm_package(root, root, "engine-wasm", &out.join("ours"))?;
-    wasm_package(root, &root.join("bench/peers/burn"), "burn-peer", &out.join("burn"))
+    wasm_package(root, &root.join("bench/peers/rust"), "rust-peers", &out.join("rust"))
 }
 
 /// Compiles a package of the workspace at `workspace` with a standard library that has atomics, and binds it for

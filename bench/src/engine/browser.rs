@@ -14,6 +14,10 @@ use super::model::Model;
 use super::site::Site;
 
 const SEED: u32 = 1;
+/// `bench/engine-wasm`
+const OURS: &str = "ours/engine_wasm.js";
+/// `bench/peers/rust`
+const RUST_PEERS: &str = "rust/rust_peers.js";
 /// Beside the measurement itself: loading, compiling, a warm-up and a slow engine's last window.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -29,6 +33,7 @@ pub(crate) enum Engine {
     TensorFlowCpu,
     JaxJs,
     Burn,
+    Candle,
 }
 
 impl Engine {
@@ -45,6 +50,7 @@ impl Engine {
             Engine::TensorFlowCpu => "TensorFlow.js, cpu".to_owned(),
             Engine::JaxJs => "jax-js, wasm, jit".to_owned(),
             Engine::Burn => "burn, flex, wasm".to_owned(),
+            Engine::Candle => "candle, wasm".to_owned(),
         }
     }
 }
@@ -81,9 +87,9 @@ impl Page {
     /// Samples per second of gradient steps.
     pub(crate) fn gradient(&self, engine: Engine, model: &Model) -> Result<Figure> {
         let parameters = model.build()?.parameter_count();
-        let in_wasm = |module, workers| {
+        let in_wasm = |module, work, workers| {
             let arguments = [model.spec.to_string().into(), model.batch.into(), SEED.into()];
-            self.wasm_request(module, "GradientStep", &arguments, Some(parameters), workers)
+            self.wasm_request(module, work, &arguments, Some(parameters), workers)
         };
         let by_library = |engine| {
             json!({
@@ -96,8 +102,9 @@ impl Page {
             })
         };
         self.measure(&match engine {
-            Engine::Ours { workers } => in_wasm("ours/engine_wasm.js", workers),
-            Engine::Burn => in_wasm("burn/burn_peer.js", 1),
+            Engine::Ours { workers } => in_wasm(OURS, "GradientStep", workers),
+            Engine::Burn => in_wasm(RUST_PEERS, "BurnStep", 1),
+            Engine::Candle => in_wasm(RUST_PEERS, "CandleStep", 1),
             Engine::TensorFlowWasm => by_library("tfjs-wasm"),
             Engine::TensorFlowCpu => by_library("tfjs-cpu"),
             Engine::JaxJs => by_library("jax"),
@@ -106,7 +113,7 @@ impl Page {
 
     /// Units per second of other work of `bench/engine-wasm`, in one worker.
     pub(crate) fn work(&self, work: &str, arguments: &[Value]) -> Result<Figure> {
-        self.measure(&self.wasm_request("ours/engine_wasm.js", work, arguments, None, 1))
+        self.measure(&self.wasm_request(OURS, work, arguments, None, 1))
     }
 
     fn wasm_request(

@@ -11,10 +11,11 @@ use super::native;
 /// All of them, in one line.
 pub(crate) fn of_peers() -> Result<String> {
     Ok(format!(
-        "TensorFlow.js {}; jax-js {}; burn {}; {}",
+        "TensorFlow.js {}; jax-js {}; burn {}; candle {}; {}",
         of_npm_package("@tensorflow/tfjs-core")?,
         of_npm_package("@jax-js/jax")?,
-        of_burn()?,
+        of_crate("burn")?,
+        of_crate("candle-core")?,
         native::pytorch_version().unwrap_or_else(|error| error.to_string()),
     ))
 }
@@ -26,13 +27,13 @@ fn of_npm_package(name: &str) -> Result<String> {
     Ok(package["version"].as_str().context("a version")?.to_owned())
 }
 
-fn of_burn() -> Result<String> {
-    let path = root().join("bench/peers/burn/Cargo.lock");
+fn of_crate(name: &str) -> Result<String> {
+    let path = root().join("bench/peers/rust/Cargo.lock");
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let lock: Value = toml::from_str(&text)?;
     let packages = lock["package"].as_array().context("packages")?;
-    let burn = packages.iter().find(|package| package["name"] == "burn");
-    Ok(burn.context("burn")?["version"]
+    let package = packages.iter().find(|package| package["name"] == name);
+    Ok(package.with_context(|| name.to_owned())?["version"]
         .as_str()
         .context("a version")?
         .to_owned())

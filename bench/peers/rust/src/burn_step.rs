@@ -1,40 +1,13 @@
-//! burn's gradient steps in WebAssembly: the same models, and the same exports, as `bench/engine-wasm`.
-
-#![cfg(target_arch = "wasm32")]
+//! burn's.
 
 use burn::tensor::activation::relu;
 use burn::tensor::loss::cross_entropy_with_logits;
 use burn::tensor::module::{conv2d, linear, max_pool2d};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
-use serde::Deserialize;
 use wasm_bindgen::prelude::*;
 
-/// A model as the files in `bench/models` describe it.
-#[derive(Deserialize)]
-struct ModelSpec {
-    input: Vec<usize>,
-    layers: Vec<LayerSpec>,
-}
-
-#[derive(Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-enum LayerSpec {
-    Conv2d {
-        filters: usize,
-        kernel: usize,
-        #[serde(default)]
-        padding: usize,
-    },
-    Relu,
-    MaxPool2d {
-        size: usize,
-    },
-    Flatten,
-    Linear {
-        outputs: usize,
-    },
-}
+use crate::model::{self, Model};
 
 /// A layer with its parameters.
 enum Layer {
@@ -65,7 +38,7 @@ enum Activation {
 
 /// A model with a minibatch of random numbers.
 #[wasm_bindgen]
-pub struct GradientStep {
+pub struct BurnStep {
     layers: Vec<Layer>,
     inputs: Activation,
     /// (batch, classes), one 1 in each row
@@ -74,38 +47,34 @@ pub struct GradientStep {
 }
 
 #[wasm_bindgen]
-impl GradientStep {
+impl BurnStep {
     /// The model that `spec` describes, in JSON, and a minibatch for it.
     ///
     /// # Errors
     /// A model that this does not know to build.
     #[wasm_bindgen(constructor)]
-    pub fn new(spec: &str, batch: usize, seed: u32) -> Result<GradientStep, String> {
-        let spec: ModelSpec = serde_json::from_str(spec).map_err(|error| error.to_string())?;
+    pub fn new(spec: &str, batch: usize, seed: u32) -> Result<BurnStep, String> {
+        let model = Model::new(spec, batch, seed)?;
         let device = Device::flex().autodiff();
-        let mut numbers = Numbers(seed);
-        let mut shape = spec.input.clone();
-        let mut layers = Vec::new();
-        for layer in &spec.layers {
-            layers.push(layer.build(&mut shape, &mut numbers, &device)?);
-        }
-        let inputs = match spec.input[..] {
-            [features] => Activation::Vectors(numbers.tensor([batch, features], 1.0, &device)),
+        let inputs = match model.input[..] {
+            [features] => Activation::Vectors(tensor(model.inputs, [batch, features], &device)),
             [channels, height, width] => {
-                Activation::Images(numbers.tensor([batch, channels, height, width], 1.0, &device))
+                Activation::Images(tensor(model.inputs, [batch, channels, height, width], &device))
             }
             ref other => return Err(format!("an input of {} sizes", other.len())),
         };
-        let [classes] = shape[..] else {
-            return Err("the model does not end in a vector".into());
-        };
-        let targets =
-            (0..batch * classes).map(|place| f32::from(u8::from(place % classes == place / classes % classes)));
-        let targets = TensorData::new(targets.collect::<Vec<_>>(), [batch, classes]);
-        Ok(GradientStep {
-            layers,
+        let mut targets = vec![0.0; batch * model.classes];
+        for (row, label) in targets.chunks_exact_mut(model.classes).zip(model.labels) {
+            row[label as usize] = 1.0;
+        }
+        Ok(BurnStep {
+            layers: model
+                .layers
+                .into_iter()
+                .map(|layer| Layer::new(layer, &device))
+                .collect(),
             inputs,
-            targets: Tensor::from_data(targets, &device),
+            targets: tensor(targets, [batch, model.classes], &device),
             gradient: Vec::new(),
         })
     }
@@ -156,55 +125,34 @@ impl GradientStep {
     }
 }
 
-impl LayerSpec {
-    /// Gives the layer its parameters; `shape` is what comes in, and afterwards what comes out.
-    fn build(&self, shape: &mut Vec<usize>, numbers: &mut Numbers, device: &Device) -> Result<Layer, String> {
-        Ok(match (self, &shape[..]) {
-            (
-                &LayerSpec::Conv2d {
-                    filters,
-                    kernel,
-                    padding,
-                },
-                &[channels, height, width],
-            ) => {
-                *shape = vec![
-                    filters,
-                    height + 2 * padding + 1 - kernel,
-                    width + 2 * padding + 1 - kernel,
-                ];
-                let scale = 1.0 / ((channels * kernel * kernel) as f32).sqrt();
-                Layer::Conv2d {
-                    weight: numbers
-                        .tensor([filters, channels, kernel, kernel], scale, device)
-                        .require_grad(),
-                    bias: numbers.tensor([filters], scale, device).require_grad(),
-                    padding,
-                }
-            }
-            (LayerSpec::Relu, _) => Layer::Relu,
-            (&LayerSpec::MaxPool2d { size }, &[channels, height, width]) => {
-                *shape = vec![channels, height / size, width / size];
-                Layer::MaxPool2d { size }
-            }
-            (LayerSpec::Flatten, sizes) => {
-                *shape = vec![sizes.iter().product()];
-                Layer::Flatten
-            }
-            (&LayerSpec::Linear { outputs }, &[inputs]) => {
-                *shape = vec![outputs];
-                let scale = 1.0 / (inputs as f32).sqrt();
-                Layer::Linear {
-                    weight: numbers.tensor([inputs, outputs], scale, device).require_grad(),
-                    bias: numbers.tensor([outputs], scale, device).require_grad(),
-                }
-            }
-            (_, sizes) => return Err(format!("a layer that does not fit {sizes:?}")),
-        })
-    }
-}
-
 impl Layer {
+    fn new(layer: model::Layer, device: &Device) -> Layer {
+        match layer {
+            model::Layer::Conv2d {
+                shape,
+                weight,
+                bias,
+                padding,
+            } => Layer::Conv2d {
+                weight: tensor(weight, shape, device).require_grad(),
+                bias: tensor(bias, [shape[0]], device).require_grad(),
+                padding,
+            },
+            model::Layer::Relu => Layer::Relu,
+            model::Layer::MaxPool2d { size } => Layer::MaxPool2d { size },
+            model::Layer::Flatten => Layer::Flatten,
+            // Random numbers may as well lie the other way round.
+            model::Layer::Linear {
+                shape: [outputs, inputs],
+                weight,
+                bias,
+            } => Layer::Linear {
+                weight: tensor(weight, [inputs, outputs], device).require_grad(),
+                bias: tensor(bias, [outputs], device).require_grad(),
+            },
+        }
+    }
+
     fn forward(&self, activation: Activation) -> Result<Activation, String> {
         use Activation::{Images, Vectors};
         Ok(match (self, activation) {
@@ -226,24 +174,14 @@ impl Layer {
     }
 }
 
+fn tensor<const D: usize>(numbers: Vec<f32>, shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(numbers, shape), device)
+}
+
 /// Appends a parameter's gradient to `all`.
 fn read<const D: usize>(parameter: &Tensor<D>, gradients: &mut Gradients, all: &mut Vec<f32>) -> Result<(), String> {
     let gradient = parameter.grad_remove(gradients).ok_or("a parameter has no gradient")?;
     let data = gradient.into_data();
     all.extend_from_slice(data.as_slice::<f32>().map_err(|error| format!("{error:?}"))?);
     Ok(())
-}
-
-/// Random numbers of a linear congruential generator: good enough for a stopwatch.
-struct Numbers(u32);
-
-impl Numbers {
-    /// Numbers between -`scale` and `scale`.
-    fn tensor<const D: usize>(&mut self, shape: [usize; D], scale: f32, device: &Device) -> Tensor<D> {
-        let numbers = (0..shape.iter().product()).map(|_| {
-            self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            ((self.0 >> 8) as f32 / (1 << 23) as f32 - 1.0) * scale
-        });
-        Tensor::from_data(TensorData::new(numbers.collect::<Vec<_>>(), shape), device)
-    }
 }
