@@ -2,17 +2,16 @@
 //! picks the lines that contain it.
 
 use ndarray::ArrayView2;
-use nn::LayerSpec;
 use nn::kernel::{Packing, Update, product};
 use nn::lanes::{LANES, Lanes, NativeLanes};
-use nn::layer::{
-    CausalSelfAttention, Conv2d, Embedding, Flatten, Gelu, GlobalAvgPool, GroupNorm, LayerNorm, Linear, MaxPool2d,
-    PositionalEmbedding, Relu, Residual,
-};
 use nn::loss::Answers;
 use nn::tensor::{matrix, matrix_mut};
-use nn::{Minibatch, Model, ModelSpec, SpecError, Targets};
+use nn::{Minibatch, Model, ModelSpec, Targets};
+use serde::Deserialize;
+use std::error::Error;
+use std::fs;
 use std::hint::black_box;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Whether the caller wants this line.
@@ -97,17 +96,42 @@ fn measure_product(rows: usize, depth: usize, columns: usize, transposed: [bool;
     println!("{name}: {:.1} GFLOP/s", operations * repeats as f64 / seconds / 1e9);
 }
 
+/// Models to measure: files of the repository, and the minibatch.
+const MODELS: [(&str, usize); 4] = [
+    ("runs/mlp.toml", 64),
+    ("bench/models/cnn.toml", 32),
+    ("runs/resnet-tiny.toml", 32),
+    ("runs/char-transformer.toml", 8),
+];
+
+/// Depthwise and 1×1 convolutions, which no run file has.
+const SEPARABLE: &str = r#"
+    [model]
+    input = [1, 28, 28]
+    layers = [
+        { kind = "conv2d", filters = 16, kernel = 3, padding = 1 },
+        { kind = "relu" },
+        { kind = "conv2d", filters = 16, kernel = 3, padding = 1, groups = 16 },
+        { kind = "conv2d", filters = 32, kernel = 1 },
+        { kind = "relu" },
+        { kind = "conv2d", filters = 32, kernel = 3, padding = 1, stride = 2, groups = 32 },
+        { kind = "conv2d", filters = 64, kernel = 1 },
+        { kind = "relu" },
+        { kind = "global_avg_pool" },
+        { kind = "linear", outputs = 10 },
+    ]
+"#;
+
+/// What of a run file says what the model is.
+#[derive(Deserialize)]
+struct RunFile {
+    model: ModelSpec,
+}
+
 /// Samples per second of gradients, forward and backward.
-fn measure_model(name: &str, input: &[usize], layers: &[LayerSpec], samples: usize) -> Result<(), SpecError> {
-    if !is_wanted(name) {
-        return Ok(());
-    }
-    let spec = ModelSpec {
-        input: input.to_vec(),
-        layers: layers.to_vec(),
-        loss: Default::default(),
-    };
-    let model = Model::new(&spec)?;
+fn measure_model(name: &str, run_file: &str, samples: usize) -> Result<(), Box<dyn Error>> {
+    let run_file: RunFile = toml::from_str(run_file)?;
+    let model = Model::new(&run_file.model)?;
     let parameters = model.initial_parameters(1);
     let inputs: Vec<f32> = (0..samples * model.inputs())
         .map(|index| match model.tokens() {
@@ -133,82 +157,7 @@ fn measure_model(name: &str, input: &[usize], layers: &[LayerSpec], samples: usi
     Ok(())
 }
 
-fn linear(outputs: usize) -> LayerSpec {
-    Linear::new(outputs).into()
-}
-
-/// A kernel of 3×3 with padding 1.
-fn conv_3(filters: usize, stride: usize, groups: usize) -> LayerSpec {
-    Conv2d {
-        stride: stride.into(),
-        padding: 1.into(),
-        groups,
-        ..Conv2d::new(filters, 3)
-    }
-    .into()
-}
-
-/// A block of runs/resnet-tiny.toml: normalised and rectified before each convolution.
-fn block(incoming: usize, filters: usize, stride: usize, groups: usize) -> LayerSpec {
-    let projection = Conv2d {
-        stride: stride.into(),
-        ..Conv2d::new(filters, 1)
-    };
-    Residual {
-        layers: vec![
-            GroupNorm { groups: 4 }.into(),
-            relu(),
-            conv_3(filters, stride, 1),
-            GroupNorm { groups }.into(),
-            relu(),
-            conv_3(filters, 1, 1),
-        ],
-        projection: (incoming != filters).then(|| Box::new(projection.into())),
-    }
-    .into()
-}
-
-fn conv(filters: usize, padding: usize) -> LayerSpec {
-    let padding = padding.into();
-    Conv2d {
-        padding,
-        ..Conv2d::new(filters, 5)
-    }
-    .into()
-}
-
-fn pool() -> LayerSpec {
-    MaxPool2d::new(2).into()
-}
-
-fn relu() -> LayerSpec {
-    Relu {}.into()
-}
-
-/// The model of `runs/char-transformer.toml`.
-fn transformer() -> Vec<LayerSpec> {
-    let residual = |layers: Vec<LayerSpec>| {
-        Residual {
-            layers,
-            projection: None,
-        }
-        .into()
-    };
-    let attention = || residual(vec![LayerNorm {}.into(), CausalSelfAttention { heads: 4 }.into()]);
-    let perceptron = || residual(vec![LayerNorm {}.into(), linear(512), Gelu {}.into(), linear(128)]);
-    let embeddings = [
-        Embedding { tokens: 73, width: 128 }.into(),
-        PositionalEmbedding {}.into(),
-    ];
-    let blocks = (0..4).flat_map(|_| [attention(), perceptron()]);
-    embeddings
-        .into_iter()
-        .chain(blocks)
-        .chain([LayerNorm {}.into(), linear(73)])
-        .collect()
-}
-
-fn main() -> Result<(), SpecError> {
+fn main() -> Result<(), Box<dyn Error>> {
     measure_limit();
     measure_product(256, 256, 256, [false, false]);
     measure_product(512, 512, 512, [false, false]);
@@ -220,50 +169,12 @@ fn main() -> Result<(), SpecError> {
     measure_product(16, 25, 784, [false, false]);
     measure_product(16, 784, 25, [false, true]);
     measure_limit();
-    measure_model(
-        "MLP 784-256-128-10",
-        &[784],
-        &[linear(256), relu(), linear(128), relu(), linear(10)],
-        64,
-    )?;
-    let cnn = |padding| {
-        let images = [conv(16, padding), relu(), pool(), conv(32, padding), relu(), pool()];
-        images
-            .into_iter()
-            .chain([Flatten {}.into(), linear(128), relu(), linear(10)])
-            .collect::<Vec<_>>()
-    };
-    measure_model("CNN 16 and 32 filters 5×5, padding 2", &[1, 28, 28], &cnn(2), 32)?;
-    measure_model("CNN 16 and 32 filters 5×5, no padding", &[1, 28, 28], &cnn(0), 32)?;
-    let resnet = [
-        conv_3(16, 2, 1),
-        block(16, 16, 1, 4),
-        block(16, 32, 2, 4),
-        block(32, 64, 2, 8),
-        GroupNorm { groups: 8 }.into(),
-        relu(),
-        GlobalAvgPool {}.into(),
-        linear(10),
-    ];
-    measure_model("ResNet of runs/resnet-tiny.toml", &[1, 28, 28], &resnet, 32)?;
-    let pointwise = |filters| LayerSpec::from(Conv2d::new(filters, 1));
-    let separable = [
-        conv_3(16, 1, 1),
-        relu(),
-        conv_3(16, 1, 16),
-        pointwise(32),
-        relu(),
-        conv_3(32, 2, 32),
-        pointwise(64),
-        relu(),
-        GlobalAvgPool {}.into(),
-        linear(10),
-    ];
-    measure_model("depthwise and 1×1 convolutions", &[1, 28, 28], &separable, 32)?;
-    measure_model(
-        "Transformer of 4 layers, width 128, 128 positions",
-        &[128],
-        &transformer(),
-        8,
-    )
+    if is_wanted("depthwise") {
+        measure_model("depthwise and 1×1 convolutions", SEPARABLE, 32)?;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for (file, samples) in MODELS.iter().filter(|(file, _)| is_wanted(file)) {
+        measure_model(file, &fs::read_to_string(root.join(file))?, *samples)?;
+    }
+    Ok(())
 }

@@ -35,7 +35,7 @@ pub(crate) struct ServeArguments {
     /// Let `/?join=1&workers=N` contribute without a click: for machines of your own only.
     #[arg(long)]
     pub(crate) kiosk: bool,
-    /// Stop, with success, once the target accuracy is evaluated.
+    /// Stop, with success, once an evaluation finds the run's aim reached.
     #[arg(long)]
     pub(crate) stop_at_target: bool,
     /// Where to write the model and a summary of the run at the end.
@@ -59,7 +59,7 @@ pub(crate) struct ReferenceArguments {
     /// Samples of one step; a multiple of the run's minibatch. By default the run's `superstep_samples`.
     #[arg(long, value_name = "SAMPLES")]
     pub(crate) batch: Option<u64>,
-    /// Stop after so many steps; without it, at the target accuracy.
+    /// Stop after so many steps; without it, at the run's aim.
     #[arg(long, value_name = "N")]
     pub(crate) steps: Option<u64>,
     /// Evaluate whenever so many samples more were trained on.
