@@ -127,13 +127,23 @@ impl Driver {
     /// # Errors
     /// Processes that are not there.
     pub fn signal_pages(&self, signal: &str) -> Result<()> {
-        let pages: Vec<u32> = self
-            .processes()?
-            .into_iter()
-            .filter(|process| command_line(*process).contains(self.browser.page_process()))
-            .collect();
-        ensure!(!pages.is_empty(), "the browser has no process that runs pages");
+        let pages = self.page_processes()?;
         pages.into_iter().try_for_each(|process| send_signal(signal, process))
+    }
+
+    /// How many bytes of memory the processes that run its pages hold, without the program's own code.
+    ///
+    /// # Errors
+    /// Processes that are not there.
+    pub fn bytes_of_pages(&self) -> Result<u64> {
+        self.page_processes()?.into_iter().map(resident_bytes).sum()
+    }
+
+    fn page_processes(&self) -> Result<Vec<u32>> {
+        let mut pages = self.processes()?;
+        pages.retain(|process| command_line(*process).contains(self.browser.page_process()));
+        ensure!(!pages.is_empty(), "the browser has no process that runs pages");
+        Ok(pages.into_iter().collect())
     }
 
     /// The browser's processes: those that were started with its profile, and their descendants.
@@ -191,4 +201,15 @@ fn parent(process: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The name before it stands in parentheses and may hold anything: `pid (name) state parent …`.
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Of memory that is not a file's: what it has made itself, and what it shares, as threads of a browser's page do.
+fn resident_bytes(process: u32) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let kilobytes = |name: &str| -> Option<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix(" kB")?.parse().ok()
+    };
+    let (own, shared) = (kilobytes("RssAnon:"), kilobytes("RssShmem:"));
+    Ok(1024 * (own.context("RssAnon")? + shared.context("RssShmem")?))
 }
