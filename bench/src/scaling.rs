@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use tests::browser::Browser;
 use tests::driver::Driver;
 use tests::program::root;
@@ -18,6 +18,8 @@ const ROUNDS: usize = 3;
 /// Until shards have come and the processor has its pace.
 const WARM_UP: Duration = Duration::from_secs(5);
 const MEASURE: Duration = Duration::from_secs(10);
+/// A tab that contributes nothing for so long has died.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How often the server is asked.
 const POLL: Duration = Duration::from_millis(2);
 const RUNS: [&str; 2] = ["runs/fashion-mnist.toml", "bench/mlp.toml"];
@@ -103,11 +105,13 @@ fn tab(run: &str, period: &str, ml_modules: usize) -> Result<Figure> {
 /// two read-outs, however rare they are.
 fn next_contribution(server: &Server) -> Result<(Instant, u64)> {
     let before = server.samples()?;
-    loop {
+    let asked = Instant::now();
+    while asked.elapsed() < PATIENCE {
         let samples = server.samples()?;
         if samples != before {
             return Ok((Instant::now(), samples));
         }
         sleep(POLL);
     }
+    bail!("no contribution for {PATIENCE:?}")
 }

@@ -169,7 +169,7 @@ impl<S: Scalar> Operand<'_, S> {
             return self.gather::<WIDTH>(&vectors[..width], depth.offsets, panel);
         }
         let is_packed = match neighbours(&vectors) {
-            Neighbours::All => self.pack_whole::<WIDTH>(vectors[0], depth, panel),
+            Neighbours::All => return self.pack_whole::<WIDTH>(vectors[0], depth, panel),
             Neighbours::Until(split) => self.pack_halves::<WIDTH>([vectors[0], vectors[split]], split, depth, panel),
             Neighbours::Apart if self.columns.stride() == 1 => {
                 return self.pack_runs::<L, WIDTH>(&vectors, depth, panel);
@@ -183,14 +183,15 @@ impl<S: Scalar> Operand<'_, S> {
 
     /// Vectors that lie side by side.
     #[inline(always)]
-    fn pack_whole<const WIDTH: usize>(&self, vector: usize, depth: &DepthBlock<'_>, panel: &mut [S]) -> bool {
+    fn pack_whole<const WIDTH: usize>(&self, vector: usize, depth: &DepthBlock<'_>, panel: &mut [S]) {
         let values = &self.values[vector..];
+        // `Operand::new` has seen the last vector's end to lie within the values.
+        debug_assert!(depth.reach + WIDTH <= values.len(), "a panel lies within its operand");
         for (place, offset) in panel.as_chunks_mut::<WIDTH>().0.iter_mut().zip(depth.offsets) {
             if let Some(from) = values[*offset..].first_chunk::<WIDTH>() {
                 *place = *from;
             }
         }
-        true
     }
 
     /// Vectors in two pieces, each of which lies side by side: the first is copied in full width, and what is too much of

@@ -226,7 +226,9 @@ impl Conv2dLayer {
     fn room(&self) -> Option<usize> {
         let samples = self.samples_at_once();
         let by_input = match self.outgoing() {
-            Some(images) => images.room(samples)?.checked_add(self.filters * self.fan_in())?,
+            Some(images) => images
+                .room(samples)?
+                .checked_add(count(&[self.filters, self.fan_in()])?)?,
             None => count(&[samples, self.groups, self.fan_in(), self.places()])?,
         };
         Some(by_input.max(self.incoming().room(samples)?))

@@ -361,6 +361,8 @@ fn a_model_that_is_too_large_is_refused_before_anything_is_allocated() {
         (vec![8], vec![linear(huge), linear(2)]),
         (vec![1 << 14], vec![linear(1 << 13), linear(2)]),
         (vec![1, 8, 8], vec![conv(huge, 3, 1, 0)]),
+        // As many filters as let their weights' count begin at 0 again.
+        (vec![2, 8, 8], vec![conv(huge + 1, 1, 1, 0)]),
         (vec![1, 8, 8], vec![conv(1, 3, 1, huge)]),
         (vec![1, 8, 8], vec![conv(1, 3, 1, usize::MAX)]),
         (vec![1, 8, 8], vec![conv(1, 1, 1, 1 << 13)]),
