@@ -170,36 +170,9 @@ impl Samples {
     ///
     /// `batch` must be the same for all steps of an ML module, or samples come more or less often than they should.
     pub fn draw<'a>(&self, key: &MinibatchKey, batch: usize, into: &'a mut MinibatchBuffer) -> Option<Minibatch<'a>> {
-        let place = self.place(key)?;
+        let place = Place::of(key, self.shards.len())?;
         let shard = self.shards.get(place.shard)?.get()?;
-        let samples = shard.samples() as u64;
-        // The samples that this ML module has drawn from this shard before, counted over all of its visits.
-        let drawn_before = (place.pass * STEPS_PER_SHARD + key.step % STEPS_PER_SHARD).wrapping_mul(batch as u64);
-        let mut order: Option<(u64, Permutation)> = None;
-        let chosen = (0..batch as u64).map(|number| {
-            let draw = drawn_before.wrapping_add(number);
-            let (epoch, position) = (draw / samples, (draw % samples) as u32);
-            let permutation = match order.take() {
-                Some((of, permutation)) if of == epoch => permutation,
-                _ => sample_order(key, place.shard, epoch, shard.samples()),
-            };
-            let sample = permutation.at(position) as usize;
-            order = Some((epoch, permutation));
-            sample
-        });
-        Some(into.fill(shard, batch, chosen, Some(*key)))
-    }
-
-    /// Where a step is in the ML module's visits of the shards; `None` in a run without shards.
-    fn place(&self, key: &MinibatchKey) -> Option<Place> {
-        let shards = self.shards.len() as u64;
-        let window = key.step / STEPS_PER_SHARD;
-        let pass = window.checked_div(shards)?;
-        let order = shard_order(key, pass, self.shards.len())?;
-        Some(Place {
-            pass,
-            shard: order.at((window % shards) as u32) as usize,
-        })
+        Some(place.draw(key, shard, batch, into))
     }
 
     fn shard_order(&self, ml_module: u32, pass: u64) -> Option<Permutation> {
@@ -207,10 +180,62 @@ impl Samples {
     }
 }
 
+/// Draws the minibatch of a key as [`Samples::draw`] does, from the shards of a run that are all there. `None` in a run
+/// without shards.
+pub fn draw<'a>(
+    key: &MinibatchKey,
+    shards: &[Shard],
+    batch: usize,
+    into: &'a mut MinibatchBuffer,
+) -> Option<Minibatch<'a>> {
+    let place = Place::of(key, shards.len())?;
+    let shard = shards.get(place.shard)?;
+    Some(place.draw(key, shard, batch, into))
+}
+
 /// Which shard a step draws from, and how often its ML module has visited each shard before.
 struct Place {
     pass: u64,
     shard: usize,
+}
+
+impl Place {
+    /// Where a step is in the ML module's visits of the shards; `None` in a run without shards.
+    fn of(key: &MinibatchKey, shards: usize) -> Option<Place> {
+        let window = key.step / STEPS_PER_SHARD;
+        let pass = window.checked_div(shards as u64)?;
+        let order = shard_order(key, pass, shards)?;
+        Some(Place {
+            pass,
+            shard: order.at((window % shards as u64) as u32) as usize,
+        })
+    }
+
+    /// The step's samples of `shard`, which is the one that it draws from.
+    fn draw<'a>(
+        &self,
+        key: &MinibatchKey,
+        shard: &Shard,
+        batch: usize,
+        into: &'a mut MinibatchBuffer,
+    ) -> Minibatch<'a> {
+        let samples = shard.samples() as u64;
+        // The samples that this ML module has drawn from this shard before, counted over all of its visits.
+        let drawn_before = (self.pass * STEPS_PER_SHARD + key.step % STEPS_PER_SHARD).wrapping_mul(batch as u64);
+        let mut order: Option<(u64, Permutation)> = None;
+        let chosen = (0..batch as u64).map(|number| {
+            let draw = drawn_before.wrapping_add(number);
+            let (epoch, position) = (draw / samples, (draw % samples) as u32);
+            let permutation = match order.take() {
+                Some((of, permutation)) if of == epoch => permutation,
+                _ => sample_order(key, self.shard, epoch, shard.samples()),
+            };
+            let sample = permutation.at(position) as usize;
+            order = Some((epoch, permutation));
+            sample
+        });
+        into.fill(shard, batch, chosen, Some(*key))
+    }
 }
 
 /// The order in which an ML module visits the shards in a pass over them. Each ML module has its own: those of one tab
@@ -305,6 +330,19 @@ mod tests {
             labels(&again),
             in_order.iter().map(|&(_, sample)| sample as u32).collect::<Vec<_>>()
         );
+    }
+
+    #[test]
+    fn a_key_draws_the_same_samples_from_shards_that_are_all_there() {
+        let (all, shards) = (samples(5, 100), [0, 1, 2, 3, 4].map(|index| shard(index, 100)));
+        for step in [0, 63, 64, 1000] {
+            let key = all.key(1, step);
+            let mut buffers = [(); 2].map(|()| MinibatchBuffer::new(&format(), 6));
+            let [one, other] = &mut buffers;
+            let (one, other) = (all.draw(&key, 6, one).unwrap(), draw(&key, &shards, 6, other).unwrap());
+            assert_eq!((one.inputs, labels(&one)), (other.inputs, labels(&other)));
+        }
+        assert!(draw(&all.key(0, 0), &[], 6, &mut MinibatchBuffer::new(&format(), 6)).is_none());
     }
 
     #[test]
