@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bsp::time::Time;
 
-use super::tab::Machine;
+use super::tab::{Machine, link_of};
 use super::world::{World, ms, seconds};
 
 #[test]
@@ -13,16 +13,15 @@ fn in_decoupled_mode_ml_modules_never_wait_however_slow_the_link_is() {
         let mut world = World::new(1);
         let machine = Machine {
             ml_modules: 2,
-            bytes_per_second,
             latency: ms(latency),
-            ..Machine::default()
+            ..link_of(bytes_per_second)
         };
         let tab = world.join(machine);
         world.run_until(seconds(60));
-        let first_model = world.tabs[tab].models[0].0;
+        let first_model = world.observer.tabs[tab].models[0].0;
         let gradients = seconds(60).since(first_model).as_micros() / ms(5).as_micros();
         assert_eq!(
-            world.tabs[tab].added.len() as u128,
+            world.observer.tabs[tab].added.len() as u128,
             2 * gradients,
             "one gradient after the other"
         );
@@ -37,12 +36,15 @@ fn computing_goes_on_while_there_is_no_server_and_all_of_it_counts_when_it_is_ba
     world.run_until(seconds(2));
     world.take_offline(tab, Duration::from_secs(20));
     world.run_until(seconds(60));
-    let gradients = seconds(60).since(world.tabs[tab].models[0].0).as_micros() / ms(5).as_micros();
-    assert_eq!(world.tabs[tab].added.len() as u128, gradients);
+    let gradients = seconds(60).since(world.observer.tabs[tab].models[0].0).as_micros() / ms(5).as_micros();
+    assert_eq!(world.observer.tabs[tab].added.len() as u128, gradients);
     world.leave(tab);
     world.run_for(Duration::from_secs(2));
     world.assert_all_is_settled(tab);
-    assert_eq!(world.central.totals().gradients, world.tabs[tab].added.len() as u64);
+    assert_eq!(
+        world.central.totals().gradients,
+        world.observer.tabs[tab].added.len() as u64
+    );
 }
 
 #[test]
@@ -77,9 +79,9 @@ fn a_pause_ends_computing_after_the_minibatch_and_resuming_goes_on_where_it_was(
     world.run_until(seconds(2));
     world.pause(tab);
     world.run_for(ms(100));
-    let paused = world.tabs[tab].added.len();
+    let paused = world.observer.tabs[tab].added.len();
     world.run_until(seconds(20));
-    assert_eq!(world.tabs[tab].added.len(), paused);
+    assert_eq!(world.observer.tabs[tab].added.len(), paused);
     world.assert_all_is_settled(tab);
     assert!(
         world
@@ -89,6 +91,6 @@ fn a_pause_ends_computing_after_the_minibatch_and_resuming_goes_on_where_it_was(
     );
     world.resume(tab);
     world.run_until(seconds(21));
-    assert!(world.tabs[tab].added.len() > paused + 150);
+    assert!(world.observer.tabs[tab].added.len() > paused + 150);
     assert!(world.now > Time::ZERO + ms(1));
 }

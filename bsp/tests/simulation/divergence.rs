@@ -16,10 +16,11 @@ fn a_model_that_is_not_finite_never_reaches_a_volunteer() {
     let tab = world.join(Machine::default());
     world.run_until(seconds(10));
     assert!(world.has_diverged && world.central.has_diverged());
-    assert_eq!((world.central.stamp().version, world.closed.len()), (5, 5));
+    assert_eq!((world.central.stamp().version, world.observer.closed.len()), (5, 5));
     assert!(world.central.model().iter().all(|parameter| parameter.is_finite()));
     assert!(
         world
+            .observer
             .refusals
             .iter()
             .all(|(_, reason)| *reason == ContributionRefusal::AnotherRun)

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use bsp::local::End;
+use bsp::local::{End, Local};
 use bsp::message::Mode;
 use bsp::time::Time;
 use proptest::prelude::*;
 
 use super::gradients::Gradients;
-use super::tab::Machine;
+use super::tab::{Machine, link_of};
 use super::world::{World, config, ms, seconds};
 
 /// A run with faults of all kinds that a tab survives, drawn from the seed; then they stop, and all tabs leave.
@@ -21,7 +21,7 @@ fn run(seed: u64) -> World {
     if world.random.chance(20) {
         config.max_staleness = 2;
     }
-    let random = std::mem::replace(&mut world.random, super::random::Random::new(0));
+    let random = std::mem::replace(&mut world.random, simulator::random::Random::new(0));
     world = World::with(seed, config, Gradients::Counting);
     world.random = random;
     const FAULTS_END: Duration = Duration::from_secs(6);
@@ -30,7 +30,7 @@ fn run(seed: u64) -> World {
             ml_modules: 1 + world.random.below(3) as usize,
             step: world.random.between_ms(3, 60),
             latency: world.random.between_ms(1, 90),
-            bytes_per_second: if world.random.chance(20) { 2e3 } else { 1e6 },
+            ..link_of(if world.random.chance(20) { 2e3 } else { 1e6 })
         };
         let tab = world.join(machine);
         let mut at = Time::ZERO;
@@ -51,7 +51,7 @@ fn run(seed: u64) -> World {
                 6 => world.freeze(tab, if more < ms(30) { Duration::from_secs(8) } else { some }),
                 // Nobody presses a button of a page that is frozen.
                 _ if world.tabs[tab].frozen_until > world.now => {}
-                7 => match world.local(tab).is_paused() {
+                7 => match world.tabs[tab].local.as_ref().is_some_and(Local::is_paused) {
                     true => world.resume(tab),
                     false => world.pause(tab),
                 },
@@ -78,14 +78,14 @@ fn check(seed: u64) {
     for tab in 0..world.tabs.len() {
         assert_eq!(world.end_of(tab), Some(&End::Left));
         world.assert_all_is_settled(tab);
-        let said = world.tabs[tab].sent.len() as u64;
+        let said = world.observer.tabs[tab].sent.len() as u64;
         let settled = world.tabs[tab]
             .session
-            .and_then(|session| world.ledger.settled.get(&session).copied());
+            .and_then(|session| world.observer.ledger.settled.get(&session).copied());
         assert_eq!(settled.unwrap_or(0), said, "each contribution that was sent is settled");
     }
     world.assert_totals();
-    assert!(world.ledger.refused.is_empty() || world.config.max_staleness == 2);
+    assert!(world.observer.ledger.refused.is_empty() || world.config.max_staleness == 2);
 }
 
 #[test]
@@ -113,7 +113,10 @@ fn a_link_that_is_cut_at_any_instant_of_a_contributions_journey_loses_and_double
         assert_eq!(world.end_of(tab), Some(&End::Left));
         world.assert_all_is_settled(tab);
         world.assert_totals();
-        assert!(world.ledger.accepted.len() > 300, "it trained before and after");
+        assert!(
+            world.observer.ledger.accepted.len() > 300,
+            "it trained before and after"
+        );
     }
 }
 
@@ -121,11 +124,11 @@ fn a_link_that_is_cut_at_any_instant_of_a_contributions_journey_loses_and_double
 fn the_same_seed_gives_the_same_run_bit_for_bit() {
     for seed in [5, 6, 7] {
         let (first, second) = (run(seed), run(seed));
-        assert_eq!(first.fingerprint, second.fingerprint);
+        assert_eq!(first.observer.fingerprint, second.observer.fingerprint);
         assert_eq!(first.model_bits(), second.model_bits());
-        assert_eq!(first.closed, second.closed);
+        assert_eq!(first.observer.closed, second.observer.closed);
     }
-    assert_ne!(run(5).fingerprint, run(6).fingerprint);
+    assert_ne!(run(5).observer.fingerprint, run(6).observer.fingerprint);
 }
 
 #[test]
@@ -143,7 +146,7 @@ fn a_contribution_that_is_refused_is_settled_too_and_the_tab_goes_on() {
     world.take_offline(tab, Duration::from_secs(2));
     world.run_until(seconds(6));
     assert!(
-        !world.refusals.is_empty() && !world.ledger.refused.is_empty(),
+        !world.observer.refusals.is_empty() && !world.observer.ledger.refused.is_empty(),
         "what it kept is too old now"
     );
     world.leave(tab);
@@ -151,7 +154,7 @@ fn a_contribution_that_is_refused_is_settled_too_and_the_tab_goes_on() {
     assert_eq!(world.end_of(tab), Some(&End::Left));
     world.assert_all_is_settled(tab);
     world.assert_totals();
-    assert_eq!(world.central.totals().refused, world.refusals.len() as u64);
+    assert_eq!(world.central.totals().refused, world.observer.refusals.len() as u64);
 }
 
 proptest! {

@@ -38,9 +38,9 @@ fn a_tab_that_vanishes_without_a_word_is_not_waited_for() {
     world.cut(goes, None, None);
     world.tabs[goes].local = None;
     world.run_until(seconds(8));
-    let before = world.closed.len();
+    let before = world.observer.closed.len();
     world.run_until(seconds(18));
-    assert!(world.closed.len() > before + 25);
+    assert!(world.observer.closed.len() > before + 25);
 }
 
 #[test]
@@ -79,9 +79,9 @@ fn an_ml_module_that_dies_in_lockstep_ends_its_tab_and_the_others_go_on() {
     world.kill_ml_module(tabs[0], 0);
     world.run_until(seconds(4));
     assert_eq!(world.end_of(tabs[0]), Some(&End::MlModuleDied));
-    let before = world.closed.len();
+    let before = world.observer.closed.len();
     world.run_until(seconds(6));
-    assert!(world.closed.len() > before + 30);
+    assert!(world.observer.closed.len() > before + 30);
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! What ML modules compute in the simulation, and how the server steps.
 
+use std::sync::Arc;
+
 use bsp::central::ServerOptimizer;
 use bsp::message::SessionId;
-
-use super::random::mix;
+use bsp::ml_module::Outcome;
+use simulator::GradientName;
+use simulator::random::mix;
 
 /// Parameters of the simulated models.
 pub(super) const PARAMETERS: usize = 5;
@@ -22,6 +25,11 @@ pub(super) enum Gradients {
 
 /// Which gradient: session, ML module and step.
 pub(super) type Name = (SessionId, u16, u64);
+
+/// The simulator's name of a gradient, as these tests write it.
+pub(super) fn name(of: GradientName) -> Name {
+    (of.session, of.ml_module, of.step)
+}
 
 fn hash((session, ml_module, step): Name) -> u64 {
     mix(session.0 ^ mix(u64::from(ml_module) ^ mix(step)))
@@ -65,6 +73,21 @@ impl Gradients {
                 loss
             }
         }
+    }
+}
+
+impl simulator::Gradients for Gradients {
+    type Begun = (Name, Arc<[f32]>);
+
+    fn begin(&mut self, of: GradientName, model: Arc<[f32]>) -> Self::Begun {
+        (name(of), model)
+    }
+
+    fn finish<R>(&mut self, (name, model): Self::Begun, take: impl FnOnce(&[f32], Outcome) -> R) -> R {
+        let mut gradient = [0.0; PARAMETERS];
+        let loss_sum = self.compute(name, &model, &mut gradient);
+        let samples = samples(name);
+        take(&gradient, Outcome { samples, loss_sum })
     }
 }
 

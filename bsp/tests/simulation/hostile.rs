@@ -149,6 +149,7 @@ fn a_volunteer_that_floods_the_open_superstep_is_refused_before_the_server_grows
             world.inject(liar, &plain(&lie));
         }
         let largest = world
+            .observer
             .closed
             .iter()
             .map(|(_, closed)| closed.contributions)
@@ -158,9 +159,18 @@ fn a_volunteer_that_floods_the_open_superstep_is_refused_before_the_server_grows
         let too_many = |refusal: &(SessionId, ContributionRefusal)| {
             refusal.0 == session && matches!(refusal.1, ContributionRefusal::TooMany { .. })
         };
-        assert!(world.refusals.iter().filter(|refusal| too_many(refusal)).count() > 900);
+        assert!(
+            world
+                .observer
+                .refusals
+                .iter()
+                .filter(|refusal| too_many(refusal))
+                .count()
+                > 900
+        );
         let settled = |world: &World| {
             world
+                .observer
                 .ledger
                 .settled
                 .get(&world.tabs[slow].session.unwrap())

@@ -20,7 +20,7 @@ fn a_restarted_server_is_another_run_and_its_volunteers_start_afresh() {
         ..config()
     };
     world.central = Central::new(world.now, config, vec![0.0; PARAMETERS], Box::new(Sgd { rate: 0.1 }));
-    world.closed.clear();
+    world.observer.closed.clear();
     for tab in tabs {
         world.take_offline(tab, Duration::from_secs(3));
     }
@@ -46,7 +46,13 @@ fn whoever_joins_late_gets_the_newest_model_at_once_and_counts() {
     let first = world.latest_model_of(late).unwrap().version;
     assert!(first + 2 >= version && first > 5);
     world.run_until(seconds(6));
-    assert!(world.ledger.settled.contains_key(&world.tabs[late].session.unwrap()));
+    assert!(
+        world
+            .observer
+            .ledger
+            .settled
+            .contains_key(&world.tabs[late].session.unwrap())
+    );
 }
 
 #[test]
@@ -68,7 +74,7 @@ fn a_reconnect_is_the_same_session_and_is_not_counted_twice() {
             .map(|volunteer| volunteer.session),
         world.tabs[tab].session
     );
-    assert!(world.tabs[tab].connects.len() >= 19);
+    assert!(world.observer.tabs[tab].connects.len() >= 19);
     world.assert_totals();
 }
 

@@ -25,7 +25,10 @@ fn whoever_leaves_has_everything_settled_first() {
         assert_eq!(world.end_of(tab), Some(&End::Left));
         world.assert_all_is_settled(tab);
         world.assert_totals();
-        assert_eq!(world.central.totals().gradients, world.tabs[tab].added.len() as u64);
+        assert_eq!(
+            world.central.totals().gradients,
+            world.observer.tabs[tab].added.len() as u64
+        );
         assert_eq!(world.local(tab).accepted_samples(), world.central.totals().samples);
         assert_eq!(
             world.central.volunteers(world.now).count(),
@@ -110,7 +113,7 @@ fn a_tab_that_leaves_in_the_middle_of_a_long_minibatch_waits_for_it_without_spin
     world.leave(tab);
     world.run_for(Duration::from_secs(3));
     assert_eq!(world.end_of(tab), Some(&End::Left));
-    assert_eq!(world.tabs[tab].added.len(), 2);
+    assert_eq!(world.observer.tabs[tab].added.len(), 2);
     world.assert_all_is_settled(tab);
 }
 

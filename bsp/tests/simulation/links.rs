@@ -28,12 +28,18 @@ fn at_most_one_model_is_on_its_way_to_a_volunteer_and_then_comes_the_newest() {
         ..Machine::default()
     });
     world.run_until(seconds(30));
-    let (fast, slow) = (&world.tabs[fast].models, &world.tabs[slow].models);
+    let (fast, slow) = (&world.observer.tabs[fast].models, &world.observer.tabs[slow].models);
     assert!(slow.windows(2).all(|pair| pair[0].1.version < pair[1].1.version));
     assert!(slow.len() < fast.len() / 4, "it gets fewer …");
     // A model and the word that it is stored travel for 1.6 s, and 16 s are ten times as long.
     let after_joining = |at: Time| at > seconds(10) && at <= seconds(26);
-    let versions_while_one_travels = world.closed.iter().filter(|(at, _)| after_joining(*at)).count() as u64 / 10;
+    let versions_while_one_travels = world
+        .observer
+        .closed
+        .iter()
+        .filter(|(at, _)| after_joining(*at))
+        .count() as u64
+        / 10;
     assert!(versions_while_one_travels > 4);
     let steps: Vec<u64> = slow
         .windows(2)
@@ -66,6 +72,7 @@ fn with_a_slow_link_contributions_get_larger_and_never_queue() {
         let session = world.tabs[tab].session.unwrap();
         let of = || {
             world
+                .observer
                 .ledger
                 .contributions
                 .iter()
@@ -74,7 +81,7 @@ fn with_a_slow_link_contributions_get_larger_and_never_queue() {
         of().map(|contribution| contribution.1).sum::<u64>() / of().count() as u64
     };
     assert!(mean_samples(slow) > 4 * mean_samples(fast));
-    let both = |tab: usize| world.ledger.of_session(world.tabs[tab].session.unwrap()).len() as f64;
+    let both = |tab: usize| world.observer.ledger.of_session(world.tabs[tab].session.unwrap()).len() as f64;
     assert!(both(slow) > 0.9 * both(fast), "and nothing is lost by it");
 }
 
@@ -281,7 +288,7 @@ fn a_silent_connection_is_given_up_and_opened_anew() {
     world.cut(tab, None, None);
     world.run_until(seconds(30));
     assert_eq!(world.local(tab).link_state(), LinkState::Welcomed);
-    assert_eq!(world.tabs[tab].connects.len(), 2);
+    assert_eq!(world.observer.tabs[tab].connects.len(), 2);
     world.leave(tab);
     world.run_for(Duration::from_secs(2));
     world.assert_all_is_settled(tab);
@@ -298,10 +305,14 @@ fn a_tab_that_was_frozen_says_hello_before_it_is_read_out_again() {
         });
         world.run_until(seconds(2) + Duration::from_micros(after_us));
         world.freeze(tab, Duration::from_secs(15));
-        assert!(world.tabs[tab].must_say_hello);
+        assert!(world.observer.tabs[tab].must_say_hello);
         world.run_until(seconds(20));
-        assert!(!world.tabs[tab].must_say_hello, "it never said hello");
-        assert_eq!(world.tabs[tab].connects.len(), 1, "on the connection that it has");
+        assert!(!world.observer.tabs[tab].must_say_hello, "it never said hello");
+        assert_eq!(
+            world.observer.tabs[tab].connects.len(),
+            1,
+            "on the connection that it has"
+        );
         let before = world.central.totals().accepted;
         world.run_until(seconds(21));
         assert!(world.central.totals().accepted > before);
@@ -318,7 +329,7 @@ fn reconnects_wait_longer_and_longer_while_there_is_no_server() {
     world.run_until(seconds(1));
     world.take_offline(tab, Duration::from_secs(600));
     world.run_until(seconds(600));
-    let tries = world.tabs[tab].connects.len();
+    let tries = world.observer.tabs[tab].connects.len();
     assert!((20..60).contains(&tries), "{tries} tries in ten minutes");
     world.run_until(seconds(640));
     assert!(matches!(

@@ -147,7 +147,12 @@ fn in_lockstep_everybody_is_waited_for() {
         });
     }
     world.run_until(seconds(30));
-    let supersteps: Vec<_> = world.closed.iter().filter(|(at, _)| *at > seconds(3)).collect();
+    let supersteps: Vec<_> = world
+        .observer
+        .closed
+        .iter()
+        .filter(|(at, _)| *at > seconds(3))
+        .collect();
     assert!(supersteps.len() >= 20);
     for (_, closed) in supersteps {
         assert_eq!((closed.contributions, closed.staleness), (3, 0.0));
@@ -184,17 +189,20 @@ fn in_lockstep_who_has_paused_left_or_vanished_is_not_waited_for() {
         local.set_active_ml_modules(now, 0, actions)
     });
     world.run_until(seconds(4));
-    let before = world.closed.len();
+    let before = world.observer.closed.len();
     world.run_until(seconds(5));
-    assert!(world.closed.len() > before + 20, "the one that is left trains on");
     assert!(
-        world.closed[before..]
+        world.observer.closed.len() > before + 20,
+        "the one that is left trains on"
+    );
+    assert!(
+        world.observer.closed[before..]
             .iter()
             .all(|(_, closed)| closed.contributions == 1)
     );
     world.resume(tabs[1]);
     world.run_until(seconds(8));
-    assert_eq!(world.closed.last().unwrap().1.contributions, 2);
+    assert_eq!(world.observer.closed.last().unwrap().1.contributions, 2);
 }
 
 #[test]
@@ -204,13 +212,13 @@ fn in_lockstep_a_frozen_tab_holds_the_others_up_only_until_it_counts_as_absent()
     world.run_until(seconds(2));
     world.freeze(frozen, Duration::from_secs(60));
     world.run_until(seconds(3));
-    let before = world.closed.len();
+    let before = world.observer.closed.len();
     world.run_until(seconds(11));
-    assert!(world.closed.len() <= before + 1);
+    assert!(world.observer.closed.len() <= before + 1);
     world.run_until(seconds(20));
-    assert!(world.closed.len() > before + 100);
+    assert!(world.observer.closed.len() > before + 100);
     world.run_until(seconds(70));
-    assert_eq!(world.closed.last().unwrap().1.contributions, 2, "it is back");
+    assert_eq!(world.observer.closed.last().unwrap().1.contributions, 2, "it is back");
 }
 
 struct NotFiniteAtFirst(u32);

@@ -12,7 +12,7 @@ use super::world::{World, config, ms, seconds};
 
 /// The mean of the supersteps' samples from `begin` on.
 fn mean_after(world: &World, begin: Time) -> f64 {
-    let closed: Vec<_> = world.closed.iter().filter(|(at, _)| *at > begin).collect();
+    let closed: Vec<_> = world.observer.closed.iter().filter(|(at, _)| *at > begin).collect();
     closed.iter().map(|(_, closed)| closed.samples).sum::<u64>() as f64 / closed.len() as f64
 }
 
@@ -117,7 +117,12 @@ fn volunteers_that_joined_at_odd_times_come_to_read_out_together_so_that_little_
             world.join(Machine::default());
         }
         world.run_until(seconds(30));
-        let late: Vec<_> = world.closed.iter().filter(|(at, _)| *at > seconds(10)).collect();
+        let late: Vec<_> = world
+            .observer
+            .closed
+            .iter()
+            .filter(|(at, _)| *at > seconds(10))
+            .collect();
         let staleness = late.iter().map(|(_, closed)| closed.staleness).sum::<f64>() / late.len() as f64;
         // Of some 55 minibatches in a period, 5 are computed while a publish is on its way. Out of step it is 0.3 and more.
         assert!(staleness < 0.12, "{staleness} versions, {offset} ms");

@@ -248,7 +248,12 @@ fn a_volunteer_that_still_pulses_but_computes_nothing_any_more_is_counted_on_les
     // 900 samples a second are left.
     let period = world.central.period().as_secs_f64();
     assert!((0.9..1.3).contains(&period), "{period} s");
-    let closed: Vec<_> = world.closed.iter().filter(|(at, _)| *at > seconds(40)).collect();
+    let closed: Vec<_> = world
+        .observer
+        .closed
+        .iter()
+        .filter(|(at, _)| *at > seconds(40))
+        .collect();
     let mean = closed.iter().map(|(_, closed)| closed.samples).sum::<u64>() / closed.len() as u64;
     assert!((850..1200).contains(&mean), "{mean} samples");
 }
@@ -281,7 +286,7 @@ fn a_volunteers_status_says_what_it_did() {
 fn in_flight(world: &World) -> u64 {
     let known = world.local(0).accepted_samples();
     let mut sum = 0;
-    for (_, samples, _) in &world.ledger.contributions {
+    for (_, samples, _) in &world.observer.ledger.contributions {
         if sum == known {
             break;
         }

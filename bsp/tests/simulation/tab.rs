@@ -1,150 +1,20 @@
-//! A tab of the simulation: a local BSP module and its ML modules, on a virtual machine of its own speed.
+//! Tabs of the simulation, and a local BSP module without any world around it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
-
-use bsp::central::ConnectionId;
-use bsp::local::{self, End, Local};
+use bsp::local::{self, Local};
 use bsp::message::{FromCentral, Mode, SessionId, Token, Welcome};
-use bsp::shared_memory::{Gradient, LocalSide, MlSide, ModelStamp, State};
+use bsp::shared_memory::LocalSide;
 use bsp::time::Time;
 
-use super::gradients::{Gradients, Name, PARAMETERS, samples};
 use super::world::{RUN, SPEC_HASH};
 
-/// How a tab and its link are.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Machine {
-    pub(super) ml_modules: usize,
-    /// Time of one minibatch.
-    pub(super) step: Duration,
-    /// One way.
-    pub(super) latency: Duration,
-    /// In both directions.
-    pub(super) bytes_per_second: f64,
-}
+pub(super) use simulator::Machine;
 
-impl Default for Machine {
-    fn default() -> Machine {
-        Machine {
-            ml_modules: 1,
-            step: Duration::from_millis(5),
-            latency: Duration::from_millis(10),
-            bytes_per_second: 1e9,
-        }
-    }
-}
-
-pub(super) struct Tab {
-    pub(super) machine: Machine,
-    /// `None` once it has crashed.
-    pub(super) local: Option<Local>,
-    pub(super) ml: Vec<SimulatedMl>,
-    pub(super) connection: Option<ConnectionId>,
-    pub(super) session: Option<SessionId>,
-    pub(super) ended: Option<(Time, End)>,
-    /// Nothing of it runs before.
-    pub(super) frozen_until: Time,
-    /// Its connections cannot be opened before.
-    pub(super) offline_until: Time,
-    /// Every gradient that was added.
-    pub(super) added: BTreeSet<Name>,
-    /// The bytes of each contribution that was sent.
-    pub(super) sent: BTreeMap<u64, Vec<u8>>,
-    /// It must say hello before it sends a contribution.
-    pub(super) must_say_hello: bool,
-    /// One of its ML modules is dead.
-    pub(super) has_dead: bool,
-    /// When it got each model.
-    pub(super) models: Vec<(Time, ModelStamp)>,
-    pub(super) connects: Vec<Time>,
-    pub(super) alarm: u64,
-    pub(super) timeouts_at_once: (Time, u32),
-}
-
-/// An ML module's loop, cut in two where time passes: it begins a minibatch, and finishes it.
-pub(super) struct SimulatedMl {
-    pub(super) side: Option<MlSide>,
-    pub(super) busy: Option<Minibatch>,
-    pub(super) next_step: u64,
-    pub(super) last_stamp: Option<ModelStamp>,
-    /// Time in which it had nothing to compute on although it was told to run, since its first model.
-    pub(super) waited: Duration,
-    pub(super) idle_since: Option<Time>,
-}
-
-pub(super) struct Minibatch {
-    pub(super) model: Vec<f32>,
-    pub(super) stamp: ModelStamp,
-    pub(super) step: u64,
-}
-
-impl SimulatedMl {
-    pub(super) fn new(side: MlSide) -> SimulatedMl {
-        SimulatedMl {
-            side: Some(side),
-            busy: None,
-            next_step: 0,
-            last_stamp: None,
-            waited: Duration::ZERO,
-            idle_since: None,
-        }
-    }
-
-    /// Begins a minibatch if it can, as `MlModule::turn` does; whether it did.
-    pub(super) fn begin(&mut self, now: Time, mode: Mode) -> bool {
-        if self.busy.is_some() {
-            return false;
-        }
-        let Some(side) = &mut self.side else { return false };
-        match side.control().state {
-            State::Stop => {
-                self.side = None;
-                return false;
-            }
-            State::Pause => {
-                self.idle_since = None;
-                return false;
-            }
-            State::Run => {}
-        }
-        if mode == Mode::Lockstep && self.last_stamp.is_some() && side.published() == self.last_stamp {
-            self.idle_since.get_or_insert(now);
-            return false;
-        }
-        let Some(model) = side.model() else { return false };
-        if let Some(since) = self.idle_since.take() {
-            self.waited += now.since(since);
-        }
-        self.busy = Some(Minibatch {
-            model: model.to_vec(),
-            stamp: model.stamp(),
-            step: self.next_step,
-        });
-        true
-    }
-
-    /// Adds the minibatch's gradient; its name.
-    pub(super) fn finish(&mut self, session: SessionId, gradients: Gradients) -> Option<Name> {
-        let (Some(side), Some(Minibatch { model, stamp, step })) = (&mut self.side, self.busy.take()) else {
-            return None;
-        };
-        let name = (session, side.ml_module() as u16, step);
-        let mut gradient = [0.0; PARAMETERS];
-        let loss_sum = gradients.compute(name, &model, &mut gradient);
-        side.add(
-            &gradient,
-            Gradient {
-                stamp,
-                step,
-                samples: samples(name),
-                loss_sum,
-            },
-        )
-        .expect("a finite gradient");
-        self.next_step += 1;
-        self.last_stamp = Some(stamp);
-        Some(name)
+/// A tab whose link is as fast in both directions.
+pub(super) fn link_of(bytes_per_second: f64) -> Machine {
+    Machine {
+        up_bytes_per_second: bytes_per_second,
+        down_bytes_per_second: bytes_per_second,
+        ..Machine::default()
     }
 }
 

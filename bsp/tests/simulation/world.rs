@@ -1,23 +1,18 @@
-//! The simulation's driver: one queue of events, one virtual clock, all parts real but the sockets and the machines.
-//!
-//! With every event it checks what must be so at any instant: at most one model and one contribution on their way, a hello
-//! before a read-out, the same bytes when a contribution is sent again, no machine that asks to be woken for nothing.
+//! The simulator's world as these tests use it: small gradients, and [`Checks`] that look on.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeSet;
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use bsp::central::{self, Central, ClosedSuperstep, ConnectionId, LearningRateScaling, ServerOptimizer};
+use bsp::central::{self, LearningRateScaling, ServerOptimizer};
 use bsp::combine::Weighting;
-use bsp::local::{self, End, LinkState, Local};
-use bsp::message::{ContributionRefusal, FromCentral, Mode, Refusal, RunId, SessionId, Token};
-use bsp::shared_memory::{ModelStamp, shared_memory};
+use bsp::local::Local;
+use bsp::message::{Mode, RunId};
+use bsp::shared_memory::ModelStamp;
 use bsp::time::Time;
-use bytes::Bytes;
 
+use super::checks::Checks;
 use super::gradients::{Gradients, MINIBATCH, PARAMETERS, Sgd};
-use super::ledger::Ledger;
-use super::random::{Random, mix};
-use super::tab::{Machine, SimulatedMl, Tab};
 
 pub(super) const RUN: RunId = RunId(77);
 pub(super) const SPEC_HASH: u64 = 0x5bec;
@@ -53,54 +48,21 @@ pub(super) fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-pub(super) enum Event {
-    CentralAlarm(u64),
-    TabAlarm(usize, u64),
-    Opened(usize, ConnectionId),
-    CouldNotOpen(usize),
-    ToCentral(ConnectionId, Bytes),
-    ToTab(ConnectionId, Bytes),
-    ClosedAtCentral(ConnectionId),
-    ClosedAtTab(ConnectionId),
-    GradientDone(usize, usize),
-    Script(Box<dyn FnOnce(&mut World)>),
+/// A world that is looked at with every event, and says its seed when a test fails.
+pub(super) struct World(simulator::World<Gradients, Checks>);
+
+impl Deref for World {
+    type Target = simulator::World<Gradients, Checks>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
-pub(super) struct Connection {
-    pub(super) tab: usize,
-    /// Whether each end still takes frames.
-    pub(super) is_open_at_central: bool,
-    pub(super) is_open_at_tab: bool,
-    /// From when on each direction's wire is free.
-    pub(super) up_free: Time,
-    pub(super) down_free: Time,
-    pub(super) has_model_on_its_way: bool,
-    pub(super) has_contribution_on_its_way: bool,
-}
-
-pub(super) struct World {
-    pub(super) now: Time,
-    pub(super) seed: u64,
-    pub(super) random: Random,
-    pub(super) central: Central,
-    pub(super) config: central::Config,
-    pub(super) gradients: Gradients,
-    pub(super) tabs: Vec<Tab>,
-    pub(super) ledger: Ledger,
-    pub(super) closed: Vec<(Time, ClosedSuperstep)>,
-    pub(super) refusals: Vec<(SessionId, ContributionRefusal)>,
-    /// Connections that the central module closed, and why.
-    pub(super) disconnects: Vec<(ConnectionId, Option<Refusal>)>,
-    /// What was sent to connections that no tab holds: the hand-made ones.
-    pub(super) heard: BTreeMap<ConnectionId, VecDeque<FromCentral>>,
-    pub(super) has_diverged: bool,
-    /// A number that two runs share only if each frame of each was the same at the same instant.
-    pub(super) fingerprint: u64,
-    pub(super) connections: BTreeMap<ConnectionId, Connection>,
-    pub(super) events: BTreeMap<(Time, u64), Event>,
-    pub(super) serial: u64,
-    pub(super) central_alarm: u64,
-    pub(super) central_timeouts_at_once: (Time, u32),
+impl DerefMut for World {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
 }
 
 impl Drop for World {
@@ -126,149 +88,9 @@ impl World {
         gradients: Gradients,
         optimizer: Box<dyn ServerOptimizer>,
     ) -> World {
-        World {
-            now: Time::ZERO,
-            seed,
-            random: Random::new(seed),
-            central: Central::new(Time::ZERO, config.clone(), vec![0.0; PARAMETERS], optimizer),
-            config,
-            gradients,
-            tabs: Vec::new(),
-            ledger: Ledger::default(),
-            closed: Vec::new(),
-            refusals: Vec::new(),
-            disconnects: Vec::new(),
-            heard: BTreeMap::new(),
-            has_diverged: false,
-            fingerprint: 0,
-            connections: BTreeMap::new(),
-            events: BTreeMap::new(),
-            serial: 0,
-            central_alarm: 0,
-            central_timeouts_at_once: (Time::ZERO, 0),
-        }
-    }
-
-    /// A tab opens the page now; its number.
-    pub(super) fn join(&mut self, machine: Machine) -> usize {
-        let (memory, sides) = shared_memory(PARAMETERS, machine.ml_modules);
-        let number = self.tabs.len();
-        let config = local::Config {
-            run: RUN,
-            spec_hash: SPEC_HASH,
-            mode: self.config.mode,
-            jitter_seed: mix(self.seed ^ number as u64),
-        };
-        self.tabs.push(Tab {
-            machine,
-            local: Some(Local::new(self.now, config, memory)),
-            ml: sides.into_iter().map(SimulatedMl::new).collect(),
-            connection: None,
-            session: None,
-            ended: None,
-            frozen_until: Time::ZERO,
-            offline_until: Time::ZERO,
-            added: Default::default(),
-            sent: Default::default(),
-            must_say_hello: false,
-            has_dead: false,
-            models: Vec::new(),
-            connects: Vec::new(),
-            alarm: 0,
-            timeouts_at_once: (Time::ZERO, 0),
-        });
-        self.with_local(number, |local, now, actions| local.on_timeout(now, actions));
-        number
-    }
-
-    /// Does `script` at `at`.
-    pub(super) fn at(&mut self, at: Time, script: impl FnOnce(&mut World) + 'static) {
-        self.schedule(at, Event::Script(Box::new(script)));
-    }
-
-    pub(super) fn run_for(&mut self, duration: Duration) {
-        self.run_until(self.now + duration);
-    }
-
-    pub(super) fn run_until(&mut self, end: Time) {
-        while let Some(entry) = self.events.first_entry() {
-            let at = entry.key().0;
-            if at > end {
-                break;
-            }
-            let event = entry.remove();
-            self.now = at;
-            self.on_event(event);
-        }
-        self.now = end;
-    }
-
-    /// Whatever is on the tab's wire is lost. Each end hears of it when it does: `None` for never.
-    pub(super) fn cut(&mut self, tab: usize, tab_hears: Option<Duration>, central_hears: Option<Duration>) {
-        let Some(id) = self.tabs[tab].connection.take() else {
-            return;
-        };
-        let Some(connection) = self.connections.get_mut(&id) else {
-            return;
-        };
-        let (was_open_at_tab, was_open_at_central) = (connection.is_open_at_tab, connection.is_open_at_central);
-        (connection.is_open_at_tab, connection.is_open_at_central) = (false, false);
-        if let (Some(after), true) = (tab_hears, was_open_at_tab) {
-            self.schedule(self.now + after, Event::ClosedAtTab(id));
-        }
-        if let (Some(after), true) = (central_hears, was_open_at_central) {
-            self.schedule(self.now + after, Event::ClosedAtCentral(id));
-        }
-    }
-
-    /// The tab's connections end, and none can be opened for so long.
-    pub(super) fn take_offline(&mut self, tab: usize, duration: Duration) {
-        self.tabs[tab].offline_until = self.now + duration;
-        self.cut(tab, Some(Duration::ZERO), Some(ms(1)));
-    }
-
-    /// Nothing of the tab runs for so long; what arrives meanwhile waits for it.
-    pub(super) fn freeze(&mut self, tab: usize, duration: Duration) {
-        /// A tab that was frozen for longer must know of it.
-        const UNMISTAKABLE: Duration = Duration::from_secs(7);
-        let is_welcomed = self.is_welcomed(tab);
-        let tab = &mut self.tabs[tab];
-        tab.frozen_until = tab.frozen_until.max(self.now + duration);
-        tab.must_say_hello |= is_welcomed && duration >= UNMISTAKABLE;
-    }
-
-    /// The tab is closed, or its process dies: nothing of it is left.
-    pub(super) fn crash(&mut self, tab: usize) {
-        self.cut(tab, None, Some(ms(1)));
-        self.tabs[tab].local = None;
-        self.tabs[tab].ml.iter_mut().for_each(|ml| ml.side = None);
-    }
-
-    /// An ML module's worker dies, between two adds.
-    pub(super) fn kill_ml_module(&mut self, tab: usize, ml_module: usize) {
-        // A side that died with its thread is never dropped.
-        std::mem::forget(self.tabs[tab].ml[ml_module].side.take());
-        self.tabs[tab].has_dead = true;
-        self.with_local(tab, |local, now, actions| {
-            local.on_ml_module_died(now, ml_module, actions)
-        });
-    }
-
-    pub(super) fn leave(&mut self, tab: usize) {
-        self.with_local(tab, |local, now, actions| local.leave(now, actions));
-    }
-
-    pub(super) fn pause(&mut self, tab: usize) {
-        self.with_local(tab, |local, now, actions| local.pause(now, actions));
-    }
-
-    pub(super) fn resume(&mut self, tab: usize) {
-        self.with_local(tab, |local, now, actions| local.resume(now, actions));
-    }
-
-    /// Hands the central module a frame from a connection that no tab holds.
-    pub(super) fn inject(&mut self, from: ConnectionId, frame: &Bytes) {
-        self.with_central(|central, now, actions| central.on_frame(now, from, frame, Token(from.0), actions));
+        let model = vec![0.0; PARAMETERS];
+        let checks = Checks::new(gradients);
+        World(simulator::World::new(seed, config, model, optimizer, gradients, checks))
     }
 
     /// A tab's local BSP module, which lives.
@@ -276,43 +98,40 @@ impl World {
         self.tabs[tab].local.as_ref().expect("the tab lives")
     }
 
-    pub(super) fn end_of(&self, tab: usize) -> Option<&End> {
-        self.tabs[tab].ended.as_ref().map(|(_, end)| end)
-    }
-
     /// Every gradient that the tab has added is settled, once; the ledger sees to "once".
     pub(super) fn assert_all_is_settled(&self, tab: usize) {
-        let tab = &self.tabs[tab];
-        let Some(session) = tab.session else {
-            return assert!(tab.added.is_empty());
-        };
-        assert_eq!(
-            self.ledger.of_session(session),
-            tab.added,
-            "not every gradient is in a settled contribution"
-        );
+        let added = &self.observer.tabs[tab].added;
+        let settled = self.tabs[tab]
+            .session
+            .map_or(BTreeSet::new(), |session| self.observer.ledger.of_session(session));
+        assert_eq!(settled, *added, "not every gradient is in a settled contribution");
+        let books = self.tabs[tab].books;
+        let names = || added.iter().map(|name| u64::from(super::gradients::samples(*name)));
+        assert_eq!((books.computed, books.unsettled()), (names().sum(), 0));
     }
 
-    /// The central module's totals are the ledger's.
+    /// The central module's totals are the ledger's, and the books'.
     pub(super) fn assert_totals(&self) {
-        let totals = self.central.totals();
-        assert_eq!(totals.gradients, self.ledger.accepted.len() as u64);
-        assert_eq!(totals.samples, self.ledger.accepted_samples);
-        assert_eq!(totals.accepted, self.ledger.contributions.len() as u64);
-        let names: u64 = self
-            .ledger
-            .accepted
-            .iter()
-            .map(|name| u64::from(super::gradients::samples(*name)))
-            .sum();
+        let (totals, ledger) = (self.central.totals(), &self.observer.ledger);
+        assert_eq!(totals.gradients, ledger.accepted.len() as u64);
+        assert_eq!(totals.samples, ledger.accepted_samples);
+        assert_eq!(totals.accepted, ledger.contributions.len() as u64);
+        let names = ledger.accepted.iter();
+        let names: u64 = names.map(|name| u64::from(super::gradients::samples(*name))).sum();
         assert_eq!(totals.samples, names);
         if self.gradients == Gradients::Counting {
-            assert_eq!(self.ledger.sum[..2], [totals.samples as f64, totals.gradients as f64]);
+            assert_eq!(ledger.sum[..2], [totals.samples as f64, totals.gradients as f64]);
         }
-        let closed: u64 = self.closed.iter().map(|(_, closed)| closed.samples).sum();
+        let closed: u64 = self.observer.closed.iter().map(|(_, closed)| closed.samples).sum();
         assert!(
             closed <= totals.samples,
             "more samples in supersteps than were accepted"
+        );
+        let books = self.books();
+        assert_eq!((books.accepted, books.in_model), (totals.samples, closed));
+        assert_eq!(
+            books.computed,
+            books.accepted + books.refused + books.lost + books.still_there
         );
     }
 
@@ -320,51 +139,7 @@ impl World {
         self.central.model().iter().map(|value| value.to_bits()).collect()
     }
 
-    pub(super) fn schedule(&mut self, at: Time, event: Event) {
-        self.serial += 1;
-        self.events.insert((at.max(self.now), self.serial), event);
-    }
-
-    /// Calls the central module, does its actions, and sets its alarm.
-    pub(super) fn with_central(&mut self, call: impl FnOnce(&mut Central, Time, &mut Vec<central::Action>)) {
-        let mut actions = Vec::new();
-        call(&mut self.central, self.now, &mut actions);
-        for action in actions {
-            self.do_central_action(action);
-        }
-        self.central_alarm += 1;
-        if let Some(at) = self.central.next_timeout(self.now) {
-            self.schedule(at, Event::CentralAlarm(self.central_alarm));
-        }
-    }
-
-    /// Calls a tab's local BSP module, does its actions, sets its alarm, and lets its ML modules go on.
-    pub(super) fn with_local(&mut self, tab: usize, call: impl FnOnce(&mut Local, Time, &mut Vec<local::Action>)) {
-        let mut actions = Vec::new();
-        let Some(local) = &mut self.tabs[tab].local else { return };
-        call(local, self.now, &mut actions);
-        for action in actions {
-            self.do_tab_action(tab, action);
-        }
-        self.tabs[tab].alarm += 1;
-        let alarm = self.tabs[tab].alarm;
-        let now = self.now;
-        if let Some(local) = &mut self.tabs[tab].local {
-            let at = local.next_timeout(now);
-            self.schedule(at, Event::TabAlarm(tab, alarm));
-        }
-        self.begin_minibatches(tab);
-    }
-
-    /// Whether the tab has said hello and been welcomed.
-    pub(super) fn is_welcomed(&self, tab: usize) -> bool {
-        self.tabs[tab]
-            .local
-            .as_ref()
-            .is_some_and(|local| local.link_state() == LinkState::Welcomed)
-    }
-
     pub(super) fn latest_model_of(&self, tab: usize) -> Option<ModelStamp> {
-        self.tabs[tab].models.last().map(|(_, stamp)| *stamp)
+        self.observer.tabs[tab].models.last().map(|(_, stamp)| *stamp)
     }
 }

@@ -1,0 +1,86 @@
+//! A run's books: what was computed, what became of it, and what it took.
+
+use std::time::Duration;
+
+use bsp::central::ClosedSuperstep;
+
+/// What a run has come to. Samples are counted once: computed = accepted + refused + lost + still there.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Books {
+    /// Samples of finished gradients of all ML modules.
+    pub computed: u64,
+    /// Samples in contributions that were accepted.
+    pub accepted: u64,
+    /// Samples in closed supersteps: what is in the model.
+    pub in_model: u64,
+    /// Samples in contributions that were refused.
+    pub refused: u64,
+    /// Samples that their tab took with it.
+    pub lost: u64,
+    /// Samples that a tab still has, or that are on their way.
+    pub still_there: u64,
+    /// Gradients that were not finite.
+    pub not_finite: u64,
+    /// Samples that all ML modules would have computed, each alone at its own speed, while their tabs were open.
+    pub alone: f64,
+    /// Time for which tabs were open, once for each ML module.
+    pub online: Duration,
+    /// Time in which ML modules computed.
+    pub computing: Duration,
+    /// Σ staleness · samples, over accepted contributions.
+    pub staleness_sum: f64,
+    /// Σ (1 + staleness)^(−a) · samples, over accepted contributions.
+    pub weight_sum: f64,
+    /// Supersteps that have closed.
+    pub supersteps: u64,
+    /// Bytes from the tabs to the server, in frames of WebSockets.
+    pub bytes_up: u64,
+    /// Bytes from the server to the tabs.
+    pub bytes_down: u64,
+}
+
+impl Books {
+    /// The share of what all would have computed alone that is in the model.
+    pub fn goodput(&self) -> f64 {
+        ratio(self.in_model as f64, self.alone)
+    }
+
+    /// The share of their tabs' time in which ML modules computed.
+    pub fn computing_share(&self) -> f64 {
+        ratio(self.computing.as_secs_f64(), self.online.as_secs_f64())
+    }
+
+    /// Samples of a superstep, on average.
+    pub fn samples_per_superstep(&self) -> f64 {
+        ratio(self.in_model as f64, self.supersteps as f64)
+    }
+
+    /// Staleness of a sample in versions, on average.
+    pub fn mean_staleness(&self) -> f64 {
+        ratio(self.staleness_sum, self.accepted as f64)
+    }
+
+    /// What a sample's staleness leaves of its weight, on average.
+    pub fn mean_weight(&self) -> f64 {
+        ratio(self.weight_sum, self.accepted as f64)
+    }
+
+    /// Bytes up for a sample in the model.
+    pub fn bytes_up_per_sample(&self) -> f64 {
+        ratio(self.bytes_up as f64, self.in_model as f64)
+    }
+
+    /// Bytes down for a sample in the model.
+    pub fn bytes_down_per_sample(&self) -> f64 {
+        ratio(self.bytes_down as f64, self.in_model as f64)
+    }
+
+    pub(crate) fn on_superstep(&mut self, closed: &ClosedSuperstep) {
+        self.supersteps += 1;
+        self.in_model += closed.samples;
+    }
+}
+
+fn ratio(of: f64, by: f64) -> f64 {
+    if by > 0.0 { of / by } else { 0.0 }
+}

@@ -1,0 +1,265 @@
+//! The world's loop: what an event does, and what the state machines' actions do to the world.
+
+use bsp::central::{self, ConnectionId};
+use bsp::combine::staleness_weight;
+use bsp::local;
+use bsp::message::{FromVolunteer, ReadOut, Received, Token};
+use bsp::time::Time;
+use bytes::Bytes;
+
+use crate::gradients::Gradients;
+use crate::link::websocket_bytes;
+use crate::observer::Observer;
+use crate::tab::Tab;
+use crate::world::{Event, World};
+
+/// So often a state machine may ask to be woken at one instant; more often it would ask for ever.
+const MOST_TIMEOUTS_AT_ONCE: u32 = 5;
+
+impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
+    pub(crate) fn on_event(&mut self, event: Event<G, O>) {
+        if let Some(tab) = self.tab_of(&event) {
+            let frozen_until = self.tabs[tab].frozen_until;
+            if frozen_until > self.now {
+                return self.schedule(frozen_until, event);
+            }
+        }
+        match event {
+            Event::Script(script) => script(self),
+            Event::CentralAlarm(alarm) => {
+                if self.is_central_alarm(alarm) {
+                    count_timeout(&mut self.central_timeouts_at_once, self.now, "the central module");
+                    self.with_central(|central, now, actions| central.on_timeout(now, actions));
+                }
+            }
+            Event::TabAlarm(tab, alarm) => {
+                if alarm == self.tabs[tab].alarm {
+                    count_timeout(&mut self.tabs[tab].timeouts_at_once, self.now, "a tab");
+                    self.with_local(tab, |local, now, actions| local.on_timeout(now, actions));
+                }
+            }
+            Event::Opened(tab, id) => {
+                if self.tabs[tab].connection == Some(id) {
+                    self.observer.on_open(tab);
+                    self.with_local(tab, |local, now, actions| local.on_open(now, actions));
+                }
+            }
+            Event::CouldNotOpen(tab) => self.with_local(tab, |local, now, actions| local.on_closed(now, actions)),
+            Event::ToCentral(id, frame) => self.on_frame_at_central(id, &frame),
+            Event::ToTab(id, frame) => self.on_frame_at_tab(id, &frame),
+            Event::ClosedAtCentral(id) => {
+                if let Some(connection) = self.connection(id) {
+                    connection.is_open_at_central = false;
+                }
+                self.with_central(|central, now, actions| central.on_disconnected(now, id, actions));
+            }
+            Event::ClosedAtTab(id) => {
+                let Some(connection) = self.connection(id) else {
+                    return;
+                };
+                connection.is_open_at_tab = false;
+                let tab = connection.tab;
+                // A connection that the tab has replaced meanwhile is nobody's.
+                if self.tabs[tab].connection.is_none_or(|newer| newer == id) {
+                    self.tabs[tab].connection = None;
+                    self.with_local(tab, |local, now, actions| local.on_closed(now, actions));
+                }
+            }
+            Event::GradientDone(tab, ml_module) => {
+                self.finish_minibatch(tab, ml_module);
+                self.begin_minibatches(tab);
+            }
+        }
+    }
+
+    /// The tab that an event happens in.
+    fn tab_of(&mut self, event: &Event<G, O>) -> Option<usize> {
+        match event {
+            Event::TabAlarm(tab, _)
+            | Event::Opened(tab, _)
+            | Event::CouldNotOpen(tab)
+            | Event::GradientDone(tab, _) => Some(*tab),
+            Event::ToTab(id, _) | Event::ClosedAtTab(id) => self.connection(*id).map(|connection| connection.tab),
+            _ => None,
+        }
+    }
+
+    fn finish_minibatch(&mut self, tab: usize, ml_module: usize) {
+        let Tab { ml, books, .. } = &mut self.tabs[tab];
+        let Some(finished) = ml[ml_module].finish(self.now, &mut self.gradients) else {
+            return;
+        };
+        books.computing += finished.took;
+        if finished.is_finite {
+            books.computed += u64::from(finished.samples);
+        } else {
+            self.books.not_finite += 1;
+        }
+        self.observer.on_gradient(tab, finished.name, finished.is_finite);
+    }
+
+    fn on_frame_at_central(&mut self, id: ConnectionId, frame: &Bytes) {
+        let Some(connection) = self.connection(id) else {
+            return;
+        };
+        if !connection.is_open_at_central {
+            return;
+        }
+        let tab = connection.tab;
+        self.observer.on_frame_at_central(self.now, id, frame);
+        let (before, version) = (self.central.totals(), self.central.stamp().version);
+        let token = Token(self.random.next());
+        self.with_central(|central, now, actions| central.on_frame(now, id, frame, token, actions));
+        let after = self.central.totals();
+        let (accepted, refused) = (after.accepted - before.accepted, after.refused - before.refused);
+        assert!(
+            accepted + refused <= 1,
+            "one frame settled {accepted} + {refused} contributions"
+        );
+        if accepted + refused == 1
+            && let Ok(Received { message, payload }) = FromVolunteer::decode(frame)
+            && let FromVolunteer::ReadOut(read_out) = message
+        {
+            self.count_settled(tab, &read_out, version, accepted == 1);
+            self.observer.on_settled(&read_out, &payload, accepted == 1);
+        }
+    }
+
+    /// A contribution was settled when the model was of this version.
+    fn count_settled(&mut self, tab: usize, read_out: &ReadOut, version: u64, is_accepted: bool) {
+        let books = &mut self.tabs[tab].books;
+        if !is_accepted {
+            books.refused += read_out.samples;
+            return;
+        }
+        books.accepted += read_out.samples;
+        let samples = read_out.samples as f64;
+        let staleness = version as f64 - read_out.version_sum as f64 / samples;
+        self.books.staleness_sum += staleness * samples;
+        self.books.weight_sum += staleness_weight(staleness, self.config.weighting.staleness_exponent) * samples;
+    }
+
+    fn on_frame_at_tab(&mut self, id: ConnectionId, frame: &Bytes) {
+        let Some(connection) = self.connection(id) else {
+            return;
+        };
+        let tab = connection.tab;
+        if !connection.is_open_at_tab || self.tabs[tab].connection != Some(id) {
+            return;
+        }
+        self.observer.on_frame_at_tab(self.now, tab, id, frame);
+        self.with_local(tab, |local, now, actions| {
+            let read = local.on_frame(now, frame, actions);
+            assert!(read.is_ok(), "the central module's own frame can't be read: {read:?}");
+        });
+    }
+
+    pub(crate) fn do_central_action(&mut self, action: central::Action) {
+        match action {
+            central::Action::Send { to, frame } => self.send_to_tab(to, frame),
+            central::Action::Disconnect { from, reason } => {
+                self.observer.on_disconnect(from, reason);
+                let now = self.now;
+                let Some(connection) = self.connection(from) else {
+                    return;
+                };
+                connection.is_open_at_central = false;
+                let (tab, sent) = (connection.tab, connection.down.free(now));
+                let at = sent + self.tabs[tab].machine.latency;
+                self.schedule(at, Event::ClosedAtTab(from));
+            }
+            central::Action::ContributionRefused { session, reason, .. } => self.observer.on_refused(session, reason),
+            central::Action::SuperstepClosed(closed) => {
+                self.books.on_superstep(&closed);
+                self.observer.on_superstep(self.now, &closed);
+            }
+            central::Action::Diverged => self.has_diverged = true,
+        }
+    }
+
+    fn send_to_tab(&mut self, to: ConnectionId, frame: Bytes) {
+        self.observer.on_sent_by_central(to, &frame);
+        let now = self.now;
+        let Some(tab) = self.connection(to).map(|connection| connection.tab) else {
+            return;
+        };
+        let machine = self.tabs[tab].machine;
+        let bytes = websocket_bytes(frame.len(), false);
+        if let Some(connection) = self.connection(to).filter(|connection| connection.is_open_at_central) {
+            let at = connection.down.send(now, bytes, machine.down_bytes_per_second) + machine.latency;
+            self.books.bytes_down += bytes;
+            self.schedule(at, Event::ToTab(to, frame));
+        }
+    }
+
+    pub(crate) fn do_tab_action(&mut self, tab: usize, action: local::Action) {
+        let now = self.now;
+        let state = &mut self.tabs[tab];
+        assert!(state.ended.is_none(), "tab {tab} has ended, and now {action:?}");
+        match action {
+            local::Action::Connect => self.connect(tab),
+            local::Action::Send(frame) => {
+                self.observer.on_sent(tab, &frame);
+                self.send_to_central(tab, frame);
+            }
+            local::Action::SendReadOut { sequence } => {
+                let kept = state.local.as_ref().and_then(|local| local.read_out_frame(sequence));
+                assert!(kept.is_some(), "contribution {sequence} is sent and not kept");
+                let frame = Bytes::copy_from_slice(kept.unwrap_or_default());
+                self.observer
+                    .on_contribution_sent(tab, state.connection, sequence, &frame);
+                self.send_to_central(tab, frame);
+            }
+            local::Action::Disconnect => {
+                let latency = state.machine.latency;
+                if let Some(id) = state.connection.take()
+                    && let Some(connection) = self.connection(id)
+                {
+                    connection.is_open_at_tab = false;
+                    let at = connection.up.free(now) + latency;
+                    self.schedule(at, Event::ClosedAtCentral(id));
+                }
+            }
+            local::Action::SessionOpened(session) => {
+                let earlier = state.session.replace(session);
+                assert_eq!(earlier, None, "a second session in one memory");
+            }
+            local::Action::Ended(end) => {
+                state.books.left.get_or_insert(now);
+                state.ended = Some((now, end));
+            }
+        }
+    }
+
+    fn connect(&mut self, tab: usize) {
+        let now = self.now;
+        self.observer.on_connect(now, tab);
+        let latency = self.tabs[tab].machine.latency;
+        if self.tabs[tab].offline_until > now {
+            return self.schedule(now + latency, Event::CouldNotOpen(tab));
+        }
+        let id = self.open_connection(tab);
+        self.tabs[tab].connection = Some(id);
+        self.schedule(now + 2 * latency, Event::Opened(tab, id));
+    }
+
+    fn send_to_central(&mut self, tab: usize, frame: Bytes) {
+        let (now, machine) = (self.now, self.tabs[tab].machine);
+        let Some(id) = self.tabs[tab].connection else { return };
+        let Some(connection) = self.connection(id) else { return };
+        let bytes = websocket_bytes(frame.len(), true);
+        let at = connection.up.send(now, bytes, machine.up_bytes_per_second) + machine.latency;
+        self.books.bytes_up += bytes;
+        self.schedule(at, Event::ToCentral(id, frame));
+    }
+}
+
+/// Counts how often it was woken at this instant.
+fn count_timeout(last: &mut (Time, u32), now: Time, who: &str) {
+    let (at, times) = *last;
+    *last = (now, if at == now { times + 1 } else { 1 });
+    assert!(
+        last.1 < MOST_TIMEOUTS_AT_ONCE,
+        "{who} asks again and again to be woken now"
+    );
+}

@@ -1,0 +1,166 @@
+//! Real gradients, computed by `nn` on a pool of threads while virtual time passes.
+//!
+//! A gradient is handed to the pool when its minibatch begins and waited for when it ends. It follows from its name and its
+//! model alone, so how many threads there are, and which of them computes it, changes no bit.
+
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use bsp::ml_module::Outcome;
+use nn::Model;
+use nn::minibatch::MinibatchBuffer;
+use nn::random::MinibatchKey;
+use nn::sample_format::SampleFormat;
+use nn::samples::draw;
+use nn::shard::Shard;
+
+use crate::gradients::{GradientName, Gradients};
+
+/// What gradients are computed of. All volunteers share it.
+#[derive(Clone)]
+pub struct Task {
+    /// The model.
+    pub model: Arc<Model>,
+    /// What the samples' bytes mean.
+    pub format: SampleFormat,
+    /// All samples to train on.
+    pub shards: Arc<[Shard]>,
+    /// The run's seed, which minibatches are keyed by.
+    pub run_seed: u64,
+    /// Samples of a minibatch.
+    pub minibatch: usize,
+}
+
+/// The pool. Its threads end when it is dropped.
+pub struct Engine {
+    run_seed: u64,
+    parameters: usize,
+    /// `None` once it is being dropped.
+    jobs: Option<Sender<Job>>,
+    threads: Vec<JoinHandle<()>>,
+    /// Gradients' memory that is free.
+    spare: Vec<Vec<f32>>,
+}
+
+struct Job {
+    key: MinibatchKey,
+    model: Arc<[f32]>,
+    gradient: Vec<f32>,
+    done: SyncSender<Done>,
+}
+
+struct Done {
+    gradient: Vec<f32>,
+    outcome: Outcome,
+}
+
+/// A gradient that some thread computes, or will.
+pub struct Pending(Receiver<Done>);
+
+impl Engine {
+    /// Starts so many threads, at least one.
+    ///
+    /// # Errors
+    /// When a thread can't be started.
+    pub fn new(task: &Task, threads: usize) -> io::Result<Engine> {
+        let (jobs, queue) = channel();
+        let queue = Arc::new(Mutex::new(queue));
+        let mut engine = Engine {
+            run_seed: task.run_seed,
+            parameters: task.model.parameter_count(),
+            jobs: Some(jobs),
+            threads: Vec::new(),
+            spare: Vec::new(),
+        };
+        for number in 0..threads.max(1) {
+            let (task, queue) = (task.clone(), Arc::clone(&queue));
+            let thread = thread::Builder::new().name(format!("gradients-{number}"));
+            engine.threads.push(thread.spawn(move || work(&task, &queue))?);
+        }
+        Ok(engine)
+    }
+}
+
+impl Gradients for Engine {
+    type Begun = Pending;
+
+    fn begin(&mut self, name: GradientName, model: Arc<[f32]>) -> Pending {
+        let key = MinibatchKey {
+            run_seed: self.run_seed,
+            session: name.session.0,
+            ml_module: u32::from(name.ml_module),
+            step: name.step,
+        };
+        let (done, pending) = sync_channel(1);
+        let gradient = self.spare.pop().unwrap_or_else(|| vec![0.0; self.parameters]);
+        if let Some(jobs) = &self.jobs {
+            // Where all threads have died, `finish` says so.
+            let _ = jobs.send(Job {
+                key,
+                model,
+                gradient,
+                done,
+            });
+        }
+        Pending(pending)
+    }
+
+    fn finish<R>(&mut self, begun: Pending, take: impl FnOnce(&[f32], Outcome) -> R) -> R {
+        let Ok(Done { gradient, outcome }) = begun.0.recv() else {
+            panic!("a thread that computes gradients has died; it has said above why");
+        };
+        let taken = take(&gradient, outcome);
+        self.spare.push(gradient);
+        taken
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.jobs = None;
+        for thread in self.threads.drain(..) {
+            // A thread that has died has said why.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Computes gradients until nobody wants any more. All its memory is its own, and made here.
+fn work(task: &Task, queue: &Mutex<Receiver<Job>>) {
+    let mut scratch = task.model.scratch(task.minibatch);
+    let mut buffer = MinibatchBuffer::new(&task.format, task.minibatch);
+    loop {
+        // Whoever waits for a job holds the lock; it is free again before the gradient is computed.
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Job {
+            key,
+            model,
+            mut gradient,
+            done,
+        }) = job
+        else {
+            return;
+        };
+        let outcome = match draw(&key, &task.shards, task.minibatch, &mut buffer) {
+            Some(minibatch) => {
+                let outcome = task.model.gradient(&model, &minibatch, &mut gradient, &mut scratch);
+                Outcome {
+                    samples: outcome.samples as u32,
+                    loss_sum: outcome.loss_sum,
+                }
+            }
+            // As `volunteer::engine::CpuEngine` has it: a run without samples has nothing to add.
+            None => {
+                gradient.fill(0.0);
+                Outcome {
+                    samples: 0,
+                    loss_sum: 0.0,
+                }
+            }
+        };
+        // Nobody waits for it any more if its tab was closed.
+        let _ = done.send(Done { gradient, outcome });
+    }
+}

@@ -1,0 +1,52 @@
+//! Who looks on: tests check with every event what must always be so. A run that is only measured has no observer, and pays
+//! for none.
+
+use std::time::Duration;
+
+use bsp::central::{ClosedSuperstep, ConnectionId};
+use bsp::message::{ContributionRefusal, ReadOut, Refusal, SessionId};
+use bsp::time::Time;
+use bytes::Bytes;
+
+use crate::gradients::GradientName;
+
+/// What can be looked at. Tabs go by their numbers.
+#[allow(unused_variables)]
+pub trait Observer {
+    /// A tab was opened.
+    fn on_join(&mut self, tab: usize) {}
+    /// It opens a connection, or tries to.
+    fn on_connect(&mut self, now: Time, tab: usize) {}
+    /// Its connection is open.
+    fn on_open(&mut self, tab: usize) {}
+    /// Nothing of it will run for so long.
+    fn on_freeze(&mut self, tab: usize, duration: Duration, is_welcomed: bool) {}
+    /// One of its ML modules has died.
+    fn on_ml_module_died(&mut self, tab: usize) {}
+    /// One of its ML modules has finished a gradient; one that is not finite was not added.
+    fn on_gradient(&mut self, tab: usize, name: GradientName, is_finite: bool) {}
+    /// It sends a frame that is no contribution.
+    fn on_sent(&mut self, tab: usize, frame: &Bytes) {}
+    /// It sends a contribution, if `connection` can carry it.
+    fn on_contribution_sent(&mut self, tab: usize, connection: Option<ConnectionId>, sequence: u64, frame: &Bytes) {}
+    /// A frame has come to the central module, which has not seen it yet.
+    fn on_frame_at_central(&mut self, now: Time, connection: ConnectionId, frame: &Bytes) {}
+    /// A contribution was settled; for the first and only time.
+    fn on_settled(&mut self, read_out: &ReadOut, payload: &Bytes, is_accepted: bool) {}
+    /// The central module sends a frame.
+    fn on_sent_by_central(&mut self, connection: ConnectionId, frame: &Bytes) {}
+    /// A frame has come to a tab, which has not seen it yet.
+    fn on_frame_at_tab(&mut self, now: Time, tab: usize, connection: ConnectionId, frame: &Bytes) {}
+    /// A superstep has closed.
+    fn on_superstep(&mut self, now: Time, closed: &ClosedSuperstep) {}
+    /// A contribution was refused.
+    fn on_refused(&mut self, session: SessionId, reason: ContributionRefusal) {}
+    /// The central module closes a connection.
+    fn on_disconnect(&mut self, connection: ConnectionId, reason: Option<Refusal>) {}
+}
+
+/// Nobody looks on.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Nobody;
+
+impl Observer for Nobody {}

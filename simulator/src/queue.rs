@@ -1,0 +1,66 @@
+//! What will happen, by when; what happens at the same instant, in the order in which it was said.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use bsp::time::Time;
+
+/// The queue of what will happen.
+pub(crate) struct Queue<E> {
+    heap: BinaryHeap<Entry<E>>,
+    serial: u64,
+}
+
+struct Entry<E> {
+    at: Time,
+    serial: u64,
+    event: E,
+}
+
+impl<E> Queue<E> {
+    pub(crate) fn new() -> Queue<E> {
+        Queue {
+            heap: BinaryHeap::new(),
+            serial: 0,
+        }
+    }
+
+    pub(crate) fn push(&mut self, at: Time, event: E) {
+        self.serial += 1;
+        self.heap.push(Entry {
+            at,
+            serial: self.serial,
+            event,
+        });
+    }
+
+    /// When the next event is.
+    pub(crate) fn next_at(&self) -> Option<Time> {
+        self.heap.peek().map(|entry| entry.at)
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<(Time, E)> {
+        self.heap.pop().map(|entry| (entry.at, entry.event))
+    }
+}
+
+impl<E> Ord for Entry<E> {
+    /// The heap gives its greatest first, so the earliest is the greatest.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at, other.serial).cmp(&(self.at, self.serial))
+    }
+}
+
+impl<E> PartialOrd for Entry<E> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<E> PartialEq for Entry<E> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl<E> Eq for Entry<E> {}

@@ -1,0 +1,117 @@
+//! A tab of the simulation: a local BSP module and its ML modules, on a virtual machine of its own speed.
+
+use std::time::Duration;
+
+use bsp::central::ConnectionId;
+use bsp::local::{End, Local};
+use bsp::message::SessionId;
+use bsp::time::Time;
+
+use crate::ml_module::SimulatedMl;
+use crate::random::Random;
+
+/// How a tab and its link are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Machine {
+    /// ML modules of the tab.
+    pub ml_modules: usize,
+    /// Time of one minibatch.
+    pub step: Duration,
+    /// How much that varies from one to the next: the σ of a log-normal factor of mean 1. 0 for not at all.
+    pub jitter: f64,
+    /// One way.
+    pub latency: Duration,
+    /// From the tab to the server.
+    pub up_bytes_per_second: f64,
+    /// From the server to the tab.
+    pub down_bytes_per_second: f64,
+}
+
+impl Default for Machine {
+    fn default() -> Machine {
+        Machine {
+            ml_modules: 1,
+            step: Duration::from_millis(5),
+            jitter: 0.0,
+            latency: Duration::from_millis(10),
+            up_bytes_per_second: 1e9,
+            down_bytes_per_second: 1e9,
+        }
+    }
+}
+
+impl Machine {
+    /// The time that the next minibatch takes.
+    pub(crate) fn next_step(&self, random: &mut Random) -> Duration {
+        if self.jitter == 0.0 {
+            return self.step;
+        }
+        let factor = random.log_normal(self.jitter) * libm::exp(-self.jitter * self.jitter / 2.0);
+        Duration::try_from_secs_f64(self.step.as_secs_f64() * factor).unwrap_or(self.step)
+    }
+}
+
+/// A tab; `B` is a gradient that has begun.
+pub struct Tab<B> {
+    /// How fast it is. May be changed at any time.
+    pub machine: Machine,
+    /// Its local BSP module; `None` once it has crashed.
+    pub local: Option<Local>,
+    /// Its ML modules.
+    pub ml: Vec<SimulatedMl<B>>,
+    /// The connection that it holds, open or being opened.
+    pub connection: Option<ConnectionId>,
+    /// Its session, once it has one.
+    pub session: Option<SessionId>,
+    /// When and how its membership ended.
+    pub ended: Option<(Time, End)>,
+    /// Nothing of it runs before.
+    pub frozen_until: Time,
+    /// Its connections cannot be opened before.
+    pub offline_until: Time,
+    /// What it has done.
+    pub books: TabBooks,
+    pub(crate) random: Random,
+    pub(crate) alarm: u64,
+    pub(crate) timeouts_at_once: (Time, u32),
+}
+
+/// What a tab has done.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TabBooks {
+    /// When it was opened.
+    pub joined: Time,
+    /// When it was closed, left or ended.
+    pub left: Option<Time>,
+    /// Samples of the gradients that it finished and added.
+    pub computed: u64,
+    /// Samples of its contributions that were accepted.
+    pub accepted: u64,
+    /// Samples of its contributions that were refused.
+    pub refused: u64,
+    /// Time that its ML modules spent on finished gradients, summed over them.
+    pub computing: Duration,
+}
+
+impl TabBooks {
+    pub(crate) fn new(joined: Time) -> TabBooks {
+        TabBooks {
+            joined,
+            left: None,
+            computed: 0,
+            accepted: 0,
+            refused: 0,
+            computing: Duration::ZERO,
+        }
+    }
+
+    /// For how long it was open.
+    pub fn online(&self, now: Time) -> Duration {
+        self.left.unwrap_or(now).since(self.joined)
+    }
+
+    /// Samples that it computed and that were not settled: lost if it is gone, else still on their way.
+    pub fn unsettled(&self) -> u64 {
+        self.computed.saturating_sub(self.accepted + self.refused)
+    }
+}

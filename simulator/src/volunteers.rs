@@ -1,0 +1,111 @@
+//! Whole populations of volunteers, drawn from a seed: how fast each is, how its link is, when it comes and goes.
+//!
+//! Each volunteer draws from a stream of its own, so that adding one, or letting one leave, changes no other.
+
+use std::time::Duration;
+
+use bsp::time::Time;
+
+use crate::gradients::Gradients;
+use crate::observer::Observer;
+use crate::random::{Random, mix};
+use crate::tab::Machine;
+use crate::world::World;
+
+/// Volunteers of one kind.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Kind {
+    /// How many there are.
+    pub count: usize,
+    /// ML modules of each.
+    pub ml_modules: usize,
+    /// Samples per second of one ML module; the median, if it varies.
+    pub samples_per_second: f64,
+    /// How much that varies between them: the σ of a log-normal factor. 0 for not at all.
+    pub sigma: f64,
+    /// How much a minibatch's time varies from one to the next: the σ of a log-normal factor.
+    pub jitter: f64,
+    /// From a volunteer to the server.
+    pub up_bits_per_second: f64,
+    /// From the server to a volunteer.
+    pub down_bits_per_second: f64,
+    /// One way.
+    pub latency: Duration,
+    /// Each arrives at an instant that is uniform between 0 and this.
+    pub arrives_within: Duration,
+    /// How they come and go; `None` for those who stay.
+    pub comings: Option<Comings>,
+}
+
+/// How a volunteer comes and goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Comings {
+    /// The mean of how long it stays; exponential.
+    pub sitting: Duration,
+    /// The mean of how long it is away before it joins afresh; exponential.
+    pub away: Duration,
+    /// The share of departures in which the tab is simply closed, and what it had is lost. In the others it leaves properly.
+    pub abrupt: f64,
+}
+
+/// A volunteer who leaves properly has left after so long: longer than any farewell.
+const GONE_AFTER: Duration = Duration::from_secs(10);
+
+/// Plans that all volunteers of these kinds arrive.
+pub fn populate<G, O>(world: &mut World<G, O>, kinds: &[Kind])
+where
+    G: Gradients + 'static,
+    O: Observer + 'static,
+{
+    for (kind, number) in kinds.iter().zip(0..) {
+        for volunteer in 0..kind.count as u64 {
+            let mut random = Random::stream(mix(world.seed ^ mix(number)), volunteer);
+            let machine = kind.machine(&mut random, world.config.minibatch);
+            let arrives = Time::ZERO + kind.arrives_within.mul_f64(random.uniform());
+            let comings = kind.comings;
+            world.at(arrives, move |world| arrive(world, machine, comings, random));
+        }
+    }
+}
+
+impl Kind {
+    /// One of them.
+    fn machine(&self, random: &mut Random, minibatch: u64) -> Machine {
+        const BITS: f64 = 8.0;
+        // Drawn even where it changes nothing, so that σ changes nothing else.
+        let factor = random.log_normal(self.sigma);
+        let step = minibatch as f64 / (self.samples_per_second * factor);
+        Machine {
+            ml_modules: self.ml_modules,
+            step: Duration::try_from_secs_f64(step).unwrap_or(Duration::MAX),
+            jitter: self.jitter,
+            latency: self.latency,
+            up_bytes_per_second: self.up_bits_per_second / BITS,
+            down_bytes_per_second: self.down_bits_per_second / BITS,
+        }
+    }
+}
+
+/// A volunteer opens the page; if it does not stay, it goes in its time, and comes again.
+fn arrive<G, O>(world: &mut World<G, O>, machine: Machine, comings: Option<Comings>, mut random: Random)
+where
+    G: Gradients + 'static,
+    O: Observer + 'static,
+{
+    let tab = world.join_with(machine, Random::new(random.next()));
+    let Some(Comings { sitting, away, abrupt }) = comings else {
+        return;
+    };
+    let goes = world.now + random.exponential(sitting);
+    let is_abrupt = random.uniform() < abrupt;
+    let returns = goes + random.exponential(away);
+    world.at(goes, move |world| {
+        if is_abrupt {
+            world.crash(tab);
+        } else {
+            world.leave(tab);
+            world.at(world.now + GONE_AFTER, move |world| world.vanish(tab));
+        }
+    });
+    world.at(returns, move |world| arrive(world, machine, comings, random));
+}

@@ -1,0 +1,294 @@
+//! The world: one queue of events, one virtual clock, all parts real but the sockets and the machines.
+
+use std::time::Duration;
+
+use bsp::central::{self, Central, ConnectionId, ServerOptimizer};
+use bsp::local::{self, End, LinkState, Local};
+use bsp::message::Token;
+use bsp::shared_memory::shared_memory;
+use bsp::time::Time;
+use bytes::Bytes;
+
+use crate::books::Books;
+use crate::gradients::{Gradients, Models};
+use crate::link::Connection;
+use crate::ml_module::SimulatedMl;
+use crate::observer::{Nobody, Observer};
+use crate::queue::Queue;
+use crate::random::{Random, mix};
+use crate::tab::{Machine, Tab, TabBooks};
+
+/// What happens in a world.
+pub(crate) enum Event<G: Gradients, O> {
+    CentralAlarm(u64),
+    TabAlarm(usize, u64),
+    Opened(usize, ConnectionId),
+    CouldNotOpen(usize),
+    ToCentral(ConnectionId, Bytes),
+    ToTab(ConnectionId, Bytes),
+    ClosedAtCentral(ConnectionId),
+    ClosedAtTab(ConnectionId),
+    GradientDone(usize, usize),
+    Script(Script<G, O>),
+}
+
+/// What somebody has planned.
+type Script<G, O> = Box<dyn FnOnce(&mut World<G, O>)>;
+
+/// A whole run: the central BSP module, tabs with their local BSP modules and ML modules, and the links between them. What
+/// happens follows from the seed, the settings and what is planned; `G` computes the gradients, `O` looks on.
+pub struct World<G: Gradients, O = Nobody> {
+    /// The virtual time.
+    pub now: Time,
+    /// The seed.
+    pub seed: u64,
+    /// Random numbers for whoever plans something.
+    pub random: Random,
+    /// The central BSP module.
+    pub central: Central,
+    /// What the run fixes.
+    pub config: central::Config,
+    /// What computes gradients.
+    pub gradients: G,
+    /// All tabs that were ever opened, by number.
+    pub tabs: Vec<Tab<G::Begun>>,
+    /// Who looks on.
+    pub observer: O,
+    /// Whether the central module has said that the model is not finite any more.
+    pub has_diverged: bool,
+    pub(crate) books: Books,
+    pub(crate) models: Models,
+    connections: Vec<Connection>,
+    events: Queue<Event<G, O>>,
+    central_alarm: u64,
+    pub(crate) central_timeouts_at_once: (Time, u32),
+}
+
+impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
+    /// A run that begins now with the model `model`; nobody has joined.
+    pub fn new(
+        seed: u64,
+        config: central::Config,
+        model: Vec<f32>,
+        optimizer: Box<dyn ServerOptimizer>,
+        gradients: G,
+        observer: O,
+    ) -> World<G, O> {
+        World {
+            now: Time::ZERO,
+            seed,
+            random: Random::new(seed),
+            central: Central::new(Time::ZERO, config.clone(), model, optimizer),
+            config,
+            gradients,
+            tabs: Vec::new(),
+            observer,
+            has_diverged: false,
+            books: Books::default(),
+            models: Models::default(),
+            connections: Vec::new(),
+            events: Queue::new(),
+            central_alarm: 0,
+            central_timeouts_at_once: (Time::ZERO, 0),
+        }
+    }
+
+    /// A tab opens the page now; its number.
+    pub fn join(&mut self, machine: Machine) -> usize {
+        let random = Random::stream(self.seed, self.tabs.len() as u64);
+        self.join_with(machine, random)
+    }
+
+    /// A tab opens the page now, whose minibatches vary by these numbers; its number.
+    pub fn join_with(&mut self, machine: Machine, random: Random) -> usize {
+        let (memory, sides) = shared_memory(self.central.model().len(), machine.ml_modules);
+        let number = self.tabs.len();
+        let config = local::Config {
+            run: self.config.run,
+            spec_hash: self.config.spec_hash,
+            mode: self.config.mode,
+            jitter_seed: mix(self.seed ^ number as u64),
+        };
+        self.tabs.push(Tab {
+            machine,
+            local: Some(Local::new(self.now, config, memory)),
+            ml: sides.into_iter().map(SimulatedMl::new).collect(),
+            connection: None,
+            session: None,
+            ended: None,
+            frozen_until: Time::ZERO,
+            offline_until: Time::ZERO,
+            books: TabBooks::new(self.now),
+            random,
+            alarm: 0,
+            timeouts_at_once: (Time::ZERO, 0),
+        });
+        self.observer.on_join(number);
+        self.with_local(number, |local, now, actions| local.on_timeout(now, actions));
+        number
+    }
+
+    /// Does `script` at `at`.
+    pub fn at(&mut self, at: Time, script: impl FnOnce(&mut World<G, O>) + 'static) {
+        self.schedule(at, Event::Script(Box::new(script)));
+    }
+
+    /// Lets so much time pass.
+    pub fn run_for(&mut self, duration: Duration) {
+        self.run_until(self.now + duration);
+    }
+
+    /// Lets time pass until `end`.
+    pub fn run_until(&mut self, end: Time) {
+        while self.step(end) {}
+        self.now = end;
+    }
+
+    /// Lets the next event happen, if it is not after `end`; whether there was one.
+    pub fn step(&mut self, end: Time) -> bool {
+        if self.events.next_at().is_none_or(|at| at > end) {
+            return false;
+        }
+        if let Some((at, event)) = self.events.pop() {
+            self.now = at;
+            self.on_event(event);
+        }
+        true
+    }
+
+    /// A tab leaves: what it has is read out and settled first.
+    pub fn leave(&mut self, tab: usize) {
+        self.tabs[tab].books.left.get_or_insert(self.now);
+        self.with_local(tab, |local, now, actions| local.leave(now, actions));
+    }
+
+    /// A tab pauses.
+    pub fn pause(&mut self, tab: usize) {
+        self.with_local(tab, |local, now, actions| local.pause(now, actions));
+    }
+
+    /// It goes on.
+    pub fn resume(&mut self, tab: usize) {
+        self.with_local(tab, |local, now, actions| local.resume(now, actions));
+    }
+
+    /// Hands the central module a frame from a connection that no tab holds.
+    pub fn inject(&mut self, from: ConnectionId, frame: &Bytes) {
+        self.with_central(|central, now, actions| central.on_frame(now, from, frame, Token(from.0), actions));
+    }
+
+    /// How a tab's membership has ended.
+    pub fn end_of(&self, tab: usize) -> Option<&End> {
+        self.tabs[tab].ended.as_ref().map(|(_, end)| end)
+    }
+
+    /// Whether the tab has said hello and been welcomed.
+    pub fn is_welcomed(&self, tab: usize) -> bool {
+        self.tabs[tab]
+            .local
+            .as_ref()
+            .is_some_and(|local| local.link_state() == LinkState::Welcomed)
+    }
+
+    /// The books as they stand now.
+    pub fn books(&self) -> Books {
+        let mut books = self.books;
+        for Tab {
+            books: of, machine, ml, ..
+        } in &self.tabs
+        {
+            let online = of.online(self.now);
+            let modules = machine.ml_modules as u32;
+            books.computed += of.computed;
+            books.accepted += of.accepted;
+            books.refused += of.refused;
+            *match of.left {
+                Some(_) => &mut books.lost,
+                None => &mut books.still_there,
+            } += of.unsettled();
+            books.online += online * modules;
+            books.computing += of.computing;
+            books.computing += ml.iter().map(|ml| ml.busy_for(self.now)).sum::<Duration>();
+            books.alone += online.as_secs_f64() * f64::from(modules) * self.config.minibatch as f64
+                / machine.step.as_secs_f64().max(1e-6);
+        }
+        books
+    }
+
+    /// Samples in closed supersteps.
+    pub fn samples_in_model(&self) -> u64 {
+        self.books.in_model
+    }
+
+    /// Calls the central module, does its actions, and sets its alarm.
+    pub fn with_central(&mut self, call: impl FnOnce(&mut Central, Time, &mut Vec<central::Action>)) {
+        let mut actions = Vec::new();
+        call(&mut self.central, self.now, &mut actions);
+        for action in actions {
+            self.do_central_action(action);
+        }
+        self.central_alarm += 1;
+        if let Some(at) = self.central.next_timeout(self.now) {
+            self.schedule(at, Event::CentralAlarm(self.central_alarm));
+        }
+    }
+
+    /// Calls a tab's local BSP module, does its actions, sets its alarm, and lets its ML modules go on.
+    pub fn with_local(&mut self, tab: usize, call: impl FnOnce(&mut Local, Time, &mut Vec<local::Action>)) {
+        let mut actions = Vec::new();
+        let Some(local) = &mut self.tabs[tab].local else { return };
+        call(local, self.now, &mut actions);
+        for action in actions {
+            self.do_tab_action(tab, action);
+        }
+        let now = self.now;
+        let state = &mut self.tabs[tab];
+        state.alarm += 1;
+        let alarm = state.alarm;
+        if let Some(local) = &mut state.local {
+            let at = local.next_timeout(now);
+            self.schedule(at, Event::TabAlarm(tab, alarm));
+        }
+        self.begin_minibatches(tab);
+    }
+
+    pub(crate) fn begin_minibatches(&mut self, tab: usize) {
+        let (now, mode) = (self.now, self.config.mode);
+        let Tab {
+            session: Some(session),
+            ml,
+            machine,
+            random,
+            ..
+        } = &mut self.tabs[tab]
+        else {
+            return;
+        };
+        for (ml_module, ml) in ml.iter_mut().enumerate() {
+            if ml.begin(now, mode, *session, &mut self.models, &mut self.gradients) {
+                let at = now + machine.next_step(random);
+                self.events.push(at, Event::GradientDone(tab, ml_module));
+            }
+        }
+    }
+
+    pub(crate) fn schedule(&mut self, at: Time, event: Event<G, O>) {
+        self.events.push(at.max(self.now), event);
+    }
+
+    pub(crate) fn is_central_alarm(&self, alarm: u64) -> bool {
+        alarm == self.central_alarm
+    }
+
+    /// A new connection of a tab. Connections are numbered from 1 in their order.
+    pub(crate) fn open_connection(&mut self, tab: usize) -> ConnectionId {
+        self.connections.push(Connection::new(self.now, tab));
+        ConnectionId(self.connections.len() as u64)
+    }
+
+    /// A tab's connection; `None` for a number that no tab's has.
+    pub(crate) fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        let index = usize::try_from(id.0).ok()?.checked_sub(1)?;
+        self.connections.get_mut(index)
+    }
+}
