@@ -5,6 +5,7 @@
 //! until the next time-out. Numerals in parentheses are those of the patent application US 2019/0244135 A1.
 //!
 //! - [`central`]: the central BSP control module (102): sessions, supersteps, the model.
+//! - [`codec`]: how the values of a payload are encoded on the wire.
 //! - [`combine`]: how contributions become one gradient.
 //! - [`local`]: the local BSP module (103) of a tab or a native volunteer: read-outs and publishing.
 //! - [`shared_memory`]: the shared memory module (104), between a local BSP module and one ML module.
@@ -15,6 +16,7 @@
 #![cfg_attr(target_arch = "wasm32", feature(stdarch_wasm_atomic_wait))]
 
 pub mod central;
+pub mod codec;
 pub mod combine;
 pub mod local;
 pub mod message;

@@ -8,6 +8,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;
 
+use bsp::codec::Codec;
 use bsp::local::{Action, Config, End, Local};
 use bsp::message::{FromCentral, Mode, RunId, SessionId, Settled, Token, Welcome};
 use bsp::ml_module::{Engine, MlModule, Outcome, Turn};
@@ -129,6 +130,22 @@ fn an_ml_modules_turn_allocates_nothing() {
         assert_eq!(counted, 0, "in turn {version}");
     }
     assert_eq!(allocations(|| publish(&mut memory, 100)), 0, "nor does publishing");
+}
+
+#[test]
+fn encoding_with_feedback_checking_and_decoding_allocate_nothing() {
+    for codec in Codec::ALL {
+        let mut values = [0.5; PARAMETERS];
+        let mut error = [0.25; PARAMETERS];
+        let mut payload = vec![0; codec.encoded_bytes(PARAMETERS)];
+        let counted = allocations(|| {
+            codec.encode_with_feedback(&mut values, &mut error, &mut payload);
+            assert_eq!(codec.check(&payload, PARAMETERS), Ok(()));
+            codec.decode_into(&payload, &mut error, |slot, value| *slot += value);
+        });
+        assert_eq!(counted, 0, "in {codec:?}");
+        assert_eq!(error, [0.75; PARAMETERS], "decoded and lost make the whole");
+    }
 }
 
 #[test]
