@@ -12,13 +12,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::combine::{NormHistory, Weighting, combine};
+use crate::codec::Codec;
+use crate::combine::{Combiner, Weighting, staleness_weight};
 use crate::message::{
-    ContributionRefusal, FromCentral, FromVolunteer, Mode, Received, Refusal, RunId, SessionId, Token, floats,
+    ContributionRefusal, FromCentral, FromVolunteer, Mode, Received, Refusal, RunId, SessionId, Token,
 };
 use crate::shared_memory::ModelStamp;
 use crate::time::{Time, duration_micros};
 
+mod broadcast;
+mod link;
 mod membership;
 mod pace;
 mod period;
@@ -26,10 +29,12 @@ mod session;
 mod settling;
 mod superstep;
 
+use broadcast::Broadcast;
 use period::Period;
 use session::Session;
 pub use session::VolunteerStatus;
 use superstep::Superstep;
+
 /// Shorter periods are not worth their messages.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
 
@@ -82,6 +87,8 @@ pub struct ClosedSuperstep {
     pub loss: f64,
     /// Mean staleness of these samples, in versions.
     pub staleness: f64,
+    /// Mean weight of these samples by their staleness, from 0 to 1.
+    pub weight: f64,
     /// How long it was open.
     pub open_for: Duration,
 }
@@ -126,8 +133,19 @@ pub struct Config {
     pub run: RunId,
     /// The hash of its model spec.
     pub spec_hash: u64,
-    /// Decoupled, or lockstep as the baseline.
+    /// Decoupled, or one of the baselines.
     pub mode: Mode,
+    /// In lockstep, so many of the volunteers are not waited for, and what they bring late is dropped (Chen et al., arXiv
+    /// 1604.00981).
+    pub backup_workers: usize,
+    /// Whether ML modules also move along their own gradients: contributions are displacements then.
+    pub has_local_steps: bool,
+    /// How contributions are encoded, by who can.
+    pub contribution_codec: Codec,
+    /// How models are encoded, for whom can decode it.
+    pub model_codec: Codec,
+    /// The share of the time that a volunteer's link is to be busy with contributions and models, above 0 to 1.
+    pub communication_share: f64,
     /// Samples of one gradient, at most.
     pub minibatch: u64,
     /// The number of samples that a superstep aims at.
@@ -169,10 +187,11 @@ pub struct Central {
     optimizer: Box<dyn ServerOptimizer>,
     model: Vec<f32>,
     gradient: Vec<f32>,
-    norms: NormHistory,
+    /// The model before the last step, which stays if that one diverges.
+    model_before: Vec<f32>,
+    combiner: Combiner,
     stamp: ModelStamp,
-    /// The current model, encoded once.
-    frame: Bytes,
+    broadcast: Broadcast,
     sessions: BTreeMap<SessionId, Session>,
     connections: BTreeMap<ConnectionId, SessionId>,
     last_session: u64,
@@ -200,12 +219,13 @@ impl Central {
         };
         Central {
             period: Period::new(&config),
-            frame: FromCentral::encode_model(stamp, &model),
+            broadcast: Broadcast::new(config.model_codec, stamp, &model),
+            combiner: Combiner::new(config.weighting, model.len()),
             gradient: vec![0.0; model.len()],
+            model_before: model.clone(),
             config,
             optimizer,
             model,
-            norms: NormHistory::default(),
             stamp,
             sessions: BTreeMap::new(),
             connections: BTreeMap::new(),
@@ -226,7 +246,7 @@ impl Central {
                 FromVolunteer::Hello(hello) => self.on_hello(now, from, &hello, token, actions),
                 FromVolunteer::ReadOut(read_out) => self.on_read_out(now, from, &read_out, payload, actions),
                 FromVolunteer::Stored(stamp) => self.on_stored(now, from, stamp, actions),
-                FromVolunteer::Pulse(report) => self.seen(now, from).map(|session| session.report = report),
+                FromVolunteer::Pulse(report) => self.seen(now, from).map(|session| session.on_report(report)),
                 FromVolunteer::Leave => self.on_leave(from, actions),
             },
         };
@@ -250,6 +270,7 @@ impl Central {
         self.sessions
             .retain(|_, session| session.connection.is_some() || now.since(session.last_seen) < ttl);
         self.close_if_due(now, actions);
+        self.send_models_that_are_due(now, actions);
     }
 
     /// When `on_timeout` wants to be called next, if at all.
@@ -262,7 +283,12 @@ impl Central {
         let closing = self
             .superstep
             .next_look(now, &self.config, self.period.interval(), &self.sessions);
-        expiries.chain(closing).min()
+        let models = self
+            .sessions
+            .values()
+            .filter(|session| session.wants_model(self.stamp))
+            .map(|session| session.next_model_at.max(now));
+        expiries.chain(closing).chain(models).min()
     }
 
     /// Closes the open superstep now, if it holds samples: what was accepted shall be in a model before the server stops.
@@ -327,11 +353,11 @@ impl Central {
         actions: &mut Vec<Action>,
     ) -> Result<(), Refusal> {
         let session = self.seen(now, from)?;
-        if session.model_on_its_way == Some(stamp) {
-            session.on_stored(now, stamp);
-        }
-        if let Some(id) = self.connections.get(&from).copied() {
-            self.send_model(id, actions);
+        session.on_stored(now, stamp);
+        if let Some(id) = self.connections.get(&from).copied()
+            && self.config.mode != Mode::Asynchronous
+        {
+            self.send_model(now, id, actions);
         }
         Ok(())
     }
@@ -356,72 +382,86 @@ impl Central {
             ..
         } = std::mem::replace(&mut self.superstep, Superstep::open_at(now));
         let version = self.stamp.version;
-        combine(
-            &mut contributions,
-            version,
-            self.config.weighting,
-            &mut self.norms,
-            &mut self.gradient,
-        );
+        self.combiner.combine(&mut contributions, version, &mut self.gradient);
         let rate_factor = self.config.lr_scaling.factor(samples, self.config.superstep_samples);
+        self.model_before.copy_from_slice(&self.model);
         self.optimizer
             .step(&mut self.model, &self.gradient, self.samples_in_model, rate_factor);
-        if self.model.iter().any(|parameter| !parameter.is_finite()) {
+        if !self.model.iter().all(|parameter| parameter.is_finite()) {
             self.has_diverged = true;
-            self.restore_model_from_frame();
+            self.model.copy_from_slice(&self.model_before);
             actions.push(Action::Diverged);
             return;
         }
         self.samples_in_model = self.samples_in_model.saturating_add(samples);
         self.stamp.version += 1;
-        self.frame = FromCentral::encode_model(self.stamp, &self.model);
-        let staleness_sum: f64 = contributions
-            .iter()
-            .map(|of| (version as f64 - of.version) * of.samples as f64)
-            .sum();
+        self.broadcast.publish(self.stamp, &self.model);
+        for session in self.sessions.values_mut() {
+            session.on_version_made();
+        }
+        let mean = |of_contribution: &dyn Fn(f64) -> f64| {
+            let sum: f64 = contributions
+                .iter()
+                .map(|of| of_contribution(version as f64 - of.version) * of.samples as f64)
+                .sum();
+            sum / samples as f64
+        };
         actions.push(Action::SuperstepClosed(ClosedSuperstep {
             version: self.stamp.version,
             contributions: contributions.len(),
             samples,
             loss: loss_sum / samples as f64,
-            staleness: staleness_sum / samples as f64,
+            staleness: mean(&|staleness| staleness),
+            weight: mean(&|staleness| staleness_weight(staleness, self.config.weighting.staleness_exponent)),
             open_for: now.since(opened),
         }));
-        let sessions: Vec<_> = self.connections.values().copied().collect();
-        for id in sessions {
-            self.send_model(id, actions);
+        let receivers: Vec<_> = match self.config.mode {
+            // Only whoever has contributed asks for the next model.
+            Mode::Asynchronous => contributions.iter().map(|of| of.session).collect(),
+            Mode::Decoupled | Mode::Lockstep => self.connections.values().copied().collect(),
+        };
+        for id in receivers {
+            self.send_model(now, id, actions);
         }
         self.adapt_period(now, actions);
     }
 
-    /// The last model that was finite is the one that was sent last.
-    fn restore_model_from_frame(&mut self) {
-        if let Ok(received) = FromCentral::decode(&self.frame) {
-            self.model
-                .iter_mut()
-                .zip(floats(&received.payload))
-                .for_each(|(parameter, value)| *parameter = value);
+    fn send_models_that_are_due(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let stamp = self.stamp;
+        let due = |session: &Session| session.wants_model(stamp) && session.next_model_at <= now;
+        let sessions = self.sessions.iter().filter(|(_, session)| due(session));
+        let due: Vec<_> = sessions.map(|(id, _)| *id).collect();
+        for id in due {
+            self.send_model(now, id, actions);
         }
     }
 
-    /// Sends the newest model, unless the volunteer has it or has one on its way.
-    fn send_model(&mut self, id: SessionId, actions: &mut Vec<Action>) {
+    /// Sends the newest model, unless the volunteer has it, has one on its way, or its link is to rest.
+    fn send_model(&mut self, now: Time, id: SessionId, actions: &mut Vec<Action>) {
         let Some(session) = self.sessions.get_mut(&id) else {
             return;
         };
         let Some(to) = session.connection else { return };
-        if session.model_on_its_way.is_none() && session.stored != Some(self.stamp) {
-            session.model_on_its_way = Some(self.stamp);
-            actions.push(Action::Send {
-                to,
-                frame: self.frame.clone(),
-            });
+        session.is_model_asked_for = true;
+        if !session.wants_model(self.stamp) || session.next_model_at > now {
+            return;
         }
+        if self.config.has_local_steps {
+            let settles = FromCentral::NextModelSettles {
+                through: session.settled_in_model,
+            };
+            let frame = settles.encode();
+            actions.push(Action::Send { to, frame });
+        }
+        let stored = session.stored.filter(|_| session.can_read_models);
+        let frame = self.broadcast.frame(stored, &self.model);
+        session.on_model_sent(now, self.stamp, &self.config);
+        actions.push(Action::Send { to, frame });
     }
 
     /// Lets the period follow the volunteers' throughput.
     fn adapt_period(&mut self, now: Time, actions: &mut Vec<Action>) {
-        if self.config.mode == Mode::Lockstep {
+        if self.config.mode != Mode::Decoupled {
             return;
         }
         let live_for = superstep::live_for(&self.config, self.period.interval());
@@ -431,16 +471,14 @@ impl Central {
             rate += pace.samples_per_second(now);
             measured_for = measured_for.max(pace.measured_for());
         }
-        if !self.period.adapt(&self.config, rate, measured_for) {
-            return;
+        self.period.adapt(&self.config, rate, measured_for);
+        for session in self.sessions.values_mut() {
+            let Some(to) = session.connection else { continue };
+            if let Some(period) = session.change_of_period(self.period.current(), &self.config) {
+                let period_us = duration_micros(period);
+                let frame = FromCentral::ReadOutEvery { period_us }.encode();
+                actions.push(Action::Send { to, frame });
+            }
         }
-        let frame = FromCentral::ReadOutEvery {
-            period_us: duration_micros(self.period.current()),
-        }
-        .encode();
-        actions.extend(self.connections.keys().map(|to| Action::Send {
-            to: *to,
-            frame: frame.clone(),
-        }));
     }
 }

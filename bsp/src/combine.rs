@@ -4,12 +4,15 @@
 //! g = Σ_c w_c · clip(G_c / n_c) / Σ_c w_c      w_c = s(τ_c) · min(n_c, max_read_out_samples)      s(τ) = (1 + τ)^(−a)
 //! ```
 //!
+//! Under local steps G_c is Σ_k n_k · U_k / h_k over the ML modules k of its tab: displacements, each divided by its steps. Then
+//! g is multiplied by the mean number of steps h̄ = Σ_c w_c · h_c / Σ_c w_c, where h_c is Σ_k n_k · h_k / n_c: normalised averaging (FedNova,
+//! Wang et al., arXiv 2007.07481). So who makes more steps counts by its samples, and does not pull the model to its own optimum.
+//!
 //! The order is written down: contributions by session and number, and within one the parameters in order. So the result
 //! depends on what came in, not on when.
 
-use bytes::Bytes;
-
-use crate::message::{SessionId, floats};
+use crate::codec::Encoded;
+use crate::message::SessionId;
 
 /// An accepted contribution that waits for its superstep to close.
 #[derive(Clone, Debug)]
@@ -22,8 +25,10 @@ pub struct Contribution {
     pub samples: u64,
     /// v_c, the mean version that it was computed on.
     pub version: f64,
-    /// G_c, the sum of its gradients: little-endian f32, as it arrived.
-    pub gradient: Bytes,
+    /// h_c, the mean number of local steps over its samples; 1 without local steps.
+    pub steps: f64,
+    /// G_c, the sum of its gradients, as it arrived.
+    pub gradient: Encoded,
 }
 
 /// How contributions are weighed and clipped.
@@ -37,9 +42,18 @@ pub struct Weighting {
     pub clip: f64,
 }
 
+/// Combines the contributions of one superstep after the other.
+#[derive(Clone, Debug)]
+pub struct Combiner {
+    weighting: Weighting,
+    norms: NormHistory,
+    /// One contribution, decoded.
+    decoded: Vec<f32>,
+}
+
 /// The last norms of mean gradients, for their running median.
 #[derive(Clone, Debug, Default)]
-pub struct NormHistory {
+struct NormHistory {
     last: Vec<f64>,
     next: usize,
 }
@@ -73,65 +87,79 @@ pub fn staleness_weight(staleness: f64, exponent: f64) -> f64 {
     libm::pow(1.0 + staleness.max(0.0), -exponent)
 }
 
-/// The combined gradient of the superstep that makes a model out of version `version`, into `gradient`.
-///
-/// Sorts `contributions` by session and number. With one contribution that is neither stale nor clipped the result is
-/// exactly `G · (1 / n)`, the textbook minibatch gradient.
-pub fn combine(
-    contributions: &mut [Contribution],
-    version: u64,
-    weighting: Weighting,
-    norms: &mut NormHistory,
-    gradient: &mut [f32],
-) {
-    contributions.sort_by_key(|contribution| (contribution.session, contribution.sequence));
-    let weight = |contribution: &Contribution| {
-        let staleness = version as f64 - contribution.version;
-        staleness_weight(staleness, weighting.staleness_exponent)
-            * contribution.samples.min(weighting.max_read_out_samples) as f64
-    };
-    let weights: f64 = contributions.iter().map(weight).sum();
-    gradient.fill(0.0);
-    for (index, contribution) in contributions.iter().enumerate() {
-        let share = weight(contribution) / weights;
-        let scale = share * clip(contribution, weighting.clip, norms) / contribution.samples as f64;
-        let scale = scale as f32;
-        let values = gradient.iter_mut().zip(floats(&contribution.gradient));
-        if index == 0 {
-            values.for_each(|(sum, value)| *sum = value * scale);
-        } else {
-            values.for_each(|(sum, value)| *sum += value * scale);
+impl Combiner {
+    /// For a model of `parameters` parameters.
+    pub fn new(weighting: Weighting, parameters: usize) -> Combiner {
+        Combiner {
+            weighting,
+            norms: NormHistory::default(),
+            decoded: vec![0.0; parameters],
+        }
+    }
+
+    /// The combined gradient of the superstep that makes a model out of version `version`, into `gradient`.
+    ///
+    /// Sorts `contributions` by session and number. With one contribution that is neither stale nor clipped the result is
+    /// exactly `G · (1 / n)`, the textbook minibatch gradient.
+    pub fn combine(&mut self, contributions: &mut [Contribution], version: u64, gradient: &mut [f32]) {
+        contributions.sort_by_key(|contribution| (contribution.session, contribution.sequence));
+        let Weighting {
+            staleness_exponent,
+            max_read_out_samples,
+            clip,
+        } = self.weighting;
+        let weight = |contribution: &Contribution| {
+            let staleness = version as f64 - contribution.version;
+            staleness_weight(staleness, staleness_exponent) * contribution.samples.min(max_read_out_samples) as f64
+        };
+        let weights: f64 = contributions.iter().map(weight).sum();
+        let steps: f64 = contributions.iter().map(|of| weight(of) * of.steps).sum();
+        let mean_steps = steps / weights;
+        gradient.fill(0.0);
+        for (index, contribution) in contributions.iter().enumerate() {
+            let samples = contribution.samples as f64;
+            contribution
+                .gradient
+                .decode_into(&mut self.decoded, |slot, value| *slot = value);
+            let share = weight(contribution) / weights;
+            let bound = self.norms.bound(clip, || norm(&self.decoded) / samples);
+            let scale = (share * bound / samples * mean_steps) as f32;
+            let values = gradient.iter_mut().zip(&self.decoded);
+            if index == 0 {
+                values.for_each(|(sum, value)| *sum = value * scale);
+            } else {
+                values.for_each(|(sum, value)| *sum += value * scale);
+            }
         }
     }
 }
 
-/// The factor that bounds this contribution's norm, and one more norm in the history.
-fn clip(contribution: &Contribution, multiple: f64, norms: &mut NormHistory) -> f64 {
-    if multiple == 0.0 {
-        return 1.0;
+impl NormHistory {
+    /// The factor that bounds a contribution's norm at a multiple of the median, and one more norm in the history.
+    fn bound(&mut self, multiple: f64, norm: impl FnOnce() -> f64) -> f64 {
+        if multiple == 0.0 {
+            return 1.0;
+        }
+        let norm = norm();
+        let factor = match self.median() {
+            Some(median) if norm > multiple * median && norm > 0.0 => multiple * median / norm,
+            _ => 1.0,
+        };
+        // A huge norm counts as one just at the bound: the median moves only where most norms do.
+        self.push(norm * factor);
+        factor
     }
-    let norm = norm(&contribution.gradient) / contribution.samples as f64;
-    let factor = match norms.median() {
-        Some(median) if norm > multiple * median && norm > 0.0 => multiple * median / norm,
-        _ => 1.0,
-    };
-    // A huge norm counts as one just at the bound: the median moves only where most norms do.
-    norms.push(norm * factor);
-    factor
 }
 
 /// The Euclidean norm, in eight lanes that are added in order at the end: a fixed order that vectorises.
-fn norm(gradient: &[u8]) -> f64 {
+fn norm(gradient: &[f32]) -> f64 {
     const LANES: usize = 8;
     let mut squares = [0.0f64; LANES];
-    let (blocks, rest) = gradient.as_chunks::<{ LANES * 4 }>();
-    for block in blocks {
-        for (square, value) in squares.iter_mut().zip(floats(block)) {
-            *square += f64::from(value) * f64::from(value);
+    let (blocks, rest) = gradient.as_chunks::<LANES>();
+    for block in blocks.iter().map(<[f32; LANES]>::as_slice).chain([rest]) {
+        for (square, value) in squares.iter_mut().zip(block) {
+            *square += f64::from(*value) * f64::from(*value);
         }
-    }
-    for (square, value) in squares.iter_mut().zip(floats(rest)) {
-        *square += f64::from(value) * f64::from(value);
     }
     libm::sqrt(squares.iter().sum())
 }
@@ -139,6 +167,7 @@ fn norm(gradient: &[u8]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::Codec;
 
     const PLAIN: Weighting = Weighting {
         staleness_exponent: 0.5,
@@ -153,21 +182,32 @@ mod tests {
             sequence: 1,
             samples,
             version,
-            gradient: bytes.into(),
+            steps: 1.0,
+            gradient: Encoded::new(Codec::F32, bytes.into(), gradient.len()).unwrap(),
         }
     }
 
     fn combined(mut contributions: Vec<Contribution>, version: u64, weighting: Weighting) -> Vec<f32> {
-        let parameters = contributions[0].gradient.len() / 4;
+        let parameters = contributions[0].gradient.count();
         let mut gradient = vec![f32::NAN; parameters];
-        combine(
-            &mut contributions,
-            version,
-            weighting,
-            &mut NormHistory::default(),
-            &mut gradient,
-        );
+        Combiner::new(weighting, parameters).combine(&mut contributions, version, &mut gradient);
         gradient
+    }
+
+    #[test]
+    fn displacements_count_by_their_samples_and_the_step_is_as_long_as_the_mean_number_of_steps() {
+        // One ML module made 2 steps of 1 each, the other 8 steps of 3 each; each step took 10 samples.
+        let few = Contribution {
+            steps: 2.0,
+            ..contribution(1, 20, 0.0, &[20.0 * 2.0 / 2.0])
+        };
+        let many = Contribution {
+            steps: 8.0,
+            ..contribution(2, 80, 0.0, &[80.0 * 24.0 / 8.0])
+        };
+        // h̄ = (20·2 + 80·8) / 100 = 6.8; the mean step is (20·1 + 80·3) / 100 = 2.6.
+        let moved = combined(vec![few, many], 0, PLAIN)[0];
+        assert!((moved - 6.8 * 2.6).abs() < 1e-5, "{moved}");
     }
 
     #[test]
@@ -203,41 +243,23 @@ mod tests {
     #[test]
     fn a_contribution_far_out_of_the_ordinary_is_bounded_by_the_running_median() {
         let weighting = Weighting { clip: 3.0, ..PLAIN };
-        let mut norms = NormHistory::default();
+        let mut combiner = Combiner::new(weighting, 1);
         let mut gradient = [0.0];
         for _ in 0..NORMS_BEFORE_CLIPPING {
-            combine(
-                &mut [contribution(1, 2, 0.0, &[2.0])],
-                0,
-                weighting,
-                &mut norms,
-                &mut gradient,
-            );
+            combiner.combine(&mut [contribution(1, 2, 0.0, &[2.0])], 0, &mut gradient);
             assert_eq!(gradient, [1.0]);
         }
         for _ in 0..2 * NORMS {
-            combine(
-                &mut [contribution(1, 2, 0.0, &[2e9])],
-                0,
-                weighting,
-                &mut norms,
-                &mut gradient,
-            );
+            combiner.combine(&mut [contribution(1, 2, 0.0, &[2e9])], 0, &mut gradient);
         }
         assert!(gradient[0] > 1.0, "clipped, not refused");
-        combine(
-            &mut [contribution(1, 1, 0.0, &[1e9])],
-            0,
-            weighting,
-            &mut NormHistory::default(),
-            &mut gradient,
-        );
-        assert_eq!(gradient, [1e9], "nothing to compare with: not clipped");
+        let unclipped = combined(vec![contribution(1, 1, 0.0, &[1e9])], 0, weighting);
+        assert_eq!(unclipped, [1e9], "nothing to compare with: not clipped");
     }
 
     #[test]
     fn a_norm_counts_every_value_once() {
-        let values: Vec<u8> = (1..=11).flat_map(|value| (value as f32).to_le_bytes()).collect();
+        let values: Vec<f32> = (1..=11).map(|value| value as f32).collect();
         assert_eq!(norm(&values), libm::sqrt(506.0));
     }
 }

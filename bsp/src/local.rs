@@ -14,21 +14,24 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::codec::Codec;
 use crate::message::{
-    FromCentral, FromVolunteer, Hello, MAX_STEP_RUNS, Mode, PROTOCOL, ReadOut, ReadOutFrame, Received, Refusal, Report,
-    RunId, SessionId, Settled, Token, Welcome, floats,
+    ContributionRefusal, FromCentral, FromVolunteer, Hello, MAX_STEP_RUNS, Mode, ModelEncoding, PROTOCOL, ReadOut,
+    ReadOutFrame, Received, Refusal, Report, RunId, SessionId, Settled, StoreModel, Token, Welcome,
 };
 use crate::shared_memory::{Control, LocalSide, PhaseTimes, State};
-use crate::time::Time;
+use crate::time::{Time, duration_micros};
 
 mod ending;
 mod link;
 mod reading;
+mod settling;
 
 use ending::{Leaving, Life, living};
 use link::Link;
 pub use link::LinkState;
 use reading::Reading;
+use settling::Settling;
 
 /// Contributions that are kept at most until they are durable. Each costs as much memory as the model.
 pub const KEPT_CONTRIBUTIONS: usize = 4;
@@ -37,8 +40,8 @@ pub const KEPT_CONTRIBUTIONS: usize = 4;
 const ASK_AGAIN: Duration = Duration::from_millis(1);
 /// The shortest period that a read-out is worth; the central module never means a shorter one.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
-/// How often it is looked whether the one gradient of a lockstep superstep is there.
-const LOCKSTEP_LOOK: Duration = Duration::from_millis(1);
+/// How often it is looked, in a baseline, whether the one gradient that is due is there.
+const BARRIER_LOOK: Duration = Duration::from_millis(1);
 /// A volunteer that has sent nothing for so long says that it is here.
 const PULSE: Duration = Duration::from_secs(1);
 /// A turn that comes so much later than it was due says that the tab was frozen: a hello comes before the next read-out.
@@ -83,8 +86,10 @@ pub struct Config {
     pub run: RunId,
     /// The hash of its model spec.
     pub spec_hash: u64,
-    /// Decoupled, or lockstep as the baseline.
+    /// Decoupled, or one of the baselines.
     pub mode: Mode,
+    /// Whether ML modules also move along their own gradients.
+    pub has_local_steps: bool,
     /// Where the jitter of reconnecting begins: different in each tab.
     pub jitter_seed: u64,
 }
@@ -111,6 +116,13 @@ pub struct Local {
     reading: Option<Reading>,
     kept: VecDeque<Kept>,
     spare: Vec<ReadOutFrame>,
+    /// The ML modules' sums are merged here, before they are encoded.
+    merged: Box<[f32]>,
+    /// What encoding has lost so far, for the next contribution; empty with [`Codec::F32`], which loses nothing.
+    error: Box<[f32]>,
+    /// How contributions are encoded.
+    codec: Codec,
+    settling: Settling,
     /// What the next read-out says; its list of runs keeps its memory.
     header: ReadOut,
     last_sequence: u64,
@@ -141,6 +153,8 @@ impl Local {
             gradients: 0,
             loss_sum: 0.0,
             version_sum: 0,
+            step_sum: 0,
+            codec: Codec::F32,
             step_runs: Vec::with_capacity(MAX_STEP_RUNS),
             step_runs_not_listed: 0,
             report: Report::default(),
@@ -157,6 +171,10 @@ impl Local {
             reading: None,
             kept: VecDeque::with_capacity(KEPT_CONTRIBUTIONS),
             spare: (0..KEPT_CONTRIBUTIONS).map(|_| ReadOutFrame::new(parameters)).collect(),
+            merged: vec![0.0; parameters].into_boxed_slice(),
+            error: Box::default(),
+            codec: Codec::F32,
+            settling: Settling::default(),
             header,
             last_sequence: 0,
             settled: 0,
@@ -299,28 +317,41 @@ impl Local {
         match message {
             FromCentral::Welcome(welcome) => self.on_welcome(now, &welcome, actions),
             FromCentral::Refused(refusal) => self.on_refused(refusal, actions),
-            FromCentral::StoreModel(stamp) => {
-                if floats(payload).len() != self.memory.parameters() {
-                    return self.break_link(now, actions);
-                }
-                self.incarnation = Some(stamp.incarnation);
-                self.memory.publish(stamp, |slot| {
-                    slot.iter_mut()
-                        .zip(floats(payload))
-                        .for_each(|(parameter, value)| *parameter = value);
-                });
-                self.keep_step(now);
-                self.send(now, &FromVolunteer::Stored(stamp), actions);
-            }
+            FromCentral::StoreModel(model) => self.on_model(now, &model, payload, actions),
+            FromCentral::NextModelSettles { through } => self.settling.next_model_settles = through,
             FromCentral::ReadOutEvery { period_us } => self.set_period(now, period_us),
             FromCentral::Settled(settled) => self.on_settled(now, &settled, actions),
         }
     }
 
+    fn on_model(&mut self, now: Time, model: &StoreModel, payload: &[u8], actions: &mut Vec<Action>) {
+        let stored = self.memory.published();
+        let leads_on = match model.encoding {
+            ModelEncoding::Whole => true,
+            ModelEncoding::Differences { from, .. } => {
+                stored.is_some_and(|stored| (stored.incarnation, stored.version) == (model.stamp.incarnation, from))
+            }
+        };
+        if !leads_on || model.check(payload, self.memory.parameters()).is_err() {
+            return self.break_link(now, actions);
+        }
+        self.incarnation = Some(model.stamp.incarnation);
+        let settled_read_outs = self.settling.on_model();
+        self.memory.publish(model.stamp, settled_read_outs, |before, slot| {
+            model.store(payload, before, slot);
+        });
+        self.keep_step(now);
+        self.send(now, &FromVolunteer::Stored(model.stamp), actions);
+    }
+
     fn on_welcome(&mut self, now: Time, welcome: &Welcome, actions: &mut Vec<Action>) {
         let is_new = self.session.is_none();
         self.session = Some((welcome.session, welcome.token));
-        self.link.on_welcomed();
+        self.link.on_welcomed(now);
+        self.codec = welcome.codec;
+        if self.codec != Codec::F32 && self.error.is_empty() {
+            self.error = vec![0.0; self.memory.parameters()].into_boxed_slice();
+        }
         self.set_period(now, welcome.period_us);
         if is_new {
             actions.push(Action::SessionOpened(welcome.session));
@@ -330,6 +361,10 @@ impl Local {
     }
 
     fn on_settled(&mut self, now: Time, settled: &Settled, actions: &mut Vec<Action>) {
+        if settled.refused == Some(ContributionRefusal::NotFinite) {
+            // Sums beyond an f32 leave an error that is not finite either: the next contribution would be refused as well.
+            self.error.fill(0.0);
+        }
         self.settle(now, settled.through, settled.durable, settled.refused.is_none());
         self.send_next_kept(now, actions);
     }
@@ -352,6 +387,9 @@ impl Local {
             self.accepted_samples += if is_accepted { kept.samples } else { 0 };
         }
         self.settled = through;
+        if !is_accepted {
+            self.settling.on_refused(through);
+        }
         self.link.on_settled(now);
         while let Some(kept) = self.kept.pop_front_if(|kept| kept.sequence <= durable) {
             self.spare.push(kept.frame);
@@ -371,7 +409,7 @@ impl Local {
     fn set_period(&mut self, now: Time, period_us: u64) {
         self.period = match self.config.mode {
             Mode::Decoupled => Duration::from_micros(period_us).max(SHORTEST_PERIOD),
-            Mode::Lockstep => LOCKSTEP_LOOK,
+            Mode::Lockstep | Mode::Asynchronous => BARRIER_LOOK,
         };
         self.read_out_due = self.read_out_due.min(now + self.period);
     }
@@ -429,6 +467,8 @@ impl Local {
             not_finite: 0,
             discarded: self.discarded,
             time_us: PhaseTimes::default(),
+            upload_us: duration_micros(self.link.upload()),
+            round_trip_us: duration_micros(self.link.round_trip()),
         };
         for ml_module in 0..self.life.len() {
             let progress = self.memory.progress(ml_module);
@@ -474,6 +514,7 @@ impl Local {
             spec_hash: self.config.spec_hash,
             incarnation: self.incarnation,
             session: self.session,
+            codecs: Codec::ALL.to_vec(),
             report: self.report(),
         };
         self.link.on_greeting(now);

@@ -3,19 +3,20 @@
 //! A frame is one binary WebSocket message, little-endian throughout:
 //!
 //! ```text
-//! length of the header, u32 │ header, postcard │ tensor payload, f32 each (may be empty)
+//! length of the header, u32 │ header, postcard │ tensor payload (may be empty)
 //! ```
 //!
-//! A frame is checked once, when it is decoded; whoever holds a [`Received`] need not look at lengths again. The payload
-//! stays bytes: it is not aligned, and is read by [`floats`].
+//! A header is checked once, when the frame is decoded. The payload stays bytes, encoded as the header says ([`crate::codec`]);
+//! how long it has to be follows from the model, which only the receiver knows, so the receiver checks it before it is used.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::codec::{Codec, CodecError};
 use crate::shared_memory::{ModelStamp, PhaseTimes, StepRun};
 
 /// The version of this protocol. A volunteer that speaks another one is refused in the hello.
-pub const PROTOCOL: u16 = 1;
+pub const PROTOCOL: u16 = 2;
 
 /// The longest header that is accepted, and the room that a writer leaves for one. A read-out's runs of steps are what
 /// fills it: at most [`MAX_STEP_RUNS`] of them, each at most 30 bytes long; everything else together stays under 512 bytes.
@@ -24,10 +25,13 @@ pub const MAX_HEADER_BYTES: usize = 8 * 1024;
 /// The most runs of steps that one read-out lists. More are counted, not listed: an audit then can't repeat these steps.
 pub const MAX_STEP_RUNS: usize = 240;
 
-/// The longest frame in a run whose model has `parameters` parameters.
+/// The longest frame in a run whose model has `parameters` parameters, whatever the codec.
 pub const fn max_frame_bytes(parameters: usize) -> usize {
-    LENGTH_BYTES + MAX_HEADER_BYTES + parameters * FLOAT_BYTES
+    LENGTH_BYTES + MAX_HEADER_BYTES + parameters * FLOAT_BYTES + CODEC_SLACK
 }
+
+/// How much longer than plain f32 a codec can be: by one entry, where a model has a single parameter.
+const CODEC_SLACK: usize = 8;
 
 pub(crate) const LENGTH_BYTES: usize = 4;
 pub(crate) const FLOAT_BYTES: usize = 4;
@@ -55,6 +59,16 @@ pub enum Mode {
     Decoupled,
     /// Plain BSP: one minibatch for each ML module and version, then a barrier. The baseline.
     Lockstep,
+    /// Each contribution makes a version when it arrives, and only its volunteer is sent that, and waits for it: the other
+    /// baseline, asynchronous SGD with a parameter server (Dean et al., 2012).
+    Asynchronous,
+}
+
+impl Mode {
+    /// Whether an ML module computes one gradient on a model and then waits for the next.
+    pub fn has_barrier(self) -> bool {
+        self != Mode::Decoupled
+    }
 }
 
 /// What a local BSP module sends.
@@ -79,8 +93,14 @@ pub enum FromCentral {
     Welcome(Welcome),
     /// The answer to a hello, or to something that no volunteer of ours sends. The connection ends.
     Refused(Refusal),
-    /// Store this model in the shared memory. The payload is the parameters.
-    StoreModel(ModelStamp),
+    /// Store this model in the shared memory. The payload is the parameters, or what leads to them.
+    StoreModel(StoreModel),
+    /// Under local steps, before each model: the model that follows settles the volunteer's contributions up to this number. (By
+    /// itself, because the model's frame is the same for everybody.)
+    NextModelSettles {
+        /// The number.
+        through: u64,
+    },
     /// The standing instruction to read out the shared memory, every so many microseconds from now on.
     ReadOutEvery {
         /// The period in microseconds.
@@ -103,6 +123,8 @@ pub struct Hello {
     pub incarnation: Option<u32>,
     /// The session to go on with, and its proof; `None` for a new one.
     pub session: Option<(SessionId, Token)>,
+    /// The codecs that it can write and read, besides [`Codec::F32`], which everybody can.
+    pub codecs: Vec<Codec>,
     /// How it is doing.
     pub report: Report,
 }
@@ -120,6 +142,11 @@ pub struct Report {
     pub discarded: u64,
     /// Time of the ML modules, summed over them, in microseconds.
     pub time_us: PhaseTimes,
+    /// How long a contribution takes until it is settled, beyond the round trip, in microseconds: mean of the last ones; 0
+    /// before the first.
+    pub upload_us: u64,
+    /// What the shortest message and its answer take, in microseconds; 0 before the first.
+    pub round_trip_us: u64,
 }
 
 /// The header of a contribution: what is in the sum that its payload holds.
@@ -143,6 +170,10 @@ pub struct ReadOut {
     pub loss_sum: f64,
     /// Σ samples · version: divided by `samples`, the mean version that it was computed on.
     pub version_sum: u128,
+    /// Under local steps, over the ML modules, Σ samples · steps; the payload is Σ samples · displacement / steps then. Else 0.
+    pub step_sum: u128,
+    /// How the payload is encoded.
+    pub codec: Codec,
     /// Which steps are in it.
     pub step_runs: Vec<ModuleStepRun>,
     /// Runs of steps in it beyond those that are listed.
@@ -176,6 +207,67 @@ impl ModuleStepRun {
     }
 }
 
+/// A model, and what the payload is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreModel {
+    /// The model.
+    pub stamp: ModelStamp,
+    /// What leads to it.
+    pub encoding: ModelEncoding,
+}
+
+/// What the payload of a model's frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ModelEncoding {
+    /// All parameters, f32.
+    Whole,
+    /// What is to be added to the model of version `from` of the same incarnation: one encoded vector for each version after
+    /// it, one behind the other, to be added in this order.
+    Differences {
+        /// The version that is stored there already.
+        from: u64,
+        /// How each vector is encoded.
+        codec: Codec,
+    },
+}
+
+impl StoreModel {
+    /// Checks the payload that came with it, for a model of `parameters` parameters.
+    ///
+    /// # Errors
+    /// It is too long or too short, or can't be decoded.
+    pub fn check(&self, payload: &[u8], parameters: usize) -> Result<(), CodecError> {
+        let ModelEncoding::Differences { from, codec } = self.encoding else {
+            return Codec::F32.check(payload, parameters);
+        };
+        let one = codec.encoded_bytes(parameters);
+        let count = usize::try_from(self.stamp.version.saturating_sub(from)).unwrap_or(usize::MAX);
+        let expected = one.saturating_mul(count);
+        if payload.len() != expected {
+            return Err(CodecError::Length {
+                got: payload.len(),
+                count: parameters.saturating_mul(count),
+                codec,
+                expected,
+            });
+        }
+        payload
+            .chunks(one.max(1))
+            .try_for_each(|difference| codec.check(difference, parameters))
+    }
+
+    /// Writes the model that a checked payload leads to; `before` is the version that it leads on from.
+    pub fn store(&self, payload: &[u8], before: &[f32], model: &mut [f32]) {
+        let ModelEncoding::Differences { codec, .. } = self.encoding else {
+            return Codec::F32.decode_into(payload, model, |parameter, value| *parameter = value);
+        };
+        model.copy_from_slice(before);
+        for difference in payload.chunks(codec.encoded_bytes(model.len()).max(1)) {
+            codec.decode_into(difference, model, |parameter, value| *parameter += value);
+        }
+    }
+}
+
 /// The answer to a hello.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Welcome {
@@ -189,6 +281,8 @@ pub struct Welcome {
     pub settled: u64,
     /// … and up to this one durable.
     pub durable: u64,
+    /// How contributions are to be encoded: one of the codecs that the hello named.
+    pub codec: Codec,
 }
 
 /// Which contributions of a session are settled.
@@ -269,13 +363,30 @@ pub enum ContributionRefusal {
         /// The mean version that it claims, rounded down.
         version: u64,
     },
-    /// Its payload is not as long as the model.
-    #[error("its gradient has {got} values; the model has {expected} parameters")]
+    /// Its payload is not as long as the model's, encoded as the header says.
+    #[error("its payload has {got} bytes; {expected} are needed for the model's parameters")]
     WrongLength {
-        /// Values in the payload.
+        /// Bytes of the payload.
         got: usize,
-        /// The model's parameters.
+        /// Bytes that it should have.
         expected: usize,
+    },
+    /// Its payload can't be decoded.
+    #[error("its payload can't be decoded: {0}")]
+    Undecodable(String),
+    /// It is encoded in another way than the welcome has said.
+    #[error("it is encoded as {got:?}; the welcome asked for {expected:?}")]
+    AnotherCodec {
+        /// The codec that it uses.
+        got: Codec,
+        /// The codec of its session.
+        expected: Codec,
+    },
+    /// In lockstep with backup workers: the superstep that it was computed for has closed without it.
+    #[error("it was computed for version {version}, and that superstep has closed without it")]
+    Dropped {
+        /// The version that it was computed on, rounded down.
+        version: u64,
     },
     /// Its gradient or loss is infinite or not a number.
     #[error("its gradient or its loss is not finite")]
@@ -304,7 +415,7 @@ pub enum ContributionRefusal {
 pub struct Received<M> {
     /// The header.
     pub message: M,
-    /// The tensor payload: little-endian f32, a whole number of them; read by [`floats`].
+    /// The tensor payload, as it came.
     pub payload: Bytes,
 }
 
@@ -331,8 +442,8 @@ pub enum FrameError {
     /// Bytes are left over in the header.
     #[error("{0} bytes are left over in its header")]
     HeaderRest(usize),
-    /// The payload is not a whole number of floats, or the message has none.
-    #[error("{0} bytes follow its header, where a whole number of f32 values, or nothing, should")]
+    /// The message has no payload, but bytes follow.
+    #[error("{0} bytes follow its header, where nothing should")]
     Payload(usize),
 }
 
@@ -365,13 +476,25 @@ impl FromCentral {
         encode(self, &[])
     }
 
-    /// The frame of the model `parameters`. Encoded once per version and shared by all sockets.
+    /// The frame of the model `parameters`, whole.
     pub fn encode_model(stamp: ModelStamp, parameters: &[f32]) -> Bytes {
-        encode(&FromCentral::StoreModel(stamp), parameters)
+        let encoding = ModelEncoding::Whole;
+        let mut frame = header(&FromCentral::StoreModel(StoreModel { stamp, encoding }));
+        let begin = frame.len();
+        frame.resize(begin + parameters.len() * FLOAT_BYTES, 0);
+        Codec::F32.encode(parameters, &mut frame[begin..]);
+        frame.into()
     }
 }
 
-fn encode<M: Serialize>(message: &M, payload: &[f32]) -> Bytes {
+fn encode<M: Serialize>(message: &M, payload: &[u8]) -> Bytes {
+    let mut frame = header(message);
+    frame.extend_from_slice(payload);
+    frame.into()
+}
+
+/// A frame's beginning: the header's length, and the header.
+fn header<M: Serialize>(message: &M) -> Vec<u8> {
     let mut frame = vec![0; LENGTH_BYTES];
     // Serialising plain data into a growing vector has nothing that could fail: no maps of unknown length, no writer.
     if let Ok(header) = postcard::to_allocvec(message) {
@@ -379,9 +502,7 @@ fn encode<M: Serialize>(message: &M, payload: &[f32]) -> Bytes {
         frame[..LENGTH_BYTES].copy_from_slice(&(header.len() as u32).to_le_bytes());
         frame.extend_from_slice(&header);
     }
-    frame.reserve_exact(payload.len() * FLOAT_BYTES);
-    frame.extend(payload.iter().flat_map(|value| value.to_le_bytes()));
-    frame.into()
+    frame
 }
 
 fn decode<M: for<'de> Deserialize<'de>>(
@@ -404,55 +525,39 @@ fn decode<M: for<'de> Deserialize<'de>>(
         return Err(FrameError::HeaderRest(rest.len()));
     }
     let payload = frame.slice(end..);
-    if !payload.len().is_multiple_of(FLOAT_BYTES) || !(payload.is_empty() || has_payload(&message)) {
+    if !(payload.is_empty() || has_payload(&message)) {
         return Err(FrameError::Payload(payload.len()));
     }
     Ok(Received { message, payload })
 }
 
-/// The values of a payload, in order.
-pub fn floats(payload: &[u8]) -> impl ExactSizeIterator<Item = f32> + '_ {
-    payload
-        .as_chunks::<FLOAT_BYTES>()
-        .0
-        .iter()
-        .map(|bytes| f32::from_le_bytes(*bytes))
-}
-
 /// The buffer of one read-out's frame: made once, filled again and again, without allocating.
 ///
 /// The payload has its place before the header is known, because what the header says is learned while the ML modules'
-/// sums are merged into the payload. So the header is written backwards from the payload, and the frame begins where
-/// the header does.
+/// sums are merged. So the header is written backwards from the payload, and the frame begins where the header does.
 #[derive(Debug)]
 pub struct ReadOutFrame {
     buffer: Box<[u8]>,
     begin: usize,
+    end: usize,
 }
 
 const PAYLOAD_BEGIN: usize = LENGTH_BYTES + MAX_HEADER_BYTES;
 
 impl ReadOutFrame {
-    /// A buffer for read-outs of a model of `parameters` parameters.
+    /// A buffer for read-outs of a model of `parameters` parameters, whatever their codec.
     pub fn new(parameters: usize) -> ReadOutFrame {
         ReadOutFrame {
             buffer: vec![0; max_frame_bytes(parameters)].into_boxed_slice(),
             begin: PAYLOAD_BEGIN,
+            end: PAYLOAD_BEGIN,
         }
     }
 
-    /// Replaces the payload by `values`.
-    pub fn store(&mut self, values: &[f32]) {
-        for (bytes, value) in self.payload_mut().iter_mut().zip(values) {
-            *bytes = value.to_le_bytes();
-        }
-    }
-
-    /// Adds `values` to the payload.
-    pub fn add(&mut self, values: &[f32]) {
-        for (bytes, value) in self.payload_mut().iter_mut().zip(values) {
-            *bytes = (f32::from_le_bytes(*bytes) + value).to_le_bytes();
-        }
+    /// Room for a payload of `bytes` bytes, which is to be overwritten.
+    pub fn payload_mut(&mut self, bytes: usize) -> &mut [u8] {
+        self.end = PAYLOAD_BEGIN + bytes;
+        &mut self.buffer[PAYLOAD_BEGIN..self.end]
     }
 
     /// Writes the header.
@@ -476,11 +581,7 @@ impl ReadOutFrame {
 
     /// The frame, as it was sealed last.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.buffer[self.begin..]
-    }
-
-    fn payload_mut(&mut self) -> &mut [[u8; FLOAT_BYTES]] {
-        self.buffer[PAYLOAD_BEGIN..].as_chunks_mut().0
+        &self.buffer[self.begin..self.end]
     }
 }
 

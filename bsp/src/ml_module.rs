@@ -1,14 +1,23 @@
 //! The loop of an ML module (105): read the local model, compute a gradient, add it to the aggregate, again.
 //!
 //! It never waits for synchronising. In decoupled mode it sleeps only while it is told to pause, and at the start, until a
-//! first model and first samples are there. In lockstep, the baseline, it computes one gradient for each model version and
-//! then waits for the next: that is the barrier.
+//! first model and first samples are there. In the baselines, lockstep and asynchronous, it computes one gradient for each
+//! model that it is sent and then waits for the next: that is the barrier.
+//!
+//! - [`training_loop`]: the loop without what computes, as a state machine: what is next, and what becomes of a gradient.
+//! - [`working_copy`]: under local steps, the model that the ML module moves by itself.
 
 use std::time::Duration;
 
 use crate::message::Mode;
-use crate::shared_memory::{Control, Gradient, MlSide, ModelStamp, Phase, State};
+use crate::shared_memory::{Control, MlSide, Phase};
 use crate::time::{Time, duration_micros};
+
+pub mod training_loop;
+pub mod working_copy;
+
+use training_loop::{Next, TrainingLoop};
+use working_copy::LocalOptimizer;
 
 /// What computes gradients. A CPU in `nn`; something else can stand behind it later.
 pub trait Engine {
@@ -34,12 +43,9 @@ const NAP: Duration = Duration::from_millis(5);
 
 /// One ML module.
 pub struct MlModule<E> {
-    memory: MlSide,
+    training: TrainingLoop,
     engine: E,
-    mode: Mode,
     gradient: Box<[f32]>,
-    next_step: u64,
-    last_stamp: Option<ModelStamp>,
 }
 
 /// What came of one turn of the loop.
@@ -54,16 +60,13 @@ pub enum Turn {
 }
 
 impl<E: Engine> MlModule<E> {
-    /// An ML module over its side of the shared memory of `parameters` parameters.
-    pub fn new(memory: MlSide, parameters: usize, mode: Mode, engine: E) -> MlModule<E> {
-        let gradient = vec![0.0; parameters].into_boxed_slice();
+    /// An ML module over its side of the shared memory. With `local_steps` it also moves along its own gradients.
+    pub fn new(memory: MlSide, mode: Mode, local_steps: Option<Box<dyn LocalOptimizer>>, engine: E) -> MlModule<E> {
+        let gradient = vec![0.0; memory.parameters()].into_boxed_slice();
         MlModule {
-            memory,
+            training: TrainingLoop::new(memory, mode, local_steps),
             engine,
-            mode,
             gradient,
-            next_step: 0,
-            last_stamp: None,
         }
     }
 
@@ -74,54 +77,34 @@ impl<E: Engine> MlModule<E> {
 
     /// One turn of the loop: at most one gradient.
     pub fn turn(&mut self, clock: &mut impl FnMut() -> Time) -> Turn {
-        let control = self.memory.control();
-        match control.state {
-            State::Stop => return Turn::Stopped,
+        let begin = clock();
+        let control = match self.training.begin() {
+            Next::Stop => return Turn::Stopped,
             // The volunteer's own wish: not counted as waiting.
-            State::Pause => {
-                self.memory.wait_while(control, None);
+            Next::Pause(control) => {
+                self.training.memory().wait_while(control, None);
                 return Turn::Slept;
             }
-            State::Run => {}
-        }
-        let begin = clock();
-        if self.mode == Mode::Lockstep && self.last_stamp.is_some() && self.memory.published() == self.last_stamp {
-            self.memory.wait_for_publish(self.last_stamp, None);
-            return self.slept(begin, clock());
-        }
-        let Some(step) = self.engine.next_step(self.next_step) else {
-            self.memory.wait_while(control, Some(NAP));
+            Next::AwaitModel => {
+                self.training.memory().wait_for_publish(None);
+                return self.slept(begin, clock());
+            }
+            Next::Compute(control) => control,
+        };
+        let Some(step) = self.engine.next_step(self.training.next_step()) else {
+            self.training.memory().wait_while(control, Some(NAP));
             return self.slept(begin, clock());
         };
-        let Some(model) = self.memory.model() else {
-            self.memory.wait_for_publish(None, None);
-            return self.slept(begin, clock());
-        };
-        let stamp = model.stamp();
         let read = clock();
-        let outcome = self.engine.gradient(&model, step, &mut self.gradient);
-        drop(model);
+        let outcome = self.engine.gradient(&self.training.model(), step, &mut self.gradient);
         let computed = clock();
         // A gradient that is not finite is refused and counted by the shared memory; the next minibatch may do better.
-        let added_to_aggregate = self.memory.add(
-            &self.gradient,
-            Gradient {
-                stamp,
-                step,
-                samples: outcome.samples,
-                loss_sum: outcome.loss_sum,
-            },
-        );
+        let _ = self.training.finish(step, outcome, &mut self.gradient);
         let added = clock();
-        self.next_step = step + 1;
-        if added_to_aggregate.is_ok() {
-            // In lockstep one gradient is due for each version: after a refusal it still is, or all would wait for ever.
-            self.last_stamp = Some(stamp);
-        }
-        self.memory.account(Phase::Read, duration_micros(read.since(begin)));
-        self.memory
-            .account(Phase::Gradient, duration_micros(computed.since(read)));
-        self.memory.account(Phase::Add, duration_micros(added.since(computed)));
+        let memory = self.training.memory();
+        memory.account(Phase::Read, duration_micros(read.since(begin)));
+        memory.account(Phase::Gradient, duration_micros(computed.since(read)));
+        memory.account(Phase::Add, duration_micros(added.since(computed)));
         self.rest(control, added.since(begin));
         Turn::Computed
     }
@@ -130,12 +113,14 @@ impl<E: Engine> MlModule<E> {
     fn rest(&self, control: Control, computing: Duration) {
         let duty = u32::from(control.duty_percent.clamp(1, 100));
         if duty < 100 {
-            self.memory.wait_while(control, Some(computing * (100 - duty) / duty));
+            let memory = self.training.memory();
+            memory.wait_while(control, Some(computing * (100 - duty) / duty));
         }
     }
 
     fn slept(&self, begin: Time, end: Time) -> Turn {
-        self.memory.account(Phase::Wait, duration_micros(end.since(begin)));
+        let memory = self.training.memory();
+        memory.account(Phase::Wait, duration_micros(end.since(begin)));
         Turn::Slept
     }
 }

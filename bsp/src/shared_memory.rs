@@ -149,9 +149,10 @@ impl LocalSide {
 
     /// Stores the local model, for all ML modules, and wakes those that wait for one. Never waits, never allocates.
     ///
-    /// `write` gets a slot of `parameters` values which hold some older model, or zeros, and has to write all of them.
-    pub fn publish(&mut self, stamp: ModelStamp, write: impl FnOnce(&mut [f32])) {
-        self.publisher.publish(stamp, write);
+    /// `write` gets the model that was published last, empty if none was, and a slot of `parameters` values which hold some
+    /// older model, or zeros; it has to write all of the slot. See [`PinnedModel::settled_read_outs`] for the second number.
+    pub fn publish(&mut self, stamp: ModelStamp, settled_read_outs: u64, write: impl FnOnce(&[f32], &mut [f32])) {
+        self.publisher.publish(stamp, settled_read_outs, write);
         for module in &self.modules {
             module.control.on_publish();
         }
@@ -166,6 +167,11 @@ impl LocalSide {
     /// buffer from now on.
     pub fn flip(&mut self, module: usize) {
         self.modules[module].taker.flip();
+    }
+
+    /// The number of the last read-out of an ML module that `flip` has begun.
+    pub fn read_outs(&self, module: usize) -> u64 {
+        self.modules[module].taker.flips()
     }
 
     /// Whether a read-out of an ML module has begun that can't be taken yet: it came in the middle of an add.
@@ -222,23 +228,34 @@ impl Drop for MlSide {
 }
 
 impl MlSide {
+    /// Parameters of the model.
+    pub fn parameters(&self) -> usize {
+        self.parameters
+    }
+
     /// The number of this ML module in its tab.
     pub fn ml_module(&self) -> usize {
         self.ml_module
     }
 
-    /// The current model, if one is published yet. It isn't overwritten until it is dropped, and the local side doesn't wait for
-    /// that. Starts over only when a publish came in between.
+    /// The current model, if one is published yet. It isn't overwritten until this is called again, and the local side doesn't
+    /// wait for that. Starts over only when a publish came in between.
     pub fn model(&mut self) -> Option<PinnedModel<'_>> {
         self.reader.model()
     }
 
-    /// Which model is current.
-    pub fn published(&self) -> Option<ModelStamp> {
-        self.reader.published()
+    /// The model that `model` has returned last.
+    pub fn held_model(&self) -> Option<PinnedModel<'_>> {
+        self.reader.held()
     }
 
-    /// Adds a finished gradient, the sum over its samples, to the aggregate. Never waits, never allocates.
+    /// Whether another model is current than the one that `model` has returned last, if it has returned any.
+    pub fn has_newer_model(&self) -> bool {
+        self.reader.has_newer()
+    }
+
+    /// Adds a finished gradient, the sum over its samples, to the aggregate, and says in which read-out it will be: they are
+    /// numbered from 1, those that held nothing too. Never waits, never allocates.
     ///
     /// # Errors
     ///
@@ -247,7 +264,7 @@ impl MlSide {
     /// # Panics
     ///
     /// When the gradient hasn't one value for each parameter.
-    pub fn add(&mut self, gradient: &[f32], of: Gradient) -> Result<(), NotFinite> {
+    pub fn add(&mut self, gradient: &[f32], of: Gradient) -> Result<u64, NotFinite> {
         assert_eq!(
             gradient.len(),
             self.parameters,
@@ -263,9 +280,9 @@ impl MlSide {
             self.counters.count_not_finite();
             return Err(NotFinite::Loss { step });
         }
-        self.adder.add(gradient, &of);
+        let read_out = self.adder.add(gradient, &of);
         self.counters.count_gradient(of.samples);
-        Ok(())
+        Ok(read_out)
     }
 
     /// What this ML module is told to do.
@@ -278,10 +295,10 @@ impl MlSide {
         self.control.wait_while(control, timeout);
     }
 
-    /// Sleeps until something else than `than` is published, or it is told something else than `control` returned last, at
-    /// most for `timeout`.
-    pub fn wait_for_publish(&self, than: Option<ModelStamp>, timeout: Option<Duration>) {
-        self.control.wait_for_publish(|| self.published() != than, timeout);
+    /// Sleeps until a newer model than the one that it holds is published, or it is told something else than `control` returned
+    /// last, at most for `timeout`.
+    pub fn wait_for_publish(&self, timeout: Option<Duration>) {
+        self.control.wait_for_publish(|| self.has_newer_model(), timeout);
     }
 
     /// Counts time spent.

@@ -71,14 +71,15 @@ fn publish(memory: &mut LocalSide, version: u64) {
             incarnation: 1,
             version,
         },
-        |slot| slot.fill(1.0),
+        0,
+        |_, slot| slot.fill(1.0),
     );
 }
 
 fn ml_modules(sides: Vec<bsp::shared_memory::MlSide>) -> Vec<MlModule<Ones>> {
     sides
         .into_iter()
-        .map(|side| MlModule::new(side, PARAMETERS, Mode::Decoupled, Ones))
+        .map(|side| MlModule::new(side, Mode::Decoupled, None, Ones))
         .collect()
 }
 
@@ -90,6 +91,7 @@ fn welcomed() -> (Local, Vec<MlModule<Ones>>, Vec<Action>) {
         run: RunId(1),
         spec_hash: 2,
         mode: Mode::Decoupled,
+        has_local_steps: false,
         jitter_seed: 3,
     };
     let mut local = Local::new(Time::ZERO, config, memory);
@@ -102,6 +104,7 @@ fn welcomed() -> (Local, Vec<MlModule<Ones>>, Vec<Action>) {
         period_us: 10_000,
         settled: 0,
         durable: 0,
+        codec: bsp::codec::Codec::F32,
     };
     local
         .on_frame(Time::ZERO, &FromCentral::Welcome(welcome).encode(), &mut actions)

@@ -317,6 +317,7 @@ impl Controller {
             samples,
             loss,
             staleness,
+            weight: _,
             open_for,
         } = *closed;
         tracing::debug!(

@@ -103,6 +103,9 @@ pub enum Problem {
     /// The run can't have this aim.
     #[error("{0}")]
     Goal(&'static str),
+    /// Settings that exclude each other.
+    #[error("{0}")]
+    Exclusive(&'static str),
 }
 
 /// What a run aims at.

@@ -175,6 +175,7 @@ fn describe(
         name: run_file.name.clone(),
         description: run_file.description.clone(),
         mode: training.mode,
+        local_steps: training.local_steps.clone(),
         seed: run_file.seed,
         minibatch: training.minibatch,
         superstep_samples: training.superstep_samples,
@@ -189,7 +190,12 @@ fn describe(
             test_samples: dataset.held_out_samples(),
             shards: shards.names().to_vec(),
         },
-        memory: memory_need(model, training.minibatch, sample_bytes as u64),
+        memory: memory_need(
+            model,
+            training.minibatch,
+            sample_bytes as u64,
+            training.local_steps.as_ref(),
+        ),
     }
 }
 
@@ -199,6 +205,11 @@ fn central_config(run_file: &RunFile, description: &RunDescription, run: RunId) 
         run,
         spec_hash: description.spec_hash,
         mode: training.mode,
+        backup_workers: training.backup_workers,
+        has_local_steps: training.local_steps.is_some(),
+        contribution_codec: training.contribution_codec,
+        model_codec: training.model_codec,
+        communication_share: training.communication_share,
         minibatch: training.minibatch as u64,
         superstep_samples: training.superstep_samples,
         quorum: training.quorum,
@@ -208,11 +219,11 @@ fn central_config(run_file: &RunFile, description: &RunDescription, run: RunId) 
         weighting: Weighting {
             staleness_exponent: training.staleness_exponent,
             max_read_out_samples: training.max_read_out_samples(),
-            // Lockstep is the textbook's plain BSP: all gradients are of one model, and none is bounded.
-            clip: if training.mode == Mode::Lockstep {
-                0.0
-            } else {
+            // The baselines are the textbook's: no gradient is bounded.
+            clip: if training.mode == Mode::Decoupled {
                 training.clip
+            } else {
+                0.0
             },
         },
         lr_scaling: training.lr_scaling,

@@ -107,11 +107,11 @@ impl Gradients for Engine {
         Pending(pending)
     }
 
-    fn finish<R>(&mut self, begun: Pending, take: impl FnOnce(&[f32], Outcome) -> R) -> R {
-        let Ok(Done { gradient, outcome }) = begun.0.recv() else {
+    fn finish<R>(&mut self, begun: Pending, take: impl FnOnce(&mut [f32], Outcome) -> R) -> R {
+        let Ok(Done { mut gradient, outcome }) = begun.0.recv() else {
             panic!("a thread that computes gradients has died; it has said above why");
         };
-        let taken = take(&gradient, outcome);
+        let taken = take(&mut gradient, outcome);
         self.spare.push(gradient);
         taken
     }

@@ -64,7 +64,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
     /// An ML module's worker dies, between two adds.
     pub fn kill_ml_module(&mut self, tab: usize, ml_module: usize) {
         // A side that died with its thread is never dropped.
-        std::mem::forget(self.tabs[tab].ml[ml_module].side.take());
+        std::mem::forget(self.tabs[tab].ml[ml_module].training.take());
         self.observer.on_ml_module_died(tab);
         self.with_local(tab, |local, now, actions| {
             local.on_ml_module_died(now, ml_module, actions)

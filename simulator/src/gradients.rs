@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 
 use bsp::message::SessionId;
 use bsp::ml_module::Outcome;
+use bsp::ml_module::working_copy::LocalOptimizer;
 use bsp::shared_memory::ModelStamp;
 
 /// Which gradient.
@@ -25,8 +26,13 @@ pub trait Gradients {
     /// Begins a gradient.
     fn begin(&mut self, name: GradientName, model: Arc<[f32]>) -> Self::Begun;
 
-    /// Finishes it: `take` gets the sum over its samples, and what they were.
-    fn finish<R>(&mut self, begun: Self::Begun, take: impl FnOnce(&[f32], Outcome) -> R) -> R;
+    /// Finishes it: `take` gets the sum over its samples, which it may change, and what they were.
+    fn finish<R>(&mut self, begun: Self::Begun, take: impl FnOnce(&mut [f32], Outcome) -> R) -> R;
+
+    /// How the gradients of an ML module move its working copy, if the run has local steps.
+    fn local_optimizer(&self) -> Option<Box<dyn LocalOptimizer>> {
+        None
+    }
 }
 
 /// The models that gradients are being computed on, each once, however many compute on it.

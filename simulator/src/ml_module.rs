@@ -1,22 +1,22 @@
-//! An ML module's loop, cut in two where virtual time passes: it begins a minibatch, and finishes it.
-//!
-//! It does what `bsp::ml_module::MlModule::turn` does, with the same shared memory, and keeps books of its time.
+//! An ML module of a simulated tab: the real training loop, between whose two halves of a step virtual time passes, and books
+//! of its time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bsp::message::{Mode, SessionId};
-use bsp::shared_memory::{Gradient, MlSide, ModelStamp, State};
+use bsp::ml_module::training_loop::{Next, Parameters, TrainingLoop};
+use bsp::ml_module::working_copy::LocalOptimizer;
+use bsp::shared_memory::MlSide;
 use bsp::time::Time;
 
 use crate::gradients::{GradientName, Gradients, Models};
 
 /// An ML module of a simulated tab; `B` is a gradient that has begun.
 pub struct SimulatedMl<B> {
-    /// Its side of the shared memory; `None` once it has stopped.
-    pub side: Option<MlSide>,
+    /// Its loop; `None` once it has stopped.
+    pub training: Option<TrainingLoop>,
     busy: Option<Busy<B>>,
-    next_step: u64,
-    last_stamp: Option<ModelStamp>,
     /// Time in which it had nothing to compute on although it was told to run, since its first model.
     pub waited: Duration,
     idle_since: Option<Time>,
@@ -24,7 +24,6 @@ pub struct SimulatedMl<B> {
 
 struct Busy<B> {
     name: GradientName,
-    stamp: ModelStamp,
     since: Time,
     begun: B,
 }
@@ -39,12 +38,10 @@ pub(crate) struct Finished {
 }
 
 impl<B> SimulatedMl<B> {
-    pub(crate) fn new(side: MlSide) -> SimulatedMl<B> {
+    pub(crate) fn new(side: MlSide, mode: Mode, local_steps: Option<Box<dyn LocalOptimizer>>) -> SimulatedMl<B> {
         SimulatedMl {
-            side: Some(side),
+            training: Some(TrainingLoop::new(side, mode, local_steps)),
             busy: None,
-            next_step: 0,
-            last_stamp: None,
             waited: Duration::ZERO,
             idle_since: None,
         }
@@ -57,14 +54,13 @@ impl<B> SimulatedMl<B> {
 
     /// Nothing is left of it. A gradient that it had begun is lost.
     pub(crate) fn vanish(&mut self) {
-        (self.side, self.busy) = (None, None);
+        (self.training, self.busy) = (None, None);
     }
 
     /// Begins a minibatch if it can; whether it did.
     pub(crate) fn begin<G: Gradients<Begun = B>>(
         &mut self,
         now: Time,
-        mode: Mode,
         session: SessionId,
         models: &mut Models,
         gradients: &mut G,
@@ -72,37 +68,42 @@ impl<B> SimulatedMl<B> {
         if self.busy.is_some() {
             return false;
         }
-        let Some(side) = &mut self.side else { return false };
-        match side.control().state {
-            State::Stop => {
-                self.side = None;
+        let Some(training) = &mut self.training else {
+            return false;
+        };
+        match training.begin() {
+            Next::Stop => {
+                self.training = None;
                 return false;
             }
-            State::Pause => {
+            Next::Pause(_) => {
                 self.idle_since = None;
                 return false;
             }
-            State::Run => {}
+            Next::AwaitModel => {
+                if training.stamp().is_some() {
+                    self.idle_since.get_or_insert(now);
+                }
+                return false;
+            }
+            Next::Compute(_) => {}
         }
-        if mode == Mode::Lockstep && self.last_stamp.is_some() && side.published() == self.last_stamp {
-            self.idle_since.get_or_insert(now);
-            return false;
-        }
-        let name = GradientName {
-            session,
-            ml_module: u16::try_from(side.ml_module()).unwrap_or(u16::MAX),
-            step: self.next_step,
-        };
-        let Some(model) = side.model() else { return false };
         if let Some(since) = self.idle_since.take() {
             self.waited += now.since(since);
         }
-        let stamp = model.stamp();
+        let name = GradientName {
+            session,
+            ml_module: u16::try_from(training.memory().ml_module()).unwrap_or(u16::MAX),
+            step: training.next_step(),
+        };
+        let model = match training.model() {
+            Parameters::Held(model) => models.share(model.stamp(), &model),
+            Parameters::Own(parameters) => Arc::from(parameters),
+        };
         self.busy = Some(Busy {
             name,
-            stamp,
             since: now,
-            begun: gradients.begin(name, models.share(stamp, &model)),
+            begun: gradients.begin(name, model),
         });
         true
     }
@@ -110,22 +111,11 @@ impl<B> SimulatedMl<B> {
     /// Adds the gradient of the minibatch that has begun, if it is still there to do so.
     pub(crate) fn finish<G: Gradients<Begun = B>>(&mut self, now: Time, gradients: &mut G) -> Option<Finished> {
         let busy = self.busy.take()?;
-        let side = self.side.as_mut()?;
-        let Busy { name, stamp, .. } = busy;
+        let training = self.training.as_mut()?;
+        let name = busy.name;
         let (samples, is_finite) = gradients.finish(busy.begun, |gradient, outcome| {
-            let of = Gradient {
-                stamp,
-                step: name.step,
-                samples: outcome.samples,
-                loss_sum: outcome.loss_sum,
-            };
-            (outcome.samples, side.add(gradient, of).is_ok())
+            (outcome.samples, training.finish(name.step, outcome, gradient).is_ok())
         });
-        self.next_step += 1;
-        if is_finite {
-            // In lockstep one gradient is due for each version: after a refusal it still is, or all would wait for ever.
-            self.last_stamp = Some(stamp);
-        }
         Some(Finished {
             name,
             samples,

@@ -107,12 +107,16 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             run: self.config.run,
             spec_hash: self.config.spec_hash,
             mode: self.config.mode,
+            has_local_steps: self.config.has_local_steps,
             jitter_seed: mix(self.seed ^ number as u64),
         };
         self.tabs.push(Tab {
             machine,
             local: Some(Local::new(self.now, config, memory)),
-            ml: sides.into_iter().map(SimulatedMl::new).collect(),
+            ml: sides
+                .into_iter()
+                .map(|side| SimulatedMl::new(side, self.config.mode, self.gradients.local_optimizer()))
+                .collect(),
             connection: None,
             session: None,
             ended: None,
@@ -253,7 +257,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
     }
 
     pub(crate) fn begin_minibatches(&mut self, tab: usize) {
-        let (now, mode) = (self.now, self.config.mode);
+        let now = self.now;
         let Tab {
             session: Some(session),
             ml,
@@ -265,7 +269,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             return;
         };
         for (ml_module, ml) in ml.iter_mut().enumerate() {
-            if ml.begin(now, mode, *session, &mut self.models, &mut self.gradients) {
+            if ml.begin(now, *session, &mut self.models, &mut self.gradients) {
                 let at = now + machine.next_step(random);
                 self.events.push(at, Event::GradientDone(tab, ml_module));
             }

@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpStream};
 
 use anyhow::{Context, Result, bail, ensure};
+use bsp::codec::Codec;
 use bsp::message::{
     FromCentral, FromVolunteer, Hello, PROTOCOL, ReadOut, ReadOutFrame, Received, Report, RunId, SessionId, Welcome,
     max_frame_bytes,
@@ -104,6 +105,7 @@ impl Peer {
             spec_hash: self.run.spec_hash,
             incarnation: None,
             session: None,
+            codecs: Codec::ALL.to_vec(),
             report: Report {
                 ml_modules: 1,
                 ..Report::default()
@@ -124,6 +126,8 @@ impl Peer {
             gradients: 1,
             loss_sum: 1.0,
             version_sum: u128::from(SAMPLES * stamp.version),
+            step_sum: 0,
+            codec: Codec::F32,
             step_runs: Vec::new(),
             step_runs_not_listed: 0,
             report: self.hello().report,
@@ -144,7 +148,8 @@ impl Peer {
     /// A socket that is closed.
     pub fn say_read_out(&mut self, header: &ReadOut, gradient: &[f32]) -> Result<()> {
         let mut frame = ReadOutFrame::new(gradient.len());
-        frame.store(gradient);
+        let bytes = Codec::F32.encoded_bytes(gradient.len());
+        Codec::F32.encode(gradient, frame.payload_mut(bytes));
         frame.seal(header)?;
         self.send(Message::Binary(Bytes::copy_from_slice(frame.as_bytes())))
     }
@@ -188,12 +193,12 @@ impl Peer {
         loop {
             match (self.hear()?, &welcome) {
                 (Some(FromCentral::Welcome(said)), _) => welcome = Some(said),
-                (Some(FromCentral::StoreModel(stamp)), Some(welcome)) => {
+                (Some(FromCentral::StoreModel(model)), Some(welcome)) => {
                     let welcome = welcome.clone();
                     return Ok(Member {
                         peer: self,
                         welcome,
-                        stamp,
+                        stamp: model.stamp,
                     });
                 }
                 (Some(FromCentral::ReadOutEvery { .. }), _) => {}

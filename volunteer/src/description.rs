@@ -5,6 +5,8 @@ use nn::sample_format::SampleFormat;
 use nn::spec::ModelSpec;
 use serde::{Deserialize, Serialize};
 
+use crate::local_steps::LocalSteps;
+
 /// What does not change while a run lasts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunDescription {
@@ -20,8 +22,10 @@ pub struct RunDescription {
     pub name: String,
     /// What it is about, in a sentence.
     pub description: String,
-    /// Decoupled, or lockstep.
+    /// Decoupled, or one of the baselines.
     pub mode: Mode,
+    /// How ML modules move along their own gradients between read-outs, if they do.
+    pub local_steps: Option<LocalSteps>,
     /// The seed of initialisation and of all minibatches.
     #[serde(with = "hexadecimal")]
     pub seed: u64,

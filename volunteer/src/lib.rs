@@ -5,8 +5,10 @@
 //! - [`membership`]: the parts of one volunteer, made of that description.
 //! - [`fetching`]: which shard is fetched next, and when.
 //! - [`engine`]: the gradient of a step, computed by `nn` on the CPU.
+//! - [`local_steps`]: how an ML module moves along its own gradients.
 
 pub mod description;
 pub mod engine;
 pub mod fetching;
+pub mod local_steps;
 pub mod membership;

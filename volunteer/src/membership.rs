@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bsp::local::{self, Local};
 use bsp::message::{PROTOCOL, RunId, SessionId};
 use bsp::ml_module::MlModule;
+use bsp::ml_module::working_copy::LocalOptimizer;
 use bsp::shared_memory::{MlSide, shared_memory};
 use bsp::time::Time;
 use nn::Model;
@@ -14,6 +15,7 @@ use nn::shard::{Shard, ShardError};
 use crate::description::{MemoryNeed, RunDescription};
 use crate::engine::CpuEngine;
 use crate::fetching::Fetching;
+use crate::local_steps::{InnerOptimizer, LocalSteps};
 
 /// One volunteer's parts. The local BSP module is handed out at the start and the ML modules when a session is open; the
 /// samples fill up in the meantime.
@@ -88,6 +90,7 @@ impl Membership {
             run: RunId(description.run),
             spec_hash: description.spec_hash,
             mode: description.mode,
+            has_local_steps: description.local_steps.is_some(),
             jitter_seed,
         };
         let local = Local::new(now, config, memory);
@@ -163,17 +166,17 @@ impl Membership {
             self.description.minibatch,
             self.description.mode,
         );
-        Some(MlModule::new(
-            memory,
-            self.description.parameters,
-            self.description.mode,
-            engine,
-        ))
+        let local_steps = self.description.local_steps.as_ref().map(|spec| {
+            let inner = InnerOptimizer::new(spec, self.description.parameters);
+            Box::new(inner) as Box<dyn LocalOptimizer>
+        });
+        Some(MlModule::new(memory, self.description.mode, local_steps, engine))
     }
 }
 
-/// What a tab needs for a model and so many bytes of samples (DESIGN §3: P · 4 bytes × (4 K + 5 + contributions kept)).
-pub fn memory_need(model: &Model, minibatch: usize, sample_bytes: u64) -> MemoryNeed {
+/// What a tab needs for a model and so many bytes of samples (DESIGN §3: P · 4 bytes × (4 K + 5 + contributions kept), and here
+/// 2 more, where contributions are merged and for what their encoding loses).
+pub fn memory_need(model: &Model, minibatch: usize, sample_bytes: u64, local_steps: Option<&LocalSteps>) -> MemoryNeed {
     /// Code, its data and stack, and what the allocator loses; measured at a fraction of this.
     const TAB: u64 = 16 << 20;
     /// An ML worker's stack and thread-local storage.
@@ -182,7 +185,10 @@ pub fn memory_need(model: &Model, minibatch: usize, sample_bytes: u64) -> Memory
     let parameters = model.parameter_count() as u64 * FLOAT;
     let inputs = (minibatch * (model.inputs() + 1)) as u64 * FLOAT;
     MemoryNeed {
-        tab_bytes: TAB + sample_bytes + sample_bytes / 8 + parameters * (5 + local::KEPT_CONTRIBUTIONS as u64),
-        ml_module_bytes: ML_MODULE + 4 * parameters + inputs + model.scratch_bytes(minibatch) as u64,
+        tab_bytes: TAB + sample_bytes + sample_bytes / 8 + parameters * (7 + local::KEPT_CONTRIBUTIONS as u64),
+        ml_module_bytes: ML_MODULE
+            + (4 + local_steps.map_or(0, LocalSteps::vectors)) * parameters
+            + inputs
+            + model.scratch_bytes(minibatch) as u64,
     }
 }

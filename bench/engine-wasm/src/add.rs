@@ -51,7 +51,10 @@ impl LeasedAdd {
             loss_sum: 0.0,
         };
         self.steps += 1;
-        self.side.add(&self.gradient, of).map_err(|error| error.to_string())
+        self.side
+            .add(&self.gradient, of)
+            .map(|_read_out| ())
+            .map_err(|error| error.to_string())
     }
 }
 

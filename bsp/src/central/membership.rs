@@ -36,24 +36,22 @@ impl Central {
             None => self.open_session(now, from, token)?,
         };
         self.attach(id, from, actions);
-        let session = self.seen(now, from)?;
-        session.report = hello.report;
+        self.seen(now, from)?;
+        let session = self.sessions.get_mut(&id).ok_or(Refusal::SessionOver(id))?;
+        session.on_hello(hello, &self.config);
         let welcome = Welcome {
             session: id,
             token: session.token,
             settled: session.settled,
             durable: session.settled,
-            period_us: 0,
-        };
-        let welcome = Welcome {
-            period_us: duration_micros(self.period.current()),
-            ..welcome
+            period_us: duration_micros(session.set_period(self.period.current(), &self.config)),
+            codec: session.contribution_codec,
         };
         actions.push(Action::Send {
             to: from,
             frame: FromCentral::Welcome(welcome).encode(),
         });
-        self.send_model(id, actions);
+        self.send_model(now, id, actions);
         Ok(())
     }
 

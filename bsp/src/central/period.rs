@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::Config;
 use crate::time::Time;
 
-/// A change smaller than this is not worth a message to everybody.
-const WORTH_TELLING: f64 = 0.1;
+/// A change smaller than this is not worth a message.
+pub(super) const WORTH_TELLING: f64 = 0.1;
 /// Rates must have been measured for so many periods: the first minibatches, while a page is still loading and its code is not
 /// optimized, are much slower than what follows, and would make first supersteps of thousands of samples.
 const MEASURED_PERIODS: u32 = 8;
@@ -50,20 +50,17 @@ impl Period {
         self.overhead += NEWEST * (overhead.as_secs_f64() - self.overhead);
     }
 
-    /// Adapts to volunteers who compute `samples_per_second` together, measured for so long. Says whether the period is
-    /// another one now.
-    pub(super) fn adapt(&mut self, config: &Config, samples_per_second: f64, measured_for: Duration) -> bool {
+    /// Adapts to volunteers who compute `samples_per_second` together, measured for so long.
+    pub(super) fn adapt(&mut self, config: &Config, samples_per_second: f64, measured_for: Duration) {
         if samples_per_second <= 0.0 {
-            return false;
+            return;
         }
         let longest = (measured_for / MEASURED_PERIODS).clamp(config.min_period, config.max_period);
         let wanted = config.superstep_samples as f64 / samples_per_second - self.overhead;
         let wanted = wanted.clamp(config.min_period.as_secs_f64(), longest.as_secs_f64());
         let change = wanted / self.current.as_secs_f64() - 1.0;
-        if change.abs() < WORTH_TELLING {
-            return false;
+        if change.abs() >= WORTH_TELLING {
+            self.current = Duration::try_from_secs_f64(wanted).unwrap_or(config.max_period);
         }
-        self.current = Duration::try_from_secs_f64(wanted).unwrap_or(config.max_period);
-        true
     }
 }

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use super::link::LinkTimes;
 use super::pace::Pace;
-use crate::central::ConnectionId;
-use crate::message::{ReadOut, Report, SessionId, Token};
+use super::period::WORTH_TELLING;
+use crate::central::{Config, ConnectionId};
+use crate::codec::Codec;
+use crate::message::{Hello, Mode, ReadOut, Report, SessionId, Token};
 use crate::shared_memory::{ModelStamp, PhaseTimes};
 use crate::time::Time;
 
@@ -15,12 +18,25 @@ pub(super) struct Session {
     pub(super) connection: Option<ConnectionId>,
     /// When bytes of a message of its own last came; without a connection, when that ended.
     pub(super) last_seen: Time,
-    /// Contributions up to this number are settled.
+    /// Contributions up to this number are settled …
     pub(super) settled: u64,
-    /// The model that was sent and has not been reported as stored.
-    pub(super) model_on_its_way: Option<ModelStamp>,
+    /// … and up to this one were when the current version was made: they are in it, or were refused.
+    pub(super) settled_in_model: u64,
+    /// The model that was sent and has not been reported as stored, and when it was sent.
+    model_on_its_way: Option<(ModelStamp, Time)>,
     /// The last model that it reported as stored, on this connection.
     pub(super) stored: Option<ModelStamp>,
+    /// The next model is to be sent; it is once it may.
+    pub(super) is_model_asked_for: bool,
+    /// Before that its link is to rest.
+    pub(super) next_model_at: Time,
+    /// How its contributions are to be encoded.
+    pub(super) contribution_codec: Codec,
+    /// Whether it can read models as the run encodes them.
+    pub(super) can_read_models: bool,
+    pub(super) link: LinkTimes,
+    /// The read-out period that it was told.
+    period: Duration,
     pub(super) pace: Pace,
     pub(super) report: Report,
     pub(super) refused: u64,
@@ -46,6 +62,14 @@ pub struct VolunteerStatus {
     pub staleness: f64,
     /// Time of its ML modules, summed over them, in microseconds.
     pub time_us: PhaseTimes,
+    /// Its read-out period.
+    pub period: Duration,
+    /// What a contribution takes until it is settled, beyond the round trip: mean of the last ones; zero before the first.
+    pub upload: Duration,
+    /// What a model takes until it is stored, beyond the round trip: mean of the last ones; zero before the first.
+    pub download: Duration,
+    /// What the shortest message and its answer take.
+    pub round_trip: Duration,
     /// Contributions that were accepted.
     pub accepted: u64,
     /// Contributions that were refused.
@@ -65,8 +89,15 @@ impl Session {
             connection: None,
             last_seen: now,
             settled: 0,
+            settled_in_model: 0,
             model_on_its_way: None,
             stored: None,
+            is_model_asked_for: false,
+            next_model_at: Time::ZERO,
+            contribution_codec: Codec::F32,
+            can_read_models: false,
+            link: LinkTimes::default(),
+            period: Duration::ZERO,
             pace: Pace::default(),
             report: Report::default(),
             refused: 0,
@@ -79,13 +110,70 @@ impl Session {
     /// A connection is new: whatever model was on its way may not have arrived, or be in another memory.
     pub(super) fn on_connected(&mut self) {
         (self.model_on_its_way, self.stored) = (None, None);
+        self.next_model_at = Time::ZERO;
         self.pace.on_connected();
     }
 
+    /// What it says of itself, and which codecs it can be asked for.
+    pub(super) fn on_hello(&mut self, hello: &Hello, config: &Config) {
+        let can = |codec: Codec| codec == Codec::F32 || hello.codecs.contains(&codec);
+        self.can_read_models = can(config.model_codec);
+        self.contribution_codec = if can(config.contribution_codec) {
+            config.contribution_codec
+        } else {
+            Codec::F32
+        };
+        self.on_report(hello.report);
+    }
+
+    /// How it is doing.
+    pub(super) fn on_report(&mut self, report: Report) {
+        self.report = report;
+        self.link.on_report(&report);
+    }
+
+    /// Whether it is to be sent the model `current`, as soon as its link may be busy.
+    pub(super) fn wants_model(&self, current: ModelStamp) -> bool {
+        self.is_model_asked_for
+            && self.connection.is_some()
+            && self.model_on_its_way.is_none()
+            && self.stored != Some(current)
+    }
+
+    pub(super) fn on_model_sent(&mut self, now: Time, stamp: ModelStamp, config: &Config) {
+        self.model_on_its_way = Some((stamp, now));
+        self.is_model_asked_for = false;
+        // The baselines send a model as soon as there is one.
+        if config.mode == Mode::Decoupled {
+            self.next_model_at = now + self.link.shortest_period(config);
+        }
+    }
+
     pub(super) fn on_stored(&mut self, now: Time, stamp: ModelStamp) {
-        self.model_on_its_way = None;
-        self.stored = Some(stamp);
-        self.pace.on_stored(now);
+        if let Some((_, sent_at)) = self.model_on_its_way.take_if(|(sent, _)| *sent == stamp) {
+            self.stored = Some(stamp);
+            self.link.on_stored(now, sent_at);
+            self.pace.on_stored(now);
+        }
+    }
+
+    /// All that is settled is in the version that was just made, or refused.
+    pub(super) fn on_version_made(&mut self) {
+        self.settled_in_model = self.settled;
+    }
+
+    /// Its read-out period, where the run's is `of_run`: what it is told in the welcome.
+    pub(super) fn set_period(&mut self, of_run: Duration, config: &Config) -> Duration {
+        self.period = of_run.max(self.link.shortest_period(config));
+        self.period
+    }
+
+    /// Its new period, if that is worth telling.
+    pub(super) fn change_of_period(&mut self, of_run: Duration, config: &Config) -> Option<Duration> {
+        let told = self.period.as_secs_f64();
+        let wanted = of_run.max(self.link.shortest_period(config));
+        let is_worth_telling = (wanted.as_secs_f64() / told - 1.0).abs() >= WORTH_TELLING;
+        is_worth_telling.then(|| self.set_period(of_run, config))
     }
 
     /// Says whether it is the first contribution since the volunteer stored its last model.
@@ -107,6 +195,12 @@ impl Session {
             && now.since(self.last_seen) <= live_for
     }
 
+    /// Whether a superstep that is open for so long at the most can wait for it. One whose link makes its period longer than
+    /// that contributes when it does.
+    pub(super) fn keeps_step(&self, longest: Duration) -> bool {
+        self.period <= longest
+    }
+
     /// Its status, if it is connected.
     pub(super) fn status(&self, session: SessionId, now: Time, live_for: Duration) -> Option<VolunteerStatus> {
         self.connection?;
@@ -123,6 +217,10 @@ impl Session {
             },
             staleness: self.staleness,
             time_us: self.report.time_us,
+            period: self.period,
+            upload: self.link.upload(),
+            download: self.link.download(),
+            round_trip: self.link.round_trip(),
             accepted: self.accepted,
             refused: self.refused,
             not_finite: self.report.not_finite,

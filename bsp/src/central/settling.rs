@@ -4,8 +4,9 @@ use bytes::Bytes;
 
 use super::superstep::MAX_CONTRIBUTIONS;
 use super::{Action, Central, ConnectionId};
+use crate::codec::{Codec, CodecError, Encoded};
 use crate::combine::Contribution;
-use crate::message::{ContributionRefusal, FromCentral, Mode, ReadOut, Refusal, SessionId, Settled, floats};
+use crate::message::{ContributionRefusal, FromCentral, Mode, ReadOut, Refusal, SessionId, Settled};
 use crate::time::Time;
 
 /// The most samples that one contribution can be believed to hold: a million volunteers' day. So totals never overflow.
@@ -21,7 +22,7 @@ impl Central {
         actions: &mut Vec<Action>,
     ) -> Result<(), Refusal> {
         let id = *self.connections.get(&from).ok_or(Refusal::HelloFirst)?;
-        let checked = self.check(id, read_out, &payload);
+        let checked = self.check(id, read_out, payload);
         let (stamp, mode) = (self.stamp, self.config.mode);
         let session = self.seen(now, from)?;
         if read_out.session != id {
@@ -48,31 +49,24 @@ impl Central {
             return Ok(());
         }
         session.settled = read_out.sequence;
-        session.report = read_out.report;
+        session.on_report(read_out.report);
         let settled = Settled {
             through: session.settled,
             durable: session.settled,
-            refused: checked.clone().err(),
+            refused: checked.as_ref().err().cloned(),
         };
         match checked {
-            Ok(staleness) => {
+            Ok((staleness, contribution)) => {
                 let follows_model = session.on_accepted(now, read_out, staleness);
                 let has_current = session.stored == Some(stamp);
                 if follows_model && has_current {
                     self.period.on_contribution(now, self.superstep.opened);
                 }
-                // In lockstep there are no late ones. (After a reconnect its model may not be reported as stored yet.)
-                let is_in_time = has_current || mode == Mode::Lockstep;
+                // In the baselines there are no late ones. (After a reconnect its model may not be reported as stored yet.)
+                let is_in_time = has_current || mode != Mode::Decoupled;
                 self.totals.samples = self.totals.samples.saturating_add(read_out.samples);
                 self.totals.gradients = self.totals.gradients.saturating_add(read_out.gradients);
                 self.totals.accepted += 1;
-                let contribution = Contribution {
-                    session: id,
-                    sequence: read_out.sequence,
-                    samples: read_out.samples,
-                    version: read_out.version_sum as f64 / read_out.samples as f64,
-                    gradient: payload,
-                };
                 self.superstep.add(now, contribution, read_out.loss_sum, is_in_time);
             }
             Err(reason) => {
@@ -85,15 +79,25 @@ impl Central {
                 });
             }
         }
+        let is_refused = settled.refused.is_some();
         actions.push(Action::Send {
             to: from,
             frame: FromCentral::Settled(settled).encode(),
         });
+        if is_refused && mode == Mode::Asynchronous {
+            // No version is made of it, but its volunteer waits for one.
+            self.send_model(now, id, actions);
+        }
         Ok(())
     }
 
-    /// The staleness of a contribution that can be accepted.
-    fn check(&self, from: SessionId, read_out: &ReadOut, payload: &[u8]) -> Result<f64, ContributionRefusal> {
+    /// A contribution that can be accepted, and its staleness.
+    fn check(
+        &self,
+        from: SessionId,
+        read_out: &ReadOut,
+        payload: Bytes,
+    ) -> Result<(f64, Contribution), ContributionRefusal> {
         let ReadOut { samples, gradients, .. } = *read_out;
         if (read_out.run, read_out.spec_hash) != (self.config.run, self.config.spec_hash)
             || read_out.incarnation != self.stamp.incarnation
@@ -102,12 +106,28 @@ impl Central {
         {
             return Err(ContributionRefusal::AnotherRun);
         }
-        let (got, expected) = (floats(payload).len(), self.model.len());
+        let codec = self
+            .sessions
+            .get(&from)
+            .map_or(Codec::F32, |session| session.contribution_codec);
+        if read_out.codec != codec {
+            return Err(ContributionRefusal::AnotherCodec {
+                got: read_out.codec,
+                expected: codec,
+            });
+        }
+        let (got, expected) = (payload.len(), codec.encoded_bytes(self.model.len()));
         if got != expected {
             return Err(ContributionRefusal::WrongLength { got, expected });
         }
         let most_samples = gradients.saturating_mul(self.config.minibatch).min(MAX_SAMPLES);
-        if gradients == 0 || samples < gradients || samples > most_samples {
+        // No ML module can have made more steps than there are gradients in all.
+        let most_steps = u128::from(samples) * u128::from(gradients);
+        let are_steps_plausible = match self.config.has_local_steps {
+            true => (u128::from(samples)..=most_steps).contains(&read_out.step_sum),
+            false => read_out.step_sum == 0,
+        };
+        if gradients == 0 || samples < gradients || samples > most_samples || !are_steps_plausible {
             return Err(ContributionRefusal::Implausible { samples, gradients });
         }
         let version = read_out.version_sum as f64 / samples as f64;
@@ -125,15 +145,35 @@ impl Central {
                 max,
             });
         }
-        // Every infinity and every NaN has all exponent bits set; folding without a branch lets it vectorise.
-        let exponents = |found: bool, value: f32| found | !value.is_finite();
+        // With backup workers a superstep closes without the slowest, and what they bring later is of no use.
+        if self.config.mode == Mode::Lockstep && self.config.backup_workers > 0 && staleness > 0.0 {
+            return Err(ContributionRefusal::Dropped {
+                version: version as u64,
+            });
+        }
         // A loss beyond an f32 is none that was computed, and some of them together would leave f64, too.
-        if !(read_out.loss_sum as f32).is_finite() || floats(payload).fold(false, exponents) {
+        if !(read_out.loss_sum as f32).is_finite() {
             return Err(ContributionRefusal::NotFinite);
         }
+        let gradient = Encoded::new(codec, payload, self.model.len()).map_err(|error| match error {
+            CodecError::NotFinite { .. } => ContributionRefusal::NotFinite,
+            error => ContributionRefusal::Undecodable(error.to_string()),
+        })?;
         if self.superstep.contributions_of(from) >= MAX_CONTRIBUTIONS {
             return Err(ContributionRefusal::TooMany { max: MAX_CONTRIBUTIONS });
         }
-        Ok(staleness)
+        let steps = match self.config.has_local_steps {
+            true => read_out.step_sum as f64 / samples as f64,
+            false => 1.0,
+        };
+        let contribution = Contribution {
+            session: from,
+            sequence: read_out.sequence,
+            samples,
+            version,
+            steps,
+            gradient,
+        };
+        Ok((staleness, contribution))
     }
 }

@@ -10,6 +10,9 @@
 //! takes a whole step whatever a superstep holds, and before any rate is known it would take dozens of steps along single
 //! minibatches.
 //!
+//! A volunteer whose link makes its read-out period longer than the deadline is not waited for; its contributions count in the
+//! supersteps that they fall into.
+//!
 //! What comes later belongs to the next superstep: nobody waits for a straggler. There it counts towards the quorum, but the
 //! volunteer's next contribution is still looked for: or whoever was late once, by however little, would be late in every
 //! superstep from then on, because each would close just before it. And late contributions alone close nothing before the
@@ -19,7 +22,8 @@
 //! The interval is the time for which a superstep is open as a rule: the period, and the time that a publish takes to follow
 //! the read-outs.
 //!
-//! In lockstep it closes when every connected volunteer's contribution has come, however long that takes: plain BSP.
+//! In lockstep it closes when every connected volunteer's contribution has come, however long that takes: plain BSP; with backup
+//! workers, when all but so many have. In asynchronous mode every contribution closes one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -69,7 +73,7 @@ pub(super) struct Superstep {
 pub(super) fn live_for(config: &Config, interval: Duration) -> Duration {
     match config.mode {
         Mode::Decoupled => interval.saturating_mul(LIVE_INTERVALS).max(LIVE_AT_LEAST),
-        Mode::Lockstep => LIVE_IN_LOCKSTEP,
+        Mode::Lockstep | Mode::Asynchronous => LIVE_IN_LOCKSTEP,
     }
 }
 
@@ -125,15 +129,21 @@ impl Superstep {
         sessions: &BTreeMap<SessionId, Session>,
     ) -> Option<Time> {
         let holds_samples_since = self.holds_samples_since?;
+        if config.mode == Mode::Asynchronous {
+            return Some(now);
+        }
         let live_for = live_for(config, interval);
+        let longest = interval.saturating_mul(DEADLINE_INTERVALS);
+        let keeps_step = |session: &Session| config.mode == Mode::Lockstep || session.keeps_step(longest);
         let expected: Vec<_> = sessions
             .iter()
-            .filter(|(_, session)| session.is_expected(now, live_for))
+            .filter(|(_, session)| session.is_expected(now, live_for) && keeps_step(session))
             .collect();
-        let is_complete = expected.iter().all(|(id, _)| self.in_time.contains(id));
+        let missing = expected.iter().filter(|(id, _)| !self.in_time.contains(id)).count();
         if config.mode == Mode::Lockstep {
-            return is_complete.then_some(now);
+            return (missing <= config.backup_workers).then_some(now);
         }
+        let is_complete = missing == 0;
         let closes = if is_complete {
             now
         } else {

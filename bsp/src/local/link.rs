@@ -40,6 +40,10 @@ pub(super) struct Link {
     last_heard: Time,
     /// How long the answer to a contribution may take.
     answer_within: Duration,
+    /// How long one takes beyond the round trip, mean of the last ones.
+    upload: Option<Duration>,
+    /// The shortest time from a hello to its welcome: what no bandwidth shortens.
+    round_trip: Option<Duration>,
     /// Since when a contribution is on its way that has not been settled.
     pub(super) contribution_on_its_way: Option<Time>,
 }
@@ -55,6 +59,8 @@ impl Link {
             last_sent: now,
             last_heard: now,
             answer_within: ANSWER_WITHIN,
+            upload: None,
+            round_trip: None,
             contribution_on_its_way: None,
         }
     }
@@ -85,7 +91,11 @@ impl Link {
         self.contribution_on_its_way = None;
     }
 
-    pub(super) fn on_welcomed(&mut self) {
+    pub(super) fn on_welcomed(&mut self, now: Time) {
+        if self.state == LinkState::Greeting {
+            let newest = now.since(self.at);
+            self.round_trip = Some(self.round_trip.map_or(newest, |shortest| shortest.min(newest)));
+        }
         self.state = LinkState::Welcomed;
         self.failures = 0;
     }
@@ -93,8 +103,24 @@ impl Link {
     /// The central module has said what is settled.
     pub(super) fn on_settled(&mut self, now: Time) {
         if let Some(since) = self.contribution_on_its_way.take() {
-            self.answer_within = (2 * now.since(since)).clamp(ANSWER_WITHIN, LONGEST_ANSWER_WITHIN);
+            /// One part of so many of the mean is the newest contribution's: a link changes within seconds.
+            const NEWEST_DIVISOR: u32 = 4;
+            let took = now.since(since);
+            self.answer_within = (2 * took).clamp(ANSWER_WITHIN, LONGEST_ANSWER_WITHIN);
+            let newest = took.saturating_sub(self.round_trip());
+            let mean = self.upload.unwrap_or(newest);
+            self.upload = Some(mean - mean / NEWEST_DIVISOR + newest / NEWEST_DIVISOR);
         }
+    }
+
+    /// How long a contribution takes until it is settled, beyond the round trip: mean of the last ones.
+    pub(super) fn upload(&self) -> Duration {
+        self.upload.unwrap_or_default()
+    }
+
+    /// What the shortest message and its answer take.
+    pub(super) fn round_trip(&self) -> Duration {
+        self.round_trip.unwrap_or_default()
     }
 
     /// The link is given up, because an answer did not come.

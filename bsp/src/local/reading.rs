@@ -2,6 +2,7 @@
 
 use super::ending::Life;
 use super::{Action, Kept, Local};
+use crate::codec::Codec;
 use crate::message::{MAX_STEP_RUNS, Mode, ModuleStepRun, ReadOut, ReadOutFrame, SessionId};
 use crate::shared_memory::{Header, Taken};
 use crate::time::Time;
@@ -15,8 +16,13 @@ pub(super) struct Reading {
 
 impl Local {
     /// One contribution on its way at most, and room to keep one more. (After a death there is no time for order.)
+    ///
+    /// Under local steps the last one must have come back in a model, too.
     pub(super) fn can_read_out(&self) -> bool {
-        (self.link.contribution_on_its_way.is_none() || self.is_dying()) && !self.spare.is_empty()
+        // (Who leaves computes on no model any more.)
+        let is_outstanding = self.config.has_local_steps && self.settling.is_outstanding() && self.leaving.is_none();
+        let is_under_way = self.link.contribution_on_its_way.is_some() || is_outstanding;
+        (!is_under_way || self.is_dying()) && !self.spare.is_empty()
     }
 
     /// Reads out all ML modules, or as many as can be; the rest at the next turn.
@@ -41,10 +47,12 @@ impl Local {
                 gradients,
                 loss_sum,
                 version_sum,
+                step_sum,
                 step_runs_not_listed,
                 ..
             } = &mut self.header;
-            (*samples, *gradients, *loss_sum, *version_sum, *step_runs_not_listed) = (0, 0, 0.0, 0, 0);
+            (*samples, *gradients, *loss_sum, *version_sum) = (0, 0, 0.0, 0);
+            (*step_sum, *step_runs_not_listed) = (0, 0);
             self.reading = Some(Reading {
                 frame,
                 next_ml_module: 0,
@@ -67,20 +75,30 @@ impl Local {
     /// Takes the ML modules' aggregates, in order, and adds them to the read-out's payload and header; stops at the first
     /// one in the middle of an add.
     fn merge(&mut self) {
-        let Some(Reading { frame, next_ml_module }) = &mut self.reading else {
+        let Some(Reading { next_ml_module, .. }) = &mut self.reading else {
             return;
         };
-        let header = &mut self.header;
+        let (header, merged) = (&mut self.header, &mut self.merged);
+        let has_local_steps = self.config.has_local_steps;
         while *next_ml_module < self.life.len() {
             let ml_module = *next_ml_module;
             let taken = self.memory.take(ml_module, |of, sum| {
                 if of.gradients > 0 {
+                    // Under local steps n · U / h, else the sum as it is.
+                    let factor = match has_local_steps {
+                        true => (of.samples as f64 / of.gradients as f64) as f32,
+                        false => 1.0,
+                    };
+                    let values = merged.iter_mut().zip(sum);
                     if header.gradients == 0 {
-                        frame.store(sum);
+                        values.for_each(|(merged, value)| *merged = value * factor);
                     } else {
-                        frame.add(sum);
+                        values.for_each(|(merged, value)| *merged += value * factor);
                     }
                     add_header(header, ml_module, of);
+                    if has_local_steps {
+                        header.step_sum += u128::from(of.samples) * u128::from(of.gradients);
+                    }
                 }
                 of.gradients
             });
@@ -104,6 +122,17 @@ impl Local {
         self.header.sequence = self.last_sequence;
         self.header.session = self.session.map_or(SessionId(0), |(id, _)| id);
         self.header.report = self.report();
+        self.header.codec = self.codec;
+        let payload = frame.payload_mut(self.codec.encoded_bytes(self.merged.len()));
+        if self.codec == Codec::F32 {
+            self.codec.encode(&self.merged, payload);
+        } else {
+            self.codec
+                .encode_with_feedback(&mut self.merged, &mut self.error, payload);
+        }
+        // All ML modules are read out together, so that the number is the same for all.
+        let read_out = self.memory.read_outs(0);
+        self.settling.on_read_out(self.last_sequence, read_out);
         // The list of runs is bounded when it is filled, so the header always fits.
         let sealed = frame.seal(&self.header);
         debug_assert!(sealed.is_ok());
@@ -121,7 +150,7 @@ impl Local {
         }
     }
 
-    /// Whether there are gradients that were not read out; in lockstep, whether every ML module has added its one.
+    /// Whether there are gradients that were not read out; in a baseline, whether every ML module has added its one.
     pub(super) fn has_something_to_read(&self) -> bool {
         let has_new = |ml_module: usize| match self.life[ml_module] {
             Life::Living => self.memory.progress(ml_module).gradients > self.taken_gradients[ml_module],
@@ -131,7 +160,7 @@ impl Local {
         };
         let is_ending = self.is_paused || self.leaving.is_some();
         match self.config.mode {
-            Mode::Lockstep if !is_ending => self.computing().all(has_new),
+            Mode::Lockstep | Mode::Asynchronous if !is_ending => self.computing().all(has_new),
             _ => (0..self.life.len()).any(has_new),
         }
     }

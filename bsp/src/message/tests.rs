@@ -14,6 +14,8 @@ fn read_out() -> ReadOut {
         gradients: u64::MAX,
         loss_sum: f64::MAX,
         version_sum: u128::MAX,
+        step_sum: u128::MAX,
+        codec: Codec::TopK,
         step_runs: vec![
             ModuleStepRun {
                 ml_module: u16::MAX,
@@ -35,6 +37,8 @@ fn read_out() -> ReadOut {
                 read: u64::MAX,
                 wait: u64::MAX,
             },
+            upload_us: u64::MAX,
+            round_trip_us: u64::MAX,
         },
     }
 }
@@ -42,26 +46,38 @@ fn read_out() -> ReadOut {
 #[test]
 fn the_longest_read_out_header_fits_in_a_frame() {
     let mut frame = ReadOutFrame::new(3);
-    frame.store(&[1.0, 2.0, 3.0]);
-    frame.add(&[0.5, 0.5, -3.0]);
+    frame.payload_mut(12).copy_from_slice(&[7; 12]);
     frame.seal(&read_out()).expect("the longest header fits");
     let received = FromVolunteer::decode(&Bytes::copy_from_slice(frame.as_bytes())).expect("our own frame");
     assert_eq!(received.message, FromVolunteer::ReadOut(read_out()));
-    assert_eq!(floats(&received.payload).collect::<Vec<_>>(), [1.5, 2.5, 0.0]);
+    assert_eq!(received.payload[..], [7; 12]);
 }
 
 #[test]
 fn a_frame_buffer_that_is_used_again_holds_only_the_new_read_out() {
     let mut frame = ReadOutFrame::new(1);
+    frame.payload_mut(4).fill(1);
     frame.seal(&read_out()).expect("fits");
     let short = ReadOut {
         step_runs: Vec::new(),
         ..read_out()
     };
-    frame.store(&[7.0]);
+    frame.payload_mut(3).fill(2);
     frame.seal(&short).expect("fits");
     let received = FromVolunteer::decode(&Bytes::copy_from_slice(frame.as_bytes())).expect("our own frame");
     assert_eq!(received.message, FromVolunteer::ReadOut(short));
+    assert_eq!(received.payload[..], [2; 3]);
+}
+
+#[test]
+fn a_payload_is_as_long_as_any_codec_makes_it() {
+    for parameters in [1, 2, 31, 33, 1000] {
+        let mut frame = ReadOutFrame::new(parameters);
+        for codec in Codec::ALL {
+            let bytes = codec.encoded_bytes(parameters);
+            assert_eq!(frame.payload_mut(bytes).len(), bytes);
+        }
+    }
 }
 
 #[test]
@@ -72,9 +88,37 @@ fn a_model_arrives_as_it_was_sent() {
     };
     let frame = FromCentral::encode_model(stamp, &[1.0, -0.0, f32::MIN_POSITIVE]);
     let received = FromCentral::decode(&frame).expect("our own frame");
-    assert_eq!(received.message, FromCentral::StoreModel(stamp));
-    let bits: Vec<u32> = floats(&received.payload).map(f32::to_bits).collect();
-    assert_eq!(bits, [1.0f32, -0.0, f32::MIN_POSITIVE].map(f32::to_bits));
+    let encoding = ModelEncoding::Whole;
+    let message = StoreModel { stamp, encoding };
+    assert_eq!(received.message, FromCentral::StoreModel(message));
+    message.check(&received.payload, 3).expect("a model of 3 parameters");
+    let mut model = [0.0; 3];
+    message.store(&received.payload, &[], &mut model);
+    assert_eq!(
+        model.map(f32::to_bits),
+        [1.0f32, -0.0, f32::MIN_POSITIVE].map(f32::to_bits)
+    );
+}
+
+#[test]
+fn differences_that_do_not_lead_from_the_version_that_they_name_are_refused() {
+    let stamp = ModelStamp {
+        incarnation: 1,
+        version: 7,
+    };
+    let one = Codec::Int8.encoded_bytes(3);
+    for (from, bytes, is_right) in [
+        (6, one, true),
+        (5, 2 * one, true),
+        (5, one, false),
+        (7, one, false),
+        (9, one, false),
+    ] {
+        let codec = Codec::Int8;
+        let encoding = ModelEncoding::Differences { from, codec };
+        let checked = StoreModel { stamp, encoding }.check(&vec![0; bytes], 3);
+        assert_eq!(checked.is_ok(), is_right, "from {from}, {bytes} bytes");
+    }
 }
 
 #[test]
@@ -101,11 +145,12 @@ proptest! {
     }
 
     #[test]
-    fn a_cut_frame_is_an_error_or_loses_whole_floats_only(cut in 0usize..40) {
+    fn a_cut_frame_is_an_error_or_a_model_that_is_refused(cut in 0usize..40) {
         let frame = FromCentral::encode_model(ModelStamp { incarnation: 1, version: 300 }, &[1.0; 4]);
         let cut = cut.min(frame.len());
         if let Ok(received) = FromCentral::decode(&frame.slice(..cut)) {
-            prop_assert_eq!(received.payload.len() % 4, 0);
+            let FromCentral::StoreModel(message) = received.message else { panic!("another message") };
+            prop_assert_eq!(message.check(&received.payload, 4).is_ok(), cut == frame.len());
         }
     }
 }

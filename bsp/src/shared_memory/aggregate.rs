@@ -54,6 +54,8 @@ pub(super) struct Adder {
 pub(super) struct Taker {
     aggregate: Arc<Aggregate>,
     read_out: ReadOut,
+    /// How often it has flipped: the number of the last read-out that has begun.
+    flips: u64,
     /// Gradients that were taken, modulo `GRADIENTS`.
     gradients_taken: u32,
     samples_taken: u64,
@@ -102,13 +104,13 @@ struct Lease<'a> {
 
 /// An empty aggregate of `parameters` parameters.
 pub(super) fn aggregate(parameters: usize) -> (Adder, Taker) {
-    let empty = || Buffer {
-        header: Header::default(),
+    let empty = |read_out| Buffer {
+        header: Header::of_read_out(read_out),
         sum: vec![0.0; parameters].into_boxed_slice(),
     };
     let aggregate = Arc::new(Aggregate {
         word: AtomicU32::new(0),
-        buffers: [UnsafeCell::new(empty()), UnsafeCell::new(empty())],
+        buffers: [UnsafeCell::new(empty(1)), UnsafeCell::new(empty(2))],
         samples_begun: AtomicU64::new(0),
     });
     let adder = Adder {
@@ -119,6 +121,7 @@ pub(super) fn aggregate(parameters: usize) -> (Adder, Taker) {
     let taker = Taker {
         aggregate,
         read_out: ReadOut::None,
+        flips: 0,
         gradients_taken: 0,
         samples_taken: 0,
         is_discarded: false,
@@ -127,11 +130,12 @@ pub(super) fn aggregate(parameters: usize) -> (Adder, Taker) {
 }
 
 impl Adder {
-    /// Adds a gradient to whichever buffer is active now.
-    pub(super) fn add(&mut self, gradient: &[f32], of: &Gradient) {
+    /// Adds a gradient to whichever buffer is active now, and says in which read-out it will be.
+    pub(super) fn add(&mut self, gradient: &[f32], of: &Gradient) -> u64 {
         let mut lease = self.lease(of);
-        lease.add(gradient, of);
+        let read_out = lease.add(gradient, of);
         lease.give_back();
+        read_out
     }
 
     fn lease(&mut self, of: &Gradient) -> Lease<'_> {
@@ -157,7 +161,7 @@ impl Adder {
 }
 
 impl Lease<'_> {
-    fn add(&mut self, gradient: &[f32], of: &Gradient) {
+    fn add(&mut self, gradient: &[f32], of: &Gradient) -> u64 {
         let buffer = self.adder.aggregate.buffers[self.buffer].get_mut();
         // SAFETY: this adder took the lease of this buffer while it was active and has not given it back; the taker touches a
         // retired buffer only when it has seen that lease given back.
@@ -170,6 +174,7 @@ impl Lease<'_> {
             }
         }
         buffer.header.count(of);
+        buffer.header.read_out()
     }
 
     fn give_back(self) {
@@ -189,6 +194,7 @@ impl Taker {
         // only after take() or bury() have looked at the word themselves.
         let word = self.aggregate.word.fetch_xor(INDEX, Ordering::Release);
         let buffer = (word & INDEX) as usize;
+        self.flips += 1;
         self.read_out = match word & LEASED {
             0 => ReadOut::Ready { buffer },
             _ => ReadOut::Leased {
@@ -196,6 +202,11 @@ impl Taker {
                 counter: word & !INDEX,
             },
         };
+    }
+
+    /// The number of the last read-out that has begun.
+    pub(super) fn flips(&self) -> u64 {
+        self.flips
     }
 
     /// Whether a read-out has begun that can't be taken yet.
@@ -234,7 +245,8 @@ impl Taker {
         let result = read(header, sum);
         self.gradients_taken = self.gradients_taken.wrapping_add(header.gradients as u32) % GRADIENTS;
         self.samples_taken = self.samples_taken.wrapping_add(header.samples);
-        header.reset();
+        // The other buffer collects for the next read-out, so this one for the one after it.
+        *header = Header::of_read_out(self.flips + 2);
         result
     }
 

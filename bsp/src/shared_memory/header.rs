@@ -35,7 +35,7 @@ pub struct StepRun {
     pub version: u64,
 }
 
-/// What an aggregate holds. An aggregate without gradients has the default header.
+/// What an aggregate holds. Without gradients all is zero but the read-out's number.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Header {
     /// Samples of all its gradients.
@@ -50,6 +50,8 @@ pub struct Header {
     pub incarnation: u32,
     /// Runs of steps that `runs` has no room to list.
     pub unlisted_runs: u32,
+    /// The number of the read-out that it collects for, counted from 1; read-outs that held nothing count too.
+    read_out: u64,
     listed_runs: u32,
     runs: [StepRun; MAX_RUNS],
     last_unlisted: StepRun,
@@ -110,9 +112,17 @@ impl Header {
         }
     }
 
-    /// Makes it the header of an empty aggregate.
-    pub(super) fn reset(&mut self) {
-        *self = Header::default();
+    /// The header of an empty aggregate that collects for the read-out `read_out`.
+    pub(super) fn of_read_out(read_out: u64) -> Header {
+        Header {
+            read_out,
+            ..Header::default()
+        }
+    }
+
+    /// The read-out that it collects for.
+    pub(super) fn read_out(&self) -> u64 {
+        self.read_out
     }
 }
 

@@ -1,6 +1,7 @@
 //! Model slots: the local BSP module publishes, the ML modules of its tab read, and neither waits for the other.
 //!
-//! With K readers there are K + 2 slots: one current, at most K pinned, and so always one to write the next version to.
+//! With K readers there are K + 2 slots: one current, at most K pinned, and so always one to write the next version to. A reader
+//! keeps its pin until it reads again, however long that takes: under local steps it comes back to the model that it began from.
 //!
 //! *Read*: load current, store it as the pin, fence, load current again, and start over if it changed. *Publish*: fence,
 //! scan the pins, write a slot that is neither current nor pinned, store current.
@@ -9,6 +10,8 @@
 //! publish's fence comes after the reader's, its scan finds the pin. If it comes before, then the store that replaced the
 //! slot as current precedes it too, and the reader's second look finds that the slot is not current any more. (The slot may
 //! have become current once more: then the second look has found its new content, and the same argument holds from there.)
+//!
+//! A pinned slot is not written, so a reader whose pinned slot is current knows that nothing newer is.
 
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -32,6 +35,8 @@ const NONE: usize = usize::MAX;
 
 struct Slot {
     stamp: ModelStamp,
+    /// See [`PinnedModel::settled_read_outs`].
+    settled_read_outs: u64,
     parameters: Box<[f32]>,
 }
 
@@ -65,24 +70,21 @@ pub(super) struct Publisher {
 pub(super) struct Reader {
     slots: Arc<ModelSlots>,
     pin: usize,
-    /// Its pin is stored from shared references too, so it belongs to one thread at a time.
-    of_one_thread: PhantomData<std::cell::Cell<()>>,
+    /// The slot that its pin protects.
+    held: Option<usize>,
 }
 
-/// A model that will not be overwritten until this is dropped.
+/// A model that is not overwritten before its reader reads again.
 pub struct PinnedModel<'a> {
-    // Declared first, so dropped first: the reading ends before the pin is taken off.
     slot: ConstPtr<Slot>,
-    _pinned: Pinned<'a>,
+    of_the_reader: PhantomData<&'a Reader>,
 }
-
-/// Takes the pin off when dropped.
-struct Pinned<'a>(&'a Pin);
 
 /// Slots for models of `parameters` parameters and that many readers.
 pub(super) fn model_slots(parameters: usize, readers: usize) -> (Publisher, Vec<Reader>) {
     let empty = || Slot {
         stamp: ModelStamp::default(),
+        settled_read_outs: 0,
         parameters: vec![0.0; parameters].into_boxed_slice(),
     };
     let slots = Arc::new(ModelSlots {
@@ -93,7 +95,7 @@ pub(super) fn model_slots(parameters: usize, readers: usize) -> (Publisher, Vec<
     let reader = |pin| Reader {
         slots: Arc::clone(&slots),
         pin,
-        of_one_thread: PhantomData,
+        held: None,
     };
     let readers = (0..readers).map(reader).collect();
     let is_taken = vec![false; slots.slots.len()].into_boxed_slice();
@@ -108,10 +110,16 @@ pub(super) fn model_slots(parameters: usize, readers: usize) -> (Publisher, Vec<
 }
 
 impl Publisher {
-    /// Writes a model to a free slot and makes it the current one. `write` gets what an older model has left there.
-    pub(super) fn publish(&mut self, stamp: ModelStamp, write: impl FnOnce(&mut [f32])) {
+    /// Writes a model to a free slot and makes it the current one. `write` gets the current model, if there is one, and what an
+    /// older model has left in the free slot.
+    pub(super) fn publish(
+        &mut self,
+        stamp: ModelStamp,
+        settled_read_outs: u64,
+        write: impl FnOnce(&[f32], &mut [f32]),
+    ) {
         let shared = &*self.slots;
-        // SeqCst: pairs with the fence in Reader::pin. Either the scan below finds a reader's pin, or that reader finds, at its
+        // SeqCst: pairs with the fence in Reader::model. Either the scan below finds a reader's pin, or that reader finds, at its
         // second look, the store to `current` that this publisher made before.
         fence(Ordering::SeqCst);
         self.is_taken.fill(false);
@@ -132,14 +140,17 @@ impl Publisher {
             unreachable!("K + 2 slots, of which one is current and at most K are pinned")
         };
         {
+            let read = (current != NONE).then(|| shared.slots[current].get());
             let slot = shared.slots[free].get_mut();
+            // SAFETY: only this publisher writes slots, and it is not writing this one.
+            let read = read.as_ref().map(|slot| unsafe { slot.deref() });
             // SAFETY: this is the only publisher, and the slot is neither current nor pinned: nobody reads it now, and by the
             // argument of this module nobody begins to before it is current again.
             let slot = unsafe { slot.deref() };
-            slot.stamp = stamp;
-            write(&mut slot.parameters);
+            (slot.stamp, slot.settled_read_outs) = (stamp, settled_read_outs);
+            write(read.map_or(&[], |slot| &slot.parameters), &mut slot.parameters);
         }
-        // Release: pairs with the Acquire of the second look in Reader::pin: the model is visible, whole, before its slot is
+        // Release: pairs with the Acquire of the second look in Reader::model: the model is visible, whole, before its slot is
         // current.
         shared.current.store(free, Ordering::Release);
         self.published = Some(stamp);
@@ -152,18 +163,8 @@ impl Publisher {
 }
 
 impl Reader {
-    /// The current model, pinned. Starts over only when a publish came in between.
+    /// The current model, pinned until this is called again. Starts over only when a publish came in between.
     pub(super) fn model(&mut self) -> Option<PinnedModel<'_>> {
-        self.pin()
-    }
-
-    /// Which model is current.
-    pub(super) fn published(&self) -> Option<ModelStamp> {
-        // Through `&self` the pin is free: a PinnedModel that is alive borrows the reader exclusively.
-        self.pin().map(|model| model.stamp())
-    }
-
-    fn pin(&self) -> Option<PinnedModel<'_>> {
         let shared = &*self.slots;
         let pin = &shared.pins[self.pin];
         // Relaxed: a guess only, which the second look confirms.
@@ -180,21 +181,48 @@ impl Reader {
             // Acquire: pairs with the Release store in publish(): the model in the slot is whole.
             let current = shared.current.load(Ordering::Acquire);
             if current == seen {
-                return Some(PinnedModel {
-                    slot: shared.slots[seen].get(),
-                    _pinned: Pinned(pin),
-                });
+                break;
             }
             seen = current;
         }
+        self.held = Some(seen);
+        self.held()
+    }
+
+    /// The model that [`Reader::model`] has returned last.
+    pub(super) fn held(&self) -> Option<PinnedModel<'_>> {
+        let slot = self.slots.slots[self.held?].get();
+        Some(PinnedModel {
+            slot,
+            of_the_reader: PhantomData,
+        })
+    }
+
+    /// Whether another model is current than the one that it holds, if it holds one.
+    pub(super) fn has_newer(&self) -> bool {
+        // Acquire: who waits for a publish must see what came with it, its own retired read-outs for one. The slot that is held
+        // is pinned, so while it is current it holds the same model.
+        let current = self.slots.current.load(Ordering::Acquire);
+        current != self.held.unwrap_or(NONE)
     }
 }
 
 impl PinnedModel<'_> {
     /// Which model it is.
     pub fn stamp(&self) -> ModelStamp {
-        // SAFETY: see `deref`.
-        unsafe { self.slot.deref() }.stamp
+        self.slot().stamp
+    }
+
+    /// Under local steps: what this tab has computed up to its read-out of this number is in the model, or was refused for good.
+    pub fn settled_read_outs(&self) -> u64 {
+        self.slot().settled_read_outs
+    }
+
+    fn slot(&self) -> &Slot {
+        // SAFETY: the slot is the one that the reader holds: its pin was stored before the slot was found current, so the
+        // publisher does not write to it until the reader reads again, which it can't while `self` borrows it. The slot lives in
+        // the reader's Arc.
+        unsafe { self.slot.deref() }
     }
 }
 
@@ -202,16 +230,7 @@ impl Deref for PinnedModel<'_> {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        // SAFETY: the slot is pinned as long as `self` lives, and was current after it was pinned, so the publisher does not
-        // write to it; it lives in the Arc of the Reader that `self` borrows.
-        &unsafe { self.slot.deref() }.parameters
-    }
-}
-
-impl Drop for Pinned<'_> {
-    fn drop(&mut self) {
-        // Release: pairs with the scan in publish(): what was read comes before what will be written.
-        self.0.0.store(NONE, Ordering::Release);
+        &self.slot().parameters
     }
 }
 
@@ -224,23 +243,29 @@ mod loom_models {
     const PARAMETERS: usize = 2;
 
     fn publish(publisher: &mut Publisher, version: u64) {
-        publisher.publish(
-            ModelStamp {
-                incarnation: 0,
-                version,
-            },
-            |slot| slot.fill(version as f32),
-        );
+        let stamp = ModelStamp {
+            incarnation: 0,
+            version,
+        };
+        publisher.publish(stamp, version, |before, slot| {
+            assert!(before.iter().all(|&value| value == version as f32 - 1.0));
+            slot.fill(version as f32);
+        });
     }
 
     /// Reads once; the model must be whole, and not older than the one before.
     fn read(reader: &mut Reader, oldest: u64) -> u64 {
-        let Some(model) = reader.model() else { return 0 };
+        check(reader.model(), oldest)
+    }
+
+    fn check(model: Option<PinnedModel<'_>>, oldest: u64) -> u64 {
+        let Some(model) = model else { return 0 };
         let version = model.stamp().version;
         assert!(
             model.iter().all(|&value| value == version as f32),
             "a mixture of versions"
         );
+        assert_eq!(model.settled_read_outs(), version);
         assert!(version >= oldest, "an older version after a newer one");
         version
     }
@@ -280,6 +305,28 @@ mod loom_models {
             let reading = thread::spawn(move || {
                 let first = read(&mut reader, 1);
                 read(&mut reader, first);
+            });
+            for version in 2..=4 {
+                publish(&mut publisher, version);
+            }
+            reading.join().unwrap();
+        });
+    }
+
+    /// Invariant: what a reader holds stays as it was until it reads again, whatever is published meanwhile; and it is not told
+    /// that it holds the newest model when it does not.
+    #[test]
+    fn a_model_that_is_held_stays_the_same_until_the_next_is_read() {
+        explore(3, || {
+            let (mut publisher, mut readers) = model_slots(PARAMETERS, 1);
+            let mut reader = readers.remove(0);
+            publish(&mut publisher, 1);
+            let reading = thread::spawn(move || {
+                let first = read(&mut reader, 1);
+                let has_newer = reader.has_newer();
+                assert_eq!(check(reader.held(), first), first, "what is held has changed");
+                let second = read(&mut reader, first);
+                assert!(!has_newer || second > first, "the newer model was none");
             });
             for version in 2..=4 {
                 publish(&mut publisher, version);

@@ -82,7 +82,7 @@ fn at_full_speed_every_gradient_is_in_exactly_one_read_out_and_every_model_is_wh
                 let (mut step, mut last_version) = (0, 0);
                 while side.control().state != State::Stop {
                     let Some(model) = side.model() else {
-                        side.wait_for_publish(None, None);
+                        side.wait_for_publish(None);
                         continue;
                     };
                     let version = model.stamp().version;
@@ -93,7 +93,7 @@ fn at_full_speed_every_gradient_is_in_exactly_one_read_out_and_every_model_is_wh
                     assert!(version >= last_version, "an older model after a newer one");
                     last_version = version;
                     drop(model);
-                    assert_eq!(side.add(&ones, gradient(step)), Ok(()));
+                    assert!(side.add(&ones, gradient(step)).is_ok());
                     if step % 7 == 0 {
                         let refused = NotFinite::Gradient {
                             step,
@@ -113,7 +113,7 @@ fn at_full_speed_every_gradient_is_in_exactly_one_read_out_and_every_model_is_wh
     let (mut version, mut pending) = (0, 0_u64);
     while Instant::now() < end {
         version += 1;
-        local.publish(stamp(version), |slot| slot.fill(version as f32));
+        local.publish(stamp(version), 0, |_, slot| slot.fill(version as f32));
         for (module, collected) in collected.iter_mut().enumerate() {
             local.flip(module);
             if local.take(module, |header, sum| collected.collect(header, sum)) == Taken::Pending {
@@ -149,10 +149,9 @@ fn a_module_in_lockstep_computes_once_for_each_version() {
     let (mut local, mut sides) = shared_memory(3, 1);
     let mut side = sides.pop().unwrap();
     let ml_module = thread::spawn(move || {
-        let mut last = None;
         while side.control().state != State::Stop {
-            if side.published() == last {
-                side.wait_for_publish(last, None);
+            if !side.has_newer_model() {
+                side.wait_for_publish(None);
                 continue;
             }
             let model = side.model().unwrap();
@@ -168,11 +167,10 @@ fn a_module_in_lockstep_computes_once_for_each_version() {
                 },
             )
             .unwrap();
-            last = Some(stamp);
         }
     });
     for version in 1..2000 {
-        local.publish(stamp(version), |slot| slot.fill(version as f32));
+        local.publish(stamp(version), 0, |_, slot| slot.fill(version as f32));
         while local.progress(0).gradients < version {
             thread::yield_now();
         }
@@ -208,7 +206,7 @@ fn a_paused_module_sleeps_through_publishes_and_wakes_when_it_is_told_to_run() {
             assert_eq!(side.control(), Control::default());
         });
         for version in 0..20 {
-            local.publish(stamp(version), |_| {});
+            local.publish(stamp(version), 0, |_, _| {});
             thread::sleep(Duration::from_millis(1));
         }
         assert!(!woken.load(Ordering::SeqCst), "a publish ended the pause");
@@ -223,7 +221,7 @@ fn a_sleep_ends_when_its_time_is_up() {
     let side = sides.pop().unwrap();
     let begin = Instant::now();
     side.wait_while(side.control(), Some(Duration::from_millis(20)));
-    side.wait_for_publish(None, Some(Duration::from_millis(20)));
+    side.wait_for_publish(Some(Duration::from_millis(20)));
     assert!(begin.elapsed() >= Duration::from_millis(40));
 }
 
@@ -239,7 +237,7 @@ fn a_module_that_was_told_to_stop_before_it_waits_for_a_publish_does_not_sleep()
             duty_percent: 100,
         },
     );
-    side.wait_for_publish(None, None);
+    side.wait_for_publish(None);
     assert_eq!(side.control().state, State::Stop);
 }
 
@@ -293,12 +291,14 @@ proptest! {
         let (mut local, mut sides) = shared_memory(2, 1);
         let side = &mut sides[0];
         let (mut active, mut retired): (Vec<u32>, Option<Vec<u32>>) = (Vec::new(), None);
-        let (mut step, mut version) = (0, 0);
+        let (mut step, mut version, mut read) = (0, 0, 0);
+        let mut flips = 0;
         for deed in deeds {
             match deed {
                 Deed::Add { samples } => {
                     step += 1;
-                    prop_assert_eq!(side.add(&[samples as f32, 1.0], Gradient { samples, ..gradient(step) }), Ok(()));
+                    let read_out = side.add(&[samples as f32, 1.0], Gradient { samples, ..gradient(step) });
+                    prop_assert_eq!(read_out, Ok(flips + 1), "the read-out that the next flip begins");
                     active.push(samples);
                 }
                 Deed::AddNotFinite => {
@@ -309,7 +309,9 @@ proptest! {
                     local.flip(0);
                     if retired.is_none() {
                         retired = Some(std::mem::take(&mut active));
+                        flips += 1;
                     }
+                    prop_assert_eq!(local.read_outs(0), flips);
                 }
                 Deed::Take => {
                     let taken = local.take(0, |header, sum| (header.samples, header.gradients, sum.to_vec()));
@@ -321,10 +323,11 @@ proptest! {
                 }
                 Deed::Publish => {
                     version += 1;
-                    local.publish(stamp(version), |slot| slot.fill(version as f32));
+                    local.publish(stamp(version), 0, |_, slot| slot.fill(version as f32));
                 }
                 Deed::Read => {
-                    prop_assert_eq!(side.published(), (version > 0).then(|| stamp(version)));
+                    prop_assert_eq!(side.has_newer_model(), version > read);
+                    read = version;
                     if let Some(model) = side.model() {
                         prop_assert_eq!((model.stamp(), model[1]), (stamp(version), version as f32));
                     }

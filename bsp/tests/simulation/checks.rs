@@ -13,7 +13,7 @@ use bytes::Bytes;
 use simulator::random::mix;
 use simulator::{GradientName, Observer};
 
-use super::gradients::{Gradients, Name, name};
+use super::gradients::{Gradients, Name, floats, name};
 use super::ledger::Ledger;
 
 /// A tab that was frozen for longer must know of it.
@@ -140,7 +140,7 @@ impl Observer for Checks {
             let on_its_way = self.on_their_way.entry(connection).or_default();
             assert!(!on_its_way.has_model, "a second model on its way");
             assert!(
-                bsp::message::floats(&received.payload).all(f32::is_finite),
+                floats(&received.payload).all(f32::is_finite),
                 "a model that is not finite was sent"
             );
             on_its_way.has_model = true;
@@ -153,7 +153,7 @@ impl Observer for Checks {
             .message;
         match message {
             FromCentral::Settled(_) => self.on_their_way.entry(connection).or_default().has_contribution = false,
-            FromCentral::StoreModel(stamp) => self.tabs[tab].models.push((now, stamp)),
+            FromCentral::StoreModel(model) => self.tabs[tab].models.push((now, model.stamp)),
             _ => {}
         }
     }

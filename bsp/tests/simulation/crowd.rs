@@ -51,6 +51,8 @@ impl Crowd {
     pub(super) fn with(config: Config, volunteers: u64) -> Crowd {
         let config = Config {
             minibatch: 1000,
+            // They report a model as stored when they contribute: their links are no subject here.
+            communication_share: 1e6,
             ..config
         };
         let central = Central::new(Time::ZERO, config, vec![0.0; PARAMETERS], Box::new(Sgd { rate: 0.1 }));
@@ -75,8 +77,8 @@ impl Crowd {
     pub(super) fn note(&mut self, actions: Vec<Action>) {
         for (volunteer, to_store) in self.to_store.iter_mut().enumerate() {
             for message in messages(&actions, ConnectionId(volunteer as u64)) {
-                if let FromCentral::StoreModel(stamp) = message {
-                    *to_store = Some(stamp);
+                if let FromCentral::StoreModel(model) = message {
+                    *to_store = Some(model.stamp);
                 }
             }
         }

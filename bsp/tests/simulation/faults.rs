@@ -62,7 +62,7 @@ fn when_an_ml_module_dies_the_others_are_read_out_and_the_tab_ends() {
         world.assert_all_is_settled(tab);
         world.assert_totals();
         assert_eq!(world.end_of(other), None);
-        assert!(world.tabs[tab].ml.iter().all(|ml| ml.side.is_none()));
+        assert!(world.tabs[tab].ml.iter().all(|ml| ml.training.is_none()));
     }
 }
 
@@ -204,7 +204,7 @@ fn settle_all(local: &mut Local, now: Time, actions: &mut Vec<Action>, sent: &mu
             panic!("{message:?}")
         };
         assert!(
-            bsp::message::floats(&payload).all(|value| value == read_out.gradients as f32),
+            super::gradients::floats(&payload).all(|value| value == read_out.gradients as f32),
             "half a gradient"
         );
         sent.push((read_out.gradients, read_out.report.discarded));

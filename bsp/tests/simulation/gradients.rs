@@ -83,12 +83,17 @@ impl simulator::Gradients for Gradients {
         (name(of), model)
     }
 
-    fn finish<R>(&mut self, (name, model): Self::Begun, take: impl FnOnce(&[f32], Outcome) -> R) -> R {
+    fn finish<R>(&mut self, (name, model): Self::Begun, take: impl FnOnce(&mut [f32], Outcome) -> R) -> R {
         let mut gradient = [0.0; PARAMETERS];
         let loss_sum = self.compute(name, &model, &mut gradient);
         let samples = samples(name);
-        take(&gradient, Outcome { samples, loss_sum })
+        take(&mut gradient, Outcome { samples, loss_sum })
     }
+}
+
+/// The values of a payload that is not encoded.
+pub(super) fn floats(payload: &[u8]) -> impl Iterator<Item = f32> + '_ {
+    payload.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes))
 }
 
 /// Plain stochastic gradient descent.

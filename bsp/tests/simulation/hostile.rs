@@ -29,6 +29,8 @@ fn report() -> impl Strategy<Value = Report> {
             read: edge,
             wait: edge,
         },
+        upload_us: edge,
+        round_trip_us: edge / 2,
     })
 }
 

@@ -28,7 +28,7 @@ fn a_restarted_server_is_another_run_and_its_volunteers_start_afresh() {
     for tab in tabs {
         assert_eq!(world.end_of(tab), Some(&End::StartAfresh(Refusal::AnotherRun)));
         assert!(
-            world.tabs[tab].ml.iter().all(|ml| ml.side.is_none()),
+            world.tabs[tab].ml.iter().all(|ml| ml.training.is_none()),
             "its ML modules were told to stop"
         );
         assert_eq!(world.local(tab).link_state(), LinkState::Ended);
@@ -108,6 +108,6 @@ fn a_run_that_is_finished_tells_its_volunteers_who_end() {
     world.run_until(seconds(5));
     for tab in tabs {
         assert_eq!(world.end_of(tab), Some(&End::Refused(Refusal::Finished)));
-        assert!(world.tabs[tab].ml.iter().all(|ml| ml.side.is_none()));
+        assert!(world.tabs[tab].ml.iter().all(|ml| ml.training.is_none()));
     }
 }

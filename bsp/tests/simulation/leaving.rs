@@ -85,6 +85,7 @@ fn nothing_follows_the_end() {
         period_us: 1,
         settled: 0,
         durable: 0,
+        codec: bsp::codec::Codec::F32,
     });
     world.with_local(tab, |local, now, actions| local.on_open(now, actions));
     world.with_local(tab, |local, now, actions| local.on_frame(now, &model, actions).unwrap());

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bsp::message::{ReadOut, SessionId, floats};
+use bsp::message::{ReadOut, SessionId};
 
-use super::gradients::{Gradients, Name, PARAMETERS, samples};
+use super::gradients::{Gradients, Name, PARAMETERS, floats, samples};
 
 /// What the central module has settled, by gradient.
 #[derive(Default)]

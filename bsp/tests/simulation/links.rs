@@ -94,6 +94,7 @@ fn a_link_so_slow_that_a_contribution_takes_longer_than_an_answer_may_still_gets
         run: RUN,
         spec_hash: SPEC_HASH,
         mode: Mode::Decoupled,
+        has_local_steps: false,
         jitter_seed: 1,
     };
     let mut local = Local::new(Time::ZERO, config, memory);
@@ -119,6 +120,7 @@ fn a_link_so_slow_that_a_contribution_takes_longer_than_an_answer_may_still_gets
                         period_us: 1_000_000,
                         settled,
                         durable: settled,
+                        codec: bsp::codec::Codec::F32,
                     };
                     local
                         .on_frame(now, &FromCentral::Welcome(welcome).encode(), &mut actions)

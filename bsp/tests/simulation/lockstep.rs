@@ -49,11 +49,12 @@ fn in_lockstep_one_volunteer_with_one_ml_module_makes_exactly_the_models_of_a_pl
         run: RUN,
         spec_hash: SPEC_HASH,
         mode: Mode::Lockstep,
+        has_local_steps: false,
         jitter_seed: 1,
     };
     let mut local = Local::new(Time::ZERO, local_config, memory);
     let engine = QuadraticEngine { session: SessionId(1) };
-    let mut ml_module = MlModule::new(sides.remove(0), PARAMETERS, Mode::Lockstep, engine);
+    let mut ml_module = MlModule::new(sides.remove(0), Mode::Lockstep, None, engine);
     let mut central = bsp::central::Central::new(
         Time::ZERO,
         lockstep(),
@@ -241,8 +242,8 @@ impl Engine for NotFiniteAtFirst {
 #[test]
 fn in_lockstep_a_gradient_that_is_not_finite_is_computed_anew_from_the_next_minibatch_so_that_nobody_waits_for_ever() {
     let (mut memory, mut sides) = shared_memory(PARAMETERS, 1);
-    let mut ml_module = MlModule::new(sides.remove(0), PARAMETERS, Mode::Lockstep, NotFiniteAtFirst(2));
-    memory.publish(Default::default(), |slot| slot.fill(0.0));
+    let mut ml_module = MlModule::new(sides.remove(0), Mode::Lockstep, None, NotFiniteAtFirst(2));
+    memory.publish(Default::default(), 0, |_, slot| slot.fill(0.0));
     let mut clock = || Time::ZERO;
     for _ in 0..3 {
         // A turn that waited for a publish would never end: nothing is published any more. So a watchdog says stop.

@@ -1,6 +1,7 @@
 //! A volunteer written by hand, frame by frame: for what no volunteer of ours would send.
 
 use bsp::central::{Action, Central, ConnectionId};
+use bsp::codec::Codec;
 use bsp::message::{
     FromCentral, FromVolunteer, Hello, PROTOCOL, ReadOut, ReadOutFrame, Report, SessionId, Token, Welcome,
 };
@@ -17,6 +18,7 @@ pub(super) fn hello() -> Hello {
         spec_hash: SPEC_HASH,
         incarnation: None,
         session: None,
+        codecs: Codec::ALL.to_vec(),
         report: Report {
             ml_modules: 1,
             ..Report::default()
@@ -36,6 +38,8 @@ pub(super) fn read_out(session: SessionId, sequence: u64) -> ReadOut {
         gradients: 1,
         loss_sum: 2.0,
         version_sum: 0,
+        step_sum: 0,
+        codec: Codec::F32,
         step_runs: Vec::new(),
         step_runs_not_listed: 0,
         report: Report {
@@ -47,7 +51,7 @@ pub(super) fn read_out(session: SessionId, sequence: u64) -> ReadOut {
 
 pub(super) fn frame(read_out: &ReadOut, gradient: &[f32]) -> Bytes {
     let mut frame = ReadOutFrame::new(gradient.len());
-    frame.store(gradient);
+    Codec::F32.encode(gradient, frame.payload_mut(4 * gradient.len()));
     frame.seal(read_out).expect("it fits");
     Bytes::copy_from_slice(frame.as_bytes())
 }

@@ -265,8 +265,8 @@ const ONES: [f32; PARAMETERS] = [1.0; PARAMETERS];
 fn a_gradient_of_the_wrong_length_is_refused() {
     for got in [0, PARAMETERS - 1, PARAMETERS + 1] {
         let reason = ContributionRefusal::WrongLength {
-            got,
-            expected: PARAMETERS,
+            got: 4 * got,
+            expected: 4 * PARAMETERS,
         };
         assert_refused(|honest| (honest, vec![1.0; got]), reason);
     }

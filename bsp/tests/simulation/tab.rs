@@ -24,6 +24,7 @@ pub(super) fn welcomed(memory: LocalSide) -> Local {
         run: RUN,
         spec_hash: SPEC_HASH,
         mode: Mode::Decoupled,
+        has_local_steps: false,
         jitter_seed: 1,
     };
     let mut local = Local::new(Time::ZERO, config, memory);
@@ -36,6 +37,7 @@ pub(super) fn welcomed(memory: LocalSide) -> Local {
         period_us: 1000,
         settled: 0,
         durable: 0,
+        codec: bsp::codec::Codec::F32,
     };
     let welcome = FromCentral::Welcome(welcome).encode();
     local.on_frame(Time::ZERO, &welcome, &mut actions).unwrap();

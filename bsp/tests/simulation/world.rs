@@ -5,6 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use bsp::central::{self, LearningRateScaling, ServerOptimizer};
+use bsp::codec::Codec;
 use bsp::combine::Weighting;
 use bsp::local::Local;
 use bsp::message::{Mode, RunId};
@@ -23,6 +24,11 @@ pub(super) fn config() -> central::Config {
         run: RUN,
         spec_hash: SPEC_HASH,
         mode: Mode::Decoupled,
+        backup_workers: 0,
+        has_local_steps: false,
+        contribution_codec: Codec::F32,
+        model_codec: Codec::F32,
+        communication_share: 0.5,
         minibatch: MINIBATCH,
         superstep_samples: 256,
         quorum: 0.8,

@@ -1,10 +1,12 @@
 //! The tables `[training]` and `[evaluation]` of a run file.
 
 use bsp::central::LearningRateScaling;
+use bsp::codec::Codec;
 use bsp::message::Mode;
 use nn::optimizer::OptimizerSpec;
 use nn::schedule::ScheduleSpec;
 use serde::{Deserialize, Serialize};
+use volunteer::local_steps::LocalSteps;
 
 use super::{Problem, check};
 
@@ -28,6 +30,20 @@ pub struct Training {
     /// Whether computing waits for synchronising.
     #[serde(default)]
     pub mode: Mode,
+    /// In lockstep, so many volunteers are not waited for, and what they bring late is dropped. 0 by default.
+    #[serde(default)]
+    pub backup_workers: usize,
+    /// How ML modules move along their own gradients between read-outs. Not at all by default.
+    pub local_steps: Option<LocalSteps>,
+    /// How contributions are encoded on their way. Plain f32 by default.
+    #[serde(default)]
+    pub contribution_codec: Codec,
+    /// How models are encoded on their way. Plain f32 by default.
+    #[serde(default)]
+    pub model_codec: Codec,
+    /// The share of the time, above 0 to 1, that a volunteer's link is to be busy at the most. 0.5 by default.
+    #[serde(default = "communication_share")]
+    pub communication_share: f64,
     /// Samples in one gradient of an ML module. 32 by default.
     #[serde(default = "minibatch")]
     pub minibatch: usize,
@@ -83,6 +99,10 @@ impl Default for Evaluation {
     }
 }
 
+fn communication_share() -> f64 {
+    0.5
+}
+
 fn minibatch() -> usize {
     32
 }
@@ -132,7 +152,39 @@ impl Training {
     pub(super) fn check(&self) -> Result<(), Problem> {
         const TABLE: &str = "[training] ";
         let from_to = |from: u64, to: u64| format!("a number from {from} to {to}");
+        let in_table = |table| {
+            move |error: nn::optimizer::SettingError| Problem::Setting {
+                table,
+                setting: error.into(),
+            }
+        };
 
+        let is_allowed = self.backup_workers == 0 || self.mode == Mode::Lockstep;
+        check(
+            TABLE,
+            "backup_workers",
+            self.backup_workers,
+            "0, or mode = \"lockstep\" with it",
+            is_allowed,
+        )?;
+        let share = self.communication_share;
+        // Below a thousandth a link would carry a model a day.
+        let is_allowed = (0.001..=1.0).contains(&share);
+        check(
+            TABLE,
+            "communication_share",
+            share,
+            "a number from 0.001 to 1",
+            is_allowed,
+        )?;
+        if let Some(local_steps) = &self.local_steps {
+            if self.mode != Mode::Decoupled {
+                return Err(Problem::Exclusive(
+                    "[training.local_steps] is for mode = \"decoupled\"; leave one of them out",
+                ));
+            }
+            local_steps.check().map_err(in_table("[training.local_steps] "))?;
+        }
         let is_allowed = (1..=MAX_MINIBATCH).contains(&self.minibatch);
         check(
             TABLE,
@@ -205,12 +257,6 @@ impl Training {
             is_allowed,
         )?;
 
-        let in_table = |table| {
-            move |error: nn::optimizer::SettingError| Problem::Setting {
-                table,
-                setting: error.into(),
-            }
-        };
         self.optimizer.check().map_err(in_table("[training.optimizer] "))?;
         self.schedule.check().map_err(in_table("[training.schedule] "))
     }

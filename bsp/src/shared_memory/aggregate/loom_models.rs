@@ -227,7 +227,7 @@ fn the_others_are_read_out_and_published_to_after_a_death_in_an_add() {
             incarnation: 1,
             version: 1,
         };
-        local.publish(stamp, |slot| slot.fill(1.0));
+        local.publish(stamp, 0, |_, slot| slot.fill(1.0));
         let dying = thread::spawn(move || {
             // With its pin on, and with the lease.
             std::mem::forget(dying.model());
@@ -242,7 +242,7 @@ fn the_others_are_read_out_and_published_to_after_a_death_in_an_add() {
         });
         dying.join().unwrap();
         assert_eq!(local.bury(0).gradients, 1);
-        local.publish(ModelStamp { version: 2, ..stamp }, |slot| slot.fill(2.0));
+        local.publish(ModelStamp { version: 2, ..stamp }, 0, |_, slot| slot.fill(2.0));
         let mut all = 0.0;
         local.flip(1);
         local.take(1, |_, sum| all += sum[0]);
