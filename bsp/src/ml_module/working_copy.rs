@@ -139,7 +139,7 @@ mod tests {
             samples: 1,
             loss_sum: 0.0,
         };
-        working_copy.step(side, of, &mut [displacement]).unwrap();
+        assert_eq!(working_copy.step(side, of, &mut [displacement]), Ok(()));
     }
 
     fn read_out(local: &mut LocalSide) -> f32 {

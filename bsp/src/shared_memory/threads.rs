@@ -92,7 +92,6 @@ fn at_full_speed_every_gradient_is_in_exactly_one_read_out_and_every_model_is_wh
                     );
                     assert!(version >= last_version, "an older model after a newer one");
                     last_version = version;
-                    drop(model);
                     assert!(side.add(&ones, gradient(step)).is_ok());
                     if step % 7 == 0 {
                         let refused = NotFinite::Gradient {
@@ -156,7 +155,6 @@ fn a_module_in_lockstep_computes_once_for_each_version() {
             }
             let model = side.model().unwrap();
             let (stamp, gradient) = (model.stamp(), [model[0]; 3]);
-            drop(model);
             side.add(
                 &gradient,
                 Gradient {
