@@ -10,6 +10,10 @@ use crate::message::Mode;
 use crate::shared_memory::{Control, Gradient, MlSide, ModelStamp, Phase, State};
 use crate::time::{Time, duration_micros};
 
+mod duty;
+
+pub use duty::Duty;
+
 /// What computes gradients. A CPU in `nn`; something else can stand behind it later.
 pub trait Engine {
     /// The first step at or after `step` that can be computed now, if any: a step's samples must have arrived.
@@ -40,6 +44,7 @@ pub struct MlModule<E> {
     gradient: Box<[f32]>,
     next_step: u64,
     last_stamp: Option<ModelStamp>,
+    duty: Duty,
 }
 
 /// What came of one turn of the loop.
@@ -64,6 +69,7 @@ impl<E: Engine> MlModule<E> {
             gradient,
             next_step: 0,
             last_stamp: None,
+            duty: Duty::default(),
         }
     }
 
@@ -122,20 +128,116 @@ impl<E: Engine> MlModule<E> {
         self.memory
             .account(Phase::Gradient, duration_micros(computed.since(read)));
         self.memory.account(Phase::Add, duration_micros(added.since(computed)));
-        self.rest(control, added.since(begin));
+        self.rest(control, added.since(begin), clock);
         Turn::Computed
     }
 
-    /// Sleeps so long that computing takes the share of the time that the volunteer allows. Its wish: not counted as waiting.
-    fn rest(&self, control: Control, computing: Duration) {
-        let duty = u32::from(control.duty_percent.clamp(1, 100));
-        if duty < 100 {
-            self.memory.wait_while(control, Some(computing * (100 - duty) / duty));
+    /// Sleeps so long that computing takes the share of the time that the volunteer allows, or until the volunteer wishes
+    /// something else. Its wish: not counted as waiting.
+    fn rest(&mut self, control: Control, computing: Duration, clock: &mut impl FnMut() -> Time) {
+        let Some(rest) = self.duty.on_computed(computing, control.duty_percent) else {
+            return;
+        };
+        let begin = clock();
+        self.memory.wait_while(control, Some(rest));
+        self.duty.on_rested(clock().since(begin));
+        if self.memory.control() != control {
+            self.duty.forget();
         }
     }
 
     fn slept(&self, begin: Time, end: Time) -> Turn {
         self.memory.account(Phase::Wait, duration_micros(end.since(begin)));
         Turn::Slept
+    }
+}
+
+#[cfg(all(test, not(feature = "loom")))]
+mod tests {
+    use std::cell::Cell;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::shared_memory::{LocalSide, shared_memory};
+
+    /// Each gradient takes `step` of a clock that goes on by itself, too: sleeps are real.
+    struct SlowEngine<'a> {
+        step: Duration,
+        computed: &'a Cell<Duration>,
+    }
+
+    impl Engine for SlowEngine<'_> {
+        fn next_step(&mut self, step: u64) -> Option<u64> {
+            Some(step)
+        }
+
+        fn gradient(&mut self, _: &[f32], _: u64, gradient: &mut [f32]) -> Outcome {
+            self.computed.set(self.computed.get() + self.step);
+            gradient.fill(1.0);
+            Outcome {
+                samples: 1,
+                loss_sum: 1.0,
+            }
+        }
+    }
+
+    fn with_model(duty_percent: u8) -> (LocalSide, MlSide) {
+        let (mut local, mut sides) = shared_memory(1, 1);
+        let stamp = ModelStamp {
+            incarnation: 0,
+            version: 0,
+        };
+        local.publish(stamp, |slot| slot.fill(0.0));
+        let state = State::Run;
+        local.set_control(0, Control { state, duty_percent });
+        (local, sides.remove(0))
+    }
+
+    #[test]
+    fn a_duty_of_a_tenth_computes_for_a_tenth_of_the_time_at_most_and_what_it_rests_is_not_waiting() {
+        let (local, side) = with_model(10);
+        let (computed, began) = (Cell::new(Duration::ZERO), Instant::now());
+        let step = Duration::from_micros(900);
+        let engine = SlowEngine {
+            step,
+            computed: &computed,
+        };
+        let mut ml_module = MlModule::new(side, 1, Mode::Decoupled, engine);
+        let mut clock = || Time::ZERO + computed.get() + began.elapsed();
+        for _ in 0..20 {
+            assert_eq!(ml_module.turn(&mut clock), Turn::Computed);
+        }
+        // What a sleep was too long by is made up for once; a busy machine only makes the share smaller.
+        let share = computed.get().as_secs_f64() / clock().since(Time::ZERO).as_secs_f64();
+        assert!(share < 0.115, "{share}");
+        let progress = local.progress(0);
+        assert_eq!((progress.steps, progress.time_us.wait), (20, 0));
+        assert!(progress.time_us.gradient >= duration_micros(20 * step));
+    }
+
+    #[test]
+    fn a_new_wish_of_the_volunteer_ends_a_long_rest() {
+        let (local, side) = with_model(1);
+        std::thread::scope(|scope| {
+            let resting = scope.spawn(move || {
+                let computed = Cell::new(Duration::ZERO);
+                let engine = SlowEngine {
+                    step: Duration::from_secs(3600),
+                    computed: &computed,
+                };
+                let mut ml_module = MlModule::new(side, 1, Mode::Decoupled, engine);
+                ml_module.run(|| Time::ZERO + computed.get());
+            });
+            while local.progress(0).steps == 0 {
+                std::thread::yield_now();
+            }
+            let state = State::Run;
+            local.set_control(0, Control { state, duty_percent: 2 });
+            while local.progress(0).steps == 1 {
+                std::thread::yield_now();
+            }
+            drop(local);
+            resting.join().expect("it leaves its loop");
+        });
     }
 }

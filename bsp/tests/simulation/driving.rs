@@ -57,9 +57,14 @@ impl World {
                     && let Some(name) = tab_state.ml[ml_module].finish(session, gradients)
                 {
                     tab_state.added.insert(name);
+                    let step = tab_state.machine.step;
+                    if let Some(until) = tab_state.ml[ml_module].begin_rest(self.now, step) {
+                        self.schedule(until, Event::Rested(tab));
+                    }
                 }
                 self.begin_minibatches(tab);
             }
+            Event::Rested(tab) => self.begin_minibatches(tab),
         }
     }
 
@@ -69,7 +74,8 @@ impl World {
             Event::TabAlarm(tab, _)
             | Event::Opened(tab, _)
             | Event::CouldNotOpen(tab)
-            | Event::GradientDone(tab, _) => Some(*tab),
+            | Event::GradientDone(tab, _)
+            | Event::Rested(tab) => Some(*tab),
             Event::ToTab(id, _) | Event::ClosedAtTab(id) => self.connections.get(id).map(|connection| connection.tab),
             _ => None,
         }

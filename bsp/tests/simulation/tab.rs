@@ -6,7 +6,8 @@ use std::time::Duration;
 use bsp::central::ConnectionId;
 use bsp::local::{self, End, Local};
 use bsp::message::{FromCentral, Mode, SessionId, Token, Welcome};
-use bsp::shared_memory::{Gradient, LocalSide, MlSide, ModelStamp, State};
+use bsp::ml_module::Duty;
+use bsp::shared_memory::{Control, Gradient, LocalSide, MlSide, ModelStamp, State};
 use bsp::time::Time;
 
 use super::gradients::{Gradients, Name, PARAMETERS, samples};
@@ -71,6 +72,9 @@ pub(super) struct SimulatedMl {
     /// Time in which it had nothing to compute on although it was told to run, since its first model.
     pub(super) waited: Duration,
     pub(super) idle_since: Option<Time>,
+    pub(super) duty: Duty,
+    /// Until when it rests, if it is told nothing else than this.
+    pub(super) rest: Option<(Time, Control)>,
 }
 
 pub(super) struct Minibatch {
@@ -88,6 +92,8 @@ impl SimulatedMl {
             last_stamp: None,
             waited: Duration::ZERO,
             idle_since: None,
+            duty: Duty::default(),
+            rest: None,
         }
     }
 
@@ -97,6 +103,12 @@ impl SimulatedMl {
             return false;
         }
         let Some(side) = &mut self.side else { return false };
+        match self.rest {
+            Some((until, control)) if now < until && side.control() == control => return false,
+            Some((_, control)) if side.control() != control => self.duty.forget(),
+            _ => {}
+        }
+        self.rest = None;
         match side.control().state {
             State::Stop => {
                 self.side = None;
@@ -122,6 +134,15 @@ impl SimulatedMl {
             step: self.next_step,
         });
         true
+    }
+
+    /// Rests after a minibatch that took `step`, as `MlModule::rest` does; until when, if it does.
+    pub(super) fn begin_rest(&mut self, now: Time, step: Duration) -> Option<Time> {
+        let control = self.side.as_ref()?.control();
+        let rest = self.duty.on_computed(step, control.duty_percent)?;
+        self.duty.on_rested(rest);
+        self.rest = Some((now + rest, control));
+        Some(now + rest)
     }
 
     /// Adds the minibatch's gradient; its name.

@@ -63,6 +63,7 @@ pub(super) enum Event {
     ClosedAtCentral(ConnectionId),
     ClosedAtTab(ConnectionId),
     GradientDone(usize, usize),
+    Rested(usize),
     Script(Box<dyn FnOnce(&mut World)>),
 }
 
@@ -264,6 +265,10 @@ impl World {
 
     pub(super) fn resume(&mut self, tab: usize) {
         self.with_local(tab, |local, now, actions| local.resume(now, actions));
+    }
+
+    pub(super) fn set_duty(&mut self, tab: usize, percent: u8) {
+        self.with_local(tab, |local, now, actions| local.set_duty(now, percent, actions));
     }
 
     /// Hands the central module a frame from a connection that no tab holds.
