@@ -52,10 +52,14 @@ export interface History {
   eval: { samples: number; elapsed_seconds: number; version: number; accuracy: number | null; loss: number }[];
 }
 
-/** From the page to the BSP worker. `workers` is how many ML modules are active, `capacity` how many there can be. */
+/**
+ * From the page to the BSP worker. `workers` is how many ML modules are active, `capacity` how many there can be; each computes for
+ * `dutyPercent` of its time, a whole number from 1 to 100.
+ */
 export type ToBspWorker =
-  | { type: 'join'; workers: number; capacity: number }
+  | { type: 'join'; workers: number; capacity: number; dutyPercent: number }
   | { type: 'workers'; workers: number }
+  | { type: 'duty'; dutyPercent: number }
   | { type: 'pause' }
   | { type: 'resume' }
   | { type: 'leave' }
@@ -80,7 +84,7 @@ export interface Progress {
   accepted: number;
   samplesPerSecond: number;
   version: number;
-  /** `time` holds shares of the ML module's time, from 0 to 1. */
+  /** `time` holds shares of the ML module's time without its rests, from 0 to 1. */
   mlModules: { samples: number; steps: number; time: { gradient: number; add: number; read: number; wait: number } }[];
 }
 
