@@ -27,6 +27,8 @@ export interface Status {
   superstep: number;
   /** Samples that everybody together has contributed. */
   samples: number;
+  /** Those that the current model has learned from; the others are in the open superstep. */
+  samples_in_model: number;
   gradients: number;
   /** Mean training loss per sample of the last superstep. */
   loss: number | null;
