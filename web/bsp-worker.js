@@ -29,6 +29,7 @@ let outgoing = new Uint8Array(0);
 let timer;
 let lastState = '';
 let workers = 1;
+let dutyPercent = 100;
 let mlModules = 1;
 let spawned = 0;
 let isPaused = false;
@@ -163,6 +164,7 @@ async function join(capacity) {
   await init({ module_or_path: module, memory });
   bsp = new BspWorker(host, description, mlModules, Math.random());
   call(() => bsp?.setWorkers(workers));
+  call(() => bsp?.setDuty(dutyPercent));
   if (isPaused) call(() => bsp?.pause());
   call(() => bsp?.onTimeout());
   setInterval(() => {
@@ -174,13 +176,17 @@ async function join(capacity) {
 onmessage = ({ data }) => {
   switch (data.type) {
     case 'join':
-      workers = data.workers;
+      ({ workers, dutyPercent } = data);
       join(data.capacity).catch((error) => tellState('failed', error instanceof Error ? error.message : String(error)));
       break;
     case 'workers':
       workers = data.workers;
       call(() => bsp?.setWorkers(workers));
       if (bsp?.hasSession()) call(spawn);
+      break;
+    case 'duty':
+      ({ dutyPercent } = data);
+      call(() => bsp?.setDuty(dutyPercent));
       break;
     case 'pause':
       isPaused = true;

@@ -1,4 +1,4 @@
-// Runs on the page: the state in words, the buttons and the slider. It decides nothing; it shows and passes on.
+// Runs on the page: the state in words, the buttons, the slider and the choice beside it. It decides nothing; it shows and passes on.
 
 import { byId, setShown, setText } from './dom.js';
 
@@ -30,20 +30,24 @@ export class Controls {
   #pause = byId('pause', HTMLButtonElement);
   #stop = byId('stop', HTMLButtonElement);
   #cores = byId('cores', HTMLInputElement);
+  #duty = byId('duty', HTMLSelectElement);
 
   /**
    * @param {object} options
    * @param {number} options.cores how many cores there are
    * @param {number} options.chosen how many of them to lend at first
+   * @param {number} options.dutyPercent how much of each at first
    * @param {() => void} options.onStart
    * @param {() => void} options.onPauseOrResume
    * @param {() => void} options.onStop
    * @param {(workers: number) => void} options.onCores
+   * @param {(dutyPercent: number) => void} options.onDuty
    */
-  constructor({ cores, chosen, onStart, onPauseOrResume, onStop, onCores }) {
+  constructor({ cores, chosen, dutyPercent, onStart, onPauseOrResume, onStop, onCores, onDuty }) {
     this.#cores.max = String(cores);
     this.#cores.value = String(chosen);
     this.#showCores();
+    this.#chooseDuty(dutyPercent);
     this.#start.addEventListener('click', () => {
       onStart();
       // The pressed button is hidden now; the keyboard's place is the button that took its place.
@@ -57,11 +61,17 @@ export class Controls {
     this.#cores.addEventListener('input', () => this.#showCores());
     // On release only: each step on the way would start another ML module.
     this.#cores.addEventListener('change', () => onCores(this.workers));
+    this.#duty.addEventListener('change', () => onDuty(this.dutyPercent));
   }
 
   /** How many cores the slider says. */
   get workers() {
     return this.#cores.valueAsNumber;
+  }
+
+  /** For how much of its time each of them is to compute. */
+  get dutyPercent() {
+    return Number(this.#duty.value);
   }
 
   /**
@@ -81,7 +91,18 @@ export class Controls {
     setShown('stop', isJoined);
     this.#start.disabled = state === 'unsupported' || state === 'finished';
     this.#cores.disabled = this.#start.disabled;
+    this.#duty.disabled = this.#start.disabled;
     setText('pause', isPauseWanted ? 'Resume' : 'Pause');
+  }
+
+  /** A link may ask for one that is not among those to choose from. @param {number} percent */
+  #chooseDuty(percent) {
+    const options = [...this.#duty.options];
+    if (options.every(({ value }) => Number(value) !== percent)) {
+      const place = options.find(({ value }) => Number(value) < percent) ?? null;
+      this.#duty.add(new Option(`${percent} %`, String(percent)), place);
+    }
+    this.#duty.value = String(percent);
   }
 
   #showCores() {

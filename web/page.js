@@ -45,9 +45,10 @@ const controls = new Controls({
   cores,
   // One core is left for everything else on the machine.
   chosen: wish?.workers ?? Math.max(cores - 1, 1),
+  dutyPercent: wish?.dutyPercent ?? 100,
   onStart() {
     setShown('note', false);
-    volunteer.join(controls.workers);
+    volunteer.join(controls.workers, controls.dutyPercent);
   },
   onPauseOrResume() {
     if (volunteer.isPauseWanted) volunteer.resume();
@@ -59,6 +60,7 @@ const controls = new Controls({
     volunteer.leave();
   },
   onCores: (workers) => volunteer.setWorkers(workers),
+  onDuty: (dutyPercent) => volunteer.setDuty(dutyPercent),
 });
 
 document.body.dataset.isolated = String(window.crossOriginIsolated === true);
@@ -91,21 +93,24 @@ function showState() {
 }
 
 /**
- * `/?join=1&workers=2` asks to join without a click.
+ * `/?join=1&workers=2&duty=50` asks to join without a click, with two ML modules that compute half of the time.
  * @param {URLSearchParams} query
- * @returns {{ workers: number } | null}
+ * @returns {{ workers: number, dutyPercent: number } | null}
  */
 function joinWish(query) {
   if (query.get('join') !== '1') return null;
-  const workers = Math.floor(Number(query.get('workers') ?? '1'));
-  return { workers: Math.min(Math.max(workers || 1, 1), MOST_WORKERS) };
+  const number = (/** @type {string} */ name, /** @type {number} */ otherwise, /** @type {number} */ most) => {
+    const asked = Math.floor(Number(query.get(name) ?? otherwise));
+    return Number.isNaN(asked) ? otherwise : Math.min(Math.max(asked, 1), most);
+  };
+  return { workers: number('workers', 1, MOST_WORKERS), dutyPercent: number('duty', 100, 100) };
 }
 
 /** Nobody's machine computes without their click, except where the operator said so. @param {Run} run */
 function joinIfWished(run) {
   if (wish === null || hasDeclined || isRunFinished || tabState !== 'not-contributing') return;
   if (run.kiosk) {
-    volunteer.join(wish.workers);
+    volunteer.join(wish.workers, wish.dutyPercent);
   } else {
     setText('note', 'The link asked to start by itself. This server does not allow that, so nothing runs until you press the button.');
     setShown('note', true);

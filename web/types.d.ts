@@ -27,6 +27,8 @@ export interface Status {
   superstep: number;
   /** Samples that everybody together has contributed. */
   samples: number;
+  /** Those that the current model has learned from; the others are in the open superstep. */
+  samples_in_model: number;
   gradients: number;
   /** Mean training loss per sample of the last superstep. */
   loss: number | null;
@@ -52,10 +54,14 @@ export interface History {
   eval: { samples: number; elapsed_seconds: number; version: number; accuracy: number | null; loss: number }[];
 }
 
-/** From the page to the BSP worker. `workers` is how many ML modules are active, `capacity` how many there can be. */
+/**
+ * From the page to the BSP worker. `workers` is how many ML modules are active, `capacity` how many there can be; each computes for
+ * `dutyPercent` of its time, a whole number from 1 to 100.
+ */
 export type ToBspWorker =
-  | { type: 'join'; workers: number; capacity: number }
+  | { type: 'join'; workers: number; capacity: number; dutyPercent: number }
   | { type: 'workers'; workers: number }
+  | { type: 'duty'; dutyPercent: number }
   | { type: 'pause' }
   | { type: 'resume' }
   | { type: 'leave' }
@@ -80,7 +86,7 @@ export interface Progress {
   accepted: number;
   samplesPerSecond: number;
   version: number;
-  /** `time` holds shares of the ML module's time, from 0 to 1. */
+  /** `time` holds shares of the ML module's time without its rests, from 0 to 1. */
   mlModules: { samples: number; steps: number; time: { gradient: number; add: number; read: number; wait: number } }[];
 }
 

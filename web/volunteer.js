@@ -26,6 +26,7 @@ export class Volunteer {
   /** @type {Crew | null} */
   #crew = null;
   #workers = 1;
+  #dutyPercent = 100;
   #isPauseWanted = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #restart;
@@ -47,11 +48,12 @@ export class Volunteer {
     return this.#isPauseWanted;
   }
 
-  /** @param {number} workers how many ML modules compute */
-  join(workers) {
+  /** @param {number} workers how many ML modules compute @param {number} dutyPercent of its time, each of them */
+  join(workers, dutyPercent) {
     if (this.#crew !== null) return;
     clearTimeout(this.#restart);
     this.#workers = workers;
+    this.#dutyPercent = dutyPercent;
     this.#isPauseWanted = false;
     this.#muster();
   }
@@ -60,6 +62,12 @@ export class Volunteer {
   setWorkers(workers) {
     this.#workers = workers;
     this.#tell({ type: 'workers', workers });
+  }
+
+  /** @param {number} dutyPercent */
+  setDuty(dutyPercent) {
+    this.#dutyPercent = dutyPercent;
+    this.#tell({ type: 'duty', dutyPercent });
   }
 
   pause() {
@@ -101,7 +109,7 @@ export class Volunteer {
     };
     crew.bspWorker.addEventListener('error', onBspError);
     crew.bspWorker.addEventListener('messageerror', onBspError);
-    this.#tell({ type: 'join', workers: this.#workers, capacity: this.#capacity });
+    this.#tell({ type: 'join', workers: this.#workers, capacity: this.#capacity, dutyPercent: this.#dutyPercent });
     if (this.#isPauseWanted) this.#tell({ type: 'pause' });
   }
 

@@ -132,6 +132,7 @@ pub struct Local {
     taken_gradients: Vec<u64>,
     life: Vec<Life>,
     active_ml_modules: usize,
+    duty_percent: u8,
     is_paused: bool,
     leaving: Option<Leaving>,
     /// The latest instant at which the driver was asked to call again.
@@ -182,6 +183,7 @@ impl Local {
             taken_gradients: vec![0; ml_modules],
             life: vec![Life::Living; ml_modules],
             active_ml_modules: ml_modules,
+            duty_percent: 100,
             is_paused: false,
             leaving: None,
             wake_by: now,
@@ -277,6 +279,14 @@ impl Local {
         self.active_ml_modules = active.min(self.memory.ml_modules());
         self.apply_control();
         self.pulse(now, actions);
+        self.turn(now, actions);
+    }
+
+    /// The ML modules compute for `percent` of their time, from 1 to 100, and rest for the others.
+    pub fn set_duty(&mut self, now: Time, percent: u8, actions: &mut Vec<Action>) {
+        self.notice_freeze(now, actions);
+        self.duty_percent = percent.clamp(1, 100);
+        self.apply_control();
         self.turn(now, actions);
     }
 
@@ -501,7 +511,7 @@ impl Local {
                 ml_module,
                 Control {
                     state,
-                    duty_percent: 100,
+                    duty_percent: self.duty_percent,
                 },
             );
         }

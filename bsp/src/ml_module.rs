@@ -13,9 +13,11 @@ use crate::message::Mode;
 use crate::shared_memory::{Control, MlSide, Phase};
 use crate::time::{Time, duration_micros};
 
+mod duty;
 pub mod training_loop;
 pub mod working_copy;
 
+pub use duty::Duty;
 use training_loop::{Next, TrainingLoop};
 use working_copy::LocalOptimizer;
 
@@ -46,6 +48,7 @@ pub struct MlModule<E> {
     training: TrainingLoop,
     engine: E,
     gradient: Box<[f32]>,
+    duty: Duty,
 }
 
 /// What came of one turn of the loop.
@@ -67,6 +70,7 @@ impl<E: Engine> MlModule<E> {
             training: TrainingLoop::new(memory, mode, local_steps),
             engine,
             gradient,
+            duty: Duty::default(),
         }
     }
 
@@ -105,16 +109,21 @@ impl<E: Engine> MlModule<E> {
         memory.account(Phase::Read, duration_micros(read.since(begin)));
         memory.account(Phase::Gradient, duration_micros(computed.since(read)));
         memory.account(Phase::Add, duration_micros(added.since(computed)));
-        self.rest(control, added.since(begin));
+        self.rest(control, added.since(begin), clock);
         Turn::Computed
     }
 
-    /// Sleeps so long that computing takes the share of the time that the volunteer allows. Its wish: not counted as waiting.
-    fn rest(&self, control: Control, computing: Duration) {
-        let duty = u32::from(control.duty_percent.clamp(1, 100));
-        if duty < 100 {
-            let memory = self.training.memory();
-            memory.wait_while(control, Some(computing * (100 - duty) / duty));
+    /// Sleeps so long that computing takes the share of the time that the volunteer allows, or until the volunteer wishes
+    /// something else. Its wish: not counted as waiting.
+    fn rest(&mut self, control: Control, computing: Duration, clock: &mut impl FnMut() -> Time) {
+        let Some(rest) = self.duty.on_computed(computing, control.duty_percent) else {
+            return;
+        };
+        let begin = clock();
+        self.training.memory().wait_while(control, Some(rest));
+        self.duty.on_rested(clock().since(begin));
+        if self.training.memory().control() != control {
+            self.duty.forget();
         }
     }
 

@@ -163,6 +163,13 @@ impl BspWorker {
         self.act();
     }
 
+    /// The volunteer lets each ML module compute for so many percent of its time, from 1 to 100.
+    #[wasm_bindgen(js_name = setDuty)]
+    pub fn set_duty(&mut self, percent: u8) {
+        self.local.set_duty(clock::now(), percent, &mut self.actions);
+        self.act();
+    }
+
     /// The volunteer leaves.
     pub fn leave(&mut self) {
         self.local.leave(clock::now(), &mut self.actions);

@@ -17,7 +17,10 @@ pub(crate) struct Status {
     state: State,
     version: u64,
     superstep: u64,
+    /// Samples of all accepted contributions.
     samples: u64,
+    /// Those of closed supersteps.
+    samples_in_model: u64,
     gradients: u64,
     loss: Option<f64>,
     eval: Option<Evaluated>,
@@ -102,6 +105,7 @@ impl Status {
             version,
             superstep: version + 1,
             samples: totals.samples,
+            samples_in_model: controller.samples_in_model(),
             gradients: totals.gradients,
             loss: controller.last_loss(),
             eval: controller.history().last_evaluation().map(|point| Evaluated {

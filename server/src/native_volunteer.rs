@@ -51,7 +51,10 @@ pub(crate) fn volunteer(arguments: &VolunteerArguments) -> Result<()> {
         .build()?;
     runtime.block_on(async {
         loop {
-            match (Driver::start(server.clone(), workers).await?).run().await? {
+            match (Driver::start(server.clone(), workers, arguments.duty).await?)
+                .run()
+                .await?
+            {
                 End::Left => return Ok(()),
                 End::Refused(bsp::message::Refusal::Finished) => {
                     tracing::info!("the run is finished; thank you");
@@ -123,10 +126,12 @@ struct Driver {
 }
 
 impl Driver {
-    async fn start(server: Server, workers: usize) -> Result<Driver> {
+    async fn start(server: Server, workers: usize, duty_percent: u8) -> Result<Driver> {
         let description = server.fetch_patiently("/api/v1/run").await?;
         let description = String::from_utf8(description).context("the run's description is not text")?;
-        let (membership, local) = Membership::new(Time::ZERO, &description, workers, unguessable().0)?;
+        let (membership, mut local) = Membership::new(Time::ZERO, &description, workers, unguessable().0)?;
+        let mut actions = Vec::new();
+        local.set_duty(Time::ZERO, duty_percent, &mut actions);
         let (events, inbox) = mpsc::unbounded_channel();
         let run = membership.description();
         tracing::info!(
@@ -145,7 +150,7 @@ impl Driver {
             sink: None,
             events,
             inbox,
-            actions: Vec::new(),
+            actions,
         })
     }
 

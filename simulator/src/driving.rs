@@ -69,6 +69,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
                 self.finish_minibatch(tab, ml_module);
                 self.begin_minibatches(tab);
             }
+            Event::Rested(tab) => self.begin_minibatches(tab),
         }
     }
 
@@ -78,7 +79,8 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             Event::TabAlarm(tab, _)
             | Event::Opened(tab, _)
             | Event::CouldNotOpen(tab)
-            | Event::GradientDone(tab, _) => Some(*tab),
+            | Event::GradientDone(tab, _)
+            | Event::Rested(tab) => Some(*tab),
             Event::ToTab(id, _) | Event::ClosedAtTab(id) => self.connection(*id).map(|connection| connection.tab),
             _ => None,
         }
@@ -95,7 +97,11 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         } else {
             self.books.not_finite += 1;
         }
+        let rested = ml[ml_module].begin_rest(self.now, finished.took);
         self.observer.on_gradient(tab, finished.name, finished.is_finite);
+        if let Some(at) = rested {
+            self.schedule(at, Event::Rested(tab));
+        }
     }
 
     fn on_frame_at_central(&mut self, id: ConnectionId, frame: &Bytes) {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bsp::message::{Mode, SessionId};
+use bsp::ml_module::Duty;
 use bsp::ml_module::training_loop::{Next, Parameters, TrainingLoop};
 use bsp::ml_module::working_copy::LocalOptimizer;
-use bsp::shared_memory::MlSide;
+use bsp::shared_memory::{Control, MlSide};
 use bsp::time::Time;
 
 use crate::gradients::{GradientName, Gradients, Models};
@@ -17,6 +18,9 @@ pub struct SimulatedMl<B> {
     /// Its loop; `None` once it has stopped.
     pub training: Option<TrainingLoop>,
     busy: Option<Busy<B>>,
+    duty: Duty,
+    /// Until when it rests, if it is told nothing else than this.
+    rest: Option<(Time, Control)>,
     /// Time in which it had nothing to compute on although it was told to run, since its first model.
     pub waited: Duration,
     idle_since: Option<Time>,
@@ -42,6 +46,8 @@ impl<B> SimulatedMl<B> {
         SimulatedMl {
             training: Some(TrainingLoop::new(side, mode, local_steps)),
             busy: None,
+            duty: Duty::default(),
+            rest: None,
             waited: Duration::ZERO,
             idle_since: None,
         }
@@ -71,6 +77,13 @@ impl<B> SimulatedMl<B> {
         let Some(training) = &mut self.training else {
             return false;
         };
+        let control = training.memory().control();
+        match self.rest {
+            Some((until, of)) if now < until && control == of => return false,
+            Some((_, of)) if control != of => self.duty.forget(),
+            _ => {}
+        }
+        self.rest = None;
         match training.begin() {
             Next::Stop => {
                 self.training = None;
@@ -106,6 +119,15 @@ impl<B> SimulatedMl<B> {
             begun: gradients.begin(name, model),
         });
         true
+    }
+
+    /// Rests after a minibatch that took so long, as `MlModule` does; until when, if it does.
+    pub(crate) fn begin_rest(&mut self, now: Time, computing: Duration) -> Option<Time> {
+        let control = self.training.as_ref()?.memory().control();
+        let rest = self.duty.on_computed(computing, control.duty_percent)?;
+        self.duty.on_rested(rest);
+        self.rest = Some((now + rest, control));
+        Some(now + rest)
     }
 
     /// Adds the gradient of the minibatch that has begun, if it is still there to do so.

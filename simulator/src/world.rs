@@ -29,6 +29,7 @@ pub(crate) enum Event<G: Gradients, O> {
     ClosedAtCentral(ConnectionId),
     ClosedAtTab(ConnectionId),
     GradientDone(usize, usize),
+    Rested(usize),
     Script(Script<G, O>),
 }
 
@@ -174,6 +175,11 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
     /// It goes on.
     pub fn resume(&mut self, tab: usize) {
         self.with_local(tab, |local, now, actions| local.resume(now, actions));
+    }
+
+    /// A tab's ML modules may compute for so much of their time, in percent.
+    pub fn set_duty(&mut self, tab: usize, percent: u8) {
+        self.with_local(tab, |local, now, actions| local.set_duty(now, percent, actions));
     }
 
     /// Hands the central module a frame from a connection that no tab holds.

@@ -109,6 +109,11 @@ impl Server {
         format!("{}/?join=1&workers={ml_modules}", self.url)
     }
 
+    /// The same, where each ML module computes for so many percent of its time.
+    pub fn joining_url_with_duty(&self, ml_modules: usize, duty_percent: u8) -> String {
+        format!("{}&duty={duty_percent}", self.joining_url(ml_modules))
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -247,7 +252,7 @@ impl Server {
 }
 
 /// What tests look at in an entry of `GET /api/v1/volunteers`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Volunteer {
     /// Its session.
     pub id: u64,
@@ -255,6 +260,10 @@ pub struct Volunteer {
     pub ml_modules: u64,
     /// Samples in its accepted contributions.
     pub samples: u64,
+    /// Its contributions that were refused.
+    pub refused: u64,
+    /// The share of its ML modules' time without rests in which they waited, from 0 to 1.
+    pub waiting: f64,
 }
 
 impl Volunteer {
@@ -264,6 +273,8 @@ impl Volunteer {
             id: of("id")?,
             ml_modules: of("ml_modules")?,
             samples: of("samples")?,
+            refused: of("refused")?,
+            waiting: entry["time"]["wait"].as_f64().context("a share of waiting")?,
         })
     }
 }

@@ -21,6 +21,7 @@ fn status_and_volunteers_have_every_key_that_scripts_rely_on() -> Result<()> {
             "version",
             "superstep",
             "samples",
+            "samples_in_model",
             "gradients",
             "loss",
             "eval",

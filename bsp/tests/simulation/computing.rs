@@ -94,3 +94,46 @@ fn a_pause_ends_computing_after_the_minibatch_and_resuming_goes_on_where_it_was(
     assert!(world.observer.tabs[tab].added.len() > paused + 150);
     assert!(world.now > Time::ZERO + ms(1));
 }
+
+#[test]
+fn a_duty_of_a_tenth_computes_a_tenth_and_delivers_all_of_it_without_waiting() {
+    let mut world = World::new(1);
+    let tab = world.join(Machine {
+        ml_modules: 2,
+        ..Machine::default()
+    });
+    world.set_duty(tab, 10);
+    world.run_until(seconds(60));
+    let first_model = world.observer.tabs[tab].models[0].0;
+    let all_the_time = 2.0 * seconds(60).since(first_model).as_secs_f64() / ms(5).as_secs_f64();
+    let share = world.observer.tabs[tab].added.len() as f64 / all_the_time;
+    assert!((0.099..0.101).contains(&share), "{share}");
+    assert!(world.tabs[tab].ml.iter().all(|ml| ml.waited == Duration::ZERO));
+    world.leave(tab);
+    world.run_for(Duration::from_secs(2));
+    world.assert_all_is_settled(tab);
+}
+
+#[test]
+fn whoever_lets_more_be_computed_need_not_wait_for_the_end_of_a_rest() {
+    let mut world = World::new(1);
+    let slow = Machine {
+        step: Duration::from_secs(2),
+        ..Machine::default()
+    };
+    let tab = world.join(slow);
+    world.set_duty(tab, 1);
+    // In the middle of a rest of 198 seconds.
+    world.run_until(seconds(20));
+    assert_eq!(world.observer.tabs[tab].added.len(), 1);
+    world.set_duty(tab, 100);
+    world.run_until(seconds(41));
+    assert_eq!(world.observer.tabs[tab].added.len(), 11);
+    // Nor has a leaving volunteer to.
+    world.set_duty(tab, 1);
+    world.run_until(seconds(60));
+    world.leave(tab);
+    world.run_for(Duration::from_secs(1));
+    world.assert_all_is_settled(tab);
+    assert!(world.end_of(tab).is_some());
+}
