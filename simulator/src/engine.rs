@@ -9,12 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use bsp::ml_module::Outcome;
+use bsp::ml_module::working_copy::LocalOptimizer;
 use nn::Model;
 use nn::minibatch::MinibatchBuffer;
 use nn::random::MinibatchKey;
 use nn::sample_format::SampleFormat;
 use nn::samples::draw;
 use nn::shard::Shard;
+use volunteer::local_steps::{InnerOptimizer, LocalSteps};
 
 use crate::gradients::{GradientName, Gradients};
 
@@ -31,12 +33,15 @@ pub struct Task {
     pub run_seed: u64,
     /// Samples of a minibatch.
     pub minibatch: usize,
+    /// How ML modules move along their own gradients, if they do.
+    pub local_steps: Option<LocalSteps>,
 }
 
 /// The pool. Its threads end when it is dropped.
 pub struct Engine {
     run_seed: u64,
     parameters: usize,
+    local_steps: Option<LocalSteps>,
     /// `None` once it is being dropped.
     jobs: Option<Sender<Job>>,
     threads: Vec<JoinHandle<()>>,
@@ -70,6 +75,7 @@ impl Engine {
         let mut engine = Engine {
             run_seed: task.run_seed,
             parameters: task.model.parameter_count(),
+            local_steps: task.local_steps.clone(),
             jobs: Some(jobs),
             threads: Vec::new(),
             spare: Vec::new(),
@@ -114,6 +120,11 @@ impl Gradients for Engine {
         let taken = take(&mut gradient, outcome);
         self.spare.push(gradient);
         taken
+    }
+
+    fn local_optimizer(&self) -> Option<Box<dyn LocalOptimizer>> {
+        let inner = |spec| InnerOptimizer::new(spec, self.parameters);
+        self.local_steps.as_ref().map(|spec| Box::new(inner(spec)) as Box<dyn LocalOptimizer>)
     }
 }
 
