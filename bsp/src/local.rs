@@ -40,8 +40,10 @@ pub const KEPT_CONTRIBUTIONS: usize = 4;
 const ASK_AGAIN: Duration = Duration::from_millis(1);
 /// The shortest period that a read-out is worth; the central module never means a shorter one.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
-/// How often it is looked, in a baseline, whether the one gradient that is due is there.
+/// How often it is looked, in a baseline, whether the one gradient that is due is there: …
 const BARRIER_LOOK: Duration = Duration::from_millis(1);
+/// … after a while less often, so that it is found late by this part of the time that it took, at the most.
+const BARRIER_LOOKS: u32 = 128;
 /// A volunteer that has sent nothing for so long says that it is here.
 const PULSE: Duration = Duration::from_secs(1);
 /// A turn that comes so much later than it was due says that the tab was frozen: a hello comes before the next read-out.
@@ -112,6 +114,8 @@ pub struct Local {
     period: Duration,
     read_out_due: Time,
     last_read_out: Time,
+    /// When the newest model arrived.
+    model_since: Time,
     /// The ML modules were flipped, and not all of them could be taken yet.
     reading: Option<Reading>,
     kept: VecDeque<Kept>,
@@ -169,6 +173,7 @@ impl Local {
             period: Duration::from_secs(1),
             read_out_due: now,
             last_read_out: now,
+            model_since: now,
             reading: None,
             kept: VecDeque::with_capacity(KEPT_CONTRIBUTIONS),
             spare: (0..KEPT_CONTRIBUTIONS).map(|_| ReadOutFrame::new(parameters)).collect(),
@@ -346,6 +351,7 @@ impl Local {
             return self.break_link(now, actions);
         }
         self.incarnation = Some(model.stamp.incarnation);
+        self.model_since = now;
         let settled_read_outs = self.settling.on_model();
         self.memory.publish(model.stamp, settled_read_outs, |before, slot| {
             model.store(payload, before, slot);

@@ -124,7 +124,9 @@ impl Gradients for Engine {
 
     fn local_optimizer(&self) -> Option<Box<dyn LocalOptimizer>> {
         let inner = |spec| InnerOptimizer::new(spec, self.parameters);
-        self.local_steps.as_ref().map(|spec| Box::new(inner(spec)) as Box<dyn LocalOptimizer>)
+        self.local_steps
+            .as_ref()
+            .map(|spec| Box::new(inner(spec)) as Box<dyn LocalOptimizer>)
     }
 }
 

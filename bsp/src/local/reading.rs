@@ -1,7 +1,7 @@
 //! Reading out: the ML modules' aggregates become one contribution, without an allocation.
 
 use super::ending::Life;
-use super::{Action, Kept, Local};
+use super::{Action, BARRIER_LOOKS, Kept, Local};
 use crate::codec::Codec;
 use crate::message::{MAX_STEP_RUNS, Mode, ModuleStepRun, ReadOut, ReadOutFrame, SessionId};
 use crate::shared_memory::{Header, Taken};
@@ -30,7 +30,11 @@ impl Local {
         if self.reading.is_none() {
             self.read_out_due = (self.read_out_due + self.period).max(now);
             if !self.has_something_to_read() {
-                self.read_out_due = self.read_out_due.max(now + self.period);
+                let pause = match self.config.mode {
+                    Mode::Decoupled => self.period,
+                    Mode::Lockstep | Mode::Asynchronous => self.period.max(now.since(self.model_since) / BARRIER_LOOKS),
+                };
+                self.read_out_due = self.read_out_due.max(now + pause);
                 return;
             }
             let Some(frame) = self.spare.pop() else { return };
