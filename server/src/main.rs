@@ -6,6 +6,7 @@
 //!   [`evaluation`] beside it, and [`http`], which serves the [`assets`], the [`api`], the [`shards`] and the [`socket`]s.
 //! - [`native_volunteer`]: `superstep volunteer`, the driver around a local BSP module (103) without a browser.
 //! - [`reference`]: `superstep reference`, plain training on one thread, to compare with.
+//! - [`textbook`]: the loop in it.
 //! - [`evaluate`]: `superstep evaluate`, how a model file does.
 //! - [`model_file`], [`summary`]: what is left at the end.
 
@@ -27,6 +28,7 @@ mod serve;
 mod shards;
 mod socket;
 mod summary;
+mod textbook;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
