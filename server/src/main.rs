@@ -6,7 +6,8 @@
 //!   [`evaluation`] beside it, and [`http`], which serves the [`assets`], the [`api`], the [`shards`] and the [`socket`]s.
 //! - [`native_volunteer`]: `superstep volunteer`, the driver around a local BSP module (103) without a browser.
 //! - [`reference`]: `superstep reference`, plain training on one thread, to compare with.
-//! - [`textbook`]: the loop in it.
+//! - [`simulate`]: `superstep simulate`, whole runs in virtual time.
+//! - [`textbook`]: the loop that runs are compared with.
 //! - [`evaluate`]: `superstep evaluate`, how a model file does.
 //! - [`model_file`], [`summary`]: what is left at the end.
 
@@ -26,6 +27,7 @@ mod reference;
 mod run_file;
 mod serve;
 mod shards;
+mod simulate;
 mod socket;
 mod summary;
 mod textbook;
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => serve::serve(&arguments),
         Command::Volunteer(arguments) => native_volunteer::volunteer(&arguments),
         Command::Reference(arguments) => reference::reference(&arguments),
+        Command::Simulate(arguments) => simulate::simulate(&arguments),
         Command::Evaluate(arguments) => evaluate::evaluate(&arguments),
     };
     match outcome {
