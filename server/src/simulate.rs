@@ -49,42 +49,12 @@ struct Finished {
 /// Runs a scenario and reports on it.
 pub(crate) fn simulate(arguments: &SimulateArguments) -> Result<()> {
     let scenario = Scenario::load(&arguments.scenario)?;
-    let dataset = Arc::new(Dataset::load(&scenario.run.dataset, scenario.run.seed)?);
-    let model = Arc::new(scenario.run.model_for(&dataset.format)?);
     let threads = arguments.threads.filter(|threads| *threads > 0).unwrap_or_else(|| {
         // A machine that does not say how many cores it has computes on one thread.
         thread::available_parallelism().map_or(1, usize::from)
     });
-    let evaluators = (0..threads).map(|_| Evaluator::new(Arc::clone(&model), Arc::clone(&dataset)));
-    let mut simulation = Simulation {
-        threads,
-        evaluators: evaluators.collect(),
-        scenario: &scenario,
-        dataset,
-        model,
-    };
-    let mut finished = Vec::new();
-    for (variant, of) in scenario.variants.iter().enumerate() {
-        for draw in 1..=scenario.draws {
-            let began = Instant::now();
-            let one = if of.is_ideal {
-                simulation.train_ideally(variant, of, draw)?
-            } else {
-                simulation.train(variant, of, draw)?
-            };
-            tracing::info!(
-                "{} {draw}/{}: {} samples in {:.0} virtual seconds, computed in {:.1} s{}",
-                of.name,
-                scenario.draws,
-                one.samples,
-                one.took.as_secs_f64(),
-                began.elapsed().as_secs_f64(),
-                if one.has_diverged { "; it has diverged" } else { "" }
-            );
-            finished.push(one);
-        }
-    }
-    report::print(&scenario, &finished);
+    let finished = finish(&scenario, threads)?;
+    print!("{}", report::table(&scenario, &finished));
     if let Some(directory) = &arguments.out {
         let place = || directory.display().to_string();
         std::fs::create_dir_all(directory).with_context(place)?;
@@ -97,11 +67,47 @@ pub(crate) fn simulate(arguments: &SimulateArguments) -> Result<()> {
     Ok(())
 }
 
+/// All variants with all draws, in this order.
+fn finish(scenario: &Scenario, threads: usize) -> Result<Vec<Finished>> {
+    let dataset = Arc::new(Dataset::load(&scenario.run.dataset, scenario.run.seed)?);
+    let model = Arc::new(scenario.run.model_for(&dataset.format)?);
+    let evaluators = (0..threads).map(|_| Evaluator::new(Arc::clone(&model), Arc::clone(&dataset)));
+    let mut evaluators: Vec<Evaluator> = evaluators.collect();
+    let simulation = Simulation {
+        threads,
+        scenario,
+        dataset,
+        model,
+    };
+    let mut finished = Vec::new();
+    for (variant, of) in scenario.variants.iter().enumerate() {
+        let began = Instant::now();
+        if of.is_ideal {
+            finished.append(&mut simulation.train_all_ideally(variant, of, &mut evaluators)?);
+            tracing::info!("{}: computed in {:.1} s", of.name, began.elapsed().as_secs_f64());
+            continue;
+        }
+        for draw in 1..=scenario.draws {
+            let began = Instant::now();
+            let one = simulation.train(variant, of, draw, &mut evaluators)?;
+            tracing::info!(
+                "{} {draw}/{}: {} samples in {:.0} virtual seconds, computed in {:.1} s{}",
+                of.name,
+                scenario.draws,
+                one.samples,
+                one.took.as_secs_f64(),
+                began.elapsed().as_secs_f64(),
+                if one.has_diverged { "; it has diverged" } else { "" }
+            );
+            finished.push(one);
+        }
+    }
+    Ok(finished)
+}
+
 /// What all runs of a scenario share.
 struct Simulation<'a> {
     threads: usize,
-    /// One for each thread.
-    evaluators: Vec<Evaluator>,
     scenario: &'a Scenario,
     dataset: Arc<Dataset>,
     model: Arc<Model>,
@@ -119,7 +125,8 @@ impl Simulation<'_> {
         self.scenario.goal.is_some_and(|goal| goal.is_reached_by(evaluated))
     }
 
-    fn train(&mut self, variant: usize, of: &Variant, draw: u64) -> Result<Finished> {
+    /// A run with volunteers. There is an evaluator for each thread.
+    fn train(&self, variant: usize, of: &Variant, draw: u64, evaluators: &mut [Evaluator]) -> Result<Finished> {
         let run_file = self.run_of(of, draw);
         let task = Task {
             model: Arc::clone(&self.model),
@@ -145,7 +152,7 @@ impl Simulation<'_> {
             &mut world,
             stop,
             self.scenario.evaluate_every_samples,
-            |model| Evaluator::evaluate_together(&mut self.evaluators, model),
+            |model| Evaluator::evaluate_together(evaluators, model),
             |evaluated| goal.is_some_and(|goal| goal.is_reached_by(evaluated)),
         );
         let mut fingerprint = Fingerprint::default();
@@ -164,8 +171,29 @@ impl Simulation<'_> {
         })
     }
 
-    /// Training without staleness: the textbook's loop, with the batch that a superstep aims at and the same evaluations.
-    fn train_ideally(&mut self, variant: usize, of: &Variant, draw: u64) -> Result<Finished> {
+    /// Training without staleness, of all draws: as many at a time as there are threads.
+    fn train_all_ideally(&self, variant: usize, of: &Variant, evaluators: &mut [Evaluator]) -> Result<Vec<Finished>> {
+        let mut finished = Vec::new();
+        let draws: Vec<u64> = (1..=self.scenario.draws).collect();
+        for draws in draws.chunks(evaluators.len()) {
+            let together = thread::scope(|scope| {
+                let trainings = draws.iter().zip(evaluators.iter_mut());
+                let trainings = trainings
+                    .map(|(draw, evaluator)| scope.spawn(move || self.train_ideally(variant, of, *draw, evaluator)));
+                let trainings: Vec<_> = trainings.collect();
+                let joined = trainings.into_iter().map(|training| match training.join() {
+                    Ok(one) => one,
+                    Err(panic) => std::panic::resume_unwind(panic),
+                });
+                joined.collect::<Result<Vec<Finished>>>()
+            });
+            finished.append(&mut together?);
+        }
+        Ok(finished)
+    }
+
+    /// The textbook's loop, with the batch that a superstep aims at and the same evaluations.
+    fn train_ideally(&self, variant: usize, of: &Variant, draw: u64, evaluator: &mut Evaluator) -> Result<Finished> {
         let run_file = self.run_of(of, draw);
         let (every, batch) = (
             self.scenario.evaluate_every_samples,
@@ -182,7 +210,7 @@ impl Simulation<'_> {
                 continue;
             }
             next = samples - samples % every + every;
-            let evaluated = Evaluator::evaluate_together(&mut self.evaluators, textbook.parameters());
+            let evaluated = evaluator.evaluate(textbook.parameters());
             points.push(Point {
                 samples,
                 at: Time::ZERO,
@@ -250,3 +278,6 @@ fn fingerprint(finished: &[Finished]) -> u64 {
     }
     all.value()
 }
+
+#[cfg(test)]
+mod tests;

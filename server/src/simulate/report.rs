@@ -116,11 +116,11 @@ const COLUMNS: [Column; 16] = [
     },
 ];
 
-/// Prints a line for each variant.
-pub(super) fn print(scenario: &Scenario, finished: &[Finished]) {
-    println!("{}: {}", scenario.name, scenario.description);
+/// A line for each variant.
+pub(super) fn table(scenario: &Scenario, finished: &[Finished]) -> String {
+    let mut text = format!("{}: {}\n", scenario.name, scenario.description);
     if scenario.draws > 1 {
-        println!("medians of {} draws", scenario.draws);
+        text += &format!("medians of {} draws\n", scenario.draws);
     }
     let heads = ["variant"].into_iter().chain(COLUMNS.iter().map(|column| column.head));
     let mut lines: Vec<Vec<String>> = vec![heads.map(str::to_owned).collect()];
@@ -148,8 +148,10 @@ pub(super) fn print(scenario: &Scenario, finished: &[Finished]) {
             0 => format!("{cell:<width$}"),
             _ => format!("{cell:>width$}"),
         });
-        println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+        text += cells.collect::<Vec<_>>().join("  ").trim_end();
+        text += "\n";
     }
+    text
 }
 
 /// All runs, each a row, as CSV.
