@@ -1,7 +1,7 @@
 //! The bulk-synchronous-parallel system of Superstep, without I/O.
 //!
 //! Everything that decides is here, as state machines: time and messages come in as arguments, actions come out. The
-//! drivers (`server`, `client-wasm`, the native volunteer, the simulator in `tests/`) receive, do the actions, and sleep
+//! drivers (`server`, `client-wasm`, the native volunteer, `simulator`) receive, do the actions, and sleep
 //! until the next time-out. Numerals in parentheses are those of the patent application US 2019/0244135 A1.
 //!
 //! - [`central`]: the central BSP control module (102): sessions, supersteps, the model.

@@ -21,6 +21,8 @@ pub(crate) enum Command {
     Volunteer(VolunteerArguments),
     /// Train a run's model on one thread, without volunteers, to compare with.
     Reference(ReferenceArguments),
+    /// Simulate runs with many volunteers in virtual time, and compare ways to train.
+    Simulate(SimulateArguments),
     /// Evaluate model files on a run's held-out samples.
     Evaluate(EvaluateArguments),
 }
@@ -71,6 +73,18 @@ pub(crate) struct ReferenceArguments {
     /// Write the model here at the end, as `safetensors`.
     #[arg(long, value_name = "FILE")]
     pub(crate) model: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SimulateArguments {
+    /// The scenario: a run, volunteers, and what to compare.
+    pub(crate) scenario: PathBuf,
+    /// Write a table of all runs (CSV) and a chart (SVG) here.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Threads that compute gradients; they change no result. By default as many as there are cores.
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<usize>,
 }
 
 #[derive(Args, Debug)]

@@ -9,6 +9,7 @@ mod table;
 mod text;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use nn::random::{Generator, Purpose};
 use nn::sample_format::{ContentFormat, SampleFormat};
@@ -209,7 +210,7 @@ pub struct Dataset {
     pub format: SampleFormat,
     /// The samples to train on. They were shuffled before they were cut, so every shard is a fair sample of the whole; but a
     /// text's shards are its parts.
-    pub shards: Vec<Shard>,
+    pub shards: Arc<[Shard]>,
     /// The held-out samples.
     pub held_out: Vec<Shard>,
     /// What the numbers that go in and come out mean, where nobody can know without being told.
@@ -232,7 +233,7 @@ impl Dataset {
         let held_out = cut(&held_out, &(0..held_out.labels.len()).collect::<Vec<_>>())?;
         Ok(Dataset {
             format,
-            shards,
+            shards: shards.into(),
             held_out,
             legend: None,
         })

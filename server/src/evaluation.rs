@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use nn::minibatch::MinibatchBuffer;
-use nn::{Model, Scratch};
+use nn::{Evaluation, Model, Scratch};
 
 use crate::controller::{ControllerHandle, Event};
 use crate::dataset::Dataset;
@@ -36,23 +36,63 @@ impl Evaluator {
 
     /// How the parameters do on all held-out samples.
     pub(crate) fn evaluate(&mut self, parameters: &[f32]) -> Evaluated {
-        let (mut samples, mut loss, mut correct) = (0, 0.0, self.model.answers().has_accuracy().then_some(0.0));
+        evaluated(self.batches(parameters, 0, 1))
+    }
+
+    /// The same with the same bits, by several evaluators at once, each on a thread.
+    pub(crate) fn evaluate_together(evaluators: &mut [Evaluator], parameters: &[f32]) -> Evaluated {
+        let of = evaluators.len();
+        let mut parts: Vec<std::vec::IntoIter<Evaluation>> = thread::scope(|scope| {
+            let turns = evaluators
+                .iter_mut()
+                .zip(0..)
+                .map(|(evaluator, turn)| scope.spawn(move || evaluator.batches(parameters, turn, of)));
+            let turns: Vec<_> = turns.collect();
+            // Each thread's batches come in turn; a panic there is one here.
+            let joined = turns.into_iter().map(|turn| match turn.join() {
+                Ok(batches) => batches.into_iter(),
+                Err(panic) => std::panic::resume_unwind(panic),
+            });
+            joined.collect()
+        });
+        let most = parts.iter().map(|batches| batches.len()).max().unwrap_or(0);
+        let in_order = (0..most).flat_map(|_| parts.iter_mut().filter_map(Iterator::next).collect::<Vec<_>>());
+        evaluated(in_order.collect())
+    }
+
+    /// Evaluates every `of`th batch of the held-out samples, beginning with number `turn`.
+    fn batches(&mut self, parameters: &[f32], turn: usize, of: usize) -> Vec<Evaluation> {
+        let (mut batches, mut number) = (Vec::new(), 0);
         for shard in &self.dataset.held_out {
             let mut chosen = shard.apart();
             while chosen.len() > 0 {
                 let batch = chosen.len().min(BATCH);
-                let minibatch = self.buffer.fill(shard, batch, chosen.by_ref().take(batch), None);
-                let part = self.model.evaluate(parameters, &minibatch, &mut self.scratch);
-                samples += part.samples;
-                loss += part.loss_sum;
-                correct = correct.zip(part.correct).map(|(all, part)| all + part);
+                let of_batch = chosen.by_ref().take(batch);
+                if number % of == turn {
+                    let minibatch = self.buffer.fill(shard, batch, of_batch, None);
+                    batches.push(self.model.evaluate(parameters, &minibatch, &mut self.scratch));
+                } else {
+                    of_batch.for_each(drop);
+                }
+                number += 1;
             }
         }
-        let of_all = samples.max(1) as f64;
-        Evaluated {
-            loss: loss / of_all,
-            accuracy: correct.map(|correct| correct / of_all),
-        }
+        batches
+    }
+}
+
+/// What batches come to, added in their order.
+fn evaluated(batches: Vec<Evaluation>) -> Evaluated {
+    let (mut samples, mut loss, mut correct) = (0, 0.0, Some(0.0));
+    for batch in batches {
+        samples += batch.samples;
+        loss += batch.loss_sum;
+        correct = correct.zip(batch.correct).map(|(all, part)| all + part);
+    }
+    let of_all = samples.max(1) as f64;
+    Evaluated {
+        loss: loss / of_all,
+        accuracy: correct.map(|correct| correct / of_all),
     }
 }
 

@@ -6,6 +6,8 @@
 //!   [`evaluation`] beside it, and [`http`], which serves the [`assets`], the [`api`], the [`shards`] and the [`socket`]s.
 //! - [`native_volunteer`]: `superstep volunteer`, the driver around a local BSP module (103) without a browser.
 //! - [`reference`]: `superstep reference`, plain training on one thread, to compare with.
+//! - [`simulate`]: `superstep simulate`, whole runs in virtual time.
+//! - [`textbook`]: the loop that runs are compared with.
 //! - [`evaluate`]: `superstep evaluate`, how a model file does.
 //! - [`model_file`], [`summary`]: what is left at the end.
 
@@ -25,8 +27,10 @@ mod reference;
 mod run_file;
 mod serve;
 mod shards;
+mod simulate;
 mod socket;
 mod summary;
+mod textbook;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -50,6 +54,7 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => serve::serve(&arguments),
         Command::Volunteer(arguments) => native_volunteer::volunteer(&arguments),
         Command::Reference(arguments) => reference::reference(&arguments),
+        Command::Simulate(arguments) => simulate::simulate(&arguments),
         Command::Evaluate(arguments) => evaluate::evaluate(&arguments),
     };
     match outcome {

@@ -76,7 +76,7 @@ pub enum Problem {
     #[error("can't be read: {0}; correct the path")]
     Unreadable(#[from] std::io::Error),
     /// The file can't be a run file.
-    #[error("is longer than {MAX_FILE_BYTES} bytes; name a run file")]
+    #[error("is longer than {MAX_FILE_BYTES} bytes, which no run file is; correct the path")]
     TooLong,
     /// The file isn't TOML, or has keys or types that a run file can't have.
     #[error("line {line}: {message}")]
@@ -86,6 +86,9 @@ pub enum Problem {
         /// What is wrong there.
         message: String,
     },
+    /// The table `[training]` has keys or types that it can't have.
+    #[error("[training] {0}")]
+    Training(String),
     /// A key is set to something that makes no sense.
     #[error("{table}{setting}")]
     Setting {
@@ -217,10 +220,30 @@ impl RunFile {
         Ok(model)
     }
 
+    /// Whether its model's answers are right or wrong, so that a share of them is right.
+    pub fn has_accuracy(&self) -> bool {
+        Model::new(&self.model).is_ok_and(|model| model.answers().has_accuracy())
+    }
+
     /// What the run aims at, if at anything.
     pub fn goal(&self) -> Option<Goal> {
         let accuracy = self.target_accuracy.map(Goal::Accuracy);
         accuracy.or(self.target_loss.map(Goal::Loss))
+    }
+
+    /// The same run with other keys in its table `[training]`, checked like a run file. Tables in it are merged too; but one
+    /// of another kind is taken whole, since what is set of the one kind means nothing to the other.
+    pub fn with_training(&self, keys: &toml::Table) -> Result<RunFile, Problem> {
+        let invalid = |message: &str| Problem::Training(in_one_line(message));
+        let mut training = toml::Table::try_from(&self.training).map_err(|error| invalid(&error.to_string()))?;
+        merge(&mut training, keys);
+        let training = Training::deserialize(training).map_err(|error| invalid(error.message()))?;
+        let run = RunFile {
+            training,
+            ..self.clone()
+        };
+        run.check()?;
+        Ok(run)
     }
 
     fn parse(text: &str, path: &Path) -> Result<RunFile, RunFileError> {
@@ -321,7 +344,23 @@ fn check_dataset(dataset: &DatasetSpec) -> Result<(), Problem> {
     }
 }
 
-fn read_bounded(path: &Path) -> Result<String, Problem> {
+/// Sets the keys of `table` that `over` has.
+fn merge(table: &mut toml::Table, over: &toml::Table) {
+    for (key, value) in over {
+        match (table.get_mut(key), value) {
+            (Some(toml::Value::Table(under)), toml::Value::Table(over))
+                if over.get("kind").is_none_or(|kind| under.get("kind") == Some(kind)) =>
+            {
+                merge(under, over);
+            }
+            _ => {
+                table.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+pub(crate) fn read_bounded(path: &Path) -> Result<String, Problem> {
     use std::io::Read;
     let mut text = String::new();
     std::fs::File::open(path)?
@@ -334,7 +373,7 @@ fn read_bounded(path: &Path) -> Result<String, Problem> {
 }
 
 /// What the TOML reader says, in one line, with the line's number instead of its text.
-fn syntax(text: &str, error: &toml::de::Error) -> Problem {
+pub(crate) fn syntax(text: &str, error: &toml::de::Error) -> Problem {
     if let Some((layer, line)) = layer_at_fault(text, error.message()) {
         return Problem::Syntax {
             line,

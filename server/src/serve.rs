@@ -60,7 +60,7 @@ async fn run(arguments: &ServeArguments, run_file: &RunFile, dataset: Arc<Datase
     shards.gzip_in_background().context("a thread can't be started")?;
     let run_id = RunId(unguessable().0);
     let description = describe(arguments, run_file, &dataset, &model, &shards, run_id);
-    let config = central_config(run_file, &description, run_id);
+    let config = central_config(run_file, description.spec_hash, run_id);
     let parameters = model.initial_parameters(run_file.seed);
     let optimizer = Box::new(ServerOptimizer::new(run_file, parameters.len()));
     let central = Central::new(Time::ZERO, config, parameters, optimizer);
@@ -199,11 +199,12 @@ fn describe(
     }
 }
 
-fn central_config(run_file: &RunFile, description: &RunDescription, run: RunId) -> central::Config {
+/// What a run file fixes for the central BSP module.
+pub(crate) fn central_config(run_file: &RunFile, spec_hash: u64, run: RunId) -> central::Config {
     let training = &run_file.training;
     central::Config {
         run,
-        spec_hash: description.spec_hash,
+        spec_hash,
         mode: training.mode,
         backup_workers: training.backup_workers,
         has_local_steps: training.local_steps.is_some(),

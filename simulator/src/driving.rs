@@ -4,7 +4,6 @@ use bsp::central::{self, ConnectionId};
 use bsp::combine::staleness_weight;
 use bsp::local;
 use bsp::message::{FromVolunteer, ReadOut, Received, Token};
-use bsp::time::Time;
 use bytes::Bytes;
 
 use crate::gradients::Gradients;
@@ -12,9 +11,6 @@ use crate::link::websocket_bytes;
 use crate::observer::Observer;
 use crate::tab::Tab;
 use crate::world::{Event, World};
-
-/// So often a state machine may ask to be woken at one instant; more often it would ask for ever.
-const MOST_TIMEOUTS_AT_ONCE: u32 = 5;
 
 impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
     pub(crate) fn on_event(&mut self, event: Event<G, O>) {
@@ -27,14 +23,12 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         match event {
             Event::Script(script) => script(self),
             Event::CentralAlarm(alarm) => {
-                if self.is_central_alarm(alarm) {
-                    count_timeout(&mut self.central_timeouts_at_once, self.now, "the central module");
+                if self.central_alarm.rings(alarm, self.now, "the central module") {
                     self.with_central(|central, now, actions| central.on_timeout(now, actions));
                 }
             }
             Event::TabAlarm(tab, alarm) => {
-                if alarm == self.tabs[tab].alarm {
-                    count_timeout(&mut self.tabs[tab].timeouts_at_once, self.now, "a tab");
+                if self.tabs[tab].alarm.rings(alarm, self.now, "a tab") {
                     self.with_local(tab, |local, now, actions| local.on_timeout(now, actions));
                 }
             }
@@ -258,14 +252,4 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         self.books.bytes_up += bytes;
         self.schedule(at, Event::ToCentral(id, frame));
     }
-}
-
-/// Counts how often it was woken at this instant.
-fn count_timeout(last: &mut (Time, u32), now: Time, who: &str) {
-    let (at, times) = *last;
-    *last = (now, if at == now { times + 1 } else { 1 });
-    assert!(
-        last.1 < MOST_TIMEOUTS_AT_ONCE,
-        "{who} asks again and again to be woken now"
-    );
 }

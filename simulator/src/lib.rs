@@ -14,6 +14,7 @@
 //! - [`run`]: a run to its end, with its evaluations.
 //! - [`observer`]: who looks on; `bsp`'s own tests do, and check with every event what must always be so.
 
+mod alarm;
 pub mod books;
 mod driving;
 pub mod engine;

@@ -7,6 +7,7 @@ use bsp::local::{End, Local};
 use bsp::message::SessionId;
 use bsp::time::Time;
 
+use crate::alarm::Alarm;
 use crate::ml_module::SimulatedMl;
 use crate::random::Random;
 
@@ -72,8 +73,7 @@ pub struct Tab<B> {
     /// What it has done.
     pub books: TabBooks,
     pub(crate) random: Random,
-    pub(crate) alarm: u64,
-    pub(crate) timeouts_at_once: (Time, u32),
+    pub(crate) alarm: Alarm,
 }
 
 /// What a tab has done.

@@ -9,6 +9,7 @@ use bsp::shared_memory::shared_memory;
 use bsp::time::Time;
 use bytes::Bytes;
 
+use crate::alarm::Alarm;
 use crate::books::Books;
 use crate::gradients::{Gradients, Models};
 use crate::link::Connection;
@@ -61,8 +62,7 @@ pub struct World<G: Gradients, O = Nobody> {
     pub(crate) models: Models,
     connections: Vec<Connection>,
     events: Queue<Event<G, O>>,
-    central_alarm: u64,
-    pub(crate) central_timeouts_at_once: (Time, u32),
+    pub(crate) central_alarm: Alarm,
 }
 
 impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
@@ -89,8 +89,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             models: Models::default(),
             connections: Vec::new(),
             events: Queue::new(),
-            central_alarm: 0,
-            central_timeouts_at_once: (Time::ZERO, 0),
+            central_alarm: Alarm::default(),
         }
     }
 
@@ -125,8 +124,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             offline_until: Time::ZERO,
             books: TabBooks::new(self.now),
             random,
-            alarm: 0,
-            timeouts_at_once: (Time::ZERO, 0),
+            alarm: Alarm::default(),
         });
         self.observer.on_join(number);
         self.with_local(number, |local, now, actions| local.on_timeout(now, actions));
@@ -237,9 +235,9 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         for action in actions {
             self.do_central_action(action);
         }
-        self.central_alarm += 1;
-        if let Some(at) = self.central.next_timeout(self.now) {
-            self.schedule(at, Event::CentralAlarm(self.central_alarm));
+        let at = self.central.next_timeout(self.now);
+        if let Some((at, alarm)) = self.central_alarm.set(at, self.now) {
+            self.events.push(at, Event::CentralAlarm(alarm));
         }
     }
 
@@ -252,12 +250,10 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             self.do_tab_action(tab, action);
         }
         let now = self.now;
-        let state = &mut self.tabs[tab];
-        state.alarm += 1;
-        let alarm = state.alarm;
-        if let Some(local) = &mut state.local {
-            let at = local.next_timeout(now);
-            self.schedule(at, Event::TabAlarm(tab, alarm));
+        let Tab { local, alarm, .. } = &mut self.tabs[tab];
+        let at = local.as_mut().map(|local| local.next_timeout(now));
+        if let Some((at, alarm)) = alarm.set(at, now) {
+            self.events.push(at, Event::TabAlarm(tab, alarm));
         }
         self.begin_minibatches(tab);
     }
@@ -284,10 +280,6 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
 
     pub(crate) fn schedule(&mut self, at: Time, event: Event<G, O>) {
         self.events.push(at.max(self.now), event);
-    }
-
-    pub(crate) fn is_central_alarm(&self, alarm: u64) -> bool {
-        alarm == self.central_alarm
     }
 
     /// A new connection of a tab. Connections are numbered from 1 in their order.

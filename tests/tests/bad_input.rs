@@ -42,6 +42,30 @@ fn a_run_file_that_is_missing_or_is_none_is_named() -> Result<()> {
 }
 
 #[test]
+fn a_scenario_that_is_missing_or_makes_no_sense_of_its_run_is_named() -> Result<()> {
+    let directory = TempDir::new()?;
+    let simulate = |path: &Path| {
+        let mut command = superstep();
+        command.arg("simulate").arg(path);
+        command
+    };
+    let missing = directory.path().join("missing.toml");
+    expect_one_line(simulate(&missing), &[&missing.display().to_string(), "can't be read"])?;
+    let path = directory.path().join("mine.toml");
+    let equal = std::fs::read_to_string(root().join("scenarios/equal.toml"))?;
+    let runs = format!("{}/", root().join("runs").display());
+    let nonsense = equal
+        .replace("../runs/", &runs)
+        .replace("\"lockstep\" }", "\"lockstep\", minibatch = 0 }");
+    std::fs::write(&path, nonsense)?;
+    let place = path.display().to_string();
+    expect_one_line(
+        simulate(&path),
+        &[&place, "variant \"lockstep\"", "minibatch = 0", "1 to 4096"],
+    )
+}
+
+#[test]
 fn layers_and_data_that_do_not_fit_each_other_are_named() -> Result<()> {
     let cases = [
         // A layer that says what comes in, and is wrong.

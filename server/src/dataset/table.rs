@@ -75,7 +75,7 @@ pub(super) fn load(spec: &CsvSpec, run_seed: u64) -> Result<Dataset, DatasetErro
             shape: vec![inputs.len()],
             content: ContentFormat::Table { targets: of },
         },
-        shards: cut(&order, spec.shard_samples, |rows| encoded.shard(rows))?,
+        shards: cut(&order, spec.shard_samples, |rows| encoded.shard(rows))?.into(),
         held_out: cut(held_out, spec.shard_samples, |rows| encoded.shard(rows))?,
         legend: Some(Legend::Table {
             inputs: legend(inputs),
@@ -405,7 +405,7 @@ mod tests {
             panic!("a table")
         };
         assert_eq!(targets, TableTargets::Class { classes: 3 });
-        let mut classes: Vec<f32> = rows(&[dataset.shards, dataset.held_out].concat())
+        let mut classes: Vec<f32> = rows(&[&dataset.shards[..], &dataset.held_out].concat())
             .iter()
             .map(|row| row.1[0])
             .collect();

@@ -21,7 +21,7 @@ pub(super) fn load(spec: &TextSpec) -> Result<Dataset, DatasetError> {
             shape: vec![spec.positions],
             content: ContentFormat::Text { tokens: of },
         },
-        shards: windows(spec, train, of, "train on", "lower")?,
+        shards: windows(spec, train, of, "train on", "lower")?.into(),
         held_out: windows(spec, held_out, of, "evaluate on", "higher")?,
         legend: Some(Legend::Text {
             tokens: characters.into_iter().collect(),

@@ -331,5 +331,8 @@ fn a_model_of_vectors_takes_images_as_vectors() {
 #[test]
 fn a_file_that_can_be_no_run_file_is_not_read_to_its_end() {
     let message = RunFile::load(Path::new("/dev/zero")).unwrap_err().to_string();
-    assert_eq!(message, "/dev/zero: is longer than 1048576 bytes; name a run file");
+    assert_eq!(
+        message,
+        "/dev/zero: is longer than 1048576 bytes, which no run file is; correct the path"
+    );
 }

@@ -1,0 +1,284 @@
+//! `superstep simulate`: whole runs in virtual time, with the real state machines, the real model and its real gradients, and
+//! with volunteers made up from a seed. See the crate `simulator`, and `scenarios/README.md`.
+
+mod chart;
+mod report;
+mod scenario;
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use bsp::message::RunId;
+use bsp::time::Time;
+use nn::Model;
+use simulator::engine::{Engine, Task};
+use simulator::random::{Fingerprint, mix};
+use simulator::run::{Point, Stop, run};
+use simulator::volunteers::populate;
+use simulator::{Books, Nobody, World};
+
+use crate::cli::SimulateArguments;
+use crate::dataset::Dataset;
+use crate::evaluation::{Evaluated, Evaluator};
+use crate::optimizer::ServerOptimizer;
+use crate::run_file::RunFile;
+use crate::serve::central_config;
+use crate::textbook::Textbook;
+use scenario::{Scenario, Variant};
+
+/// One variant with one draw of the volunteers, from its beginning to its end.
+struct Finished {
+    /// The variant's place in the scenario.
+    variant: usize,
+    /// Counted from 1.
+    draw: u64,
+    /// `None` of training without volunteers.
+    books: Option<Books>,
+    points: Vec<Point<Evaluated>>,
+    /// Samples in the model, and virtual seconds, at the evaluation that found the aim reached.
+    reached: Option<(u64, f64)>,
+    samples: u64,
+    /// Virtual time.
+    took: Duration,
+    has_diverged: bool,
+    fingerprint: Fingerprint,
+}
+
+/// Runs a scenario and reports on it.
+pub(crate) fn simulate(arguments: &SimulateArguments) -> Result<()> {
+    let scenario = Scenario::load(&arguments.scenario)?;
+    let threads = arguments.threads.filter(|threads| *threads > 0).unwrap_or_else(|| {
+        // A machine that does not say how many cores it has computes on one thread.
+        thread::available_parallelism().map_or(1, usize::from)
+    });
+    let finished = finish(&scenario, threads)?;
+    print!("{}", report::table(&scenario, &finished));
+    if let Some(directory) = &arguments.out {
+        let place = || directory.display().to_string();
+        std::fs::create_dir_all(directory).with_context(place)?;
+        let [csv, svg] = ["csv", "svg"].map(|kind| directory.join(format!("{}.{kind}", scenario.name)));
+        std::fs::write(&csv, report::csv(&scenario, &finished)?).with_context(|| csv.display().to_string())?;
+        std::fs::write(&svg, chart::svg(&scenario, &finished)?).with_context(|| svg.display().to_string())?;
+        tracing::info!("wrote {} and {}", csv.display(), svg.display());
+    }
+    println!("fingerprint {:016x}", fingerprint(&finished));
+    Ok(())
+}
+
+/// All variants with all draws, in this order.
+fn finish(scenario: &Scenario, threads: usize) -> Result<Vec<Finished>> {
+    let dataset = Arc::new(Dataset::load(&scenario.run.dataset, scenario.run.seed)?);
+    let model = Arc::new(scenario.run.model_for(&dataset.format)?);
+    let evaluators = (0..threads).map(|_| Evaluator::new(Arc::clone(&model), Arc::clone(&dataset)));
+    let mut evaluators: Vec<Evaluator> = evaluators.collect();
+    let simulation = Simulation {
+        threads,
+        scenario,
+        dataset,
+        model,
+    };
+    let mut finished = Vec::new();
+    for (variant, of) in scenario.variants.iter().enumerate() {
+        let began = Instant::now();
+        if of.is_ideal {
+            finished.append(&mut simulation.train_all_ideally(variant, of, &mut evaluators)?);
+            tracing::info!("{}: computed in {:.1} s", of.name, began.elapsed().as_secs_f64());
+            continue;
+        }
+        for draw in 1..=scenario.draws {
+            let began = Instant::now();
+            let one = simulation.train(variant, of, draw, &mut evaluators)?;
+            tracing::info!(
+                "{} {draw}/{}: {} samples in {:.0} virtual seconds, computed in {:.1} s{}",
+                of.name,
+                scenario.draws,
+                one.samples,
+                one.took.as_secs_f64(),
+                began.elapsed().as_secs_f64(),
+                if one.has_diverged { "; it has diverged" } else { "" }
+            );
+            finished.push(one);
+        }
+    }
+    Ok(finished)
+}
+
+/// What all runs of a scenario share.
+struct Simulation<'a> {
+    threads: usize,
+    scenario: &'a Scenario,
+    dataset: Arc<Dataset>,
+    model: Arc<Model>,
+}
+
+impl Simulation<'_> {
+    /// The run of a variant in a draw: each draw has other first parameters and minibatches too.
+    fn run_of(&self, variant: &Variant, draw: u64) -> RunFile {
+        let mut run = variant.run.clone();
+        run.seed = run.seed.wrapping_add(draw - 1);
+        run
+    }
+
+    fn is_aim(&self, evaluated: &Evaluated) -> bool {
+        self.scenario.goal.is_some_and(|goal| goal.is_reached_by(evaluated))
+    }
+
+    /// A run with volunteers. There is an evaluator for each thread.
+    fn train(&self, variant: usize, of: &Variant, draw: u64, evaluators: &mut [Evaluator]) -> Result<Finished> {
+        let run_file = self.run_of(of, draw);
+        let task = Task {
+            model: Arc::clone(&self.model),
+            format: self.dataset.format.clone(),
+            shards: Arc::clone(&self.dataset.shards),
+            run_seed: run_file.seed,
+            minibatch: run_file.training.minibatch,
+            local_steps: run_file.training.local_steps.clone(),
+        };
+        let engine = Engine::new(&task, self.threads).context("a thread can't be started")?;
+        let parameters = self.model.initial_parameters(run_file.seed);
+        let optimizer = Box::new(ServerOptimizer::new(&run_file, parameters.len()));
+        let config = central_config(&run_file, self.model.spec().hash(), RunId(1));
+        // All variants get the same draws.
+        let seed = mix(self.scenario.seed ^ mix(draw));
+        let mut world = World::new(seed, config, parameters, optimizer, engine, Nobody);
+        populate(&mut world, &self.scenario.volunteers);
+        let stop = Stop {
+            samples: self.scenario.stop_samples,
+            at: Time::ZERO + self.scenario.stop_after,
+        };
+        let goal = self.scenario.goal;
+        let points = run(
+            &mut world,
+            stop,
+            self.scenario.evaluate_every_samples,
+            |model| Evaluator::evaluate_together(evaluators, model),
+            |evaluated| goal.is_some_and(|goal| goal.is_reached_by(evaluated)),
+        );
+        let mut fingerprint = Fingerprint::default();
+        fingerprint.add_model(world.central.model());
+        let reached = points.last().filter(|last| self.is_aim(&last.evaluated));
+        Ok(Finished {
+            variant,
+            draw,
+            books: Some(world.books()),
+            reached: reached.map(|last| (last.samples, seconds(last.at))),
+            points,
+            samples: world.samples_in_model(),
+            took: world.now.since(Time::ZERO),
+            has_diverged: world.has_diverged,
+            fingerprint,
+        })
+    }
+
+    /// Training without staleness, of all draws: as many at a time as there are threads.
+    fn train_all_ideally(&self, variant: usize, of: &Variant, evaluators: &mut [Evaluator]) -> Result<Vec<Finished>> {
+        let mut finished = Vec::new();
+        let draws: Vec<u64> = (1..=self.scenario.draws).collect();
+        for draws in draws.chunks(evaluators.len()) {
+            let together = thread::scope(|scope| {
+                let trainings = draws.iter().zip(evaluators.iter_mut());
+                let trainings = trainings
+                    .map(|(draw, evaluator)| scope.spawn(move || self.train_ideally(variant, of, *draw, evaluator)));
+                let trainings: Vec<_> = trainings.collect();
+                let joined = trainings.into_iter().map(|training| match training.join() {
+                    Ok(one) => one,
+                    Err(panic) => std::panic::resume_unwind(panic),
+                });
+                joined.collect::<Result<Vec<Finished>>>()
+            });
+            finished.append(&mut together?);
+        }
+        Ok(finished)
+    }
+
+    /// The textbook's loop, with the batch that a superstep aims at and the same evaluations.
+    fn train_ideally(&self, variant: usize, of: &Variant, draw: u64, evaluator: &mut Evaluator) -> Result<Finished> {
+        let run_file = self.run_of(of, draw);
+        let (every, batch) = (
+            self.scenario.evaluate_every_samples,
+            run_file.training.superstep_samples,
+        );
+        let mut textbook = Textbook::new(&run_file, Arc::clone(&self.model), Arc::clone(&self.dataset));
+        let mut points: Vec<Point<Evaluated>> = Vec::new();
+        let (mut next, mut reached, mut has_diverged) = (every, None, false);
+        for version in 1.. {
+            textbook.step(batch)?;
+            let samples = textbook.trained();
+            let is_over = samples >= self.scenario.stop_samples;
+            if samples < next && !is_over {
+                continue;
+            }
+            next = samples - samples % every + every;
+            let evaluated = evaluator.evaluate(textbook.parameters());
+            points.push(Point {
+                samples,
+                at: Time::ZERO,
+                version,
+                evaluated,
+            });
+            has_diverged = textbook.parameters().iter().any(|parameter| !parameter.is_finite());
+            if self.is_aim(&evaluated) {
+                reached = Some((samples, f64::NAN));
+            }
+            if is_over || has_diverged || reached.is_some() {
+                break;
+            }
+        }
+        let mut fingerprint = Fingerprint::default();
+        fingerprint.add_model(textbook.parameters());
+        Ok(Finished {
+            variant,
+            draw,
+            books: None,
+            points,
+            reached,
+            samples: textbook.trained(),
+            took: Duration::ZERO,
+            has_diverged,
+            fingerprint,
+        })
+    }
+}
+
+fn seconds(at: Time) -> f64 {
+    at.since(Time::ZERO).as_secs_f64()
+}
+
+/// A number that two machines share only if every run gave the same bits on both.
+fn fingerprint(finished: &[Finished]) -> u64 {
+    let mut all = Fingerprint::default();
+    for one in finished {
+        all.add(one.fingerprint.value());
+        all.add(one.samples);
+        all.add(one.took.as_micros() as u64);
+        for point in &one.points {
+            all.add(point.samples);
+            all.add(point.at.as_micros());
+            all.add(point.version);
+            all.add_f64(point.evaluated.loss);
+            all.add_f64(point.evaluated.accuracy.unwrap_or(-1.0));
+        }
+        if let Some(books) = &one.books {
+            for count in [
+                books.computed,
+                books.accepted,
+                books.refused,
+                books.lost,
+                books.supersteps,
+                books.bytes_up,
+                books.bytes_down,
+            ] {
+                all.add(count);
+            }
+            all.add_f64(books.staleness_sum);
+            all.add_f64(books.weight_sum);
+            all.add_f64(books.alone);
+        }
+    }
+    all.value()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,219 @@
+//! What a scenario came to: the table on standard output, with medians over the draws, and a row for each run in a CSV file.
+
+use anyhow::Result;
+
+use super::Finished;
+use super::scenario::Scenario;
+
+/// A column of the table and of the CSV file.
+struct Column {
+    /// As the table has it.
+    head: &'static str,
+    /// As the CSV file has it.
+    name: &'static str,
+    /// Digits after the point, in the table.
+    decimals: usize,
+    /// `None` where there is no such number. `ideal` is how many samples training without staleness takes in the same draw.
+    value: fn(one: &Finished, ideal: Option<u64>) -> Option<f64>,
+}
+
+const COLUMNS: [Column; 16] = [
+    Column {
+        head: "samples/s",
+        name: "samples_per_second",
+        decimals: 0,
+        value: |one, _| one.books.map(|_| one.samples as f64 / one.took.as_secs_f64()),
+    },
+    Column {
+        head: "goodput %",
+        name: "goodput_percent",
+        decimals: 1,
+        value: |one, _| one.books.map(|books| 100.0 * books.goodput()),
+    },
+    Column {
+        head: "computing %",
+        name: "computing_percent",
+        decimals: 1,
+        value: |one, _| one.books.map(|books| 100.0 * books.computing_share()),
+    },
+    Column {
+        head: "supersteps",
+        name: "supersteps",
+        decimals: 0,
+        value: |one, _| one.books.map(|books| books.supersteps as f64),
+    },
+    Column {
+        head: "samples each",
+        name: "samples_per_superstep",
+        decimals: 0,
+        value: |one, _| one.books.map(|books| books.samples_per_superstep()),
+    },
+    Column {
+        head: "staleness",
+        name: "staleness",
+        decimals: 2,
+        value: |one, _| one.books.map(|books| books.mean_staleness()),
+    },
+    Column {
+        head: "weight",
+        name: "weight",
+        decimals: 2,
+        value: |one, _| one.books.map(|books| books.mean_weight()),
+    },
+    Column {
+        head: "accuracy",
+        name: "accuracy",
+        decimals: 4,
+        value: |one, _| one.points.last().and_then(|last| last.evaluated.accuracy),
+    },
+    Column {
+        head: "loss",
+        name: "loss",
+        decimals: 4,
+        value: |one, _| one.points.last().map(|last| last.evaluated.loss),
+    },
+    Column {
+        head: "samples to aim",
+        name: "samples_to_aim",
+        decimals: 0,
+        value: |one, _| one.reached.map(|(samples, _)| samples as f64),
+    },
+    Column {
+        head: "× ideal",
+        name: "times_ideal",
+        decimals: 2,
+        value: |one, ideal| Some(one.reached?.0 as f64 / ideal? as f64),
+    },
+    Column {
+        head: "s to aim",
+        name: "seconds_to_aim",
+        decimals: 0,
+        value: |one, _| one.reached.map(|(_, seconds)| seconds).filter(|of| of.is_finite()),
+    },
+    Column {
+        head: "B up/sample",
+        name: "bytes_up_per_sample",
+        decimals: 0,
+        value: |one, _| one.books.map(|books| books.bytes_up_per_sample()),
+    },
+    Column {
+        head: "B down/sample",
+        name: "bytes_down_per_sample",
+        decimals: 0,
+        value: |one, _| one.books.map(|books| books.bytes_down_per_sample()),
+    },
+    Column {
+        head: "refused",
+        name: "samples_refused",
+        decimals: 0,
+        value: |one, _| one.books.map(|books| books.refused as f64),
+    },
+    Column {
+        head: "lost",
+        name: "samples_lost",
+        decimals: 0,
+        value: |one, _| one.books.map(|books| books.lost as f64),
+    },
+];
+
+/// A line for each variant.
+pub(super) fn table(scenario: &Scenario, finished: &[Finished]) -> String {
+    let mut text = format!("{}: {}\n", scenario.name, scenario.description);
+    if scenario.draws > 1 {
+        text += &format!("medians of {} draws\n", scenario.draws);
+    }
+    let heads = ["variant"].into_iter().chain(COLUMNS.iter().map(|column| column.head));
+    let mut lines: Vec<Vec<String>> = vec![heads.map(str::to_owned).collect()];
+    for (variant, of) in scenario.variants.iter().enumerate() {
+        let draws: Vec<_> = finished.iter().filter(|one| one.variant == variant).collect();
+        let cells = COLUMNS.iter().map(|column| {
+            let values = draws
+                .iter()
+                .map(|one| (column.value)(one, ideal(scenario, finished, one.draw)));
+            median(values.collect()).map_or("-".to_owned(), |value| format!("{value:.*}", column.decimals))
+        });
+        let diverged = draws.iter().filter(|one| one.has_diverged).count();
+        let name = match diverged {
+            0 => of.name.clone(),
+            _ => format!("{} ({diverged} diverged)", of.name),
+        };
+        lines.push([name].into_iter().chain(cells).collect());
+    }
+    let widths: Vec<usize> = (0..=COLUMNS.len())
+        .map(|at| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0))
+        .collect();
+    for line in lines {
+        let cells = line.iter().zip(&widths).enumerate();
+        let cells = cells.map(|(at, (cell, width))| match at {
+            0 => format!("{cell:<width$}"),
+            _ => format!("{cell:>width$}"),
+        });
+        text += cells.collect::<Vec<_>>().join("  ").trim_end();
+        text += "\n";
+    }
+    text
+}
+
+/// All runs, each a row, as CSV.
+pub(super) fn csv(scenario: &Scenario, finished: &[Finished]) -> Result<Vec<u8>> {
+    const COUNTS: [&str; 6] = [
+        "in_model",
+        "computed",
+        "accepted",
+        "still_there",
+        "not_finite",
+        "fingerprint",
+    ];
+    let mut table = csv::Writer::from_writer(Vec::new());
+    let columns = COLUMNS.iter().map(|column| column.name);
+    table.write_record(["scenario", "variant", "draw"].into_iter().chain(columns).chain(COUNTS))?;
+    for one in finished {
+        let names = [
+            scenario.name.clone(),
+            scenario.variants[one.variant].name.clone(),
+            one.draw.to_string(),
+        ];
+        let ideal = ideal(scenario, finished, one.draw);
+        let cells = COLUMNS
+            .iter()
+            .map(|column| (column.value)(one, ideal).map_or(String::new(), |value| value.to_string()));
+        let of_books =
+            |count: fn(&simulator::Books) -> u64| one.books.as_ref().map_or(String::new(), |of| count(of).to_string());
+        let counts = [
+            one.samples.to_string(),
+            of_books(|books| books.computed),
+            of_books(|books| books.accepted),
+            of_books(|books| books.still_there),
+            of_books(|books| books.not_finite),
+            format!("{:016x}", one.fingerprint.value()),
+        ];
+        table.write_record(names.into_iter().chain(cells).chain(counts))?;
+    }
+    Ok(table.into_inner()?)
+}
+
+/// How many samples training without staleness took to the aim in this draw, if the scenario has it and it got there.
+fn ideal(scenario: &Scenario, finished: &[Finished], draw: u64) -> Option<u64> {
+    let is_ideal = |one: &&Finished| one.draw == draw && scenario.variants[one.variant].is_ideal;
+    finished.iter().find(is_ideal)?.reached.map(|(samples, _)| samples)
+}
+
+/// The median; of two in the middle, the greater. One that there is not counts as greater than all that there are: a run that
+/// never reached its aim took longer than any that did.
+fn median(mut values: Vec<Option<f64>>) -> Option<f64> {
+    values.sort_by(|one, other| one.unwrap_or(f64::INFINITY).total_cmp(&other.unwrap_or(f64::INFINITY)));
+    values.get(values.len() / 2).copied().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_of_runs_of_which_most_failed_is_none() {
+        assert_eq!(median(vec![Some(3.0), None, Some(1.0)]), Some(3.0));
+        assert_eq!(median(vec![None, None, Some(1.0)]), None);
+        assert_eq!(median(vec![Some(1.0), Some(2.0)]), Some(2.0));
+        assert_eq!(median(Vec::new()), None);
+    }
+}

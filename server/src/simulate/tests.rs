@@ -1,0 +1,90 @@
+//! A whole scenario, small: the digits, a few volunteers, two draws.
+
+use std::path::Path;
+
+use super::*;
+
+const SCENARIO: &str = r#"
+name = "small"
+description = "Six volunteers, two of whom come and go."
+run = "RUNS/digits.toml"
+seed = 3
+draws = 2
+evaluate_every_samples = 1000
+
+[stop]
+accuracy = 0.999
+samples = 4000
+
+[[variants]]
+name = "ideal"
+ideal = true
+
+[[variants]]
+name = "lockstep"
+training = { mode = "lockstep" }
+
+[[variants]]
+name = "decoupled"
+
+[[volunteers]]
+count = 4
+samples_per_second = 200
+sigma = 1.0
+
+[[volunteers]]
+count = 2
+samples_per_second = 200
+sitting_seconds = 2
+away_seconds = 1
+abrupt = 0.5
+"#;
+
+fn scenario() -> Scenario {
+    let runs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../runs");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("small.toml");
+    std::fs::write(&path, SCENARIO.replace("RUNS", runs.to_str().unwrap())).unwrap();
+    Scenario::load(&path).unwrap()
+}
+
+#[test]
+fn a_scenario_gives_the_same_bits_tables_and_charts_on_any_number_of_threads() {
+    let scenario = scenario();
+    let reports = |threads| {
+        let finished = finish(&scenario, threads).unwrap();
+        assert_eq!(finished.len(), 6);
+        (
+            fingerprint(&finished),
+            report::table(&scenario, &finished),
+            report::csv(&scenario, &finished).unwrap(),
+            chart::svg(&scenario, &finished).unwrap(),
+        )
+    };
+    let one = reports(1);
+    assert_eq!(reports(3), one);
+    let (_, table, csv, svg) = one;
+    assert_eq!(table.lines().count(), 2 + 1 + 3, "{table}");
+    assert_eq!(String::from_utf8(csv).unwrap().lines().count(), 1 + 6);
+    assert!(svg.contains("thousand samples in the model") && svg.contains("decoupled"));
+}
+
+#[test]
+fn each_variant_is_run_with_each_draw() {
+    let finished = finish(&scenario(), 2).unwrap();
+    let of = |variant, draw| {
+        let one: Vec<_> = finished
+            .iter()
+            .filter(|one| (one.variant, one.draw) == (variant, draw))
+            .collect();
+        assert_eq!(one.len(), 1);
+        one[0]
+    };
+    for variant in 0..3 {
+        assert_ne!(of(variant, 1).fingerprint, of(variant, 2).fingerprint);
+    }
+    for draw in [1, 2] {
+        assert!(of(0, draw).books.is_none() && of(2, draw).samples >= 4000);
+        assert!(of(1, draw).took > of(2, draw).took, "a barrier costs time");
+    }
+}
