@@ -398,11 +398,23 @@ impl Local {
         }
         self.settled = through;
         if !is_accepted {
-            self.settling.on_refused(through);
+            self.let_go_of_refused(through);
         }
         self.link.on_settled(now);
         while let Some(kept) = self.kept.pop_front_if(|kept| kept.sequence <= durable) {
             self.spare.push(kept.frame);
+        }
+    }
+
+    /// Under local steps a refused update leaves the working copies when a model is published that settles it. The next one may
+    /// never come, if all that is computed on what was refused is refused as well: so the one that is here is published again.
+    fn let_go_of_refused(&mut self, sequence: u64) {
+        let settled_read_outs = self.settling.on_refused(sequence);
+        if let (Some(read_outs), Some(stamp), true) =
+            (settled_read_outs, self.memory.published(), self.config.has_local_steps)
+        {
+            self.memory
+                .publish(stamp, read_outs, |before, slot| slot.copy_from_slice(before));
         }
     }
 
