@@ -13,6 +13,7 @@ mod simulation {
     mod gradients;
     mod ledger;
     mod peer;
+    mod replicas;
     mod tab;
     mod world;
 
@@ -23,7 +24,9 @@ mod simulation {
     mod hostile;
     mod joining;
     mod leaving;
+    mod lies;
     mod links;
+    mod local_steps;
     mod lockstep;
     mod periods;
     mod refusals;
