@@ -16,8 +16,8 @@ use bytes::Bytes;
 
 use crate::codec::Codec;
 use crate::message::{
-    ContributionRefusal, FromCentral, FromVolunteer, Hello, MAX_STEP_RUNS, Mode, ModelEncoding, PROTOCOL, ReadOut,
-    ReadOutFrame, Received, Refusal, Report, RunId, SessionId, Settled, StoreModel, Token, Welcome,
+    FromCentral, FromVolunteer, Hello, MAX_STEP_RUNS, Mode, ModelEncoding, PROTOCOL, ReadOut, ReadOutFrame, Received,
+    Refusal, Report, RunId, SessionId, Settled, StoreModel, Token, Welcome,
 };
 use crate::shared_memory::{Control, LocalSide, PhaseTimes, State};
 use crate::time::{Time, duration_micros};
@@ -371,10 +371,6 @@ impl Local {
     }
 
     fn on_settled(&mut self, now: Time, settled: &Settled, actions: &mut Vec<Action>) {
-        if settled.refused == Some(ContributionRefusal::NotFinite) {
-            // Sums beyond an f32 leave an error that is not finite either: the next contribution would be refused as well.
-            self.error.fill(0.0);
-        }
         self.settle(now, settled.through, settled.durable, settled.refused.is_none());
         self.send_next_kept(now, actions);
     }
