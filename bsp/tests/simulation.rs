@@ -17,6 +17,7 @@ mod simulation {
     mod tab;
     mod world;
 
+    mod codecs;
     mod computing;
     mod divergence;
     mod exactly_once;

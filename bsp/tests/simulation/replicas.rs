@@ -25,6 +25,11 @@ pub(super) struct Replicas {
 }
 
 impl Replicas {
+    /// The parameters of a version.
+    pub(super) fn of_version(&self, version: u64) -> [f32; PARAMETERS] {
+        self.of_version[&version]
+    }
+
     pub(super) fn on_model(&mut self, connection: ConnectionId, model: &StoreModel, frame: &Bytes, payload: &[u8]) {
         let version = model.stamp.version;
         model.check(payload, PARAMETERS).expect("a model that can be read");
