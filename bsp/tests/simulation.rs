@@ -17,6 +17,7 @@ mod simulation {
     mod tab;
     mod world;
 
+    mod baselines;
     mod codecs;
     mod computing;
     mod divergence;

@@ -20,7 +20,7 @@ fn run(seed: u64) -> World {
 fn run_with(seed: u64, mut config: Config, gradients: Gradients) -> World {
     let mut random = simulator::random::Random::new(seed);
     // (Local steps are for decoupled runs.)
-    if random.chance(25) && !config.has_local_steps {
+    if random.chance(25) && config.mode == Mode::Decoupled && !config.has_local_steps {
         config.mode = Mode::Lockstep;
     }
     if random.chance(20) {
