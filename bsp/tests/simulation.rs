@@ -32,5 +32,6 @@ mod simulation {
     mod lockstep;
     mod periods;
     mod refusals;
+    mod shares;
     mod supersteps;
 }
