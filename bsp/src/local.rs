@@ -16,8 +16,8 @@ use bytes::Bytes;
 
 use crate::codec::Codec;
 use crate::message::{
-    ContributionRefusal, FromCentral, FromVolunteer, Hello, MAX_STEP_RUNS, Mode, ModelEncoding, PROTOCOL, ReadOut,
-    ReadOutFrame, Received, Refusal, Report, RunId, SessionId, Settled, StoreModel, Token, Welcome,
+    FromCentral, FromVolunteer, Hello, MAX_STEP_RUNS, Mode, ModelEncoding, PROTOCOL, ReadOut, ReadOutFrame, Received,
+    Refusal, Report, RunId, SessionId, Settled, StoreModel, Token, Welcome,
 };
 use crate::shared_memory::{Control, LocalSide, PhaseTimes, State};
 use crate::time::{Time, duration_micros};
@@ -377,10 +377,6 @@ impl Local {
     }
 
     fn on_settled(&mut self, now: Time, settled: &Settled, actions: &mut Vec<Action>) {
-        if settled.refused == Some(ContributionRefusal::NotFinite) {
-            // Sums beyond an f32 leave an error that is not finite either: the next contribution would be refused as well.
-            self.error.fill(0.0);
-        }
         self.settle(now, settled.through, settled.durable, settled.refused.is_none());
         self.send_next_kept(now, actions);
     }
@@ -404,11 +400,23 @@ impl Local {
         }
         self.settled = through;
         if !is_accepted {
-            self.settling.on_refused(through);
+            self.let_go_of_refused(through);
         }
         self.link.on_settled(now);
         while let Some(kept) = self.kept.pop_front_if(|kept| kept.sequence <= durable) {
             self.spare.push(kept.frame);
+        }
+    }
+
+    /// Under local steps a refused update leaves the working copies when a model is published that settles it. The next one may
+    /// never come, if all that is computed on what was refused is refused as well: so the one that is here is published again.
+    fn let_go_of_refused(&mut self, sequence: u64) {
+        let settled_read_outs = self.settling.on_refused(sequence);
+        if let (Some(read_outs), Some(stamp), true) =
+            (settled_read_outs, self.memory.published(), self.config.has_local_steps)
+        {
+            self.memory
+                .publish(stamp, read_outs, |before, slot| slot.copy_from_slice(before));
         }
     }
 

@@ -13,9 +13,12 @@ mod simulation {
     mod gradients;
     mod ledger;
     mod peer;
+    mod replicas;
     mod tab;
     mod world;
 
+    mod baselines;
+    mod codecs;
     mod computing;
     mod divergence;
     mod exactly_once;
@@ -23,9 +26,12 @@ mod simulation {
     mod hostile;
     mod joining;
     mod leaving;
+    mod lies;
     mod links;
+    mod local_steps;
     mod lockstep;
     mod periods;
     mod refusals;
+    mod shares;
     mod supersteps;
 }

@@ -21,6 +21,8 @@ pub trait Observer {
     fn on_open(&mut self, tab: usize) {}
     /// Nothing of it will run for so long.
     fn on_freeze(&mut self, tab: usize, duration: Duration, is_welcomed: bool) {}
+    /// Its volunteer leaves.
+    fn on_leave(&mut self, tab: usize) {}
     /// One of its ML modules has died.
     fn on_ml_module_died(&mut self, tab: usize) {}
     /// One of its ML modules has finished a gradient; one that is not finite was not added.

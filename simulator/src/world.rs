@@ -162,6 +162,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
     /// A tab leaves: what it has is read out and settled first.
     pub fn leave(&mut self, tab: usize) {
         self.tabs[tab].books.left.get_or_insert(self.now);
+        self.observer.on_leave(tab);
         self.with_local(tab, |local, now, actions| local.leave(now, actions));
     }
 

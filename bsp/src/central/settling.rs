@@ -71,6 +71,11 @@ impl Central {
             }
             Err(reason) => {
                 session.refused += 1;
+                // No model will hold it: where all before it are in the current one, that one settles it, too. A volunteer that does
+                // not hear of the refusal, because its link breaks, hears so with the model after the reconnect.
+                if session.settled_in_model + 1 == read_out.sequence {
+                    session.settled_in_model = read_out.sequence;
+                }
                 self.totals.refused += 1;
                 actions.push(Action::ContributionRefused {
                     session: id,

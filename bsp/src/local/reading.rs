@@ -133,6 +133,11 @@ impl Local {
         } else {
             self.codec
                 .encode_with_feedback(&mut self.merged, &mut self.error, payload);
+            if !self.error.iter().all(|error| error.is_finite()) {
+                // A sum was beyond an f32, and a codec may have made anything of it: the loss says so, and it is refused.
+                self.header.loss_sum = f64::INFINITY;
+                self.error.fill(0.0);
+            }
         }
         // All ML modules are read out together, so that the number is the same for all.
         let read_out = self.memory.read_outs(0);

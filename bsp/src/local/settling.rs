@@ -31,9 +31,10 @@ impl Settling {
         self.outstanding.is_some()
     }
 
-    /// This contribution was refused: no model will hold it.
-    pub(super) fn on_refused(&mut self, sequence: u64) {
-        self.settle(sequence);
+    /// This contribution was refused: no model will hold it. Returns, if it was outstanding, up to which number read-outs are
+    /// settled now.
+    pub(super) fn on_refused(&mut self, sequence: u64) -> Option<u64> {
+        self.settle(sequence).then_some(self.settled_read_outs)
     }
 
     /// The model has arrived; read-outs up to the number that is returned are settled in it.
@@ -42,9 +43,49 @@ impl Settling {
         self.settled_read_outs
     }
 
-    fn settle(&mut self, through: u64) {
-        if let Some(settled) = self.outstanding.take_if(|of| of.sequence <= through) {
-            self.settled_read_outs = settled.read_out;
+    fn settle(&mut self, through: u64) -> bool {
+        let settled = self.outstanding.take_if(|of| of.sequence <= through);
+        if let Some(Outstanding { read_out, .. }) = settled {
+            self.settled_read_outs = read_out;
         }
+        settled.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Contribution 3 was made of read-out 5: read-outs that held nothing count, too.
+    fn after_a_read_out() -> Settling {
+        let mut settling = Settling::default();
+        settling.on_read_out(3, 5);
+        settling
+    }
+
+    #[test]
+    fn a_contribution_is_outstanding_until_a_model_that_settles_it_has_arrived() {
+        let mut settling = after_a_read_out();
+        settling.next_model_settles = 2;
+        assert_eq!(settling.on_model(), 0, "a model of the others alone");
+        assert!(settling.is_outstanding());
+        settling.next_model_settles = 3;
+        assert!(settling.is_outstanding(), "the model has not arrived yet");
+        assert_eq!(settling.on_model(), 5);
+        assert!(!settling.is_outstanding());
+        assert_eq!(settling.on_model(), 5, "for ever");
+    }
+
+    #[test]
+    fn a_contribution_that_was_refused_is_settled_at_once_and_only_once() {
+        let mut settling = after_a_read_out();
+        assert_eq!(settling.on_refused(2), None, "that was another one");
+        assert!(settling.is_outstanding());
+        assert_eq!(settling.on_refused(3), Some(5));
+        assert!(!settling.is_outstanding());
+        assert_eq!(settling.on_refused(3), None);
+        settling.on_read_out(4, 6);
+        assert_eq!(settling.on_model(), 5, "the next one is not in a model yet");
+        assert!(settling.is_outstanding());
     }
 }

@@ -61,6 +61,12 @@ impl WorkingCopy {
             None => self.parameters.fill(0.0),
         }
         let Some(model) = memory.model() else { return };
+        if self.collecting <= model.settled_read_outs() {
+            // It has added nothing since: a rest, or a pause, lasted for longer than a read-out's journey.
+            self.in_flight = None;
+            self.parameters.copy_from_slice(&model);
+            return;
+        }
         let own = self.parameters.iter_mut().zip(model.iter());
         if self.in_flight.is_some_and(|number| number <= model.settled_read_outs()) {
             self.in_flight = None;
@@ -184,6 +190,25 @@ mod tests {
         publish(&mut local, 3, 2, 97.0);
         working_copy.follow(&mut side);
         assert_eq!(working_copy.parameters(), [93.0]);
+        assert_eq!(read_out(&mut local), 4.0);
+    }
+
+    #[test]
+    fn a_read_out_that_is_settled_before_its_ml_module_adds_again_is_not_counted_twice() {
+        let (mut local, mut side, mut working_copy) = start();
+        step(&mut working_copy, &mut side, 1.0);
+        assert_eq!(read_out(&mut local), 1.0);
+        step(&mut working_copy, &mut side, 2.0);
+        // While it rests, the first is settled, and the second is read out and settled.
+        publish(&mut local, 2, 1, 99.0);
+        assert_eq!(read_out(&mut local), 2.0);
+        publish(&mut local, 3, 2, 97.0);
+        working_copy.follow(&mut side);
+        assert_eq!(working_copy.parameters(), [97.0]);
+        step(&mut working_copy, &mut side, 4.0);
+        publish(&mut local, 4, 2, 96.0);
+        working_copy.follow(&mut side);
+        assert_eq!(working_copy.parameters(), [92.0]);
         assert_eq!(read_out(&mut local), 4.0);
     }
 

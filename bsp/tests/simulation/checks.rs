@@ -1,6 +1,7 @@
 //! What must be so at any instant, checked with every event: at most one model and one contribution on their way, a hello
 //! before a read-out, the same bytes when a contribution is sent again, nothing that is not finite, versions that count
-//! supersteps. (That no machine asks to be woken for nothing, the world itself checks.)
+//! supersteps; one model for each version, whoever holds it; under local steps at most one contribution of a tab that has
+//! neither come back in a model nor was refused. (That no machine asks to be woken for nothing, the world itself checks.)
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -13,8 +14,9 @@ use bytes::Bytes;
 use simulator::random::mix;
 use simulator::{GradientName, Observer};
 
-use super::gradients::{Gradients, Name, floats, name};
+use super::gradients::{Gradients, Name, name};
 use super::ledger::Ledger;
+use super::replicas::Replicas;
 
 /// A tab that was frozen for longer must know of it.
 const UNMISTAKABLE: Duration = Duration::from_secs(7);
@@ -28,6 +30,7 @@ pub(super) struct Checks {
     /// A number that two runs share only if each frame of each was the same at the same instant.
     pub(super) fingerprint: u64,
     pub(super) tabs: Vec<TabChecks>,
+    pub(super) replicas: Replicas,
     on_their_way: BTreeMap<ConnectionId, OnItsWay>,
 }
 
@@ -42,6 +45,10 @@ pub(super) struct TabChecks {
     pub(super) must_say_hello: bool,
     /// One of its ML modules is dead.
     has_dead: bool,
+    is_leaving: bool,
+    /// Contributions that were sent, and neither are in a model that has arrived nor were heard to be refused.
+    outstanding: BTreeSet<u64>,
+    next_model_settles: u64,
     /// When it got each model.
     pub(super) models: Vec<(Time, ModelStamp)>,
     pub(super) connects: Vec<Time>,
@@ -63,6 +70,7 @@ impl Checks {
             refusals: Vec::new(),
             fingerprint: 0,
             tabs: Vec::new(),
+            replicas: Replicas::default(),
             on_their_way: BTreeMap::new(),
         }
     }
@@ -86,6 +94,10 @@ impl Observer for Checks {
         self.tabs[tab].must_say_hello |= is_welcomed && duration >= UNMISTAKABLE;
     }
 
+    fn on_leave(&mut self, tab: usize) {
+        self.tabs[tab].is_leaving = true;
+    }
+
     fn on_ml_module_died(&mut self, tab: usize) {
         self.tabs[tab].has_dead = true;
     }
@@ -107,6 +119,14 @@ impl Observer for Checks {
         assert!(!tab.must_say_hello, "a contribution was sent before the hello");
         let first = tab.sent.entry(sequence).or_insert_with(|| frame.clone());
         assert_eq!(first, frame, "other bytes under the same number");
+        if self.gradients == Gradients::Descending && !tab.is_leaving && !tab.has_dead {
+            tab.outstanding.insert(sequence);
+            assert_eq!(
+                tab.outstanding.len(),
+                1,
+                "one more, before the last came back in a model"
+            );
+        }
         if let Some(connection) = connection {
             let on_its_way = self.on_their_way.entry(connection).or_default();
             // After a death there is no time to hear of the last one.
@@ -136,13 +156,10 @@ impl Observer for Checks {
 
     fn on_sent_by_central(&mut self, connection: ConnectionId, frame: &Bytes) {
         let received = FromCentral::decode(frame).expect("the central module's own frame");
-        if let FromCentral::StoreModel(_) = received.message {
+        if let FromCentral::StoreModel(model) = received.message {
             let on_its_way = self.on_their_way.entry(connection).or_default();
             assert!(!on_its_way.has_model, "a second model on its way");
-            assert!(
-                floats(&received.payload).all(f32::is_finite),
-                "a model that is not finite was sent"
-            );
+            self.replicas.on_model(connection, &model, frame, &received.payload);
             on_its_way.has_model = true;
         }
     }
@@ -152,8 +169,18 @@ impl Observer for Checks {
             .expect("the central module's own frame")
             .message;
         match message {
-            FromCentral::Settled(_) => self.on_their_way.entry(connection).or_default().has_contribution = false,
-            FromCentral::StoreModel(model) => self.tabs[tab].models.push((now, model.stamp)),
+            FromCentral::Settled(settled) => {
+                self.on_their_way.entry(connection).or_default().has_contribution = false;
+                if settled.refused.is_some() {
+                    self.tabs[tab].outstanding.remove(&settled.through);
+                }
+            }
+            FromCentral::StoreModel(model) => {
+                let tab = &mut self.tabs[tab];
+                tab.models.push((now, model.stamp));
+                tab.outstanding.retain(|sequence| *sequence > tab.next_model_settles);
+            }
+            FromCentral::NextModelSettles { through } => self.tabs[tab].next_model_settles = through,
             _ => {}
         }
     }

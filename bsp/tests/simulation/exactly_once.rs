@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bsp::central::Config;
 use bsp::local::{End, Local};
 use bsp::message::Mode;
 use bsp::time::Time;
@@ -11,18 +12,21 @@ use super::gradients::Gradients;
 use super::tab::{Machine, link_of};
 use super::world::{World, config, ms, seconds};
 
-/// A run with faults of all kinds that a tab survives, drawn from the seed; then they stop, and all tabs leave.
 fn run(seed: u64) -> World {
-    let mut config = config();
-    let mut world = World::new(seed);
-    if world.random.chance(25) {
+    run_with(seed, config(), Gradients::Counting)
+}
+
+/// A run with faults of all kinds that a tab survives, drawn from the seed; then they stop, and all tabs leave.
+fn run_with(seed: u64, mut config: Config, gradients: Gradients) -> World {
+    let mut random = simulator::random::Random::new(seed);
+    // (Local steps are for decoupled runs.)
+    if random.chance(25) && config.mode == Mode::Decoupled && !config.has_local_steps {
         config.mode = Mode::Lockstep;
     }
-    if world.random.chance(20) {
+    if random.chance(20) {
         config.max_staleness = 2;
     }
-    let random = std::mem::replace(&mut world.random, simulator::random::Random::new(0));
-    world = World::with(seed, config, Gradients::Counting);
+    let mut world = World::with(seed, config, gradients);
     world.random = random;
     const FAULTS_END: Duration = Duration::from_secs(6);
     for _ in 0..=world.random.below(4) {
@@ -73,8 +77,9 @@ fn run(seed: u64) -> World {
     world
 }
 
-fn check(seed: u64) {
-    let world = run(seed);
+/// Each gradient of a run with faults is settled once.
+pub(super) fn check(seed: u64, config: Config, gradients: Gradients) {
+    let world = run_with(seed, config, gradients);
     for tab in 0..world.tabs.len() {
         assert_eq!(world.end_of(tab), Some(&End::Left));
         world.assert_all_is_settled(tab);
@@ -91,7 +96,7 @@ fn check(seed: u64) {
 #[test]
 fn every_gradient_that_a_living_tab_computed_is_in_exactly_one_settled_contribution_through_300_schedules_of_faults() {
     for seed in 0..300 {
-        check(seed);
+        check(seed, config(), Gradients::Counting);
     }
 }
 
@@ -135,7 +140,7 @@ fn the_same_seed_gives_the_same_run_bit_for_bit() {
 fn a_contribution_that_is_refused_is_settled_too_and_the_tab_goes_on() {
     let mut world = World::with(
         1,
-        bsp::central::Config {
+        Config {
             max_staleness: 2,
             ..config()
         },

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bsp::central::ServerOptimizer;
 use bsp::message::SessionId;
 use bsp::ml_module::Outcome;
+use bsp::ml_module::working_copy::LocalOptimizer;
 use simulator::GradientName;
 use simulator::random::mix;
 
@@ -21,7 +22,12 @@ pub(super) enum Gradients {
     Counting,
     /// Of (m − x)²/2 around samples x near 3: a model that can be learned.
     Quadratic,
+    /// The same, in a run with local steps: ML modules move along them by themselves.
+    Descending,
 }
+
+/// The learning rate of a local step: so low that what is lost or counted twice is not forgotten in hundreds of steps.
+pub(super) const LOCAL_RATE: f32 = 0.002;
 
 /// Which gradient: session, ML module and step.
 pub(super) type Name = (SessionId, u16, u64);
@@ -59,7 +65,7 @@ impl Gradients {
                     .for_each(|(to, value)| *to = value as f32);
                 f64::from(samples) * 0.5
             }
-            Gradients::Quadratic => {
+            Gradients::Quadratic | Gradients::Descending => {
                 let mut loss = 0.0;
                 for (parameter, (to, at)) in gradient.iter_mut().zip(model).enumerate() {
                     *to = 0.0;
@@ -88,6 +94,21 @@ impl simulator::Gradients for Gradients {
         let loss_sum = self.compute(name, &model, &mut gradient);
         let samples = samples(name);
         take(&mut gradient, Outcome { samples, loss_sum })
+    }
+
+    fn local_optimizer(&self) -> Option<Box<dyn LocalOptimizer>> {
+        (*self == Gradients::Descending).then(|| Box::new(Descent) as Box<dyn LocalOptimizer>)
+    }
+}
+
+/// Plain descent as the inner optimizer.
+struct Descent;
+
+impl LocalOptimizer for Descent {
+    fn displace(&mut self, _: &[f32], gradient: &mut [f32], samples: u32) {
+        for value in gradient {
+            *value *= LOCAL_RATE / samples as f32;
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bsp::codec::Codec;
 use bsp::message::{ReadOut, SessionId};
 
 use super::gradients::{Gradients, Name, PARAMETERS, floats, samples};
@@ -16,7 +17,7 @@ pub(super) struct Ledger {
     pub(super) accepted_samples: u64,
     /// Accepted contributions: their session, samples, and mean version.
     pub(super) contributions: Vec<(SessionId, u64, f64)>,
-    /// The sum of all accepted payloads.
+    /// The sum of all accepted payloads that are plain f32.
     pub(super) sum: [f64; PARAMETERS],
 }
 
@@ -63,7 +64,7 @@ impl Ledger {
             (listed, listed_samples),
             "the header disagrees with its runs"
         );
-        if gradients == Gradients::Counting {
+        if gradients == Gradients::Counting && read_out.codec == Codec::F32 {
             assert!(
                 floats(payload).eq(sum),
                 "the payload is not the sum of the gradients that its header lists"
@@ -73,10 +74,12 @@ impl Ledger {
             self.accepted_samples += read_out.samples;
             let version = read_out.version_sum as f64 / read_out.samples as f64;
             self.contributions.push((read_out.session, read_out.samples, version));
-            self.sum
-                .iter_mut()
-                .zip(floats(payload))
-                .for_each(|(sum, value)| *sum += f64::from(value));
+            if read_out.codec == Codec::F32 {
+                self.sum
+                    .iter_mut()
+                    .zip(floats(payload))
+                    .for_each(|(sum, value)| *sum += f64::from(value));
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! A volunteer written by hand, frame by frame: for what no volunteer of ours would send.
 
-use bsp::central::{Action, Central, ConnectionId};
+use bsp::central::{Action, Central, Config, ConnectionId};
 use bsp::codec::Codec;
 use bsp::message::{
     FromCentral, FromVolunteer, Hello, PROTOCOL, ReadOut, ReadOutFrame, Report, SessionId, Token, Welcome,
@@ -8,7 +8,7 @@ use bsp::message::{
 use bsp::time::Time;
 use bytes::Bytes;
 
-use super::gradients::PARAMETERS;
+use super::gradients::{PARAMETERS, Sgd};
 use super::world::{RUN, SPEC_HASH};
 
 pub(super) fn hello() -> Hello {
@@ -55,6 +55,27 @@ pub(super) fn frame(read_out: &ReadOut, gradient: &[f32]) -> Bytes {
     frame.seal(read_out).expect("it fits");
     Bytes::copy_from_slice(frame.as_bytes())
 }
+
+/// The frame of a contribution whose payload is these bytes.
+pub(super) fn frame_with(read_out: &ReadOut, payload: &[u8]) -> Bytes {
+    let mut frame = ReadOutFrame::new(payload.len());
+    frame.payload_mut(payload.len()).copy_from_slice(payload);
+    frame.seal(read_out).expect("it fits");
+    Bytes::copy_from_slice(frame.as_bytes())
+}
+
+/// A central module of these tests, and volunteer 1, who has joined.
+pub(super) fn central_and_peer(config: Config, hello: Hello) -> (Central, Welcome) {
+    let mut central = Central::new(Time::ZERO, config, vec![0.0; PARAMETERS], Box::new(Sgd { rate: 0.1 }));
+    let actions = say(&mut central, Time::ZERO, PEER, &FromVolunteer::Hello(hello).encode());
+    match messages(&actions, PEER).into_iter().next() {
+        Some(FromCentral::Welcome(welcome)) => (central, welcome),
+        other => panic!("no welcome but {other:?}"),
+    }
+}
+
+/// The connection of [`central_and_peer`].
+pub(super) const PEER: ConnectionId = ConnectionId(1);
 
 pub(super) fn plain(read_out: &ReadOut) -> Bytes {
     frame(read_out, &[1.0; PARAMETERS])

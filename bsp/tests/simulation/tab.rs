@@ -1,5 +1,6 @@
 //! Tabs of the simulation, and a local BSP module without any world around it.
 
+use bsp::codec::Codec;
 use bsp::local::{self, Local};
 use bsp::message::{FromCentral, Mode, SessionId, Token, Welcome};
 use bsp::shared_memory::LocalSide;
@@ -20,6 +21,11 @@ pub(super) fn link_of(bytes_per_second: f64) -> Machine {
 
 /// A local BSP module without a world around it, over this shared memory, linked and welcomed as session 1 at time zero.
 pub(super) fn welcomed(memory: LocalSide) -> Local {
+    joined(memory, Codec::F32)
+}
+
+/// The same, where the welcome asks for contributions in this codec.
+pub(super) fn joined(memory: LocalSide, codec: Codec) -> Local {
     let config = local::Config {
         run: RUN,
         spec_hash: SPEC_HASH,
@@ -37,7 +43,7 @@ pub(super) fn welcomed(memory: LocalSide) -> Local {
         period_us: 1000,
         settled: 0,
         durable: 0,
-        codec: bsp::codec::Codec::F32,
+        codec,
     };
     let welcome = FromCentral::Welcome(welcome).encode();
     local.on_frame(Time::ZERO, &welcome, &mut actions).unwrap();
