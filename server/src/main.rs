@@ -27,6 +27,7 @@ mod serve;
 mod shards;
 mod socket;
 mod summary;
+mod traffic;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

@@ -77,6 +77,14 @@ pub(super) fn live_for(config: &Config, interval: Duration) -> Duration {
     }
 }
 
+/// How long a superstep waits at most, after its quorum, for an arrival that is predicted; the baselines have no quorum.
+pub(super) fn grace_window(config: &Config, interval: Duration) -> Duration {
+    match config.mode {
+        Mode::Decoupled => interval / GRACE_DIVISOR,
+        Mode::Lockstep | Mode::Asynchronous => Duration::ZERO,
+    }
+}
+
 impl Superstep {
     pub(super) fn open_at(now: Time) -> Superstep {
         Superstep {
@@ -183,7 +191,7 @@ impl Superstep {
             return deadline;
         }
         let quorum_since = self.quorum_since.unwrap_or(now);
-        let grace_end = quorum_since + interval / GRACE_DIVISOR;
+        let grace_end = quorum_since + grace_window(config, interval);
         let last_worth_waiting_for = expected
             .iter()
             .filter(|(id, _)| !self.in_time.contains(id))
@@ -192,7 +200,7 @@ impl Superstep {
             .max();
         self.quorum_since = Some(quorum_since);
         // Predictions are seldom exact: half the window beyond the predicted arrival is still cheap.
-        let slack = interval / (2 * GRACE_DIVISOR);
+        let slack = grace_window(config, interval) / 2;
         let closes = last_worth_waiting_for.map_or(quorum_since, |at| (at + slack).min(grace_end));
         closes.min(deadline)
     }
