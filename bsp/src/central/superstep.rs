@@ -8,7 +8,8 @@
 //!
 //! and never without samples, nor, within the longest period, with less than half of those that it aims at: the optimizer
 //! takes a whole step whatever a superstep holds, and before any rate is known it would take dozens of steps along single
-//! minibatches.
+//! minibatches. (Under local steps it may hold less: nobody contributes again before a model has settled what they contributed, so
+//! that waiting for more would be in vain, and a step is as long as what was moved locally.)
 //!
 //! A volunteer whose link makes its read-out period longer than the deadline is not waited for; its contributions count in the
 //! supersteps that they fall into.
@@ -167,7 +168,8 @@ impl Superstep {
     /// Whether it has so few samples that it stays open although all have contributed; unless it would have to refuse what
     /// comes next.
     pub(super) fn is_too_small(&self, config: &Config) -> bool {
-        self.samples < config.superstep_samples / SMALLEST_DIVISOR
+        !config.has_local_steps
+            && self.samples < config.superstep_samples / SMALLEST_DIVISOR
             && self
                 .contributors
                 .values()
