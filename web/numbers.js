@@ -20,7 +20,9 @@ const MODES = {
 
 /** @type {Record<Mode, string>} */
 const WAITING = {
-  decoupled: 'Your cores never wait for that, and neither does anybody else’s.',
+  decoupled:
+    'Your cores never wait for that, and neither does anybody else’s: the sum is read out once in each read-out period while they go on, ' +
+    'and the server waits for sums that are about to arrive no longer than the grace window.',
   lockstep: 'This run is a comparison, in lockstep: after each gradient your cores wait until the others’ have come and the new model is back.',
   asynchronous: 'This run is a comparison, an asynchronous one: after each gradient your cores wait until the new model is back, though not for anybody else.',
 };
