@@ -2,6 +2,7 @@
 
 /** @import { BspState, FromBspWorker, Run, ToBspWorker } from './types' */
 
+import { fetchPatiently } from './bsp-fetch.js';
 import init, { BspWorker } from './wasm/client_wasm.js';
 
 const PAGE_BYTES = 65_536;
@@ -10,8 +11,6 @@ const INITIAL_PAGES = 80;
 /** 4 GiB, all that a 32-bit address reaches. */
 const MOST_PAGES = 65_536;
 const PROGRESS_EVERY_MS = 250;
-const FIRST_WAIT_MS = 500;
-const LONGEST_WAIT_MS = 30_000;
 /** After an ML worker's death or the end of a session: a server that restarts is back by then. */
 const AFRESH_AFTER_MS = 2_000;
 
@@ -118,23 +117,6 @@ async function fetchShard(index, name) {
     call(() => bsp?.storeShard(index, bytes));
   } catch (error) {
     console.warn(`superstep: ${error}`);
-  }
-}
-
-/**
- * Fetches and reads until both succeed, with longer and longer waits.
- * @template T
- * @param {string} path @param {(response: Response) => T | Promise<T>} read @returns {Promise<T>}
- */
-async function fetchPatiently(path, read) {
-  for (let wait = FIRST_WAIT_MS; ; wait = Math.min(2 * wait, LONGEST_WAIT_MS)) {
-    try {
-      const response = await fetch(path);
-      if (response.ok) return await read(response);
-    } catch {
-      // Out of reach, or lost on the way; the page says so by itself.
-    }
-    await new Promise((resolve) => setTimeout(resolve, wait * (0.5 + Math.random() / 2)));
   }
 }
 

@@ -19,6 +19,15 @@ export const percent = (share) => `${TENTHS.format(share * 100)} %`;
 /** A rate is small on a slow machine; a whole number would then say nothing. @param {number} value */
 export const rate = (value) => (value > 0 && value < 10 ? TENTHS : WHOLE).format(value);
 
+/** @param {number} seconds */
+export const duration = (seconds) => (seconds < 1 ? `${rate(seconds * 1000)} ms` : `${TENTHS.format(seconds)} s`);
+
+/** @param {number} value */
+export function bytes(value) {
+  if (value < 1e3) return `${rate(value)} bytes`;
+  return value < 1e6 ? `${TENTHS.format(value / 1e3)} kB` : `${TENTHS.format(value / 1e6)} MB`;
+}
+
 /** Four significant digits show a loss that still falls late in a run. @param {number} value */
 export const loss = (value) => value.toPrecision(4);
 

@@ -1,8 +1,8 @@
 // Runs on the page: shows what the server and the BSP worker report, in numbers.
 
-import { byId, loss, percent, rate, setNumber, setShown, setText, tenths, whole } from './dom.js';
+import { byId, bytes, duration, loss, percent, rate, setNumber, setShown, setText, tenths, whole } from './dom.js';
 
-/** @import { Progress, Run, Status } from './types' */
+/** @import { Codec, Mode, Progress, Run, Status, VolunteerReport } from './types' */
 
 const RUN_STATES = {
   waiting: 'waiting for volunteers',
@@ -11,8 +11,32 @@ const RUN_STATES = {
   diverged: 'stopped: the model has diverged',
 };
 
-/** @param {Run} run */
-export function showRun(run) {
+/** @type {Record<Mode, string>} */
+const MODES = {
+  decoupled: 'decoupled: nobody waits',
+  lockstep: 'lockstep: everybody waits for the slowest',
+  asynchronous: 'asynchronous: each waits for the server',
+};
+
+/** @type {Record<Mode, string>} */
+const WAITING = {
+  decoupled:
+    'Your cores never wait for that, and neither does anybody else’s: the sum is read out once in each read-out period while they go on, ' +
+    'and the server waits for sums that are about to arrive no longer than the grace window.',
+  lockstep: 'This run is a comparison, in lockstep: after each gradient your cores wait until the others’ have come and the new model is back.',
+  asynchronous: 'This run is a comparison, an asynchronous one: after each gradient your cores wait until the new model is back, though not for anybody else.',
+};
+
+/** @type {Record<Codec, string>} */
+const CODECS = {
+  f32: 'f32, as it is',
+  f16: 'f16, half of f32',
+  int8: 'int8, a quarter of f32',
+  top_k: 'the largest thirty-second',
+};
+
+/** @param {Run} run @param {Status} status */
+export function showRun(run, status) {
   setText('run-name', run.name);
   setText('run-description', run.description);
   const { kind, samples, test_samples, shape } = run.dataset;
@@ -26,9 +50,14 @@ export function showRun(run) {
     ['Parameters', whole(run.parameters)],
     ['Minibatch', `${whole(run.minibatch)} samples`],
     ['Superstep', `about ${whole(run.superstep_samples)} samples`],
-    ['Mode', run.mode],
+    ['Mode', MODES[run.mode] ?? run.mode],
+    ['Local steps', status.local_steps ? 'yes' : 'no'],
+    ['Sums are sent as', CODECS[status.contribution_codec] ?? status.contribution_codec],
+    ['Models are sent as', CODECS[status.model_codec] ?? status.model_codec],
     ['Run', run.run],
   ];
+  setText('waiting', WAITING[run.mode] ?? '');
+  setShown('local-steps', status.local_steps);
   byId('run-facts', HTMLDListElement).replaceChildren(
     ...facts.map(([name, value]) => {
       const fact = document.createElement('div');
@@ -40,6 +69,12 @@ export function showRun(run) {
 
 /** @param {Status} status */
 export function showStatus(status) {
+  // Where cores wait for models there is no period, and nothing that follows from one.
+  const hasPeriod = status.mode === 'decoupled';
+  for (const id of ['period-figure', 'grace-figure', 'my-link']) setShown(id, hasPeriod);
+  setNumber('period', status.period_seconds, duration);
+  setNumber('grace', status.grace_seconds, duration);
+  setNumber('bytes-per-sample', status.samples > 0 ? (status.bytes_up + status.bytes_down) / status.samples : null, bytes);
   setText('run-state', RUN_STATES[status.state] ?? status.state);
   setNumber('everyone-rate', status.samples_per_second, rate);
   setNumber('volunteers', status.volunteers);
@@ -91,11 +126,24 @@ export class MyNumbers {
     byId('modules', HTMLTableSectionElement).replaceChildren(...started.map(moduleRow));
   }
 
+  /** The number under which the server knows this tab; empty before there is one. */
+  get session() {
+    return this.#session;
+  }
+
+  /** @param {VolunteerReport | undefined} report what the server says of this tab, if it is connected */
+  showReport(report) {
+    setNumber('my-period', report?.period_seconds, duration);
+    // A link that is too slow for the longest period is busy all the time, not longer.
+    setNumber('my-link-share', report?.link_share, (share) => percent(Math.min(share, 1)));
+  }
+
   /** No ML module is left in this tab; what was done stays counted. */
   showNobodyAtWork() {
     if (this.#session === '') return;
     setNumber('my-rate', 0, rate);
     setNumber('my-modules', 0);
+    this.showReport(undefined);
     byId('modules', HTMLTableSectionElement).replaceChildren();
   }
 }

@@ -73,7 +73,7 @@ const server = new ServerWatch({
     target = { accuracy: status.target_accuracy, loss: status.target_loss };
     isRunFinished = status.state === 'finished';
     if (run !== undefined) {
-      showRun(run);
+      showRun(run, status);
       charts.showRun(run);
       joinIfWished(run);
     }
@@ -83,6 +83,8 @@ const server = new ServerWatch({
     else showState();
   },
   onHistory: (history) => charts.show(history, target),
+  session: () => (isAtWork(tabState) ? myNumbers.session : ''),
+  onReport: (report) => myNumbers.showReport(report),
   onReachable: showReachable,
 });
 server.watch();

@@ -1,11 +1,13 @@
 // Runs on the page: asks the server where the run stands, again and again, and says when it does not answer.
 
-/** @import { History, Run, Status } from './types' */
+/** @import { History, Run, Status, VolunteerReport } from './types' */
 
 /** Twice a second would double the requests and no reader could follow. */
 const PERIOD_MS = 1_000;
 /** The curves have a few hundred points: far more bytes than the status. */
 const HISTORY_PERIOD_MS = 3_000;
+/** Links change within seconds, and every tab asks. */
+const REPORT_PERIOD_MS = 3_000;
 /** Longer than any healthy answer, short enough to notice a server that has gone. */
 const TIMEOUT_MS = 5_000;
 /** A server that comes back is noticed within this time, and is not flooded by its volunteers before. */
@@ -18,11 +20,14 @@ export class ServerWatch {
   #runOfStatus = '';
   #drawn = '';
   #historyAt = -Infinity;
+  #reportAt = -Infinity;
 
   /**
    * @param {object} listeners
    * @param {(status: Status, run: Run | undefined) => void} listeners.onStatus with the run when it is another one than before
    * @param {(history: History) => void} listeners.onHistory
+   * @param {() => string} listeners.session the session of which a report is wanted; empty for none
+   * @param {(report: VolunteerReport | undefined) => void} listeners.onReport what is reported of it, if it is connected
    * @param {(isReachable: boolean) => void} listeners.onReachable called after every round
    */
   constructor(listeners) {
@@ -41,6 +46,7 @@ export class ServerWatch {
         this.#listeners.onStatus(news.status, news.run);
         const history = await attempt(() => this.#historyIfChanged(news.status));
         if (history) this.#listeners.onHistory(history);
+        await attempt(() => this.#reportIfDue());
       }
       await sleep(failures === 0 ? PERIOD_MS : pauseAfter(failures));
     }
@@ -71,6 +77,17 @@ export class ServerWatch {
     this.#drawn = latest;
     this.#historyAt = now;
     return history;
+  }
+
+  async #reportIfDue() {
+    const session = this.#listeners.session();
+    const now = performance.now();
+    if (session === '' || document.hidden || now - this.#reportAt < REPORT_PERIOD_MS) return;
+    this.#reportAt = now;
+    /** @type {VolunteerReport[]} */
+    const [report] = await getJson(`volunteers?id=${session}`);
+    // The tab may have stopped meanwhile.
+    if (this.#listeners.session() === session) this.#listeners.onReport(report);
   }
 }
 

@@ -1,12 +1,18 @@
 // What the page is told and what it tells: the server's JSON, and the messages between page and workers.
 // The page checks none of it at run time; both sides are ours and are served together.
 
+/** Whether computing waits for synchronising: never, for everybody, or for the server. */
+export type Mode = 'decoupled' | 'lockstep' | 'asynchronous';
+
+/** How what travels is encoded. */
+export type Codec = 'f32' | 'f16' | 'int8' | 'top_k';
+
 /** `GET /api/v1/run`: what does not change while a run lasts. */
 export interface Run {
   run: string;
   name: string;
   description: string;
-  mode: 'decoupled' | 'lockstep';
+  mode: Mode;
   parameters: number;
   minibatch: number;
   superstep_samples: number;
@@ -21,7 +27,7 @@ export interface Run {
 /** `GET /api/v1/status`: where the run stands now. */
 export interface Status {
   run: string;
-  mode: 'decoupled' | 'lockstep';
+  mode: Mode;
   state: 'waiting' | 'training' | 'finished' | 'diverged';
   version: number;
   superstep: number;
@@ -43,6 +49,47 @@ export interface Status {
   target_accuracy: number | null;
   target_loss: number | null;
   elapsed_seconds: number;
+  /** The read-out period; a volunteer whose link is slow has a longer one of its own. In lockstep and asynchronously it rules nothing. */
+  period_seconds: number;
+  /** How long a superstep waits at most, after its quorum, for an arrival that is predicted; 0 but where the run is decoupled. */
+  grace_seconds: number;
+  /** The share of the expected samples with which a superstep may close. */
+  quorum: number;
+  /** Mean staleness of all samples in the model, in versions, and their mean weight by it, from 0 to 1. */
+  staleness: number;
+  weight: number | null;
+  /** Whether ML modules also move along their own gradients. */
+  local_steps: boolean;
+  contribution_codec: Codec;
+  model_codec: Codec;
+  /** Bytes of all frames from volunteers and to them; the training data travels otherwise. */
+  bytes_up: number;
+  bytes_down: number;
+}
+
+/** One of `GET /api/v1/volunteers`; with `?id=` and its session, the list holds it alone, or nobody while it is not connected. */
+export interface VolunteerReport {
+  id: number;
+  ml_modules: number;
+  is_paused: boolean;
+  samples: number;
+  samples_per_second: number;
+  staleness: number;
+  /** Shares of its ML modules' time, from 0 to 1. */
+  time: { gradient: number; add: number; read: number; wait: number };
+  /** Its own read-out period. */
+  period_seconds: number;
+  /** What a contribution takes until it is settled, and a model until it is stored, each beyond the round trip. */
+  upload_seconds: number;
+  download_seconds: number;
+  round_trip_seconds: number;
+  /** The share of its period in which its link is busy with both; null before it is known. */
+  link_share: number | null;
+  accepted: number;
+  refused: number;
+  not_finite: number;
+  discarded: number;
+  last_seen_seconds: number;
 }
 
 /** Held-out answers to count as right or wrong come with an accuracy; numbers have a loss only. */

@@ -317,9 +317,19 @@ impl Central {
         self.stamp
     }
 
+    /// What the run fixes.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// The read-out period.
     pub fn period(&self) -> Duration {
         self.period.current()
+    }
+
+    /// How long a superstep waits at most, after its quorum, for an arrival that is predicted; zero in the baselines.
+    pub fn grace_window(&self) -> Duration {
+        superstep::grace_window(&self.config, self.period.interval())
     }
 
     /// Totals of the run so far.
@@ -335,6 +345,12 @@ impl Central {
     /// Whether the optimizer has diverged; see [`Action::Diverged`].
     pub fn has_diverged(&self) -> bool {
         self.has_diverged
+    }
+
+    /// The volunteer of this session, if it is connected.
+    pub fn volunteer(&self, now: Time, id: SessionId) -> Option<VolunteerStatus> {
+        let live_for = superstep::live_for(&self.config, self.period.interval());
+        self.sessions.get(&id)?.status(id, now, live_for)
     }
 
     /// All connected volunteers, by session.

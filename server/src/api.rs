@@ -1,6 +1,7 @@
 //! The JSON that pages, scripts and volunteers read.
 
 use bsp::central::VolunteerStatus;
+use bsp::codec::Codec;
 use bsp::message::Mode;
 use bsp::shared_memory::PhaseTimes;
 use bsp::time::Time;
@@ -32,10 +33,24 @@ pub(crate) struct Status {
     target_accuracy: Option<f64>,
     target_loss: Option<f64>,
     elapsed_seconds: f64,
-    /// Supersteps are this long, in seconds.
+    /// The read-out period. A volunteer whose link is slow has a longer one of its own.
     period_seconds: f64,
+    /// How long a superstep waits at most, after its quorum, for an arrival that is predicted; 0 in the baselines.
+    grace_seconds: f64,
+    /// The share of the expected samples with which a superstep may close, from 0 to 1.
+    quorum: f64,
     /// Mean staleness of all samples in the model, in versions.
     staleness: f64,
+    /// Mean weight by staleness of all samples in the model, from 0 to 1; none before the first.
+    weight: Option<f64>,
+    /// Whether ML modules also move along their own gradients.
+    local_steps: bool,
+    contribution_codec: Codec,
+    model_codec: Codec,
+    /// Bytes of all frames that came from volunteers …
+    bytes_up: u64,
+    /// … and that went to them. Training data travels otherwise.
+    bytes_down: u64,
 }
 
 /// What a run is doing.
@@ -69,6 +84,15 @@ pub(crate) struct Volunteer {
     samples_per_second: f64,
     staleness: f64,
     time: Shares,
+    /// Its own read-out period.
+    period_seconds: f64,
+    /// What a contribution takes until it is settled, beyond the round trip: mean of the last ones.
+    upload_seconds: f64,
+    /// What a model takes until it is stored, beyond the round trip: mean of the last ones.
+    download_seconds: f64,
+    round_trip_seconds: f64,
+    /// The share of its period in which its link is busy with both; none before it is known.
+    link_share: Option<f64>,
     accepted: u64,
     refused: u64,
     not_finite: u64,
@@ -87,15 +111,16 @@ struct Shares {
 
 impl Status {
     /// The status of the run `run`.
-    pub(crate) fn new(run: String, mode: Mode, goal: Option<Goal>, controller: &Controller, now: Time) -> Status {
+    pub(crate) fn new(run: String, goal: Option<Goal>, controller: &Controller, now: Time) -> Status {
         let central = controller.central();
+        let config = central.config();
         let totals = central.totals();
         let volunteers: Vec<VolunteerStatus> = central.volunteers(now).collect();
         let is_training = volunteers.iter().any(|volunteer| !volunteer.is_paused);
         let version = central.stamp().version;
         Status {
             run,
-            mode,
+            mode: config.mode,
             state: match () {
                 () if central.is_finished() => State::Finished,
                 () if central.has_diverged() => State::Diverged,
@@ -125,7 +150,15 @@ impl Status {
             target_loss: goal.and_then(Goal::loss),
             elapsed_seconds: now.as_micros() as f64 / 1e6,
             period_seconds: central.period().as_secs_f64(),
+            grace_seconds: central.grace_window().as_secs_f64(),
+            quorum: config.quorum,
             staleness: controller.mean_staleness(),
+            weight: controller.mean_weight(),
+            local_steps: config.has_local_steps,
+            contribution_codec: config.contribution_codec,
+            model_codec: config.model_codec,
+            bytes_up: controller.traffic().up(),
+            bytes_down: controller.traffic().down(),
         }
     }
 }
@@ -140,6 +173,11 @@ impl From<VolunteerStatus> for Volunteer {
             samples_per_second: status.samples_per_second,
             staleness: status.staleness,
             time: Shares::from(status.time_us),
+            period_seconds: status.period.as_secs_f64(),
+            upload_seconds: status.upload.as_secs_f64(),
+            download_seconds: status.download.as_secs_f64(),
+            round_trip_seconds: status.round_trip.as_secs_f64(),
+            link_share: link_share(&status),
             accepted: status.accepted,
             refused: status.refused,
             not_finite: status.not_finite,
@@ -147,6 +185,12 @@ impl From<VolunteerStatus> for Volunteer {
             last_seen_seconds: status.last_seen.as_secs_f64(),
         }
     }
+}
+
+/// A volunteer says what its first contribution took when it sends its second; a model was stored before either.
+fn link_share(status: &VolunteerStatus) -> Option<f64> {
+    let busy = status.upload.saturating_add(status.download);
+    (status.accepted > 1).then(|| busy.as_secs_f64() / status.period.as_secs_f64())
 }
 
 impl From<PhaseTimes> for Shares {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bsp::central::{Action, Central, ClosedSuperstep, ConnectionId};
@@ -15,6 +16,7 @@ use crate::evaluation::Evaluated;
 use crate::history::{EvaluationPoint, History, LossPoint};
 use crate::model_file::About;
 use crate::run_file::Goal;
+use crate::traffic::Traffic;
 
 /// Events that wait for the controller at most; beyond that, sockets wait before they read on.
 const QUEUE: usize = 1024;
@@ -66,6 +68,8 @@ pub(crate) struct Controller {
     samples_in_model: u64,
     last_loss: Option<f64>,
     staleness_sum: f64,
+    weight_sum: f64,
+    traffic: Arc<Traffic>,
     stop_at: Option<Goal>,
     actions: Vec<Action>,
 }
@@ -79,6 +83,7 @@ struct Connection {
 #[derive(Clone)]
 pub(crate) struct ControllerHandle {
     events: mpsc::Sender<Event>,
+    traffic: Arc<Traffic>,
 }
 
 /// The controller has ended.
@@ -87,6 +92,11 @@ pub(crate) struct ControllerHandle {
 pub(crate) struct HasEnded;
 
 impl ControllerHandle {
+    /// Where sockets count what they send and receive.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
     /// Hands over an event; waits while too many are waiting.
     pub(crate) async fn tell(&self, event: Event) -> Result<(), HasEnded> {
         self.events.send(event).await.map_err(|_| HasEnded)
@@ -135,6 +145,7 @@ pub(crate) fn start(
 ) -> std::io::Result<(ControllerHandle, oneshot::Receiver<Ended>)> {
     let (events, inbox) = mpsc::channel(QUEUE);
     let (ended, end) = oneshot::channel();
+    let traffic = Arc::new(Traffic::default());
     let controller = Controller {
         central,
         began,
@@ -144,6 +155,8 @@ pub(crate) fn start(
         samples_in_model: 0,
         last_loss: None,
         staleness_sum: 0.0,
+        weight_sum: 0.0,
+        traffic: Arc::clone(&traffic),
         stop_at,
         actions: Vec::new(),
     };
@@ -155,7 +168,7 @@ pub(crate) fn start(
             // Nobody waits for the end of a server that was not fully started.
             let _ = ended.send(Ended { controller, elapsed });
         })?;
-    Ok((ControllerHandle { events }, end))
+    Ok((ControllerHandle { events, traffic }, end))
 }
 
 impl Controller {
@@ -196,6 +209,16 @@ impl Controller {
     /// Mean staleness of all samples in the model, in versions.
     pub(crate) fn mean_staleness(&self) -> f64 {
         self.staleness_sum / self.samples_in_model.max(1) as f64
+    }
+
+    /// Mean weight by staleness of all samples in the model, from 0 to 1; `None` before the first.
+    pub(crate) fn mean_weight(&self) -> Option<f64> {
+        (self.samples_in_model > 0).then(|| self.weight_sum / self.samples_in_model as f64)
+    }
+
+    /// What has travelled over the volunteers' WebSockets.
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     fn now(&self) -> Time {
@@ -317,15 +340,16 @@ impl Controller {
             samples,
             loss,
             staleness,
-            weight: _,
+            weight,
             open_for,
         } = *closed;
         tracing::debug!(
-            "version {version}: {samples} samples in {contributions} contributions, loss {loss:.4}, staleness {staleness:.2}, {open_for:?}"
+            "version {version}: {samples} samples in {contributions} contributions, loss {loss:.4}, staleness {staleness:.2}, weight {weight:.2}, {open_for:?}"
         );
         self.supersteps += 1;
         self.samples_in_model += samples;
         self.staleness_sum += staleness * samples as f64;
+        self.weight_sum += weight * samples as f64;
         self.last_loss = Some(loss);
         let elapsed_seconds = self.began.elapsed().as_secs_f64();
         self.history.push_loss(LossPoint {

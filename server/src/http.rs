@@ -5,18 +5,19 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{ConnectInfo, Path, State};
+use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
-use bsp::message::max_frame_bytes;
+use bsp::message::{SessionId, max_frame_bytes};
 use nn::Model;
+use serde::Deserialize;
 use tokio::sync::mpsc;
 use volunteer::description::RunDescription;
 
 use crate::api::{Status, Volunteer};
 use crate::assets::asset;
-use crate::controller::{ControllerHandle, HasEnded};
+use crate::controller::{Controller, ControllerHandle, HasEnded};
 use crate::dataset::Legend;
 use crate::model_file::model_file;
 use crate::run_file::Goal;
@@ -97,20 +98,33 @@ async fn run(State(site): State<Arc<Site>>) -> Response {
 }
 
 async fn status(State(site): State<Arc<Site>>) -> Result<Response, HasEnded> {
-    let RunDescription { name, mode, .. } = &site.description;
-    let (name, mode, goal) = (name.clone(), *mode, site.goal);
+    let (name, goal) = (site.description.name.clone(), site.goal);
     let status = site
         .controller
-        .inspect(move |of, now| Status::new(name, mode, goal, of, now))
+        .inspect(move |of, now| Status::new(name, goal, of, now))
         .await?;
     Ok(fresh(Json(status)))
 }
 
-async fn volunteers(State(site): State<Arc<Site>>) -> Result<Response, HasEnded> {
-    let volunteers = site
-        .controller
-        .inspect(|of, now| of.central().volunteers(now).map(Volunteer::from).collect::<Vec<_>>())
-        .await?;
+/// `?id=7`: only this volunteer; a tab asks so for itself.
+#[derive(Deserialize)]
+struct Which {
+    id: Option<u64>,
+}
+
+async fn volunteers(State(site): State<Arc<Site>>, Query(which): Query<Which>) -> Result<Response, HasEnded> {
+    let look = move |of: &Controller, now| -> Vec<Volunteer> {
+        let central = of.central();
+        match which.id {
+            Some(id) => central
+                .volunteer(now, SessionId(id))
+                .into_iter()
+                .map(Volunteer::from)
+                .collect(),
+            None => central.volunteers(now).map(Volunteer::from).collect(),
+        }
+    };
+    let volunteers = site.controller.inspect(look).await?;
     Ok(fresh(Json(volunteers)))
 }
 

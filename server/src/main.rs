@@ -31,6 +31,7 @@ mod simulate;
 mod socket;
 mod summary;
 mod textbook;
+mod traffic;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;

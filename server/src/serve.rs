@@ -118,8 +118,7 @@ async fn run(arguments: &ServeArguments, run_file: &RunFile, dataset: Arc<Datase
     let _ = tokio::time::timeout(CLOSE_WITHIN, all_closed).await;
 
     let now = Time::ZERO + ended.elapsed;
-    let mode = run_file.training.mode;
-    let status = Status::new(run_file.name.clone(), mode, run_file.goal(), &ended.controller, now);
+    let status = Status::new(run_file.name.clone(), run_file.goal(), &ended.controller, now);
     let written = summary::write(
         &arguments.out,
         run_file,

@@ -12,6 +12,7 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc;
 
 use crate::controller::{ControllerHandle, Event, Outgoing};
+use crate::traffic::Traffic;
 
 /// A frame that could not be handed to the network for so long is on a link that is dead.
 const SEND_WITHIN: Duration = Duration::from_secs(120);
@@ -37,7 +38,7 @@ pub(crate) async fn serve(socket: WebSocket, peer: SocketAddr, controller: Contr
     }
     let (sink, mut stream) = socket.split();
     tokio::select! {
-        () = send_all(sink, outgoing, peer) => {}
+        () = send_all(sink, outgoing, peer, controller.traffic()) => {}
         () = receive_all(&mut stream, connection, peer, &controller) => {}
     }
     let _ = controller.tell(Event::Disconnected { connection }).await;
@@ -51,10 +52,12 @@ async fn send_all(
     mut sink: SplitSink<WebSocket, Message>,
     mut outgoing: mpsc::UnboundedReceiver<Outgoing>,
     peer: SocketAddr,
+    traffic: &Traffic,
 ) {
     while let Some(Outgoing::Frame(frame)) = outgoing.recv().await {
+        let bytes = frame.len();
         match tokio::time::timeout(SEND_WITHIN, sink.send(Message::Binary(frame))).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => traffic.on_sent(bytes),
             Ok(Err(error)) => return tracing::debug!("{peer}: {error}"),
             Err(_) => return tracing::info!("{peer}: took nothing for {SEND_WITHIN:?}; the link is given up"),
         }
@@ -78,6 +81,7 @@ async fn receive_all(
             // A frame beyond the limit is among these; the text says so.
             Err(error) => return tracing::warn!("{peer}: the connection broke: {error}"),
         };
+        controller.traffic().on_received(frame.len());
         // A controller that has ended may have last words to this peer: when they are sent, the socket closes.
         let _ = controller.tell(Event::Frame { connection, frame }).await;
     }

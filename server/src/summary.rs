@@ -26,6 +26,14 @@ struct Summary<'a> {
     samples_lost: u64,
     mean_superstep_samples: f64,
     mean_staleness: f64,
+    /// By staleness, from 0 to 1; none without samples.
+    mean_weight: Option<f64>,
+    /// Bytes of all frames that came from volunteers …
+    bytes_up: u64,
+    /// … and that went to them …
+    bytes_down: u64,
+    /// … and both for each accepted sample; none without samples.
+    bytes_per_sample: Option<f64>,
     evaluations: &'a [EvaluationPoint],
     run_file: &'a RunFile,
 }
@@ -45,14 +53,20 @@ pub(crate) fn write(
     let bytes = model_file(model, central.model(), legend, &controller.about(run_file.name.clone()))?;
     let model_path = out.join("model.safetensors");
     write_whole(&model_path, &bytes)?;
+    let (samples, traffic) = (central.totals().samples, controller.traffic());
+    let (bytes_up, bytes_down) = (traffic.up(), traffic.down());
     let summary = Summary {
         superstep: env!("CARGO_PKG_VERSION"),
         status,
         supersteps: controller.supersteps(),
         samples_in_model: controller.samples_in_model(),
-        samples_lost: central.totals().samples - controller.samples_in_model(),
+        samples_lost: samples - controller.samples_in_model(),
         mean_superstep_samples: controller.samples_in_model() as f64 / controller.supersteps().max(1) as f64,
         mean_staleness: controller.mean_staleness(),
+        mean_weight: controller.mean_weight(),
+        bytes_up,
+        bytes_down,
+        bytes_per_sample: (samples > 0).then(|| (bytes_up + bytes_down) as f64 / samples as f64),
         evaluations: controller.history().evaluations(),
         run_file,
     };

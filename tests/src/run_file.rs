@@ -54,6 +54,24 @@ impl RunText {
             .with("[training]\n", "[training]\nmode = \"lockstep\"\n")
     }
 
+    /// Digits as for slow links: local steps, and int8 both ways.
+    ///
+    /// # Errors
+    /// As [`RunText::with`].
+    pub fn digits_for_slow_links() -> Result<RunText> {
+        RunText::digits()?
+            .with(
+                "superstep_samples = 128",
+                "superstep_samples = 2048\ncontribution_codec = \"int8\"\nmodel_codec = \"int8\"",
+            )?
+            .with("kind = \"adam\"", "kind = \"sgd\"")?
+            .with("learning_rate = 0.003", "learning_rate = 1.0")?
+            .with(
+                "[evaluation]\n",
+                "[training.local_steps]\nlearning_rate = 0.05\n\n[evaluation]\n",
+            )
+    }
+
     /// The same with `old`, which occurs once, replaced by `new`.
     ///
     /// # Errors
@@ -86,6 +104,9 @@ impl RunText {
         &self.0
     }
 }
+
+/// The parameters of the model of `runs/digits.toml`.
+pub const DIGITS_PARAMETERS: u64 = 38_282;
 
 /// The minibatch of `runs/digits.toml`, in samples.
 pub const DIGITS_MINIBATCH: u64 = 16;

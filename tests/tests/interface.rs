@@ -2,9 +2,13 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use tests::browser::Browser;
+use tests::driver::Driver;
 use tests::http::get;
 use tests::native_volunteer::native_volunteer;
-use tests::server::Serve;
+use tests::run_file::{DIGITS_PARAMETERS, RunText};
+use tests::server::{Serve, whole};
+use tests::wait::{wait_for, wait_until};
 
 #[test]
 fn status_and_volunteers_have_every_key_that_scripts_rely_on() -> Result<()> {
@@ -32,9 +36,19 @@ fn status_and_volunteers_have_every_key_that_scripts_rely_on() -> Result<()> {
             "contributions_refused",
             "target_accuracy",
             "elapsed_seconds",
+            "period_seconds",
+            "grace_seconds",
+            "quorum",
+            "staleness",
+            "weight",
+            "local_steps",
+            "contribution_codec",
+            "model_codec",
+            "bytes_up",
+            "bytes_down",
         ],
     )?;
-    let evaluated = tests::wait::wait_for("an evaluation", || {
+    let evaluated = wait_for("an evaluation", || {
         let eval = server.status()?["eval"].take();
         Ok((!eval.is_null()).then_some(eval))
     })?;
@@ -50,6 +64,11 @@ fn status_and_volunteers_have_every_key_that_scripts_rely_on() -> Result<()> {
             "samples_per_second",
             "staleness",
             "time",
+            "period_seconds",
+            "upload_seconds",
+            "download_seconds",
+            "round_trip_seconds",
+            "link_share",
             "accepted",
             "refused",
             "last_seen_seconds",
@@ -65,6 +84,92 @@ fn status_and_volunteers_have_every_key_that_scripts_rely_on() -> Result<()> {
     ensure!(
         get(&format!("{}/healthz", server.url()))?.status() == 200,
         "it is not healthy"
+    );
+    Ok(())
+}
+
+#[test]
+fn with_local_steps_and_int8_digits_are_learned_with_a_fraction_of_the_bytes_and_each_period_is_told() -> Result<()> {
+    /// So many that the whole models, which those who join are sent, weigh little.
+    const CONTRIBUTIONS: u64 = 100;
+    let mut server = Serve::kiosk().run(RunText::digits_for_slow_links()?).start()?;
+    let driver = Driver::start(Browser::Chromium)?;
+    let tab = driver.open(&server.joining_url(1))?;
+    let _native = native_volunteer(server.url())?;
+    server.wait_for_contributors(2)?;
+    wait_until("nine of ten digits to be read", || {
+        let accuracy = server.status()?["eval"]["accuracy"].as_f64();
+        Ok(accuracy.is_some_and(|accuracy| accuracy >= 0.9))
+    })?;
+    let status = wait_for("enough contributions", || {
+        let status = server.status()?;
+        Ok((whole(&status, "contributions_accepted")? >= CONTRIBUTIONS).then_some(status))
+    })?;
+    ensure!(
+        status["local_steps"] == true && status["contribution_codec"] == "int8" && status["model_codec"] == "int8",
+        "{status:#}"
+    );
+    let positive = |key: &str| status[key].as_f64().is_some_and(|value| value > 0.0);
+    ensure!(positive("grace_seconds") && positive("weight"), "{status:#}");
+    // For each contribution, a model comes back: in f32 each is four bytes for a parameter. In int8 it is a quarter of that, but
+    // nobody is spared the difference to a version that they missed.
+    let bytes = whole(&status, "bytes_up")? + whole(&status, "bytes_down")?;
+    let contributions = whole(&status, "contributions_accepted")?;
+    let in_f32 = 2 * contributions * 4 * DIGITS_PARAMETERS;
+    ensure!(bytes < in_f32 / 2, "{bytes} bytes, of {in_f32} in f32: {status:#}");
+    ensure!(
+        whole(&status, "bytes_up")? > contributions * DIGITS_PARAMETERS,
+        "not every byte was counted: {status:#}"
+    );
+
+    let volunteers = wait_for("what is known of both links", || {
+        let volunteers = server.ask("volunteers")?;
+        let list = volunteers.as_array().context("a list")?;
+        let are_known = list.len() == 2 && list.iter().all(|volunteer| volunteer["link_share"].is_f64());
+        Ok(are_known.then_some(volunteers))
+    })?;
+    for volunteer in volunteers.as_array().into_iter().flatten() {
+        let seconds = |key: &str| {
+            volunteer[key]
+                .as_f64()
+                .with_context(|| format!("{key} in {volunteer:#}"))
+        };
+        let busy = seconds("upload_seconds")? + seconds("download_seconds")?;
+        let share = busy / seconds("period_seconds")?;
+        ensure!((share - seconds("link_share")?).abs() < 1e-9, "{volunteer:#}");
+        // Alone, as a tab asks for itself.
+        let alone = server.ask(&format!("volunteers?id={}", volunteer["id"]))?;
+        ensure!(
+            alone.as_array().is_some_and(|list| list.len() == 1) && alone[0]["id"] == volunteer["id"],
+            "{alone:#}"
+        );
+    }
+    ensure!(
+        server.ask("volunteers?id=0")? == serde_json::json!([]),
+        "nobody is volunteer 0"
+    );
+    tab.wait_until("its own period and the traffic", |view| {
+        ["my-period", "my-link-share", "period", "grace", "bytes-per-sample"]
+            .iter()
+            .all(|id| view.number(id).is_some())
+    })?;
+    driver.expect_no_console_errors()?;
+
+    ensure!(server.stop()?.success());
+    let summary: Value = serde_json::from_slice(&std::fs::read(server.out().join("summary.json"))?)?;
+    expect_keys(
+        &summary,
+        &[
+            "mean_staleness",
+            "mean_weight",
+            "bytes_up",
+            "bytes_down",
+            "bytes_per_sample",
+        ],
+    )?;
+    ensure!(
+        whole(&summary, "bytes_up")? + whole(&summary, "bytes_down")? >= bytes && summary["bytes_per_sample"].is_f64(),
+        "{summary:#}"
     );
     Ok(())
 }

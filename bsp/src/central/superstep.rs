@@ -8,7 +8,8 @@
 //!
 //! and never without samples, nor, within the longest period, with less than half of those that it aims at: the optimizer
 //! takes a whole step whatever a superstep holds, and before any rate is known it would take dozens of steps along single
-//! minibatches.
+//! minibatches. (Under local steps it may hold less: nobody contributes again before a model has settled what they contributed, so
+//! that waiting for more would be in vain, and a step is as long as what was moved locally.)
 //!
 //! A volunteer whose link makes its read-out period longer than the deadline is not waited for; its contributions count in the
 //! supersteps that they fall into.
@@ -74,6 +75,14 @@ pub(super) fn live_for(config: &Config, interval: Duration) -> Duration {
     match config.mode {
         Mode::Decoupled => interval.saturating_mul(LIVE_INTERVALS).max(LIVE_AT_LEAST),
         Mode::Lockstep | Mode::Asynchronous => LIVE_IN_LOCKSTEP,
+    }
+}
+
+/// How long a superstep waits at most, after its quorum, for an arrival that is predicted; the baselines have no quorum.
+pub(super) fn grace_window(config: &Config, interval: Duration) -> Duration {
+    match config.mode {
+        Mode::Decoupled => interval / GRACE_DIVISOR,
+        Mode::Lockstep | Mode::Asynchronous => Duration::ZERO,
     }
 }
 
@@ -159,7 +168,8 @@ impl Superstep {
     /// Whether it has so few samples that it stays open although all have contributed; unless it would have to refuse what
     /// comes next.
     pub(super) fn is_too_small(&self, config: &Config) -> bool {
-        self.samples < config.superstep_samples / SMALLEST_DIVISOR
+        !config.has_local_steps
+            && self.samples < config.superstep_samples / SMALLEST_DIVISOR
             && self
                 .contributors
                 .values()
@@ -183,7 +193,7 @@ impl Superstep {
             return deadline;
         }
         let quorum_since = self.quorum_since.unwrap_or(now);
-        let grace_end = quorum_since + interval / GRACE_DIVISOR;
+        let grace_end = quorum_since + grace_window(config, interval);
         let last_worth_waiting_for = expected
             .iter()
             .filter(|(id, _)| !self.in_time.contains(id))
@@ -192,7 +202,7 @@ impl Superstep {
             .max();
         self.quorum_since = Some(quorum_since);
         // Predictions are seldom exact: half the window beyond the predicted arrival is still cheap.
-        let slack = interval / (2 * GRACE_DIVISOR);
+        let slack = grace_window(config, interval) / 2;
         let closes = last_worth_waiting_for.map_or(quorum_since, |at| (at + slack).min(grace_end));
         closes.min(deadline)
     }

@@ -8,7 +8,7 @@ use bsp::time::Time;
 
 use super::crowd::{Crowd, PERIOD, after_contributions};
 use super::gradients::{Gradients, PARAMETERS, Sgd};
-use super::peer::{join, read_out, say};
+use super::peer::{join, plain, read_out, say};
 use super::tab::Machine;
 use super::world::{World, config, ms, seconds};
 
@@ -133,6 +133,37 @@ fn a_superstep_that_stays_too_small_closes_before_it_would_refuse_a_contribution
     assert_eq!(
         (crowd.central.totals().accepted, crowd.central.totals().refused),
         (40, 0)
+    );
+}
+
+#[test]
+fn under_local_steps_nobody_waits_for_samples_that_cannot_come_before_the_next_version() {
+    let with_local_steps = Config {
+        has_local_steps: true,
+        ..config()
+    };
+    let mut central = Central::new(
+        Time::ZERO,
+        with_local_steps,
+        vec![0.0; PARAMETERS],
+        Box::new(Sgd { rate: 0.1 }),
+    );
+    let volunteer = ConnectionId(1);
+    let session = join(&mut central, Time::ZERO, volunteer).session;
+    let first = read_out(session, 1);
+    assert!(
+        first.samples < config().superstep_samples / 2,
+        "too few for a superstep otherwise"
+    );
+    let first = ReadOut {
+        step_sum: u128::from(first.samples),
+        ..first
+    };
+    let actions = say(&mut central, seconds(1), volunteer, &plain(&first));
+    assert!(
+        actions
+            .iter()
+            .any(|action| matches!(action, Action::SuperstepClosed(_)))
     );
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use bsp::central::LearningRateScaling;
+use bsp::codec::Codec;
 use bsp::message::Mode;
 use nn::optimizer::{OptimizerSpec, SgdSpec};
 use nn::sample_format::ContentFormat;
@@ -247,6 +248,85 @@ fn numbers_out_of_range_are_refused_with_the_mend() {
         let message = refused("kind = \"digits\"", &format!("{idx}{setting}"));
         assert!(message.starts_with(&format!("[dataset] {key} = ")), "{message}");
     }
+}
+
+#[test]
+fn settings_for_slow_links_are_read() {
+    let codecs = "contribution_codec = \"int8\"\nmodel_codec = \"f16\"\ncommunication_share = 0.25";
+    let steps = "[training.local_steps]\nlearning_rate = 0.05";
+    let text = GOOD
+        .replacen("minibatch = 8", &format!("minibatch = 8\n{codecs}"), 1)
+        .replacen("[training.optimizer]", &format!("{steps}\n[training.optimizer]"), 1);
+    let training = parse(&text).unwrap().training;
+    assert_eq!(
+        (training.contribution_codec, training.model_codec),
+        (Codec::Int8, Codec::F16)
+    );
+    assert_eq!(training.communication_share, 0.25);
+    let local_steps = training.local_steps.unwrap();
+    assert_eq!(local_steps.learning_rate, 0.05);
+    assert_eq!(local_steps.optimizer, OptimizerSpec::Sgd(SgdSpec::default()));
+
+    let plain = parse(GOOD).unwrap().training;
+    assert_eq!((plain.contribution_codec, plain.model_codec), (Codec::F32, Codec::F32));
+    assert_eq!((plain.communication_share, plain.backup_workers), (0.5, 0));
+    assert_eq!(plain.local_steps, None);
+}
+
+#[test]
+fn settings_for_slow_links_that_make_no_sense_are_refused() {
+    let in_training = |lines: &str| refused("minibatch = 8", &format!("{lines}\nminibatch = 8"));
+    for mode in ["decoupled", "asynchronous"] {
+        assert_eq!(
+            in_training(&format!("mode = \"{mode}\"\nbackup_workers = 1")),
+            "[training] backup_workers = 1 is not allowed; set 0, or mode = \"lockstep\" with it"
+        );
+    }
+    for (value, shown) in [("0", "0"), ("2", "2"), ("-0.5", "-0.5"), ("nan", "NaN")] {
+        assert_eq!(
+            in_training(&format!("communication_share = {value}")),
+            format!("[training] communication_share = {shown} is not allowed; set a number from 0.001 to 1")
+        );
+    }
+    for key in ["contribution_codec", "model_codec"] {
+        assert_eq!(
+            in_training(&format!("{key} = \"int4\"")),
+            "line 15: unknown variant `int4`, expected one of `f32`, `f16`, `int8`, `top_k`"
+        );
+    }
+}
+
+#[test]
+fn local_steps_that_make_no_sense_are_refused() {
+    let with_steps = |mode: &str, lines: &str| {
+        let to = format!("mode = \"{mode}\"\n[training.local_steps]\n{lines}\n[training.optimizer]");
+        refused("[training.optimizer]", &to)
+    };
+    for (value, shown) in [("0", "0"), ("-0.1", "-0.1"), ("nan", "NaN"), ("inf", "inf")] {
+        assert_eq!(
+            with_steps("decoupled", &format!("learning_rate = {value}")),
+            format!("[training.local_steps] learning_rate = {shown} is not allowed; set a number above 0")
+        );
+    }
+    for mode in ["lockstep", "asynchronous"] {
+        assert_eq!(
+            with_steps(mode, "learning_rate = 0.1"),
+            "[training.local_steps] is for mode = \"decoupled\"; leave one of them out"
+        );
+    }
+    assert_eq!(
+        with_steps("decoupled", "learning_rate = 0.1\ncount = 5"),
+        "line 19: unknown field `count`, expected `learning_rate` or `optimizer`"
+    );
+    let inner = |lines: &str| with_steps("decoupled", &format!("learning_rate = 0.1\noptimizer = {{ {lines} }}"));
+    assert_eq!(
+        inner("kind = \"sgd\", momentum = 1"),
+        "[training.local_steps] momentum = 1 is not allowed; set a number from 0 to below 1"
+    );
+    let message = inner("kind = \"lion\"");
+    assert!(message.starts_with("line 19: unknown variant `lion`"), "{message}");
+    let message = with_steps("decoupled", "");
+    assert!(message.ends_with("missing field `learning_rate`"), "{message}");
 }
 
 #[test]
