@@ -3,6 +3,7 @@
 //! - [`fashion_mnist`]: two tabs against plain training on one thread: time and samples to an accuracy.
 //! - [`time_shares`]: what an ML module spends its time with.
 //! - [`scaling`]: more ML modules in one tab, and their memory.
+//! - [`stragglers`]: three tabs of which one is ten times slower, decoupled and in lockstep.
 //! - [`first_gradient`]: from opening the page to the first gradient; the wasm package's size.
 //! - [`engine`]: the gradient engine beside others, in the browser and natively.
 //!
@@ -14,6 +15,7 @@ mod fashion_mnist;
 mod first_gradient;
 mod machine;
 mod scaling;
+mod stragglers;
 mod time_shares;
 
 use anyhow::{Context, Result, bail};
@@ -30,7 +32,15 @@ fn main() -> Result<()> {
         engine_seconds = seconds.parse().with_context(|| format!("--seconds {seconds}"))?;
         names.drain(place..place + 2);
     }
-    let all = ["first-gradient", "time-shares", "scaling", "fashion-mnist", "engine"].map(str::to_owned);
+    let all = [
+        "first-gradient",
+        "time-shares",
+        "scaling",
+        "stragglers",
+        "fashion-mnist",
+        "engine",
+    ]
+    .map(str::to_owned);
     let chosen = if names.is_empty() { &all[..] } else { &names };
     let mut results = machine::description()?;
     println!("{results}");
@@ -39,6 +49,7 @@ fn main() -> Result<()> {
             "first-gradient" => first_gradient::measure()?,
             "time-shares" => time_shares::measure()?,
             "scaling" => scaling::measure()?,
+            "stragglers" => stragglers::measure()?,
             "fashion-mnist" => fashion_mnist::measure()?,
             "engine" => engine::measure(engine_seconds)?,
             other => bail!("{other}: there are {}", all.join(", ")),

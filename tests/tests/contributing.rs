@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use tests::browser::Browser;
 use tests::driver::Driver;
 use tests::server::Serve;
-use tests::wait::wait_until;
+use tests::wait::{wait_for, wait_until};
 
 #[test]
 fn nobodys_machine_computes_without_a_click() -> Result<()> {
@@ -47,5 +47,39 @@ fn nobodys_machine_computes_without_a_click() -> Result<()> {
     tab.press("stop")?;
     tab.wait_for_state("not-contributing")?;
     wait_until("nobody to be left", || Ok(server.volunteers()?.is_empty()))?;
+    driver.expect_no_console_errors()
+}
+
+#[test]
+fn whoever_lets_less_of_a_core_be_used_computes_less_from_then_on() -> Result<()> {
+    let server = Serve::kiosk().start()?;
+    let driver = Driver::start(Browser::Chromium)?;
+    let _other = driver.open(&server.joining_url_with_duty(1, 50))?;
+    server.wait_for_contributors(1)?;
+    let tab = driver.open(&server.joining_url_with_duty(1, 50))?;
+    server.wait_for_contributors(2)?;
+    let chosen = tab.execute(
+        "const duty = document.getElementById('duty');
+        const before = duty.value;
+        duty.value = '10';
+        duty.dispatchEvent(new Event('change'));
+        return before;",
+    )?;
+    ensure!(chosen == "50", "the page shows {chosen} %");
+    let samples = || -> Result<[u64; 2]> {
+        let mut volunteers = server.volunteers()?;
+        volunteers.sort_by_key(|volunteer| volunteer.id);
+        ensure!(volunteers.len() == 2, "{volunteers:?}");
+        Ok([volunteers[0].samples, volunteers[1].samples])
+    };
+    let before = samples()?;
+    let [other, less] = wait_for("contributions of the tab that computes less", || {
+        let now = samples()?;
+        let gains = [now[0] - before[0], now[1] - before[1]];
+        Ok((gains[1] >= 3_000).then_some(gains))
+    })?;
+    // Five times; a busy machine takes its time from some more than from others.
+    let ratio = other as f64 / less as f64;
+    ensure!((2.0..15.0).contains(&ratio), "{other} and {less} samples");
     driver.expect_no_console_errors()
 }

@@ -1,0 +1,201 @@
+//! Three tabs of one ML module each, of which one is ten times slower, by its duty: how much of what they would compute alone
+//! comes into the model, decoupled and in lockstep.
+//!
+//! - [`crowd`]: one measurement of tabs that train together.
+//!
+//! Every measurement is also a line of JSON in `target/stragglers.jsonl`, so that a simulation can be given the same speeds.
+
+mod crowd;
+
+use std::fmt::Write;
+use std::fs;
+
+use anyhow::{Context, Result};
+use tests::program::root;
+use tests::run_file::RunText;
+
+use self::crowd::Crowd;
+use crate::engine::stopwatch::median;
+
+/// In percent; the slow tab is the last one. Together they leave some of two cores to the server and the browser.
+const DUTIES: [u8; 3] = [60, 60, 6];
+/// Each measurement has so many turns, one after the other, so that a machine's moods hit all alike.
+const ROUNDS: usize = 3;
+const LINES: &str = "target/stragglers.jsonl";
+
+/// A run, and the words of its file that are changed.
+struct Run {
+    file: &'static str,
+    /// Evaluations want a core too.
+    interval: &'static str,
+    minibatch: u64,
+    superstep_samples: u64,
+}
+
+const RUNS: [Run; 2] = [
+    Run {
+        file: "digits.toml",
+        interval: "interval_seconds = 1",
+        minibatch: 16,
+        superstep_samples: 128,
+    },
+    Run {
+        file: "fashion-mnist.toml",
+        interval: "interval_seconds = 5",
+        minibatch: 32,
+        superstep_samples: 512,
+    },
+];
+
+/// How tabs are measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// Read out so seldom that it costs nothing: what is computed, whatever becomes of it.
+    Seldom,
+    /// As the run file says.
+    Decoupled,
+    /// Plain bulk-synchronous training: a minibatch of each for every version.
+    Lockstep,
+    /// The same with minibatches that make a superstep as large as the run file says.
+    LockstepOfFullSupersteps,
+}
+
+impl How {
+    fn name(self) -> &'static str {
+        match self {
+            How::Seldom => "read out every 2 s",
+            How::Decoupled => "decoupled",
+            How::Lockstep => "lockstep",
+            How::LockstepOfFullSupersteps => "lockstep, full supersteps",
+        }
+    }
+
+    fn run(self, run: &Run) -> Result<RunText> {
+        let text = RunText::of_runs(run.file)?.with(run.interval, "interval_seconds = 86400")?;
+        let in_lockstep = |text: RunText| text.with("[training]\n", "[training]\nmode = \"lockstep\"\n");
+        match self {
+            How::Seldom => text.with("min_period_ms = 20", "min_period_ms = 2000"),
+            How::Decoupled => Ok(text),
+            How::Lockstep => in_lockstep(text),
+            How::LockstepOfFullSupersteps => in_lockstep(text)?.with(
+                &format!("minibatch = {}\n", run.minibatch),
+                &format!("minibatch = {}\n", self.minibatch(run)),
+            ),
+        }
+    }
+
+    fn minibatch(self, run: &Run) -> u64 {
+        match self {
+            How::LockstepOfFullSupersteps => run.superstep_samples.div_ceil(DUTIES.len() as u64),
+            _ => run.minibatch,
+        }
+    }
+}
+
+/// What was measured in one round.
+struct Round {
+    /// Each tab alone.
+    alone: Vec<Crowd>,
+    together: Vec<Crowd>,
+}
+
+/// All of [`How`], for the three together.
+const TOGETHER: [How; 4] = [
+    How::Seldom,
+    How::Decoupled,
+    How::Lockstep,
+    How::LockstepOfFullSupersteps,
+];
+
+pub(crate) fn measure() -> Result<String> {
+    let lines = root().join(LINES);
+    fs::write(&lines, "").with_context(|| lines.display().to_string())?;
+    let [fast, _, slow] = DUTIES;
+    let mut table = format!(
+        "## Three tabs, one of them ten times slower\n\n\
+         One ML module each, which may compute for {fast}, {fast} and {slow} % of the time; medians of {ROUNDS} rounds in turn, after a warm-up. \
+         Counted are samples in closed supersteps. Goodput is their share of what the tabs come to alone, one at a time and read out every 2 s; \
+         and of what they come to together, read out as seldom, which leaves out what it costs to share two cores. Waiting is a share of \
+         an ML module's time without its rests. Full supersteps: minibatches of a third of what the run's supersteps aim at.\n\n\
+         | run | how | samples/s | of each tab | goodput, of alone | of together | supersteps/s | samples each | staleness, versions | period | fast tabs wait | slow tab waits |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|---|\n"
+    );
+    for run in &RUNS {
+        let mut rounds = Vec::new();
+        for number in 1..=ROUNDS {
+            rounds.push(round(run, number).with_context(|| run.file)?);
+        }
+        write_rows(&mut table, run, &rounds)?;
+    }
+    Ok(table)
+}
+
+fn round(run: &Run, number: usize) -> Result<Round> {
+    let measure = |how: How, duties: &[u8]| -> Result<Crowd> {
+        let name = if duties.len() == 1 { "alone" } else { how.name() };
+        eprint!("{number}/{ROUNDS} {} {name} {duties:?}: ", run.file);
+        let crowd = crowd::measure(how.run(run)?, duties).context(name)?;
+        eprintln!("{:.0} samples/s", crowd.samples_per_second);
+        let line = crowd.line(run.file, name, number, how.minibatch(run));
+        append(&line)?;
+        Ok(crowd)
+    };
+    let alone = DUTIES.iter().map(|duty| measure(How::Seldom, &[*duty]));
+    let alone = alone.collect::<Result<_>>()?;
+    let together = TOGETHER.iter().map(|how| measure(*how, &DUTIES));
+    let together = together.collect::<Result<_>>()?;
+    Ok(Round { alone, together })
+}
+
+fn append(line: &str) -> Result<()> {
+    use std::io::Write;
+    let mut file = fs::OpenOptions::new().append(true).open(root().join(LINES))?;
+    Ok(writeln!(file, "{line}")?)
+}
+
+impl Round {
+    fn alone(&self) -> f64 {
+        self.alone.iter().map(|crowd| crowd.samples_per_second).sum()
+    }
+}
+
+fn write_rows(table: &mut String, run: &Run, rounds: &[Round]) -> Result<()> {
+    let middle = |of: &dyn Fn(&Round) -> f64| median(rounds.iter().map(of).collect());
+    let each = |of: &dyn Fn(&Round, usize) -> f64| {
+        let medians = (0..DUTIES.len()).map(|tab| format!("{:.0}", middle(&|round| of(round, tab))));
+        medians.collect::<Vec<_>>().join(", ")
+    };
+    let name = run.file.trim_end_matches(".toml");
+    writeln!(
+        table,
+        "| {name} | each alone | {:.0} | {} | | | | | | | | |",
+        middle(&Round::alone),
+        each(&|round, tab| round.alone[tab].samples_per_second),
+    )?;
+    for (row, how) in TOGETHER.into_iter().enumerate() {
+        let of = |of: fn(&Crowd) -> f64| middle(&|round| of(&round.together[row]));
+        // In lockstep nobody reads out by the clock.
+        let period = match how {
+            How::Seldom | How::Decoupled => format!("{:.0} ms", of(|crowd| crowd.period_seconds) * 1e3),
+            How::Lockstep | How::LockstepOfFullSupersteps => String::new(),
+        };
+        let of_alone = middle(&|round| round.together[row].samples_per_second / round.alone());
+        let of_together =
+            middle(&|round| round.together[row].samples_per_second / round.together[0].samples_per_second);
+        writeln!(
+            table,
+            "| {name} | {} | {:.0} | {} | {:.1} % | {:.1} % | {:.2} | {:.0} | {:.2} | {period} | {:.1} % | {:.1} % |",
+            how.name(),
+            of(|crowd| crowd.samples_per_second),
+            each(&|round, tab| round.together[row].of_each_tab[tab]),
+            of_alone * 100.0,
+            of_together * 100.0,
+            of(|crowd| crowd.supersteps_per_second),
+            of(|crowd| crowd.superstep_samples),
+            of(|crowd| crowd.staleness),
+            of(|crowd| (crowd.waiting[0] + crowd.waiting[1]) / 2.0) * 100.0,
+            of(|crowd| crowd.waiting[2]) * 100.0,
+        )?;
+    }
+    Ok(())
+}
