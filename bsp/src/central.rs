@@ -28,6 +28,8 @@ mod period;
 mod session;
 mod settling;
 mod superstep;
+#[cfg(test)]
+mod test_config;
 
 use broadcast::Broadcast;
 use period::Period;

@@ -61,3 +61,64 @@ impl LinkTimes {
             .min(config.max_period)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::central::test_config::test_config;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// The times of a link on which a contribution takes `upload_ms` and each of some models was stored so late.
+    fn after(upload_ms: u64, round_trip_ms: u64, stored_after_ms: &[u64]) -> LinkTimes {
+        let mut link = LinkTimes::default();
+        link.on_report(&Report {
+            upload_us: 1000 * upload_ms,
+            round_trip_us: 1000 * round_trip_ms,
+            ..Report::default()
+        });
+        for stored in stored_after_ms {
+            link.on_stored(Time::ZERO + ms(*stored), Time::ZERO);
+        }
+        link
+    }
+
+    fn shortest_period(link: &LinkTimes, communication_share: f64) -> Duration {
+        link.shortest_period(&Config {
+            communication_share,
+            max_period: Duration::from_secs(10),
+            ..test_config()
+        })
+    }
+
+    #[test]
+    fn a_period_leaves_the_link_free_for_its_share_of_the_time() {
+        let link = after(300, 0, &[100]);
+        for (share, period) in [(1.0, 400), (0.5, 800), (0.1, 4000)] {
+            assert_eq!(shortest_period(&link, share), ms(period));
+        }
+    }
+
+    #[test]
+    fn what_no_bandwidth_shortens_does_not_count() {
+        let link = after(0, 600, &[600, 590, 605]);
+        assert!(shortest_period(&link, 0.1) < ms(50));
+        assert_eq!((link.upload(), link.round_trip()), (ms(0), ms(600)));
+    }
+
+    #[test]
+    fn nothing_is_known_before_the_first_model_and_then_that_one_is_all_there_is() {
+        assert_eq!(shortest_period(&LinkTimes::default(), 0.1), ms(0));
+        assert_eq!(after(0, 0, &[80]).download(), ms(80));
+        assert_eq!(after(0, 0, &[80, 160]).download(), ms(100));
+    }
+
+    #[test]
+    fn no_report_makes_a_period_longer_than_the_longest() {
+        let link = after(u64::MAX / 1000, 0, &[u64::MAX / 2000]);
+        assert_eq!(shortest_period(&link, 0.5), Duration::from_secs(10));
+        assert_eq!(shortest_period(&link, f64::MIN_POSITIVE), Duration::from_secs(10));
+    }
+}

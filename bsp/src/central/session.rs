@@ -229,3 +229,106 @@ impl Session {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::central::test_config::test_config;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    /// A session that was told the period of a run's 100 ms, and whose contributions take so long now.
+    fn with_upload(upload_ms: u64) -> Session {
+        let mut session = Session::new(Time::ZERO, Token(1));
+        assert_eq!(session.set_period(ms(100), &test_config()), ms(100));
+        session.on_report(Report {
+            upload_us: 1000 * upload_ms,
+            ..Report::default()
+        });
+        session
+    }
+
+    #[test]
+    fn a_period_is_told_when_it_has_changed_by_a_tenth_and_once() {
+        let config = test_config();
+        let mut session = with_upload(0);
+        for (of_run, told) in [(109, None), (92, None), (111, Some(111)), (111, None), (99, Some(99))] {
+            assert_eq!(session.change_of_period(ms(of_run), &config), told.map(ms), "{of_run}");
+        }
+    }
+
+    #[test]
+    fn a_slow_link_has_a_longer_period_and_a_fast_one_the_runs() {
+        // Busy for half of the time at most.
+        let config = test_config();
+        assert_eq!(with_upload(50).change_of_period(ms(100), &config), None);
+        let mut slow = with_upload(200);
+        assert_eq!(slow.change_of_period(ms(100), &config), Some(ms(400)));
+        assert_eq!(slow.change_of_period(ms(300), &config), None, "its own is longer still");
+        assert_eq!(slow.change_of_period(ms(500), &config), Some(ms(500)));
+        slow.on_report(Report::default());
+        assert_eq!(slow.change_of_period(ms(100), &config), Some(ms(100)));
+    }
+
+    #[test]
+    fn only_who_contributes_within_a_superstep_keeps_step() {
+        let mut session = with_upload(200);
+        assert!(session.keeps_step(ms(200)));
+        session.change_of_period(ms(100), &test_config());
+        assert!(!session.keeps_step(ms(399)) && session.keeps_step(ms(400)));
+    }
+
+    #[test]
+    fn the_next_model_waits_until_the_link_has_rested_but_not_on_a_new_connection() {
+        let config = test_config();
+        let stamp = |version| ModelStamp {
+            incarnation: 1,
+            version,
+        };
+        let mut session = with_upload(200);
+        session.connection = Some(ConnectionId(1));
+        session.on_model_sent(Time::ZERO, stamp(1), &config);
+        assert_eq!(session.next_model_at, Time::ZERO + ms(400));
+        session.is_model_asked_for = true;
+        assert!(!session.wants_model(stamp(2)), "one is on its way");
+        session.on_stored(Time::ZERO + ms(10), stamp(1));
+        assert!(session.wants_model(stamp(2)) && !session.wants_model(stamp(1)));
+        session.on_connected();
+        assert_eq!((session.next_model_at, session.stored), (Time::ZERO, None));
+        let lockstep = Config {
+            mode: Mode::Lockstep,
+            ..config
+        };
+        session.on_model_sent(Time::ZERO, stamp(2), &lockstep);
+        assert_eq!(session.next_model_at, Time::ZERO, "the baselines' barrier waits for it");
+    }
+
+    #[test]
+    fn a_volunteer_is_asked_for_the_runs_codecs_only_if_it_knows_them() {
+        let config = Config {
+            contribution_codec: Codec::Int8,
+            model_codec: Codec::F16,
+            ..test_config()
+        };
+        let after_hello = |codecs: &[Codec]| {
+            let mut session = with_upload(0);
+            let hello = Hello {
+                protocol: crate::message::PROTOCOL,
+                run: config.run,
+                spec_hash: config.spec_hash,
+                incarnation: None,
+                session: None,
+                codecs: codecs.to_vec(),
+                report: Report::default(),
+            };
+            session.on_hello(&hello, &config);
+            (session.contribution_codec, session.can_read_models)
+        };
+        assert_eq!(after_hello(&[]), (Codec::F32, false));
+        assert_eq!(after_hello(&[Codec::F16]), (Codec::F32, true));
+        assert_eq!(after_hello(&[Codec::Int8]), (Codec::Int8, false));
+        assert_eq!(after_hello(&Codec::ALL), (Codec::Int8, true));
+    }
+}

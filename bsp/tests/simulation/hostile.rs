@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use bsp::central::{Action, Central, Config, ConnectionId};
-use bsp::message::{ContributionRefusal, FromVolunteer, Hello, Mode, ReadOut, Report, SessionId, Token};
+use bsp::codec::Codec;
+use bsp::message::{
+    ContributionRefusal, FromCentral, FromVolunteer, Hello, Mode, ReadOut, Received, Report, SessionId, Token,
+};
 use bsp::shared_memory::{ModelStamp, PhaseTimes};
 use bsp::time::Time;
 use proptest::prelude::*;
 
 use super::gradients::{PARAMETERS, Sgd};
-use super::peer::{frame, hello, join, plain, read_out, say};
+use super::peer::{frame, frame_with, hello, join, plain, read_out, say};
 use super::tab::Machine;
 use super::world::{World, config, ms, seconds};
 
@@ -32,6 +35,35 @@ fn report() -> impl Strategy<Value = Report> {
         upload_us: edge,
         round_trip_us: edge / 2,
     })
+}
+
+/// A sum of steps: one that can be, the edges, or any.
+fn step_sum() -> impl Strategy<Value = u128> {
+    prop_oneof![
+        Just(0),
+        (1u128..40),
+        edge().prop_map(u128::from),
+        any::<u128>(),
+        Just(u128::MAX)
+    ]
+}
+
+fn codec() -> impl Strategy<Value = Codec> {
+    prop::sample::select(Codec::ALL.to_vec())
+}
+
+/// What may lie behind a read-out's header: any bytes, or values that are encoded, well or as another codec.
+fn payload() -> impl Strategy<Value = Vec<u8>> {
+    let encoded = (codec(), prop::collection::vec(any::<f32>(), PARAMETERS)).prop_map(|(codec, values)| {
+        let finite: Vec<f32> = values
+            .iter()
+            .map(|value| if value.is_finite() { *value } else { f32::MAX })
+            .collect();
+        let mut payload = vec![0; codec.encoded_bytes(PARAMETERS)];
+        codec.encode(&finite, &mut payload);
+        payload
+    });
+    prop_oneof![4 => encoded, 1 => prop::collection::vec(any::<u8>(), 0..30)]
 }
 
 fn message() -> impl Strategy<Value = bytes::Bytes> {
@@ -60,19 +92,54 @@ fn message() -> impl Strategy<Value = bytes::Bytes> {
             let session = Some((SessionId(session), Token(1000 + token)));
             FromVolunteer::Hello(Hello { session, ..hello() }).encode()
         }),
+        6 => (edge(), edge(), 1u64..40, step_sum(), codec(), payload()).prop_map(
+            |(samples, gradients, sequence, step_sum, codec, payload)| {
+                let lie = ReadOut { samples, gradients, step_sum, codec, ..read_out(SessionId(1), sequence) };
+                frame_with(&lie, &payload)
+            }
+        ),
+        4 => (1u64..40, 1u64..9, codec(), payload()).prop_map(|(sequence, steps, codec, payload)| {
+            let (samples, step_sum) = (2 * steps, u128::from(2 * steps * steps));
+            let lie = ReadOut { samples, gradients: steps, step_sum, codec, ..read_out(SessionId(1), sequence) };
+            frame_with(&lie, &payload)
+        }),
+        1 => prop::collection::vec(codec(), 0..9).prop_map(|codecs| {
+            FromVolunteer::Hello(Hello { codecs, ..hello() }).encode()
+        }),
         1 => Just(FromVolunteer::Leave.encode()),
     ]
 }
 
 proptest! {
     #[test]
+    fn no_bytes_make_the_central_module_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), cut in 0usize..100) {
+        let mut central = Central::new(Time::ZERO, config(), vec![0.0; PARAMETERS], Box::new(Sgd { rate: 0.1 }));
+        let session = join(&mut central, Time::ZERO, ConnectionId(1)).session;
+        say(&mut central, seconds(1), ConnectionId(1), &bytes::Bytes::from(bytes.clone()));
+        // And an honest frame of which some are other ones.
+        let mut frame = plain(&read_out(session, 1)).to_vec();
+        let begin = cut.min(frame.len());
+        for (byte, other) in frame[begin..].iter_mut().zip(bytes) {
+            *byte = other;
+        }
+        join(&mut central, Time::ZERO, ConnectionId(2));
+        say(&mut central, seconds(1), ConnectionId(2), &bytes::Bytes::from(frame));
+        prop_assert!(central.model().iter().all(|parameter| parameter.is_finite()));
+    }
+
+    #[test]
     fn no_list_of_messages_makes_the_central_module_panic_spin_or_send_a_model_that_is_not_finite(
         messages in prop::collection::vec((message(), 0u64..3, 0u64..3000), 0..60),
-        lockstep: bool,
+        mode in prop::sample::select(vec![Mode::Decoupled, Mode::Lockstep, Mode::Asynchronous]),
+        has_local_steps: bool,
+        backup_workers in 0usize..3,
+        codecs in (codec(), codec()),
     ) {
-        let mode = if lockstep { Mode::Lockstep } else { Mode::Decoupled };
         let weighting = bsp::combine::Weighting { clip: 3.0, ..config().weighting };
-        let config = Config { mode, weighting, ..config() };
+        let (contribution_codec, model_codec) = codecs;
+        let config = Config {
+            mode, weighting, has_local_steps, backup_workers, contribution_codec, model_codec, ..config()
+        };
         let mut central = Central::new(Time::ZERO, config, vec![0.0; PARAMETERS], Box::new(Sgd { rate: 0.1 }));
         let (mut now, mut actions) = (Time::ZERO, Vec::new());
         for (frame, from, wait) in messages {
@@ -86,6 +153,14 @@ proptest! {
             }
             now = end;
             central.on_frame(now, ConnectionId(from), &frame, Token(1000 + from), &mut actions);
+            for action in &actions {
+                if let Action::Send { frame, .. } = action {
+                    let Received { message, payload } = FromCentral::decode(frame).unwrap();
+                    if let FromCentral::StoreModel(model) = message {
+                        prop_assert_eq!(model.check(&payload, PARAMETERS), Ok(()));
+                    }
+                }
+            }
             let disconnects: Vec<_> = actions.iter().filter_map(|action| match action {
                 Action::Disconnect { from, .. } => Some(*from),
                 _ => None,
