@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bsp::central::{Config, LearningRateScaling, ServerOptimizer};
+use bsp::codec::Codec;
 use bsp::combine::Weighting;
 use bsp::message::{Mode, RunId};
 use bsp::time::Time;
@@ -81,6 +82,11 @@ fn config(mode: Mode) -> Config {
         run: RunId(1),
         spec_hash: 2,
         mode,
+        backup_workers: 0,
+        has_local_steps: false,
+        contribution_codec: Codec::F32,
+        model_codec: Codec::F32,
+        communication_share: 0.5,
         minibatch: MINIBATCH as u64,
         superstep_samples: 64,
         quorum: 0.75,
