@@ -34,7 +34,7 @@ setup-bench:
 build: setup ## Build the wasm package, the pages and the server
 	@$(MAKE) --no-print-directory $(BINARY)
 
-RUST = Cargo.toml Cargo.lock .cargo/config.toml $(shell find bsp nn volunteer -name '*.rs' -o -name Cargo.toml)
+RUST = Cargo.toml Cargo.lock .cargo/config.toml $(shell find bsp nn volunteer simulator -name '*.rs' -o -name Cargo.toml)
 WEB = $(wildcard web/*.html web/*.css web/*.js web/*.svg) web/package-lock.json
 CLIENT = $(shell find client-wasm xtask -name '*.rs' -o -name Cargo.toml)
 SERVER = $(shell find server simulator runs -type f)
@@ -88,6 +88,12 @@ engine: setup-bench $(ENGINE)
 .PHONY: bench
 bench: setup-bench $(BINARY) $(ENGINE) ## Measure in real tabs, side by side with plain training, and write bench/RESULTS.md (on an idle machine)
 	$(CARGO) run --release --package bench
+
+SCENARIOS = $(wildcard scenarios/*.toml)
+
+.PHONY: simulations
+simulations: build ## Simulate every scenario and write docs/simulations (an hour on two cores)
+	@for scenario in $(SCENARIOS); do $(BINARY) simulate $$scenario --out docs/simulations; done
 
 .PHONY: miri
 miri: ## The shared memory tests under miri, where a toolchain has it

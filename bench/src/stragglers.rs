@@ -2,10 +2,12 @@
 //! comes into the model, decoupled and in lockstep.
 //!
 //! - [`crowd`]: one measurement of tabs that train together.
+//! - [`simulated`]: the same in virtual time, to see whether the simulator tells the truth.
 //!
 //! Every measurement is also a line of JSON in `target/stragglers.jsonl`, so that a simulation can be given the same speeds.
 
 mod crowd;
+mod simulated;
 
 use std::fmt::Write;
 use std::fs;
@@ -116,7 +118,8 @@ pub(crate) fn measure() -> Result<String> {
          One ML module each, which may compute for {fast}, {fast} and {slow} % of the time; medians of {ROUNDS} rounds in turn, after a warm-up. \
          Counted are samples in closed supersteps. Goodput is their share of what the tabs come to alone, one at a time and read out every 2 s; \
          and of what they come to together, read out as seldom, which leaves out what it costs to share two cores. Waiting is a share of \
-         an ML module's time without its rests. Full supersteps: minibatches of a third of what the run's supersteps aim at.\n\n\
+         an ML module's time without its rests. Full supersteps: minibatches of a third of what the run's supersteps aim at. \
+         Simulated: `superstep simulate`, given the speeds that the three have together when they are read out every 2 s.\n\n\
          | run | how | samples/s | of each tab | goodput, of alone | of together | supersteps/s | samples each | staleness, versions | period | fast tabs wait | slow tab waits |\n\
          |---|---|---|---|---|---|---|---|---|---|---|---|\n"
     );
@@ -179,6 +182,11 @@ fn write_rows(table: &mut String, run: &Run, rounds: &[Round]) -> Result<()> {
             How::Seldom | How::Decoupled => format!("{:.0} ms", of(|crowd| crowd.period_seconds) * 1e3),
             How::Lockstep | How::LockstepOfFullSupersteps => String::new(),
         };
+        // What three tabs compute together, read out seldom, is what a simulation is given.
+        let speeds: Vec<f64> = (0..DUTIES.len())
+            .map(|tab| middle(&|round| round.together[0].of_each_tab[tab]))
+            .collect();
+        let simulated = simulated::simulate(&how.run(run)?, &speeds)?;
         let of_alone = middle(&|round| round.together[row].samples_per_second / round.alone());
         let of_together =
             middle(&|round| round.together[row].samples_per_second / round.together[0].samples_per_second);
@@ -195,6 +203,16 @@ fn write_rows(table: &mut String, run: &Run, rounds: &[Round]) -> Result<()> {
             of(|crowd| crowd.staleness),
             of(|crowd| (crowd.waiting[0] + crowd.waiting[1]) / 2.0) * 100.0,
             of(|crowd| crowd.waiting[2]) * 100.0,
+        )?;
+        writeln!(
+            table,
+            "| {name} | {}, simulated | {:.0} | | | {:.1} % | {:.2} | {:.0} | {:.2} | | | |",
+            how.name(),
+            simulated.samples_per_second,
+            simulated.samples_per_second / speeds.iter().sum::<f64>() * 100.0,
+            simulated.samples_per_second / simulated.superstep_samples,
+            simulated.superstep_samples,
+            simulated.staleness,
         )?;
     }
     Ok(())

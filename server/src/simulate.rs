@@ -54,16 +54,18 @@ pub(crate) fn simulate(arguments: &SimulateArguments) -> Result<()> {
         thread::available_parallelism().map_or(1, usize::from)
     });
     let finished = finish(&scenario, threads)?;
-    print!("{}", report::table(&scenario, &finished));
+    let mut table = report::table(&scenario, &finished);
+    table += &format!("\nfingerprint {:016x}\n", fingerprint(&finished));
+    print!("{table}");
     if let Some(directory) = &arguments.out {
         let place = || directory.display().to_string();
         std::fs::create_dir_all(directory).with_context(place)?;
-        let [csv, svg] = ["csv", "svg"].map(|kind| directory.join(format!("{}.{kind}", scenario.name)));
+        let [md, csv, svg] = ["md", "csv", "svg"].map(|kind| directory.join(format!("{}.{kind}", scenario.name)));
+        std::fs::write(&md, table).with_context(|| md.display().to_string())?;
         std::fs::write(&csv, report::csv(&scenario, &finished)?).with_context(|| csv.display().to_string())?;
         std::fs::write(&svg, chart::svg(&scenario, &finished)?).with_context(|| svg.display().to_string())?;
         tracing::info!("wrote {} and {}", csv.display(), svg.display());
     }
-    println!("fingerprint {:016x}", fingerprint(&finished));
     Ok(())
 }
 

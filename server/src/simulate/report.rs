@@ -1,4 +1,4 @@
-//! What a scenario came to: the table on standard output, with medians over the draws, and a row for each run in a CSV file.
+//! What a scenario came to: the table, as Markdown, with medians over the draws, and a row for each run in a CSV file.
 
 use anyhow::Result;
 
@@ -120,8 +120,9 @@ const COLUMNS: [Column; 16] = [
 pub(super) fn table(scenario: &Scenario, finished: &[Finished]) -> String {
     let mut text = format!("{}: {}\n", scenario.name, scenario.description);
     if scenario.draws > 1 {
-        text += &format!("medians of {} draws\n", scenario.draws);
+        text += &format!("Medians of {} draws.\n", scenario.draws);
     }
+    text += "\n";
     let heads = ["variant"].into_iter().chain(COLUMNS.iter().map(|column| column.head));
     let mut lines: Vec<Vec<String>> = vec![heads.map(str::to_owned).collect()];
     for (variant, of) in scenario.variants.iter().enumerate() {
@@ -142,14 +143,19 @@ pub(super) fn table(scenario: &Scenario, finished: &[Finished]) -> String {
     let widths: Vec<usize> = (0..=COLUMNS.len())
         .map(|at| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0))
         .collect();
+    // A row below the heads makes it a table of Markdown; numbers are on the right.
+    let rule = widths.iter().enumerate().map(|(at, width)| match at {
+        0 => "-".repeat(*width),
+        _ => format!("{}:", "-".repeat(width - 1)),
+    });
+    lines.insert(1, rule.collect());
     for line in lines {
         let cells = line.iter().zip(&widths).enumerate();
         let cells = cells.map(|(at, (cell, width))| match at {
             0 => format!("{cell:<width$}"),
             _ => format!("{cell:>width$}"),
         });
-        text += cells.collect::<Vec<_>>().join("  ").trim_end();
-        text += "\n";
+        text += &format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "));
     }
     text
 }
