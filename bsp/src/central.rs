@@ -444,39 +444,6 @@ impl Central {
         self.adapt_period(now, actions);
     }
 
-    fn send_models_that_are_due(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let stamp = self.stamp;
-        let due = |session: &Session| session.wants_model(stamp) && session.next_model_at <= now;
-        let sessions = self.sessions.iter().filter(|(_, session)| due(session));
-        let due: Vec<_> = sessions.map(|(id, _)| *id).collect();
-        for id in due {
-            self.send_model(now, id, actions);
-        }
-    }
-
-    /// Sends the newest model, unless the volunteer has it, has one on its way, or its link is to rest.
-    fn send_model(&mut self, now: Time, id: SessionId, actions: &mut Vec<Action>) {
-        let Some(session) = self.sessions.get_mut(&id) else {
-            return;
-        };
-        let Some(to) = session.connection else { return };
-        session.is_model_asked_for = true;
-        if !session.wants_model(self.stamp) || session.next_model_at > now {
-            return;
-        }
-        if self.config.has_local_steps {
-            let settles = FromCentral::NextModelSettles {
-                through: session.settled_in_model,
-            };
-            let frame = settles.encode();
-            actions.push(Action::Send { to, frame });
-        }
-        let stored = session.stored.filter(|_| session.can_read_models);
-        let frame = self.broadcast.frame(stored, &self.model);
-        session.on_model_sent(now, self.stamp, &self.config);
-        actions.push(Action::Send { to, frame });
-    }
-
     /// Lets the period follow the volunteers' throughput.
     fn adapt_period(&mut self, now: Time, actions: &mut Vec<Action>) {
         if self.config.mode != Mode::Decoupled {

@@ -15,6 +15,12 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{Codec, CodecError};
 use crate::shared_memory::{ModelStamp, PhaseTimes, StepRun};
 
+mod read_out_frame;
+mod refusal;
+
+pub use read_out_frame::ReadOutFrame;
+pub use refusal::{ContributionRefusal, Refusal};
+
 /// The version of this protocol. A volunteer that speaks another one is refused in the hello.
 pub const PROTOCOL: u16 = 2;
 
@@ -296,120 +302,6 @@ pub struct Settled {
     pub refused: Option<ContributionRefusal>,
 }
 
-/// Why a volunteer is turned away.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
-pub enum Refusal {
-    /// It speaks another version of the protocol.
-    #[error(
-        "protocol version {theirs} is not ours ({ours}); reload the page, or take the volunteer of this server's version"
-    )]
-    Protocol {
-        /// The volunteer's version.
-        theirs: u16,
-        /// The server's version.
-        ours: u16,
-    },
-    /// It means another run.
-    #[error("the server trains another run now; join again")]
-    AnotherRun,
-    /// It computes gradients of another model.
-    #[error("the volunteer's model is not the one of this run; join again")]
-    AnotherModel,
-    /// Its session is unknown here, or over.
-    #[error("session {} is over; join again", .0.0)]
-    SessionOver(SessionId),
-    /// The server has as many sessions as it takes.
-    #[error("{max} volunteers are here already, the most that this server takes; try again later")]
-    Full {
-        /// The limit.
-        max: usize,
-    },
-    /// It sent something before its hello.
-    #[error("a hello comes first")]
-    HelloFirst,
-    /// A read-out's number is not the next one.
-    #[error("contribution {got} came where {expected} was due")]
-    OutOfOrder {
-        /// The number that came.
-        got: u64,
-        /// The number that was due.
-        expected: u64,
-    },
-    /// A read-out of a session that isn't the connection's own.
-    #[error("a read-out of session {} came on another session's connection", .0.0)]
-    AnotherSession(SessionId),
-    /// A frame that can't be read.
-    #[error("a frame can't be read: {0}")]
-    Malformed(String),
-    /// The run is over.
-    #[error("the run is finished; thank you")]
-    Finished,
-}
-
-/// Why a contribution was refused. The volunteer stays.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
-pub enum ContributionRefusal {
-    /// It was computed on models that are too old.
-    #[error("it is {staleness} versions old; at most {max} are taken")]
-    TooStale {
-        /// Its staleness, rounded down.
-        staleness: u64,
-        /// The run's `max_staleness`.
-        max: u64,
-    },
-    /// Its base version is one that does not exist yet.
-    #[error("it says that it was computed on version {version}, which does not exist yet")]
-    FromTheFuture {
-        /// The mean version that it claims, rounded down.
-        version: u64,
-    },
-    /// Its payload is not as long as the model's, encoded as the header says.
-    #[error("its payload has {got} bytes; {expected} are needed for the model's parameters")]
-    WrongLength {
-        /// Bytes of the payload.
-        got: usize,
-        /// Bytes that it should have.
-        expected: usize,
-    },
-    /// Its payload can't be decoded.
-    #[error("its payload can't be decoded: {0}")]
-    Undecodable(String),
-    /// It is encoded in another way than the welcome has said.
-    #[error("it is encoded as {got:?}; the welcome asked for {expected:?}")]
-    AnotherCodec {
-        /// The codec that it uses.
-        got: Codec,
-        /// The codec of its session.
-        expected: Codec,
-    },
-    /// In lockstep with backup workers: the superstep that it was computed for has closed without it.
-    #[error("it was computed for version {version}, and that superstep has closed without it")]
-    Dropped {
-        /// The version that it was computed on, rounded down.
-        version: u64,
-    },
-    /// Its gradient or loss is infinite or not a number.
-    #[error("its gradient or its loss is not finite")]
-    NotFinite,
-    /// It says that it holds no samples, or fewer samples than gradients.
-    #[error("it says that it holds {gradients} gradients of {samples} samples, which can't be")]
-    Implausible {
-        /// Samples that it claims.
-        samples: u64,
-        /// Gradients that it claims.
-        gradients: u64,
-    },
-    /// It belongs to another run, model or incarnation.
-    #[error("it belongs to another run, model or incarnation")]
-    AnotherRun,
-    /// The open superstep holds as many contributions of its session as it takes.
-    #[error("{max} contributions of this volunteer are in the open superstep already, the most that it takes")]
-    TooMany {
-        /// The limit.
-        max: usize,
-    },
-}
-
 /// A message as it arrived, and the bytes behind its header.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Received<M> {
@@ -529,60 +421,6 @@ fn decode<M: for<'de> Deserialize<'de>>(
         return Err(FrameError::Payload(payload.len()));
     }
     Ok(Received { message, payload })
-}
-
-/// The buffer of one read-out's frame: made once, filled again and again, without allocating.
-///
-/// The payload has its place before the header is known, because what the header says is learned while the ML modules'
-/// sums are merged. So the header is written backwards from the payload, and the frame begins where the header does.
-#[derive(Debug)]
-pub struct ReadOutFrame {
-    buffer: Box<[u8]>,
-    begin: usize,
-    end: usize,
-}
-
-const PAYLOAD_BEGIN: usize = LENGTH_BYTES + MAX_HEADER_BYTES;
-
-impl ReadOutFrame {
-    /// A buffer for read-outs of a model of `parameters` parameters, whatever their codec.
-    pub fn new(parameters: usize) -> ReadOutFrame {
-        ReadOutFrame {
-            buffer: vec![0; max_frame_bytes(parameters)].into_boxed_slice(),
-            begin: PAYLOAD_BEGIN,
-            end: PAYLOAD_BEGIN,
-        }
-    }
-
-    /// Room for a payload of `bytes` bytes, which is to be overwritten.
-    pub fn payload_mut(&mut self, bytes: usize) -> &mut [u8] {
-        self.end = PAYLOAD_BEGIN + bytes;
-        &mut self.buffer[PAYLOAD_BEGIN..self.end]
-    }
-
-    /// Writes the header.
-    ///
-    /// # Errors
-    /// A header that is longer than [`MAX_HEADER_BYTES`]: it lists more than [`MAX_STEP_RUNS`] runs.
-    pub fn seal(&mut self, read_out: &ReadOut) -> Result<(), postcard::Error> {
-        /// `FromVolunteer` with its first variant borrowed, so that a read-out's list of runs keeps its memory.
-        #[derive(Serialize)]
-        enum Borrowed<'a> {
-            ReadOut(&'a ReadOut),
-        }
-        let mut header = [0; MAX_HEADER_BYTES];
-        let length = postcard::to_slice(&Borrowed::ReadOut(read_out), &mut header)?.len();
-        let header_begin = PAYLOAD_BEGIN - length;
-        self.begin = header_begin - LENGTH_BYTES;
-        self.buffer[header_begin..PAYLOAD_BEGIN].copy_from_slice(&header[..length]);
-        self.buffer[self.begin..header_begin].copy_from_slice(&(length as u32).to_le_bytes());
-        Ok(())
-    }
-
-    /// The frame, as it was sealed last.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.buffer[self.begin..self.end]
-    }
 }
 
 #[cfg(test)]
