@@ -11,6 +11,7 @@ use std::time::Duration;
 use bsp::codec::Codec;
 use bsp::local::{Action, Config, End, Local};
 use bsp::message::{FromCentral, Mode, RunId, SessionId, Settled, Token, Welcome};
+use bsp::ml_module::working_copy::LocalOptimizer;
 use bsp::ml_module::{Engine, MlModule, Outcome, Turn};
 use bsp::shared_memory::{LocalSide, ModelStamp, shared_memory};
 use bsp::time::Time;
@@ -83,8 +84,22 @@ fn ml_modules(sides: Vec<bsp::shared_memory::MlSide>) -> Vec<MlModule<Ones>> {
         .collect()
 }
 
+/// Moves along a hundredth of the gradient.
+struct Hundredth;
+
+impl LocalOptimizer for Hundredth {
+    fn displace(&mut self, _: &[f32], gradient: &mut [f32], _: u32) {
+        gradient.iter_mut().for_each(|value| *value *= 0.01);
+    }
+}
+
 /// A welcomed local BSP module with three ML modules.
 fn welcomed() -> (Local, Vec<MlModule<Ones>>, Vec<Action>) {
+    welcomed_to(Codec::F32)
+}
+
+/// The same, in a run whose contributions are encoded so.
+fn welcomed_to(codec: Codec) -> (Local, Vec<MlModule<Ones>>, Vec<Action>) {
     let (mut memory, sides) = shared_memory(PARAMETERS, 3);
     publish(&mut memory, 1);
     let config = Config {
@@ -104,7 +119,7 @@ fn welcomed() -> (Local, Vec<MlModule<Ones>>, Vec<Action>) {
         period_us: 10_000,
         settled: 0,
         durable: 0,
-        codec: bsp::codec::Codec::F32,
+        codec,
     };
     local
         .on_frame(Time::ZERO, &FromCentral::Welcome(welcome).encode(), &mut actions)
@@ -133,6 +148,36 @@ fn an_ml_modules_turn_allocates_nothing() {
         assert_eq!(counted, 0, "in turn {version}");
     }
     assert_eq!(allocations(|| publish(&mut memory, 100)), 0, "nor does publishing");
+}
+
+#[test]
+fn a_local_step_allocates_nothing_whatever_is_published_and_read_out_in_between() {
+    let (mut memory, mut sides) = shared_memory(PARAMETERS, 1);
+    let inner: Box<dyn LocalOptimizer> = Box::new(Hundredth);
+    let mut ml_module = MlModule::new(sides.remove(0), Mode::Decoupled, Some(inner), Ones);
+    for version in 0..50 {
+        publish(&mut memory, version);
+        let counted = allocations(|| assert_eq!(ml_module.turn(&mut || Time::ZERO), Turn::Computed));
+        assert_eq!(counted, 0, "in turn {version}");
+        if version % 3 == 0 {
+            memory.flip(0);
+            memory.take(0, |_, _| ());
+        }
+    }
+}
+
+#[test]
+fn reading_out_allocates_nothing_however_contributions_are_encoded() {
+    for codec in Codec::ALL {
+        let (mut local, mut ml_modules, mut actions) = welcomed_to(codec);
+        for ml_module in &mut ml_modules {
+            assert_eq!(ml_module.turn(&mut || Time::ZERO), Turn::Computed);
+        }
+        let now = Time::ZERO + Duration::from_millis(10);
+        let counted = allocations(|| local.on_timeout(now, &mut actions));
+        assert_eq!(actions, [Action::SendReadOut { sequence: 1 }]);
+        assert_eq!(counted, 0, "{codec:?}");
+    }
 }
 
 #[test]
