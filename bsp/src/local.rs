@@ -117,6 +117,8 @@ pub struct Local {
     last_read_out: Time,
     /// When the newest model arrived.
     model_since: Time,
+    /// In a baseline, how long the last gradients that were due took from there.
+    gradients_took: Duration,
     /// The ML modules were flipped, and not all of them could be taken yet.
     reading: Option<Reading>,
     kept: VecDeque<Kept>,
@@ -175,6 +177,7 @@ impl Local {
             read_out_due: now,
             last_read_out: now,
             model_since: now,
+            gradients_took: Duration::ZERO,
             reading: None,
             kept: VecDeque::with_capacity(KEPT_CONTRIBUTIONS),
             spare: (0..KEPT_CONTRIBUTIONS).map(|_| ReadOutFrame::new(parameters)).collect(),

@@ -148,8 +148,8 @@ pub struct Report {
     pub discarded: u64,
     /// Time of the ML modules, summed over them, in microseconds.
     pub time_us: PhaseTimes,
-    /// How long a contribution takes until it is settled, beyond the round trip, in microseconds: mean of the last ones; 0
-    /// before the first.
+    /// How long a contribution takes until it is settled, beyond the round trip, in microseconds: the shortest of the
+    /// last few; 0 before the first.
     pub upload_us: u64,
     /// What the shortest message and its answer take, in microseconds; 0 before the first.
     pub round_trip_us: u64,

@@ -2,21 +2,22 @@
 //!
 //! A contribution and a model travel once a period. So that a link is busy with them for a set share of the time and no more,
 //! its volunteer's period is at least the time that both take, divided by that share; models keep that distance, too. The round
-//! trip of an empty message is not counted: it keeps nobody's line busy. On a fast link the rest is far below the run's period, and
+//! trip of an empty message is not counted: it keeps nobody's line busy. Nor is what a busy machine adds: of the last few times the
+//! shortest counts. On a fast link the rest is far below the run's period, and
 //! changes nothing.
 
 use std::time::Duration;
 
 use super::Config;
 use crate::message::Report;
-use crate::time::Time;
+use crate::time::{ShortestOfLast, Time};
 
 /// The times of one volunteer's link.
 #[derive(Debug, Default)]
 pub(super) struct LinkTimes {
-    /// Mean time from sending a model until it is reported as stored, beyond the round trip, in seconds, if one was.
-    download: Option<f64>,
-    /// Mean time from sending a contribution until it is settled, beyond the round trip, as the volunteer reports it.
+    /// From sending a model until it is reported as stored, beyond the round trip.
+    download: ShortestOfLast,
+    /// From sending a contribution until it is settled, beyond the round trip, as the volunteer reports it.
     upload: Duration,
     /// As the volunteer reports it.
     round_trip: Duration,
@@ -25,11 +26,7 @@ pub(super) struct LinkTimes {
 impl LinkTimes {
     /// A model that was sent at `sent_at` is stored.
     pub(super) fn on_stored(&mut self, now: Time, sent_at: Time) {
-        /// The share of the newest model in the mean: a link changes within seconds, when somebody calls.
-        const NEWEST: f64 = 0.25;
-        let newest = now.since(sent_at).saturating_sub(self.round_trip).as_secs_f64();
-        let download = self.download.get_or_insert(newest);
-        *download += NEWEST * (newest - *download);
+        self.download.push(now.since(sent_at).saturating_sub(self.round_trip));
     }
 
     /// What the volunteer says of its link.
@@ -40,7 +37,7 @@ impl LinkTimes {
 
     /// What a model takes, beyond the round trip.
     pub(super) fn download(&self) -> Duration {
-        Duration::try_from_secs_f64(self.download.unwrap_or_default()).unwrap_or_default()
+        self.download.get()
     }
 
     /// What a contribution takes, beyond the round trip.
@@ -109,10 +106,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_known_before_the_first_model_and_then_that_one_is_all_there_is() {
+    fn nothing_is_known_before_the_first_model_and_then_the_shortest_of_the_last_counts() {
         assert_eq!(shortest_period(&LinkTimes::default(), 0.1), ms(0));
         assert_eq!(after(0, 0, &[80]).download(), ms(80));
-        assert_eq!(after(0, 0, &[80, 160]).download(), ms(100));
+        assert_eq!(after(0, 0, &[160, 80, 90]).download(), ms(80));
     }
 
     #[test]

@@ -64,9 +64,9 @@ pub struct VolunteerStatus {
     pub time_us: PhaseTimes,
     /// Its read-out period.
     pub period: Duration,
-    /// What a contribution takes until it is settled, beyond the round trip: mean of the last ones; zero before the first.
+    /// What a contribution takes until it is settled, beyond the round trip: the shortest of the last few; zero before the first.
     pub upload: Duration,
-    /// What a model takes until it is stored, beyond the round trip: mean of the last ones; zero before the first.
+    /// What a model takes until it is stored, beyond the round trip: the shortest of the last few; zero before the first.
     pub download: Duration,
     /// What the shortest message and its answer take.
     pub round_trip: Duration,

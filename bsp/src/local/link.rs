@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::time::Time;
+use crate::time::{ShortestOfLast, Time};
 
 /// The first wait before a reconnect; it doubles with each that fails, …
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -40,8 +40,8 @@ pub(super) struct Link {
     last_heard: Time,
     /// How long the answer to a contribution may take.
     answer_within: Duration,
-    /// How long one takes beyond the round trip, mean of the last ones.
-    upload: Option<Duration>,
+    /// How long one takes beyond the round trip.
+    upload: ShortestOfLast,
     /// The shortest time from a hello to its welcome: what no bandwidth shortens.
     round_trip: Option<Duration>,
     /// Since when a contribution is on its way that has not been settled.
@@ -59,7 +59,7 @@ impl Link {
             last_sent: now,
             last_heard: now,
             answer_within: ANSWER_WITHIN,
-            upload: None,
+            upload: ShortestOfLast::default(),
             round_trip: None,
             contribution_on_its_way: None,
         }
@@ -103,19 +103,15 @@ impl Link {
     /// The central module has said what is settled.
     pub(super) fn on_settled(&mut self, now: Time) {
         if let Some(since) = self.contribution_on_its_way.take() {
-            /// One part of so many of the mean is the newest contribution's: a link changes within seconds.
-            const NEWEST_DIVISOR: u32 = 4;
             let took = now.since(since);
             self.answer_within = (2 * took).clamp(ANSWER_WITHIN, LONGEST_ANSWER_WITHIN);
-            let newest = took.saturating_sub(self.round_trip());
-            let mean = self.upload.unwrap_or(newest);
-            self.upload = Some(mean - mean / NEWEST_DIVISOR + newest / NEWEST_DIVISOR);
+            self.upload.push(took.saturating_sub(self.round_trip()));
         }
     }
 
-    /// How long a contribution takes until it is settled, beyond the round trip: mean of the last ones.
+    /// How long a contribution takes until it is settled, beyond the round trip: the shortest of the last few.
     pub(super) fn upload(&self) -> Duration {
-        self.upload.unwrap_or_default()
+        self.upload.get()
     }
 
     /// What the shortest message and its answer take.

@@ -32,7 +32,12 @@ impl Local {
             if !self.has_something_to_read() {
                 let pause = match self.config.mode {
                     Mode::Decoupled => self.period,
-                    Mode::Lockstep | Mode::Asynchronous => self.period.max(now.since(self.model_since) / BARRIER_LOOKS),
+                    Mode::Lockstep | Mode::Asynchronous => {
+                        // They will hardly take less than three quarters of what the last ones took.
+                        let waited = now.since(self.model_since);
+                        let worth_a_look = (self.gradients_took * 3 / 4).saturating_sub(waited);
+                        self.period.max(waited / BARRIER_LOOKS).max(worth_a_look)
+                    }
                 };
                 self.read_out_due = self.read_out_due.max(now + pause);
                 return;
@@ -45,6 +50,7 @@ impl Local {
                 }
             }
             self.last_read_out = now;
+            self.gradients_took = now.since(self.model_since);
             self.header.step_runs.clear();
             let ReadOut {
                 samples,

@@ -6,14 +6,17 @@ use std::time::Duration;
 use bsp::central::{Config, VolunteerStatus};
 use bsp::ml_module::Outcome;
 use bsp::ml_module::working_copy::LocalOptimizer;
-use simulator::{GradientName, Nobody};
+use simulator::{GradientName, Nobody, Observer};
 
 use super::gradients::{MINIBATCH, Sgd};
 use super::local_steps::local_steps;
 use super::tab::{Machine, link_of};
 use super::world::{World, config, ms, seconds};
 
-fn status(world: &World, tab: usize) -> VolunteerStatus {
+fn status<G: simulator::Gradients + 'static, O: Observer + 'static>(
+    world: &simulator::World<G, O>,
+    tab: usize,
+) -> VolunteerStatus {
     let mut volunteers = world.central.volunteers(world.now);
     let of_tab = |status: &VolunteerStatus| Some(status.session) == world.tabs[tab].session;
     volunteers.find(of_tab).expect("it is connected")
@@ -220,8 +223,8 @@ fn a_volunteers_status_says_how_its_link_is() {
 
 #[test]
 fn a_link_that_gets_faster_gets_the_runs_period_again() {
-    let mut world = World::new(1);
-    let (fast, slow) = (world.join(Machine::default()), world.join(link_of(400.0)));
+    let mut world = wide_world(config());
+    let (fast, slow) = (world.join(Machine::default()), world.join(link_of(20e3)));
     world.run_until(seconds(30));
     assert!(status(&world, slow).period > 2 * status(&world, fast).period);
     world.tabs[slow].machine = Machine::default();
