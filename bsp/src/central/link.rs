@@ -3,8 +3,7 @@
 //! A contribution and a model travel once a period. So that a link is busy with them for a set share of the time and no more,
 //! its volunteer's period is at least the time that both take, divided by that share; models keep that distance, too. The round
 //! trip of an empty message is not counted: it keeps nobody's line busy. Nor is what a busy machine adds: of the last few times the
-//! shortest counts. On a fast link the rest is far below the run's period, and
-//! changes nothing.
+//! shortest counts. On a fast link the rest is far below the run's period, and changes nothing.
 
 use std::time::Duration;
 

@@ -114,6 +114,16 @@ mod tests {
     use super::*;
     use crate::shared_memory::{LocalSide, ModelStamp, Taken, shared_memory};
 
+    const OF: Gradient = Gradient {
+        stamp: ModelStamp {
+            incarnation: 1,
+            version: 1,
+        },
+        step: 0,
+        samples: 1,
+        loss_sum: 0.0,
+    };
+
     /// Moves along the gradient itself.
     struct Plain;
 
@@ -139,13 +149,7 @@ mod tests {
     }
 
     fn step(working_copy: &mut WorkingCopy, side: &mut MlSide, displacement: f32) {
-        let of = Gradient {
-            stamp: ModelStamp::default(),
-            step: 0,
-            samples: 1,
-            loss_sum: 0.0,
-        };
-        assert_eq!(working_copy.step(side, of, &mut [displacement]), Ok(()));
+        assert_eq!(working_copy.step(side, OF, &mut [displacement]), Ok(()));
     }
 
     fn read_out(local: &mut LocalSide) -> f32 {
@@ -215,13 +219,7 @@ mod tests {
     #[test]
     fn a_step_that_is_not_finite_moves_nothing() {
         let (mut local, mut side, mut working_copy) = start();
-        let of = Gradient {
-            stamp: ModelStamp::default(),
-            step: 0,
-            samples: 1,
-            loss_sum: 0.0,
-        };
-        assert!(working_copy.step(&mut side, of, &mut [f32::NAN]).is_err());
+        assert!(working_copy.step(&mut side, OF, &mut [f32::NAN]).is_err());
         assert_eq!(working_copy.parameters(), [100.0]);
         assert_eq!(read_out(&mut local), 0.0);
     }
