@@ -52,12 +52,11 @@ fn a_scenario_that_is_missing_or_makes_no_sense_of_its_run_is_named() -> Result<
     let missing = directory.path().join("missing.toml");
     expect_one_line(simulate(&missing), &[&missing.display().to_string(), "can't be read"])?;
     let path = directory.path().join("mine.toml");
-    let equal = std::fs::read_to_string(root().join("scenarios/equal.toml"))?;
     let runs = format!("{}/", root().join("runs").display());
-    let nonsense = equal
-        .replace("../runs/", &runs)
-        .replace("\"lockstep\" }", "\"lockstep\", minibatch = 0 }");
-    std::fs::write(&path, nonsense)?;
+    let nonsense = RunText::read(&root().join("scenarios/equal.toml"))?
+        .with("../runs/", &runs)?
+        .with("\"lockstep\", minibatch = 16 }", "\"lockstep\", minibatch = 0 }")?;
+    std::fs::write(&path, nonsense.as_str())?;
     let place = path.display().to_string();
     expect_one_line(
         simulate(&path),
