@@ -451,12 +451,8 @@ impl Central {
         }
         let live_for = superstep::live_for(&self.config, self.period.interval());
         let live = self.sessions.values().filter(|of| of.is_expected(now, live_for));
-        let (mut rate, mut measured_for) = (0.0, Duration::ZERO);
-        for Session { pace, .. } in live {
-            rate += pace.samples_per_second(now);
-            measured_for = measured_for.max(pace.measured_for());
-        }
-        self.period.adapt(&self.config, rate, measured_for);
+        let needs = live.map(|session| session.needs(now, &self.config)).collect();
+        self.period.adapt(&self.config, needs);
         for session in self.sessions.values_mut() {
             let Some(to) = session.connection else { continue };
             if let Some(period) = session.change_of_period(self.period.current(), &self.config) {

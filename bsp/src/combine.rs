@@ -7,6 +7,9 @@
 //! Under local steps G_c is Σ_k n_k · U_k / h_k over the ML modules k of its tab: displacements, each divided by its steps. Then
 //! g is multiplied by the mean number of steps h̄ = Σ_c w_c · h_c / Σ_c w_c, where h_c is Σ_k n_k · h_k / n_c: normalised averaging (FedNova,
 //! Wang et al., arXiv 2007.07481). So who makes more steps counts by its samples, and does not pull the model to its own optimum.
+//! Contributions of one session follow each other: their steps add up.
+//!
+//! What a volunteer claims is bounded by what others do: the norm of its mean gradient, and its number of steps.
 //!
 //! The order is written down: contributions by session and number, and within one the parameters in order. So the result
 //! depends on what came in, not on when.
@@ -25,8 +28,8 @@ pub struct Contribution {
     pub samples: u64,
     /// v_c, the mean version that it was computed on.
     pub version: f64,
-    /// h_c, the mean number of local steps over its samples; 1 without local steps.
-    pub steps: f64,
+    /// h_c, the mean number of local steps over its samples; `None` without local steps.
+    pub steps: Option<f64>,
     /// G_c, the sum of its gradients, as it arrived.
     pub gradient: Encoded,
 }
@@ -38,7 +41,8 @@ pub struct Weighting {
     pub staleness_exponent: f64,
     /// More samples than this weigh no more.
     pub max_read_out_samples: u64,
-    /// The norm of a mean gradient is bounded at this multiple of its running median; 0 bounds nothing.
+    /// The norm of a mean gradient is bounded at this multiple of its running median, and the number of local steps at this
+    /// multiple of its running upper quartile; 0 bounds nothing.
     pub clip: f64,
 }
 
@@ -46,39 +50,60 @@ pub struct Weighting {
 #[derive(Clone, Debug)]
 pub struct Combiner {
     weighting: Weighting,
-    norms: NormHistory,
+    /// Of mean gradients.
+    norms: Recent,
+    /// Of local steps.
+    steps: Recent,
     /// One contribution, decoded.
     decoded: Vec<f32>,
 }
 
-/// The last norms of mean gradients, for their running median.
-#[derive(Clone, Debug, Default)]
-struct NormHistory {
-    last: Vec<f64>,
+/// What is usual: the values of the last contributions.
+#[derive(Clone, Debug)]
+struct Recent {
+    values: Vec<f64>,
     next: usize,
+    /// So many eighths of them are not above the usual one.
+    eighths: usize,
 }
 
-/// Norms that the running median is taken over: long enough to be steady, short enough to follow the training.
-const NORMS: usize = 64;
-/// Below this many norms the median means too little to clip by.
-const NORMS_BEFORE_CLIPPING: usize = 8;
+/// Values that say what is usual: enough to be steady, few enough to follow the training.
+const RECENT: usize = 64;
+/// Fewer values than this mean too little to bound others by.
+const RECENT_BEFORE_BOUNDING: usize = 8;
+/// The median.
+const OF_NORMS: usize = 4;
+/// The upper quartile: a few fast volunteers make most of the steps, and with them most of the samples.
+const OF_STEPS: usize = 6;
 
-impl NormHistory {
-    fn push(&mut self, norm: f64) {
-        if self.last.len() < NORMS {
-            self.last.push(norm);
-        } else {
-            self.last[self.next] = norm;
-            self.next = (self.next + 1) % NORMS;
+impl Recent {
+    fn new(eighths: usize) -> Recent {
+        Recent {
+            values: Vec::new(),
+            next: 0,
+            eighths,
         }
     }
 
-    fn median(&self) -> Option<f64> {
-        (self.last.len() >= NORMS_BEFORE_CLIPPING).then(|| {
-            let mut sorted = self.last.clone();
+    fn usual(&self) -> Option<f64> {
+        (self.values.len() >= RECENT_BEFORE_BOUNDING).then(|| {
+            let mut sorted = self.values.clone();
             sorted.sort_by(f64::total_cmp);
-            sorted[sorted.len() / 2]
+            sorted[sorted.len() * self.eighths / 8]
         })
+    }
+
+    /// `value`, bounded at a multiple of what is usual, and one more value in the history. A huge one counts as one just at
+    /// the bound there: what is usual moves only where most values do.
+    fn bound(&mut self, multiple: f64, value: f64) -> f64 {
+        let bounded = self.usual().map_or(value, |usual| value.min(multiple * usual));
+        if self.values.len() < RECENT {
+            self.values.push(bounded);
+        } else {
+            self.values[self.next] = bounded;
+            self.next = (self.next + 1) % RECENT;
+        }
+        bounded
     }
 }
 
@@ -92,7 +117,8 @@ impl Combiner {
     pub fn new(weighting: Weighting, parameters: usize) -> Combiner {
         Combiner {
             weighting,
-            norms: NormHistory::default(),
+            norms: Recent::new(OF_NORMS),
+            steps: Recent::new(OF_STEPS),
             decoded: vec![0.0; parameters],
         }
     }
@@ -113,8 +139,7 @@ impl Combiner {
             staleness_weight(staleness, staleness_exponent) * contribution.samples.min(max_read_out_samples) as f64
         };
         let weights: f64 = contributions.iter().map(weight).sum();
-        let steps: f64 = contributions.iter().map(|of| weight(of) * of.steps).sum();
-        let mean_steps = steps / weights;
+        let mean_steps = self.mean_steps(contributions, weight);
         gradient.fill(0.0);
         for (index, contribution) in contributions.iter().enumerate() {
             let samples = contribution.samples as f64;
@@ -122,7 +147,14 @@ impl Combiner {
                 .gradient
                 .decode_into(&mut self.decoded, |slot, value| *slot = value);
             let share = weight(contribution) / weights;
-            let bound = self.norms.bound(clip, || norm(&self.decoded) / samples);
+            let bound = match clip {
+                0.0 => 1.0,
+                clip => {
+                    let norm = norm(&self.decoded) / samples;
+                    let bounded = self.norms.bound(clip, norm);
+                    if bounded < norm { bounded / norm } else { 1.0 }
+                }
+            };
             let scale = (share * bound / samples * mean_steps) as f32;
             let values = gradient.iter_mut().zip(&self.decoded);
             if index == 0 {
@@ -132,22 +164,23 @@ impl Combiner {
             }
         }
     }
-}
 
-impl NormHistory {
-    /// The factor that bounds a contribution's norm at a multiple of the median, and one more norm in the history.
-    fn bound(&mut self, multiple: f64, norm: impl FnOnce() -> f64) -> f64 {
-        if multiple == 0.0 {
-            return 1.0;
+    /// h̄ of contributions that are sorted by session; 1 without local steps.
+    fn mean_steps(&mut self, contributions: &[Contribution], weight: impl Fn(&Contribution) -> f64) -> f64 {
+        let (mut weights, mut steps) = (0.0, 0.0);
+        for of_session in contributions.chunk_by(|one, next| one.session == next.session) {
+            let Some(claimed) = of_session.iter().map(|of| of.steps).sum::<Option<f64>>() else {
+                return 1.0;
+            };
+            let believed = match self.weighting.clip {
+                0.0 => claimed,
+                clip => self.steps.bound(clip, claimed),
+            };
+            let of_session: f64 = of_session.iter().map(&weight).sum();
+            weights += of_session;
+            steps += of_session * believed;
         }
-        let norm = norm();
-        let factor = match self.median() {
-            Some(median) if norm > multiple * median && norm > 0.0 => multiple * median / norm,
-            _ => 1.0,
-        };
-        // A huge norm counts as one just at the bound: the median moves only where most norms do.
-        self.push(norm * factor);
-        factor
+        steps / weights
     }
 }
 
@@ -182,7 +215,7 @@ mod tests {
             sequence: 1,
             samples,
             version,
-            steps: 1.0,
+            steps: None,
             gradient: Encoded::new(Codec::F32, bytes.into(), gradient.len()).unwrap(),
         }
     }
@@ -194,20 +227,55 @@ mod tests {
         gradient
     }
 
+    /// Of displacements by local steps: `samples` samples, a mean step of `step`, `steps` times.
+    fn moved(session: u64, samples: u64, steps: f64, step: f32) -> Contribution {
+        Contribution {
+            steps: Some(steps),
+            ..contribution(session, samples, 0.0, &[samples as f32 * step])
+        }
+    }
+
     #[test]
     fn displacements_count_by_their_samples_and_the_step_is_as_long_as_the_mean_number_of_steps() {
         // One ML module made 2 steps of 1 each, the other 8 steps of 3 each; each step took 10 samples.
-        let few = Contribution {
-            steps: 2.0,
-            ..contribution(1, 20, 0.0, &[20.0 * 2.0 / 2.0])
-        };
-        let many = Contribution {
-            steps: 8.0,
-            ..contribution(2, 80, 0.0, &[80.0 * 24.0 / 8.0])
-        };
+        let both = vec![moved(1, 20, 2.0, 1.0), moved(2, 80, 8.0, 3.0)];
         // h̄ = (20·2 + 80·8) / 100 = 6.8; the mean step is (20·1 + 80·3) / 100 = 2.6.
-        let moved = combined(vec![few, many], 0, PLAIN)[0];
+        let moved = combined(both, 0, PLAIN)[0];
         assert!((moved - 6.8 * 2.6).abs() < 1e-5, "{moved}");
+    }
+
+    #[test]
+    fn displacements_of_one_session_add_up_and_its_gradients_do_not() {
+        // Who leaves reads out once more: 4 steps of 2 after 6 steps of 2 are 10 steps of 2.
+        let mut both = vec![moved(1, 64, 6.0, 2.0), moved(1, 64, 4.0, 2.0)];
+        assert_eq!(combined(both.clone(), 0, PLAIN), [20.0]);
+        for contribution in &mut both {
+            contribution.steps = None;
+        }
+        assert_eq!(combined(both, 0, PLAIN), [2.0]);
+    }
+
+    #[test]
+    fn who_claims_steps_far_out_of_the_ordinary_is_believed_a_few_times_what_others_make() {
+        let weighting = Weighting { clip: 3.0, ..PLAIN };
+        let mut combiner = Combiner::new(weighting, 1);
+        let mut gradient = [0.0];
+        // Half of them are four times faster than the others, which is ordinary.
+        let usual =
+            [(1, 10), (2, 10), (3, 40), (4, 40)].map(|(session, steps)| moved(session, steps, steps as f64, 1.0));
+        for _ in 0..RECENT {
+            combiner.combine(&mut usual.clone(), 0, &mut gradient);
+            assert!(
+                (gradient[0] - (20.0 * 10.0 + 80.0 * 40.0) / 100.0).abs() < 1e-4,
+                "{gradient:?}"
+            );
+        }
+        let liar = moved(5, 10, 1e12, 1.0);
+        for _ in 0..RECENT {
+            let mut crowd = [usual.as_slice(), std::slice::from_ref(&liar)].concat();
+            combiner.combine(&mut crowd, 0, &mut gradient);
+            assert!(gradient[0] <= 3.0 * 40.0, "{gradient:?}");
+        }
     }
 
     #[test]
@@ -245,11 +313,11 @@ mod tests {
         let weighting = Weighting { clip: 3.0, ..PLAIN };
         let mut combiner = Combiner::new(weighting, 1);
         let mut gradient = [0.0];
-        for _ in 0..NORMS_BEFORE_CLIPPING {
+        for _ in 0..RECENT_BEFORE_BOUNDING {
             combiner.combine(&mut [contribution(1, 2, 0.0, &[2.0])], 0, &mut gradient);
             assert_eq!(gradient, [1.0]);
         }
-        for _ in 0..2 * NORMS {
+        for _ in 0..2 * RECENT {
             combiner.combine(&mut [contribution(1, 2, 0.0, &[2e9])], 0, &mut gradient);
         }
         assert!(gradient[0] > 1.0, "clipped, not refused");

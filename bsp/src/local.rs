@@ -16,8 +16,8 @@ use bytes::Bytes;
 
 use crate::codec::Codec;
 use crate::message::{
-    FromCentral, FromVolunteer, Hello, MAX_STEP_RUNS, Mode, PROTOCOL, ReadOut, ReadOutFrame, Received, Refusal, Report,
-    RunId, SessionId, Token,
+    FrameError, FromCentral, FromVolunteer, Hello, MAX_STEP_RUNS, Mode, PROTOCOL, ReadOut, ReadOutFrame, Received,
+    Refusal, Report, RunId, SessionId, Token,
 };
 use crate::shared_memory::{Control, LocalSide, PhaseTimes, State};
 use crate::time::{Time, duration_micros};
@@ -218,34 +218,23 @@ impl Local {
         self.turn(now, actions);
     }
 
-    /// A frame has arrived. One that can't be read ends the link, which is then opened anew.
+    /// A frame has arrived. One that can't be read, or a model that can't be stored, ends the link, which is then opened anew.
     ///
     /// # Errors
-    /// Why the frame can't be read, for the log.
-    pub fn on_frame(
-        &mut self,
-        now: Time,
-        frame: &Bytes,
-        actions: &mut Vec<Action>,
-    ) -> Result<(), crate::message::FrameError> {
+    /// Why the frame can't be used, for the log.
+    pub fn on_frame(&mut self, now: Time, frame: &Bytes, actions: &mut Vec<Action>) -> Result<(), FrameError> {
         let decoded = FromCentral::decode(frame);
         if self.has_ended() {
             return Ok(());
         }
         self.link.on_heard(now);
         self.notice_freeze(now, actions);
-        match decoded {
-            Ok(Received { message, payload }) => {
-                self.on_message(now, message, &payload, actions);
-                self.turn(now, actions);
-                Ok(())
-            }
-            Err(error) => {
-                self.break_link(now, actions);
-                self.turn(now, actions);
-                Err(error)
-            }
+        let used = decoded.and_then(|Received { message, payload }| self.on_message(now, message, &payload, actions));
+        if used.is_err() {
+            self.break_link(now, actions);
         }
+        self.turn(now, actions);
+        used
     }
 
     /// It is [`Local::next_timeout`], or later.

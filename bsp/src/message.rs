@@ -337,6 +337,15 @@ pub enum FrameError {
     /// The message has no payload, but bytes follow.
     #[error("{0} bytes follow its header, where nothing should")]
     Payload(usize),
+    /// It is a model that can't be decoded.
+    #[error("its model can't be decoded: {0}")]
+    Model(#[from] CodecError),
+    /// It is a model as differences from another one than is here.
+    #[error("its model leads on from version {from}, which is not the one that is here")]
+    LeadsOnFrom {
+        /// The version that is needed.
+        from: u64,
+    },
 }
 
 impl FromVolunteer {

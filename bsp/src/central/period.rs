@@ -3,6 +3,10 @@
 //! Read-outs follow publishes by a period, and the next publish follows them by what a contribution's way up and a model's
 //! way down take: the overhead. So a superstep is open for an interval, the period and the overhead; it is the interval
 //! that is adapted.
+//!
+//! The period is not below what the links of most need: whoever has a longer one contributes out of step, and what most
+//! contribute shall be in step. Most are those who compute half of the samples; a tenth more or less, so that the period does not
+//! change all the time where half of the links are slow.
 
 use std::time::Duration;
 
@@ -15,10 +19,35 @@ pub(super) const WORTH_TELLING: f64 = 0.1;
 /// optimized, are much slower than what follows, and would make first supersteps of thousands of samples.
 const MEASURED_PERIODS: u32 = 8;
 
+/// What is known of a volunteer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Needs {
+    pub(super) samples_per_second: f64,
+    /// For how long that has been measured.
+    pub(super) measured_for: Duration,
+    /// The shortest period that its link allows.
+    pub(super) shortest_period: Duration,
+}
+
+/// Shares of the samples: a bit less than half, and a bit more.
+const HALF: [f64; 2] = [0.4, 0.6];
+
+/// The shortest period that the links of those allow who compute this share of the samples; `volunteers` are sorted by it.
+fn links_of(volunteers: &[Needs], samples_per_second: f64) -> Duration {
+    let mut sum = 0.0;
+    let last = volunteers.iter().find(|of| {
+        sum += of.samples_per_second;
+        sum >= samples_per_second
+    });
+    last.map_or(Duration::ZERO, |of| of.shortest_period)
+}
+
 /// The period.
 #[derive(Debug)]
 pub(super) struct Period {
     current: Duration,
+    /// What the links of most need.
+    links: Duration,
     /// Mean over the last contributions, in seconds.
     overhead: f64,
 }
@@ -27,6 +56,7 @@ impl Period {
     pub(super) fn new(config: &Config) -> Period {
         Period {
             current: config.min_period,
+            links: Duration::ZERO,
             overhead: 0.0,
         }
     }
@@ -50,17 +80,82 @@ impl Period {
         self.overhead += NEWEST * (overhead.as_secs_f64() - self.overhead);
     }
 
-    /// Adapts to volunteers who compute `samples_per_second` together, measured for so long.
-    pub(super) fn adapt(&mut self, config: &Config, samples_per_second: f64, measured_for: Duration) {
+    /// Adapts to volunteers.
+    pub(super) fn adapt(&mut self, config: &Config, mut volunteers: Vec<Needs>) {
+        let samples_per_second: f64 = volunteers.iter().map(|of| of.samples_per_second).sum();
         if samples_per_second <= 0.0 {
             return;
         }
+        let measured_for = volunteers.iter().map(|of| of.measured_for).max().unwrap_or_default();
         let longest = (measured_for / MEASURED_PERIODS).clamp(config.min_period, config.max_period);
         let wanted = config.superstep_samples as f64 / samples_per_second - self.overhead;
+        volunteers.sort_by_key(|of| of.shortest_period);
+        let [least, most] = HALF.map(|share| links_of(&volunteers, share * samples_per_second));
+        self.links = self.links.clamp(least, most);
+        let wanted = wanted.max(self.links.as_secs_f64());
         let wanted = wanted.clamp(config.min_period.as_secs_f64(), longest.as_secs_f64());
         let change = wanted / self.current.as_secs_f64() - 1.0;
         if change.abs() >= WORTH_TELLING {
             self.current = Duration::try_from_secs_f64(wanted).unwrap_or(config.max_period);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::central::test_config::test_config;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn volunteer(samples_per_second: f64, shortest_period: Duration) -> Needs {
+        Needs {
+            samples_per_second,
+            measured_for: 1000 * SECOND,
+            shortest_period,
+        }
+    }
+
+    /// The periods that follow, one after the other, where a superstep aims at 1,000 samples.
+    fn adapted<const TIMES: usize>(to: [&[Needs]; TIMES]) -> [Duration; TIMES] {
+        let config = Config {
+            superstep_samples: 1000,
+            min_period: SECOND / 100,
+            max_period: 60 * SECOND,
+            ..test_config()
+        };
+        let mut period = Period::new(&config);
+        to.map(|volunteers| {
+            period.adapt(&config, volunteers.to_vec());
+            period.current()
+        })
+    }
+
+    #[test]
+    fn a_superstep_lasts_until_it_holds_what_it_aims_at() {
+        let (one, another) = (volunteer(150.0, Duration::ZERO), volunteer(100.0, Duration::ZERO));
+        assert_eq!(adapted([&[one, another], &[another]]), [4 * SECOND, 10 * SECOND]);
+        assert_eq!(adapted([&[]]), [SECOND / 100], "nobody's rate is known");
+        assert_eq!(adapted([&[volunteer(1.0, SECOND)]]), [60 * SECOND], "the longest");
+    }
+
+    #[test]
+    fn the_period_is_not_below_what_the_links_of_most_need() {
+        let fast = volunteer(1000.0, SECOND / 10);
+        let slow = volunteer(1000.0, 8 * SECOND);
+        let slower = volunteer(1000.0, 9 * SECOND);
+        assert_eq!(adapted([&[fast, slow, fast]]), [Duration::from_secs_f64(1.0 / 3.0)]);
+        assert_eq!(adapted([&[slow, fast, slow]]), [8 * SECOND]);
+        assert_eq!(adapted([&[slower, slow, slower]]), [9 * SECOND]);
+    }
+
+    #[test]
+    fn where_half_of_the_links_are_slow_the_period_stays_as_it_is() {
+        let fast = [0.49, 0.51].map(|share| volunteer(1000.0 * share, SECOND / 10));
+        let slow = [0.51, 0.49].map(|share| volunteer(1000.0 * share, 8 * SECOND));
+        let crowds = [[fast[0], slow[0]], [fast[1], slow[1]]];
+        assert_eq!(adapted([&crowds[0], &crowds[1], &crowds[0]]), [SECOND; 3]);
+        let all_slow = [slow[0], slow[0]];
+        assert_eq!(adapted([&all_slow, &crowds[1], &crowds[0]]), [8 * SECOND; 3]);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::link::LinkTimes;
 use super::pace::Pace;
-use super::period::WORTH_TELLING;
+use super::period::{Needs, WORTH_TELLING};
 use crate::central::{Config, ConnectionId};
 use crate::codec::Codec;
 use crate::message::{Hello, Mode, ReadOut, Report, SessionId, Token};
@@ -166,6 +166,15 @@ impl Session {
     pub(super) fn set_period(&mut self, of_run: Duration, config: &Config) -> Duration {
         self.period = of_run.max(self.link.shortest_period(config));
         self.period
+    }
+
+    /// What the run's period follows.
+    pub(super) fn needs(&self, now: Time, config: &Config) -> Needs {
+        Needs {
+            samples_per_second: self.pace.samples_per_second(now),
+            measured_for: self.pace.measured_for(),
+            shortest_period: self.link.shortest_period(config),
+        }
     }
 
     /// Its new period, if that is worth telling.

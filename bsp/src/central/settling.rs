@@ -77,6 +77,9 @@ impl Central {
                     session.settled_in_model = read_out.sequence;
                 }
                 self.totals.refused += 1;
+                if let ContributionRefusal::NotFinite | ContributionRefusal::Undecodable(_) = reason {
+                    self.superstep.excuse(id);
+                }
                 actions.push(Action::ContributionRefused {
                     session: id,
                     sequence: read_out.sequence,
@@ -167,10 +170,8 @@ impl Central {
         if self.superstep.contributions_of(from) >= MAX_CONTRIBUTIONS {
             return Err(ContributionRefusal::TooMany { max: MAX_CONTRIBUTIONS });
         }
-        let steps = match self.config.has_local_steps {
-            true => read_out.step_sum as f64 / samples as f64,
-            false => 1.0,
-        };
+        let has_steps = self.config.has_local_steps;
+        let steps = has_steps.then(|| read_out.step_sum as f64 / samples as f64);
         let contribution = Contribution {
             session: from,
             sequence: read_out.sequence,

@@ -65,6 +65,8 @@ pub(super) struct Superstep {
     contributors: BTreeMap<SessionId, usize>,
     /// Whose contributions were not only late ones to earlier versions.
     in_time: BTreeSet<SessionId>,
+    /// Who will not contribute to it, in lockstep.
+    excused: BTreeSet<SessionId>,
     quorum_since: Option<Time>,
     /// What `closes_at` said last.
     planned: Option<Time>,
@@ -96,6 +98,7 @@ impl Superstep {
             loss_sum: 0.0,
             contributors: BTreeMap::new(),
             in_time: BTreeSet::new(),
+            excused: BTreeSet::new(),
             quorum_since: None,
             planned: None,
         }
@@ -111,6 +114,11 @@ impl Superstep {
             self.in_time.insert(contribution.session);
         }
         self.contributions.push(contribution);
+    }
+
+    /// In lockstep it does not wait any more for this volunteer, who has computed its one gradient, and it is of no use.
+    pub(super) fn excuse(&mut self, session: SessionId) {
+        self.excused.insert(session);
     }
 
     /// How many contributions of a session are in it.
@@ -150,7 +158,8 @@ impl Superstep {
             .collect();
         let missing = expected.iter().filter(|(id, _)| !self.in_time.contains(id)).count();
         if config.mode == Mode::Lockstep {
-            return (missing <= config.backup_workers).then_some(now);
+            let excused = expected.iter().filter(|(id, _)| self.excused.contains(id)).count();
+            return (missing <= config.backup_workers + excused).then_some(now);
         }
         let is_complete = missing == 0;
         let closes = if is_complete {

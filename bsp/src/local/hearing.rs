@@ -2,32 +2,46 @@
 
 use super::{Action, End, LinkState, Local};
 use crate::codec::Codec;
-use crate::message::{FromCentral, FromVolunteer, ModelEncoding, Refusal, Settled, StoreModel, Welcome};
+use crate::message::{FrameError, FromCentral, FromVolunteer, ModelEncoding, Refusal, Settled, StoreModel, Welcome};
+use crate::shared_memory::ModelStamp;
 use crate::time::Time;
 
 impl Local {
-    pub(super) fn on_message(&mut self, now: Time, message: FromCentral, payload: &[u8], actions: &mut Vec<Action>) {
+    pub(super) fn on_message(
+        &mut self,
+        now: Time,
+        message: FromCentral,
+        payload: &[u8],
+        actions: &mut Vec<Action>,
+    ) -> Result<(), FrameError> {
         match message {
             FromCentral::Welcome(welcome) => self.on_welcome(now, &welcome, actions),
             FromCentral::Refused(refusal) => self.on_refused(refusal, actions),
-            FromCentral::StoreModel(model) => self.on_model(now, &model, payload, actions),
+            FromCentral::StoreModel(model) => return self.on_model(now, &model, payload, actions),
             FromCentral::NextModelSettles { through } => self.settling.next_model_settles = through,
             FromCentral::ReadOutEvery { period_us } => self.set_period(now, period_us),
             FromCentral::Settled(settled) => self.on_settled(now, &settled, actions),
         }
+        Ok(())
     }
 
-    fn on_model(&mut self, now: Time, model: &StoreModel, payload: &[u8], actions: &mut Vec<Action>) {
-        let stored = self.memory.published();
-        let leads_on = match model.encoding {
-            ModelEncoding::Whole => true,
-            ModelEncoding::Differences { from, .. } => {
-                stored.is_some_and(|stored| (stored.incarnation, stored.version) == (model.stamp.incarnation, from))
+    fn on_model(
+        &mut self,
+        now: Time,
+        model: &StoreModel,
+        payload: &[u8],
+        actions: &mut Vec<Action>,
+    ) -> Result<(), FrameError> {
+        if let ModelEncoding::Differences { from, .. } = model.encoding {
+            let needed = ModelStamp {
+                version: from,
+                ..model.stamp
+            };
+            if self.memory.published() != Some(needed) {
+                return Err(FrameError::LeadsOnFrom { from });
             }
-        };
-        if !leads_on || model.check(payload, self.memory.parameters()).is_err() {
-            return self.break_link(now, actions);
         }
+        model.check(payload, self.memory.parameters())?;
         self.incarnation = Some(model.stamp.incarnation);
         self.model_since = now;
         let settled_read_outs = self.settling.on_model();
@@ -36,6 +50,7 @@ impl Local {
         });
         self.keep_step(now);
         self.send(now, &FromVolunteer::Stored(model.stamp), actions);
+        Ok(())
     }
 
     fn on_welcome(&mut self, now: Time, welcome: &Welcome, actions: &mut Vec<Action>) {

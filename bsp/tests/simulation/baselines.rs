@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use bsp::central::Config;
-use bsp::message::{ContributionRefusal, Mode};
+use bsp::central::{Action, Config, ConnectionId};
+use bsp::message::{ContributionRefusal, FromVolunteer, Mode, ReadOut};
+use bsp::time::Time;
 
-use super::gradients::Gradients;
+use super::gradients::{Gradients, PARAMETERS};
 use super::lockstep::lockstep;
+use super::peer::{PEER, central_and_peer, frame, hello, join, plain, read_out, say};
 use super::tab::Machine;
 use super::world::{World, config, ms, seconds};
 
@@ -198,4 +200,34 @@ fn with_backup_workers_too_every_gradient_is_in_exactly_one_settled_contribution
         world.assert_all_is_settled(tab);
     }
     world.assert_totals();
+}
+
+/// Two volunteers in lockstep, of whom the first brings something that is not finite.
+#[test]
+fn in_lockstep_nobody_waits_for_who_brought_something_useless() {
+    let (mut central, first) = central_and_peer(lockstep(), hello());
+    let other = ConnectionId(PEER.0 + 1);
+    let second = join(&mut central, Time::ZERO, other);
+    for connection in [PEER, other] {
+        let stored = FromVolunteer::Stored(central.stamp()).encode();
+        say(&mut central, Time::ZERO, connection, &stored);
+    }
+    let useless = frame(&read_out(first.session, 1), &[f32::NAN; PARAMETERS]);
+    let settled = say(&mut central, Time::ZERO, PEER, &useless);
+    assert!(matches!(settled[0], Action::ContributionRefused { .. }), "{settled:?}");
+    assert_eq!(central.stamp().version, 0, "the other is waited for");
+    say(&mut central, Time::ZERO, other, &plain(&read_out(second.session, 1)));
+    assert_eq!(central.stamp().version, 1);
+    let stored = FromVolunteer::Stored(central.stamp()).encode();
+    say(&mut central, Time::ZERO, other, &stored);
+    let next = ReadOut {
+        version_sum: 4,
+        ..read_out(second.session, 2)
+    };
+    say(&mut central, Time::ZERO, other, &plain(&next));
+    assert_eq!(
+        central.stamp().version,
+        1,
+        "in the next superstep everybody is waited for again"
+    );
 }

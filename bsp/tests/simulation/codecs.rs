@@ -7,7 +7,7 @@ use bsp::central::{Action, Config, ConnectionId};
 use bsp::codec::Codec;
 use bsp::local;
 use bsp::message::{
-    FromCentral, FromVolunteer, Hello, ModelEncoding, ReadOut, Received, SessionId, Settled, StoreModel,
+    FrameError, FromCentral, FromVolunteer, Hello, ModelEncoding, ReadOut, Received, SessionId, Settled, StoreModel,
 };
 use bsp::shared_memory::{Gradient, ModelStamp, shared_memory};
 use bsp::time::Time;
@@ -260,7 +260,8 @@ fn a_difference_from_a_model_that_the_tab_does_not_have_breaks_the_link() {
         }
         let held = sides[0].model().map(|model| model.to_vec());
         actions.clear();
-        local.on_frame(Time::ZERO, &frame, &mut actions).unwrap();
+        let used = local.on_frame(Time::ZERO, &frame, &mut actions);
+        assert_eq!(used.is_ok(), is_stored, "case {case}: {used:?}");
         let now = sides[0].model().map(|model| model.to_vec());
         if is_stored {
             assert_eq!(now, Some(vec![3.0; PARAMETERS]));
@@ -279,7 +280,8 @@ fn after_a_difference_that_leads_on_from_nothing_a_tab_reconnects_and_gets_a_who
     Codec::Int8.encode(&[1.0; PARAMETERS], &mut payload);
     let wholes = world.observer.replicas.wholes;
     world.with_local(tab, |local, now, actions| {
-        local.on_frame(now, &difference(6, &payload), actions).unwrap();
+        let used = local.on_frame(now, &difference(6, &payload), actions);
+        assert!(matches!(used, Err(FrameError::LeadsOnFrom { from: 6 })), "{used:?}");
     });
     assert!(!world.is_welcomed(tab));
     world.run_until(seconds(6));

@@ -224,10 +224,38 @@ fn a_volunteers_status_says_how_its_link_is() {
 #[test]
 fn a_link_that_gets_faster_gets_the_runs_period_again() {
     let mut world = wide_world(config());
-    let (fast, slow) = (world.join(Machine::default()), world.join(link_of(20e3)));
+    let [fast, _] = [(); 2].map(|()| world.join(Machine::default()));
+    let slow = world.join(link_of(20e3));
     world.run_until(seconds(30));
     assert!(status(&world, slow).period > 2 * status(&world, fast).period);
     world.tabs[slow].machine = Machine::default();
     world.run_until(seconds(60));
     assert_eq!(status(&world, slow).period, status(&world, fast).period);
+}
+
+#[test]
+fn volunteers_who_all_have_slow_links_contribute_in_step() {
+    let mut world = wide_world(config());
+    let tabs = [(); 4].map(|()| world.join(link_of(20e3)));
+    world.run_until(seconds(30));
+    let (supersteps, samples) = (world.books().supersteps, world.books().in_model);
+    let staleness_sum = world.books().staleness_sum;
+    let periods = tabs.map(|tab| status(&world, tab).period.as_secs_f64() / world.central.period().as_secs_f64());
+    assert!(
+        periods.iter().all(|of_runs| (0.9..1.1).contains(of_runs)),
+        "{periods:?}"
+    );
+    world.run_until(seconds(90));
+    let books = world.books();
+    let supersteps = books.supersteps - supersteps;
+    let staleness = (books.staleness_sum - staleness_sum) / (books.in_model - samples) as f64;
+    assert!(
+        staleness < 0.7,
+        "{staleness}: they compute while the model is on its way"
+    );
+    let interval = 60.0 / supersteps as f64;
+    assert!(
+        interval > world.central.period().as_secs_f64(),
+        "{interval}: one superstep for all"
+    );
 }
