@@ -23,7 +23,7 @@ pub struct Books {
     pub not_finite: u64,
     /// Samples that all ML modules would have computed, each alone at its own speed, while their tabs were open.
     pub alone: f64,
-    /// Time for which tabs were open, once for each ML module.
+    /// Time for which tabs were open and their ML modules might compute, once for each.
     pub online: Duration,
     /// Time in which ML modules computed.
     pub computing: Duration,
@@ -45,7 +45,7 @@ impl Books {
         ratio(self.in_model as f64, self.alone)
     }
 
-    /// The share of their tabs' time in which ML modules computed.
+    /// The share of the time in which ML modules might compute that they did.
     pub fn computing_share(&self) -> f64 {
         ratio(self.computing.as_secs_f64(), self.online.as_secs_f64())
     }

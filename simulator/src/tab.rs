@@ -20,6 +20,8 @@ pub struct Machine {
     pub step: Duration,
     /// How much that varies from one to the next: the σ of a log-normal factor of mean 1. 0 for not at all.
     pub jitter: f64,
+    /// The share of their time that its ML modules may compute.
+    pub duty_percent: u8,
     /// One way.
     pub latency: Duration,
     /// From the tab to the server.
@@ -34,6 +36,7 @@ impl Default for Machine {
             ml_modules: 1,
             step: Duration::from_millis(5),
             jitter: 0.0,
+            duty_percent: 100,
             latency: Duration::from_millis(10),
             up_bytes_per_second: 1e9,
             down_bytes_per_second: 1e9,

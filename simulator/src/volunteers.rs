@@ -19,12 +19,14 @@ pub struct Kind {
     pub count: usize,
     /// ML modules of each.
     pub ml_modules: usize,
-    /// Samples per second of one ML module; the median, if it varies.
+    /// Samples per second of one ML module while it computes; the median, if it varies.
     pub samples_per_second: f64,
     /// How much that varies between them: the σ of a log-normal factor. 0 for not at all.
     pub sigma: f64,
     /// How much a minibatch's time varies from one to the next: the σ of a log-normal factor.
     pub jitter: f64,
+    /// The share of its time that an ML module may compute.
+    pub duty_percent: u8,
     /// From a volunteer to the server.
     pub up_bits_per_second: f64,
     /// From the server to a volunteer.
@@ -79,6 +81,7 @@ impl Kind {
             ml_modules: self.ml_modules,
             step: Duration::try_from_secs_f64(step).unwrap_or(Duration::MAX),
             jitter: self.jitter,
+            duty_percent: self.duty_percent,
             latency: self.latency,
             up_bytes_per_second: self.up_bits_per_second / BITS,
             down_bytes_per_second: self.down_bits_per_second / BITS,

@@ -127,6 +127,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             alarm: Alarm::default(),
         });
         self.observer.on_join(number);
+        self.set_duty(number, machine.duty_percent);
         self.with_local(number, |local, now, actions| local.on_timeout(now, actions));
         number
     }
@@ -178,6 +179,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
 
     /// A tab's ML modules may compute for so much of their time, in percent.
     pub fn set_duty(&mut self, tab: usize, percent: u8) {
+        self.tabs[tab].machine.duty_percent = percent;
         self.with_local(tab, |local, now, actions| local.set_duty(now, percent, actions));
     }
 
@@ -206,7 +208,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             books: of, machine, ml, ..
         } in &self.tabs
         {
-            let online = of.online(self.now);
+            let online = of.online(self.now) * u32::from(machine.duty_percent) / 100;
             let modules = machine.ml_modules as u32;
             books.computed += of.computed;
             books.accepted += of.accepted;

@@ -119,6 +119,7 @@ fn kind(count: usize, comings: Option<Comings>) -> Kind {
         samples_per_second: 100.0,
         sigma: 1.0,
         jitter: 0.2,
+        duty_percent: 100,
         up_bits_per_second: 1e6,
         down_bits_per_second: 2e6,
         latency: Duration::from_millis(30),
@@ -183,6 +184,23 @@ fn every_sample_is_in_the_books_once() {
         assert!((0.2..=1.0).contains(&books.goodput()), "{books:?}");
         assert!(books.mean_weight() < 1.0 && books.mean_staleness() > 0.0);
     }
+}
+
+#[test]
+fn who_may_compute_for_a_part_of_the_time_is_expected_to_compute_that_part() {
+    let task = task();
+    let mut world = world(&task, 1, 2, config(Mode::Decoupled));
+    let part = Kind {
+        duty_percent: 25,
+        sigma: 0.0,
+        ..kind(2, None)
+    };
+    populate(&mut world, &[part]);
+    world.run_until(Time::ZERO + Duration::from_secs(60));
+    let books = world.books();
+    // Two volunteers of two ML modules of 100 samples a second, for a quarter of a minute.
+    assert!((5_700.0..=6_000.0).contains(&books.alone), "{books:?}");
+    assert!((0.9..=1.0).contains(&books.goodput()), "{books:?}");
 }
 
 #[test]

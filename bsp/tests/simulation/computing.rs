@@ -100,14 +100,16 @@ fn a_duty_of_a_tenth_computes_a_tenth_and_delivers_all_of_it_without_waiting() {
     let mut world = World::new(1);
     let tab = world.join(Machine {
         ml_modules: 2,
+        duty_percent: 10,
         ..Machine::default()
     });
-    world.set_duty(tab, 10);
     world.run_until(seconds(60));
     let first_model = world.observer.tabs[tab].models[0].0;
     let all_the_time = 2.0 * seconds(60).since(first_model).as_secs_f64() / ms(5).as_secs_f64();
     let share = world.observer.tabs[tab].added.len() as f64 / all_the_time;
     assert!((0.099..0.101).contains(&share), "{share}");
+    let books = world.books();
+    assert!((0.99..1.01).contains(&books.computing_share()), "{books:?}");
     assert!(world.tabs[tab].ml.iter().all(|ml| ml.waited == Duration::ZERO));
     world.leave(tab);
     world.run_for(Duration::from_secs(2));

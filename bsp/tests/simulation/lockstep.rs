@@ -161,6 +161,36 @@ fn in_lockstep_everybody_is_waited_for() {
     }
 }
 
+/// A minibatch of 100 ms that may take a third of the time lasts 300 ms, as long as the slow one's; who is on a slow machine
+/// takes a superstep of that and of what the link takes.
+#[test]
+fn in_lockstep_a_volunteer_of_some_duty_rests_while_it_waits() {
+    let supersteps = |machine: Machine| {
+        let mut world = World::with(1, lockstep(), Gradients::Counting);
+        world.join(Machine::default());
+        world.join(Machine {
+            latency: ms(100),
+            ..machine
+        });
+        world.run_until(seconds(3));
+        let of_the_first_alone = world.books().supersteps;
+        world.run_until(seconds(63));
+        (world.books().supersteps - of_the_first_alone) as f64 / 60.0
+    };
+    let dutiful = Machine {
+        step: ms(100),
+        duty_percent: 33,
+        ..Machine::default()
+    };
+    let slow = Machine {
+        step: ms(300),
+        ..Machine::default()
+    };
+    let (dutiful, slow) = (supersteps(dutiful), supersteps(slow));
+    assert!((3.2..3.4).contains(&dutiful), "{dutiful} in a second");
+    assert!((1.9..2.05).contains(&slow), "{slow} in a second");
+}
+
 #[test]
 fn in_lockstep_each_ml_module_computes_one_minibatch_for_each_version() {
     let mut world = World::with(1, lockstep(), Gradients::Counting);

@@ -168,6 +168,8 @@ struct VolunteersTable {
     sigma: f64,
     #[serde(default)]
     jitter: f64,
+    #[serde(default = "all_the_time")]
+    duty_percent: u8,
     #[serde(default = "uplink")]
     uplink_mbit_per_second: f64,
     #[serde(default = "downlink")]
@@ -197,6 +199,10 @@ fn ten_thousand() -> u64 {
 
 fn default_seconds() -> f64 {
     DEFAULT_SECONDS
+}
+
+fn all_the_time() -> u8 {
+    100
 }
 
 fn uplink() -> f64 {
@@ -345,6 +351,7 @@ impl VolunteersTable {
         from_to("samples_per_second", self.samples_per_second, 0.001, 1e9)?;
         from_to("sigma", self.sigma, 0.0, MAX_SIGMA)?;
         from_to("jitter", self.jitter, 0.0, MAX_SIGMA)?;
+        from_to("duty_percent", self.duty_percent.into(), 1.0, 100.0)?;
         from_to("uplink_mbit_per_second", self.uplink_mbit_per_second, 0.001, 1e6)?;
         from_to("downlink_mbit_per_second", self.downlink_mbit_per_second, 0.001, 1e6)?;
         from_to("latency_ms", self.latency_ms, 0.0, 60_000.0)?;
@@ -360,6 +367,7 @@ impl VolunteersTable {
             samples_per_second: self.samples_per_second,
             sigma: self.sigma,
             jitter: self.jitter,
+            duty_percent: self.duty_percent,
             up_bits_per_second: self.uplink_mbit_per_second * MBIT,
             down_bits_per_second: self.downlink_mbit_per_second * MBIT,
             latency: Duration::from_secs_f64(self.latency_ms / 1e3),

@@ -98,6 +98,11 @@ fn a_key_that_makes_no_sense_is_named_with_its_table_and_the_mend() {
             "[[volunteers]] 1, sigma = -1 is not allowed; set a number from 0 to 3",
         ),
         (
+            "count = 3",
+            "count = 3\nduty_percent = 0",
+            "[[volunteers]] 1, duty_percent = 0 is not allowed; set a number from 1 to 100",
+        ),
+        (
             "seed = 1",
             "seed = 1\ndraws = 0",
             "draws = 0 is not allowed; set a number from 1 to 1000",
