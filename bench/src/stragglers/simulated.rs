@@ -7,6 +7,8 @@ use anyhow::{Context, Result, ensure};
 use tests::program::{output_of, superstep};
 use tests::run_file::RunText;
 
+use super::DUTIES;
+
 /// What a simulated run comes to. The names are columns of the simulator's CSV file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Simulated {
@@ -18,7 +20,7 @@ pub(super) struct Simulated {
 /// Virtual seconds: enough that the beginning and the end count for little.
 const SECONDS: u64 = 40;
 
-/// Simulates volunteers of these speeds, in samples per second, in the run `run`.
+/// Simulates volunteers who come to these samples per second in the share of the time that [`DUTIES`] leave them, in the run `run`.
 pub(super) fn simulate(run: &RunText, speeds: &[f64]) -> Result<Simulated> {
     let folder = tempfile::tempdir()?;
     fs::write(folder.path().join("run.toml"), run.as_str())?;
@@ -28,11 +30,12 @@ pub(super) fn simulate(run: &RunText, speeds: &[f64]) -> Result<Simulated> {
          evaluate_every_samples = 1_000_000_000\n\n[stop]\nsamples = 1_000_000_000\nseconds = {SECONDS}\n\n\
          [[variants]]\nname = \"tabs\"\n"
     );
-    for speed in speeds {
+    for (speed, duty) in speeds.iter().zip(DUTIES) {
+        let while_it_computes = speed * 100.0 / f64::from(duty);
         write!(
             scenario,
-            "\n[[volunteers]]\ncount = 1\nsamples_per_second = {speed}\nuplink_mbit_per_second = 1000\n\
-             downlink_mbit_per_second = 1000\nlatency_ms = 1\n"
+            "\n[[volunteers]]\ncount = 1\nsamples_per_second = {while_it_computes}\nduty_percent = {duty}\n\
+             uplink_mbit_per_second = 1000\ndownlink_mbit_per_second = 1000\nlatency_ms = 1\n"
         )?;
     }
     let path = folder.path().join("tabs.toml");
