@@ -24,6 +24,8 @@ use crate::engine::stopwatch::median;
 const DUTIES: [u8; 3] = [40, 40, 4];
 /// Each measurement has so many turns, one after the other, so that a machine's moods hit all alike.
 const ROUNDS: usize = 3;
+/// Samples of a small minibatch.
+const SMALL: u64 = 4;
 const LINES: &str = "target/stragglers.jsonl";
 
 /// A run, and the words of its file that are changed.
@@ -55,6 +57,8 @@ const RUNS: [Run; 2] = [
 enum How {
     /// Read out so seldom that it costs nothing: what is computed, whatever becomes of it.
     Seldom,
+    /// The same with minibatches of [`SMALL`], as many scenarios have them.
+    SeldomSmall,
     /// The same with minibatches as large as those of [`How::LockstepOfFullSupersteps`], which are faster.
     SeldomLarge,
     /// As the run file says.
@@ -69,6 +73,7 @@ impl How {
     fn name(self) -> &'static str {
         match self {
             How::Seldom => "read out every 2 s",
+            How::SeldomSmall => "read out every 2 s, minibatches of 4",
             How::SeldomLarge => "read out every 2 s, large minibatches",
             How::Decoupled => "decoupled",
             How::Lockstep => "lockstep",
@@ -81,7 +86,7 @@ impl How {
         let is_seldom = |text: RunText| text.with("min_period_ms = 20", "min_period_ms = 2000");
         let in_lockstep = |text: RunText| text.with("[training]\n", "[training]\nmode = \"lockstep\"\n");
         let text = match self {
-            How::Seldom | How::SeldomLarge => is_seldom(text),
+            How::Seldom | How::SeldomSmall | How::SeldomLarge => is_seldom(text),
             How::Decoupled => Ok(text),
             How::Lockstep | How::LockstepOfFullSupersteps => in_lockstep(text),
         };
@@ -93,6 +98,7 @@ impl How {
 
     fn minibatch(self, run: &Run) -> u64 {
         match self {
+            How::SeldomSmall => SMALL,
             How::SeldomLarge | How::LockstepOfFullSupersteps => run.superstep_samples.div_ceil(DUTIES.len() as u64),
             _ => run.minibatch,
         }
@@ -101,7 +107,7 @@ impl How {
     /// Whose speeds a simulation of this is given; `None` for what is no more than that.
     fn speeds_of(self) -> Option<How> {
         match self {
-            How::Seldom | How::SeldomLarge => None,
+            How::Seldom | How::SeldomSmall | How::SeldomLarge => None,
             How::Decoupled | How::Lockstep => Some(How::Seldom),
             How::LockstepOfFullSupersteps => Some(How::SeldomLarge),
         }
@@ -116,8 +122,9 @@ struct Round {
 }
 
 /// All of [`How`], for the three together.
-const TOGETHER: [How; 5] = [
+const TOGETHER: [How; 6] = [
     How::Seldom,
+    How::SeldomSmall,
     How::Decoupled,
     How::Lockstep,
     How::SeldomLarge,
@@ -133,7 +140,7 @@ pub(crate) fn measure() -> Result<String> {
          One ML module each, which may compute for {fast}, {fast} and {slow} % of the time; medians of {ROUNDS} rounds in turn, after a warm-up. \
          Counted are samples in closed supersteps. Goodput is their share of what the tabs come to alone, one at a time and read out every 2 s; \
          and of what they come to together, read out as seldom, which leaves out what it costs to share two cores. Waiting is a share of \
-         an ML module's time without its rests. Full supersteps: minibatches of a third of what the run's supersteps aim at. \
+         an ML module's time without its rests. Full supersteps, large minibatches: a third of what the run's supersteps aim at. \
          Simulated: `superstep simulate`, given these duties and the speeds that the three have together when they are read out every 2 s.\n\n\
          | run | how | samples/s | of each tab | goodput, of alone | of together | supersteps/s | samples each | staleness, versions | period | fast tabs wait | slow tab waits | simulated, of measured |\n\
          |---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
@@ -194,7 +201,7 @@ fn write_rows(table: &mut String, run: &Run, rounds: &[Round]) -> Result<()> {
         let of = |of: fn(&Crowd) -> f64| middle(&|round| of(&round.together[row]));
         // In lockstep nobody reads out by the clock.
         let period = match how {
-            How::Seldom | How::SeldomLarge | How::Decoupled => {
+            How::Seldom | How::SeldomSmall | How::SeldomLarge | How::Decoupled => {
                 format!("{:.0} ms", of(|crowd| crowd.period_seconds) * 1e3)
             }
             How::Lockstep | How::LockstepOfFullSupersteps => String::new(),

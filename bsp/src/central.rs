@@ -451,8 +451,8 @@ impl Central {
         }
         let live_for = superstep::live_for(&self.config, self.period.interval());
         let live = self.sessions.values().filter(|of| of.is_expected(now, live_for));
-        let needs = live.map(|session| session.needs(now, &self.config)).collect();
-        self.period.adapt(&self.config, needs);
+        let known = live.map(|session| session.known(now, &self.config)).collect();
+        self.period.adapt(&self.config, known);
         for session in self.sessions.values_mut() {
             let Some(to) = session.connection else { continue };
             if let Some(period) = session.change_of_period(self.period.current(), &self.config) {

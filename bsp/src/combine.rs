@@ -5,11 +5,12 @@
 //! ```
 //!
 //! Under local steps G_c is Σ_k n_k · U_k / h_k over the ML modules k of its tab: displacements, each divided by its steps. Then
-//! g is multiplied by the mean number of steps h̄ = Σ_c w_c · h_c / Σ_c w_c, where h_c is Σ_k n_k · h_k / n_c: normalised averaging (FedNova,
-//! Wang et al., arXiv 2007.07481). So who makes more steps counts by its samples, and does not pull the model to its own optimum.
-//! Contributions of one session follow each other: their steps add up.
+//! g is multiplied by the mean number of steps h̄ = Σ_s w_s · h_s / Σ_s w_s over sessions s, where h_s is the sum of Σ_k n_k · h_k / n_c over the
+//! session's contributions c (one follows the other, so that their steps add up), and w_s of their weights: normalised averaging
+//! (FedNova, Wang et al., arXiv 2007.07481). So who makes more steps counts by its samples, and does not pull the model to its own optimum.
 //!
-//! What a volunteer claims is bounded by what others do: the norm of its mean gradient, and its number of steps.
+//! What a volunteer claims is bounded by what is usual: the norm of a mean gradient by the last norms, the steps of a session by
+//! the last ones of the others.
 //!
 //! The order is written down: contributions by session and number, and within one the parameters in order. So the result
 //! depends on what came in, not on when.
@@ -42,7 +43,7 @@ pub struct Weighting {
     /// More samples than this weigh no more.
     pub max_read_out_samples: u64,
     /// The norm of a mean gradient is bounded at this multiple of its running median, and the number of local steps at this
-    /// multiple of its running upper quartile; 0 bounds nothing.
+    /// multiple of the others' running upper quartile; 0 bounds nothing.
     pub clip: f64,
 }
 
@@ -61,46 +62,57 @@ pub struct Combiner {
 /// What is usual: the values of the last contributions.
 #[derive(Clone, Debug)]
 struct Recent {
-    values: Vec<f64>,
+    values: Vec<(SessionId, f64)>,
     next: usize,
-    /// So many eighths of them are not above the usual one.
+    /// So many eighths of them are below the usual one.
     eighths: usize,
+    /// Whether what is usual for a session is what others do.
+    is_of_others: bool,
 }
 
 /// Values that say what is usual: enough to be steady, few enough to follow the training.
 const RECENT: usize = 64;
 /// Fewer values than this mean too little to bound others by.
 const RECENT_BEFORE_BOUNDING: usize = 8;
-/// The median.
-const OF_NORMS: usize = 4;
-/// The upper quartile: a few fast volunteers make most of the steps, and with them most of the samples.
-const OF_STEPS: usize = 6;
 
 impl Recent {
-    fn new(eighths: usize) -> Recent {
+    /// The median. The norms of gradients are alike, whoever computed them.
+    fn of_norms() -> Recent {
         Recent {
             values: Vec::new(),
             next: 0,
-            eighths,
+            eighths: 4,
+            is_of_others: false,
         }
     }
 
-    fn usual(&self) -> Option<f64> {
-        (self.values.len() >= RECENT_BEFORE_BOUNDING).then(|| {
-            let mut sorted = self.values.clone();
-            sorted.sort_by(f64::total_cmp);
-            sorted[sorted.len() * self.eighths / 8]
-        })
+    /// The upper quartile of the others: a few fast volunteers make most of the steps, and with them most of the samples. Who is alone
+    /// is bounded by nothing, and who claims too much raises no bound of its own.
+    fn of_steps() -> Recent {
+        Recent {
+            eighths: 6,
+            is_of_others: true,
+            ..Recent::of_norms()
+        }
     }
 
-    /// `value`, bounded at a multiple of what is usual, and one more value in the history. A huge one counts as one just at
-    /// the bound there: what is usual moves only where most values do.
-    fn bound(&mut self, multiple: f64, value: f64) -> f64 {
-        let bounded = self.usual().map_or(value, |usual| value.min(multiple * usual));
+    fn usual_for(&self, session: SessionId) -> Option<f64> {
+        let counts = |of: SessionId| !(self.is_of_others && of == session);
+        let values = self.values.iter().filter(|(of, _)| counts(*of));
+        let mut sorted: Vec<f64> = values.map(|(_, value)| *value).collect();
+        sorted.sort_by(f64::total_cmp);
+        (sorted.len() >= RECENT_BEFORE_BOUNDING).then(|| sorted[sorted.len() * self.eighths / 8])
+    }
+
+    /// `value`, bounded at a multiple of what is usual, and one more value in the history. A huge one counts there as one just at
+    /// the bound.
+    fn bound(&mut self, multiple: f64, session: SessionId, value: f64) -> f64 {
+        let usual = self.usual_for(session);
+        let bounded = usual.map_or(value, |usual| value.min(multiple * usual));
         if self.values.len() < RECENT {
-            self.values.push(bounded);
+            self.values.push((session, bounded));
         } else {
-            self.values[self.next] = bounded;
+            self.values[self.next] = (session, bounded);
             self.next = (self.next + 1) % RECENT;
         }
         bounded
@@ -117,8 +129,8 @@ impl Combiner {
     pub fn new(weighting: Weighting, parameters: usize) -> Combiner {
         Combiner {
             weighting,
-            norms: Recent::new(OF_NORMS),
-            steps: Recent::new(OF_STEPS),
+            norms: Recent::of_norms(),
+            steps: Recent::of_steps(),
             decoded: vec![0.0; parameters],
         }
     }
@@ -151,7 +163,7 @@ impl Combiner {
                 0.0 => 1.0,
                 clip => {
                     let norm = norm(&self.decoded) / samples;
-                    let bounded = self.norms.bound(clip, norm);
+                    let bounded = self.norms.bound(clip, contribution.session, norm);
                     if bounded < norm { bounded / norm } else { 1.0 }
                 }
             };
@@ -174,7 +186,7 @@ impl Combiner {
             };
             let believed = match self.weighting.clip {
                 0.0 => claimed,
-                clip => self.steps.bound(clip, claimed),
+                clip => self.steps.bound(clip, of_session[0].session, claimed),
             };
             let of_session: f64 = of_session.iter().map(&weight).sum();
             weights += of_session;
@@ -270,11 +282,36 @@ mod tests {
                 "{gradient:?}"
             );
         }
-        let liar = moved(5, 10, 1e12, 1.0);
-        for _ in 0..RECENT {
-            let mut crowd = [usual.as_slice(), std::slice::from_ref(&liar)].concat();
+        // h̄ where the liar is believed 3 · 40 steps, however often it lies, in one contribution or in four.
+        let believed = (20.0 * 10.0 + 80.0 * 40.0 + 10.0 * 120.0) / 110.0;
+        let lies = [vec![moved(5, 10, 1e12, 1.0)], vec![moved(5, 2, 1e12, 1.0); 5]];
+        for lie in lies {
+            for _ in 0..2 * RECENT {
+                let mut crowd = [usual.as_slice(), &lie].concat();
+                combiner.combine(&mut crowd, 0, &mut gradient);
+                assert!((gradient[0] - believed).abs() < 1e-3, "{gradient:?}");
+            }
+        }
+        // A liar among three.
+        let mut combiner = Combiner::new(weighting, 1);
+        for round in 0..4 * RECENT {
+            let mut crowd = [usual[0].clone(), usual[1].clone(), moved(5, 10, 1e12, 1.0)];
             combiner.combine(&mut crowd, 0, &mut gradient);
-            assert!(gradient[0] <= 3.0 * 40.0, "{gradient:?}");
+            assert!(
+                round < RECENT_BEFORE_BOUNDING || gradient[0] < 17.0,
+                "{round}: {gradient:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn who_is_alone_is_believed_all_its_steps() {
+        let mut combiner = Combiner::new(Weighting { clip: 3.0, ..PLAIN }, 1);
+        let mut gradient = [0.0];
+        // After an absence there are more of them.
+        for steps in [10.0; RECENT].into_iter().chain([200.0, 10.0]) {
+            combiner.combine(&mut [moved(1, 10, steps, 1.0)], 0, &mut gradient);
+            assert_eq!(gradient, [steps as f32]);
         }
     }
 

@@ -311,7 +311,7 @@ pub struct Received<M> {
     pub payload: Bytes,
 }
 
-/// Why a frame can't be read.
+/// Why a frame can't be read, or a model that it brings can't be stored.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum FrameError {
     /// Shorter than its own header.
@@ -341,8 +341,10 @@ pub enum FrameError {
     #[error("its model can't be decoded: {0}")]
     Model(#[from] CodecError),
     /// It is a model as differences from another one than is here.
-    #[error("its model leads on from version {from}, which is not the one that is here")]
+    #[error("its model leads on from version {from} of incarnation {incarnation}, which is not the model that is here")]
     LeadsOnFrom {
+        /// The incarnation that is needed.
+        incarnation: u32,
         /// The version that is needed.
         from: u64,
     },

@@ -124,7 +124,7 @@ impl BspWorker {
             .local
             .on_frame(clock::now(), &Bytes::from(frame), &mut self.actions)
         {
-            console_warn(&format!("superstep: a frame of the server can't be read: {error}"));
+            console_warn(&format!("superstep: a frame of the server can't be used: {error}"));
         }
         self.act();
     }

@@ -190,7 +190,7 @@ impl Driver {
             },
             Event::Frame(frame) => {
                 if let Err(error) = self.local.on_frame(now, &frame, &mut self.actions) {
-                    tracing::warn!("{}: a frame can't be read: {error}", self.server.http);
+                    tracing::warn!("{}: a frame can't be used: {error}", self.server.http);
                 }
             }
             Event::Closed => {

@@ -21,7 +21,7 @@ pub struct Books {
     pub still_there: u64,
     /// Gradients that were not finite.
     pub not_finite: u64,
-    /// Samples that all ML modules would have computed, each alone at its own speed, while their tabs were open.
+    /// Samples that all ML modules would have computed, each alone at its own speed and duty, while their tabs were open.
     pub alone: f64,
     /// Time for which tabs were open and their ML modules might compute, once for each.
     pub online: Duration,

@@ -150,7 +150,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         self.observer.on_frame_at_tab(self.now, tab, id, frame);
         self.with_local(tab, |local, now, actions| {
             let read = local.on_frame(now, frame, actions);
-            assert!(read.is_ok(), "the central module's own frame can't be read: {read:?}");
+            assert!(read.is_ok(), "the central module's own frame can't be used: {read:?}");
         });
     }
 

@@ -20,7 +20,7 @@ pub struct Machine {
     pub step: Duration,
     /// How much that varies from one to the next: the σ of a log-normal factor of mean 1. 0 for not at all.
     pub jitter: f64,
-    /// The share of their time that its ML modules may compute.
+    /// The share of their time that its ML modules may compute, from the start; see [`crate::World::set_duty`].
     pub duty_percent: u8,
     /// One way.
     pub latency: Duration,

@@ -127,7 +127,9 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             alarm: Alarm::default(),
         });
         self.observer.on_join(number);
-        self.set_duty(number, machine.duty_percent);
+        self.with_local(number, |local, now, actions| {
+            local.set_duty(now, machine.duty_percent, actions)
+        });
         self.with_local(number, |local, now, actions| local.on_timeout(now, actions));
         number
     }
@@ -177,9 +179,9 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         self.with_local(tab, |local, now, actions| local.resume(now, actions));
     }
 
-    /// A tab's ML modules may compute for so much of their time, in percent.
+    /// A tab's ML modules may compute for so much of their time from now on, in percent. (The books go on expecting of them what
+    /// their machine's duty allows.)
     pub fn set_duty(&mut self, tab: usize, percent: u8) {
-        self.tabs[tab].machine.duty_percent = percent;
         self.with_local(tab, |local, now, actions| local.set_duty(now, percent, actions));
     }
 

@@ -4,9 +4,9 @@
 //! way down take: the overhead. So a superstep is open for an interval, the period and the overhead; it is the interval
 //! that is adapted.
 //!
-//! The period is not below what the links of most need: whoever has a longer one contributes out of step, and what most
-//! contribute shall be in step. Most are those who compute half of the samples; a tenth more or less, so that the period does not
-//! change all the time where half of the links are slow.
+//! The period is not below what the links of most need, up to the longest: whoever has a longer one contributes out of step, and
+//! what most contribute shall be in step. Most are those who compute half of the samples. Between what those of 40 and of 60 % need it
+//! stays where it was, so that it does not change all the time where half of the links are slow.
 
 use std::time::Duration;
 
@@ -19,9 +19,9 @@ pub(super) const WORTH_TELLING: f64 = 0.1;
 /// optimized, are much slower than what follows, and would make first supersteps of thousands of samples.
 const MEASURED_PERIODS: u32 = 8;
 
-/// What is known of a volunteer.
+/// What is known of a volunteer that the period follows.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Needs {
+pub(super) struct Known {
     pub(super) samples_per_second: f64,
     /// For how long that has been measured.
     pub(super) measured_for: Duration,
@@ -32,8 +32,8 @@ pub(super) struct Needs {
 /// Shares of the samples: a bit less than half, and a bit more.
 const HALF: [f64; 2] = [0.4, 0.6];
 
-/// The shortest period that the links of those allow who compute this share of the samples; `volunteers` are sorted by it.
-fn links_of(volunteers: &[Needs], samples_per_second: f64) -> Duration {
+/// The shortest period that the links of those allow who compute so much of the samples; `volunteers` are sorted by it.
+fn links_of(volunteers: &[Known], samples_per_second: f64) -> Duration {
     let mut sum = 0.0;
     let last = volunteers.iter().find(|of| {
         sum += of.samples_per_second;
@@ -80,8 +80,8 @@ impl Period {
         self.overhead += NEWEST * (overhead.as_secs_f64() - self.overhead);
     }
 
-    /// Adapts to volunteers.
-    pub(super) fn adapt(&mut self, config: &Config, mut volunteers: Vec<Needs>) {
+    /// Follows the volunteers: their rates together, and their links.
+    pub(super) fn adapt(&mut self, config: &Config, mut volunteers: Vec<Known>) {
         let samples_per_second: f64 = volunteers.iter().map(|of| of.samples_per_second).sum();
         if samples_per_second <= 0.0 {
             return;
@@ -108,8 +108,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn volunteer(samples_per_second: f64, shortest_period: Duration) -> Needs {
-        Needs {
+    fn volunteer(samples_per_second: f64, shortest_period: Duration) -> Known {
+        Known {
             samples_per_second,
             measured_for: 1000 * SECOND,
             shortest_period,
@@ -117,7 +117,7 @@ mod tests {
     }
 
     /// The periods that follow, one after the other, where a superstep aims at 1,000 samples.
-    fn adapted<const TIMES: usize>(to: [&[Needs]; TIMES]) -> [Duration; TIMES] {
+    fn adapted<const TIMES: usize>(to: [&[Known]; TIMES]) -> [Duration; TIMES] {
         let config = Config {
             superstep_samples: 1000,
             min_period: SECOND / 100,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::link::LinkTimes;
 use super::pace::Pace;
-use super::period::{Needs, WORTH_TELLING};
+use super::period::{Known, WORTH_TELLING};
 use crate::central::{Config, ConnectionId};
 use crate::codec::Codec;
 use crate::message::{Hello, Mode, ReadOut, Report, SessionId, Token};
@@ -169,8 +169,8 @@ impl Session {
     }
 
     /// What the run's period follows.
-    pub(super) fn needs(&self, now: Time, config: &Config) -> Needs {
-        Needs {
+    pub(super) fn known(&self, now: Time, config: &Config) -> Known {
+        Known {
             samples_per_second: self.pace.samples_per_second(now),
             measured_for: self.pace.measured_for(),
             shortest_period: self.link.shortest_period(config),

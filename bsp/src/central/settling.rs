@@ -77,7 +77,8 @@ impl Central {
                     session.settled_in_model = read_out.sequence;
                 }
                 self.totals.refused += 1;
-                if let ContributionRefusal::NotFinite | ContributionRefusal::Undecodable(_) = reason {
+                let is_late = read_out.version_sum < u128::from(stamp.version) * u128::from(read_out.samples);
+                if mode == Mode::Lockstep && !is_late {
                     self.superstep.excuse(id);
                 }
                 actions.push(Action::ContributionRefused {

@@ -23,8 +23,8 @@
 //! The interval is the time for which a superstep is open as a rule: the period, and the time that a publish takes to follow
 //! the read-outs.
 //!
-//! In lockstep it closes when every connected volunteer's contribution has come, however long that takes: plain BSP; with backup
-//! workers, when all but so many have. In asynchronous mode every contribution closes one.
+//! In lockstep it closes when every connected volunteer's contribution has come (one that is refused counts as come), however long
+//! that takes: plain BSP; with backup workers, when all but so many have. In asynchronous mode every contribution closes one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -65,7 +65,7 @@ pub(super) struct Superstep {
     contributors: BTreeMap<SessionId, usize>,
     /// Whose contributions were not only late ones to earlier versions.
     in_time: BTreeSet<SessionId>,
-    /// Who will not contribute to it, in lockstep.
+    /// In lockstep, whose contribution to it was refused.
     excused: BTreeSet<SessionId>,
     quorum_since: Option<Time>,
     /// What `closes_at` said last.
@@ -116,7 +116,7 @@ impl Superstep {
         self.contributions.push(contribution);
     }
 
-    /// In lockstep it does not wait any more for this volunteer, who has computed its one gradient, and it is of no use.
+    /// It does not wait for this volunteer: in lockstep it has computed its one gradient on the current version, and that is of no use.
     pub(super) fn excuse(&mut self, session: SessionId) {
         self.excused.insert(session);
     }
@@ -156,10 +156,10 @@ impl Superstep {
             .iter()
             .filter(|(_, session)| session.is_expected(now, live_for) && keeps_step(session))
             .collect();
-        let missing = expected.iter().filter(|(id, _)| !self.in_time.contains(id)).count();
+        let is_awaited = |id: &SessionId| !self.in_time.contains(id) && !self.excused.contains(id);
+        let missing = expected.iter().filter(|(id, _)| is_awaited(id)).count();
         if config.mode == Mode::Lockstep {
-            let excused = expected.iter().filter(|(id, _)| self.excused.contains(id)).count();
-            return (missing <= config.backup_workers + excused).then_some(now);
+            return (missing <= config.backup_workers).then_some(now);
         }
         let is_complete = missing == 0;
         let closes = if is_complete {

@@ -38,7 +38,8 @@ impl Local {
                 ..model.stamp
             };
             if self.memory.published() != Some(needed) {
-                return Err(FrameError::LeadsOnFrom { from });
+                let incarnation = needed.incarnation;
+                return Err(FrameError::LeadsOnFrom { incarnation, from });
             }
         }
         model.check(payload, self.memory.parameters())?;

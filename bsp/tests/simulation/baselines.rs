@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use bsp::central::{Action, Config, ConnectionId};
-use bsp::message::{ContributionRefusal, FromVolunteer, Mode, ReadOut};
+use bsp::central::{Config, ConnectionId};
+use bsp::message::{ContributionRefusal, Mode, ReadOut};
 use bsp::time::Time;
+use bytes::Bytes;
 
 use super::gradients::{Gradients, PARAMETERS};
 use super::lockstep::lockstep;
@@ -202,32 +203,50 @@ fn with_backup_workers_too_every_gradient_is_in_exactly_one_settled_contribution
     world.assert_totals();
 }
 
-/// Two volunteers in lockstep, of whom the first brings something that is not finite.
+/// Two volunteers in lockstep, of whom one brings something that is refused, before or after the other.
 #[test]
-fn in_lockstep_nobody_waits_for_who_brought_something_useless() {
-    let (mut central, first) = central_and_peer(lockstep(), hello());
-    let other = ConnectionId(PEER.0 + 1);
-    let second = join(&mut central, Time::ZERO, other);
-    for connection in [PEER, other] {
-        let stored = FromVolunteer::Stored(central.stamp()).encode();
-        say(&mut central, Time::ZERO, connection, &stored);
+fn in_lockstep_what_is_refused_counts_as_come_and_only_in_its_superstep() {
+    let implausible = |of: ReadOut| ReadOut { gradients: 0, ..of };
+    let useless: [&dyn Fn(ReadOut) -> Bytes; 2] =
+        [&|of| frame(&of, &[f32::NAN; PARAMETERS]), &|of| plain(&implausible(of))];
+    for (useless, is_first) in useless
+        .into_iter()
+        .flat_map(|useless| [(useless, true), (useless, false)])
+    {
+        let (mut central, first) = central_and_peer(lockstep(), hello());
+        let other = ConnectionId(PEER.0 + 1);
+        let second = join(&mut central, Time::ZERO, other);
+        let mut say = |from: ConnectionId, frame: &Bytes| {
+            say(&mut central, Time::ZERO, from, frame);
+            central.stamp().version
+        };
+        let refused = useless(read_out(first.session, 1));
+        let good = plain(&read_out(second.session, 1));
+        let contributions = match is_first {
+            true => [(PEER, &refused), (other, &good)],
+            false => [(other, &good), (PEER, &refused)],
+        };
+        assert_eq!(contributions.map(|(from, frame)| say(from, frame)), [0, 1]);
+        let next = |session, sequence| ReadOut {
+            version_sum: 4,
+            ..read_out(session, sequence)
+        };
+        // A late one is none of this superstep, and its volunteer's next one is waited for.
+        assert_eq!(say(PEER, &useless(read_out(first.session, 2))), 1);
+        assert_eq!(say(other, &plain(&next(second.session, 2))), 1);
+        assert_eq!(say(PEER, &plain(&next(first.session, 3))), 2);
     }
-    let useless = frame(&read_out(first.session, 1), &[f32::NAN; PARAMETERS]);
-    let settled = say(&mut central, Time::ZERO, PEER, &useless);
-    assert!(matches!(settled[0], Action::ContributionRefused { .. }), "{settled:?}");
-    assert_eq!(central.stamp().version, 0, "the other is waited for");
-    say(&mut central, Time::ZERO, other, &plain(&read_out(second.session, 1)));
-    assert_eq!(central.stamp().version, 1);
-    let stored = FromVolunteer::Stored(central.stamp()).encode();
-    say(&mut central, Time::ZERO, other, &stored);
-    let next = ReadOut {
-        version_sum: 4,
-        ..read_out(second.session, 2)
-    };
-    say(&mut central, Time::ZERO, other, &plain(&next));
-    assert_eq!(
-        central.stamp().version,
-        1,
-        "in the next superstep everybody is waited for again"
-    );
+}
+
+/// Whoever has contributed is not counted once more for what is refused besides.
+#[test]
+fn in_lockstep_nobody_makes_a_superstep_close_without_another() {
+    let (mut central, first) = central_and_peer(lockstep(), hello());
+    join(&mut central, Time::ZERO, ConnectionId(PEER.0 + 1));
+    say(&mut central, Time::ZERO, PEER, &plain(&read_out(first.session, 1)));
+    for sequence in 2..5 {
+        let useless = frame(&read_out(first.session, sequence), &[f32::NAN; PARAMETERS]);
+        say(&mut central, Time::ZERO, PEER, &useless);
+    }
+    assert_eq!(central.stamp().version, 0);
 }

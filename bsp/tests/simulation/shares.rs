@@ -1,4 +1,4 @@
-//! A slow link is busy for its share of the time and no more, and slows nobody else down.
+//! A slow link is busy for its share of the time and no more, and slows nobody down whose links are faster, if those are most.
 
 use std::sync::Arc;
 use std::time::Duration;

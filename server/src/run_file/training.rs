@@ -65,7 +65,8 @@ pub struct Training {
     /// a in the weight (1 + staleness)^−a of a contribution. 0.5 by default; 0 weighs all the same.
     #[serde(default = "staleness_exponent")]
     pub staleness_exponent: f64,
-    /// The norm of a contribution is bounded at this multiple of the norms' running median. 3 by default; 0 is no bound.
+    /// The norm of a contribution is bounded at this multiple of the norms' running median, and the local steps that a volunteer claims
+    /// at this multiple of the others' running upper quartile. 3 by default; 0 is no bound.
     #[serde(default = "clip")]
     pub clip: f64,
     /// The most samples that one read-out is weighted with; see [`Training::max_read_out_samples`] for the default.
