@@ -11,6 +11,7 @@ mod simulated;
 
 use std::fmt::Write;
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tests::program::root;
@@ -104,12 +105,20 @@ impl How {
         }
     }
 
-    /// Whose speeds a simulation of this is given; `None` for what is no more than that.
-    fn speeds_of(self) -> Option<How> {
+    /// The same minibatches, read out seldom: what the others are compared with, and whose speeds their simulations are given.
+    fn seldom(self) -> How {
         match self {
-            How::Seldom | How::SeldomSmall | How::SeldomLarge => None,
-            How::Decoupled | How::Lockstep => Some(How::Seldom),
-            How::LockstepOfFullSupersteps => Some(How::SeldomLarge),
+            How::Seldom | How::Decoupled | How::Lockstep => How::Seldom,
+            How::SeldomSmall => How::SeldomSmall,
+            How::SeldomLarge | How::LockstepOfFullSupersteps => How::SeldomLarge,
+        }
+    }
+
+    /// The slow tab takes a second and more for a large minibatch.
+    fn is_measured_for(self) -> Duration {
+        match self {
+            How::Seldom | How::SeldomSmall | How::Decoupled | How::Lockstep => Duration::from_secs(10),
+            How::SeldomLarge | How::LockstepOfFullSupersteps => Duration::from_secs(30),
         }
     }
 }
@@ -139,7 +148,7 @@ pub(crate) fn measure() -> Result<String> {
         "## Three tabs, one of them ten times slower\n\n\
          One ML module each, which may compute for {fast}, {fast} and {slow} % of the time; medians of {ROUNDS} rounds in turn, after a warm-up. \
          Counted are samples in closed supersteps. Goodput is their share of what the tabs come to alone, one at a time and read out every 2 s; \
-         and of what they come to together, read out as seldom, which leaves out what it costs to share two cores. Waiting is a share of \
+         and of what they come to together in such minibatches, read out as seldom, which leaves out what it costs to share two cores. Waiting is a share of \
          an ML module's time without its rests. Full supersteps, large minibatches: a third of what the run's supersteps aim at. \
          Simulated: `superstep simulate`, given these duties and the speeds that the three have together when they are read out every 2 s.\n\n\
          | run | how | samples/s | of each tab | goodput, of alone | of together | supersteps/s | samples each | staleness, versions | period | fast tabs wait | slow tab waits | simulated, of measured |\n\
@@ -159,7 +168,7 @@ fn round(run: &Run, number: usize) -> Result<Round> {
     let measure = |how: How, duties: &[u8]| -> Result<Crowd> {
         let name = if duties.len() == 1 { "alone" } else { how.name() };
         eprint!("{number}/{ROUNDS} {} {name} {duties:?}: ", run.file);
-        let crowd = crowd::measure(how.run(run)?, duties).context(name)?;
+        let crowd = crowd::measure(how.run(run)?, duties, how.is_measured_for()).context(name)?;
         eprintln!("{:.0} samples/s", crowd.samples_per_second);
         let line = crowd.line(run.file, name, number, how.minibatch(run));
         append(&line)?;
@@ -207,8 +216,9 @@ fn write_rows(table: &mut String, run: &Run, rounds: &[Round]) -> Result<()> {
             How::Lockstep | How::LockstepOfFullSupersteps => String::new(),
         };
         let of_alone = middle(&|round| round.together[row].samples_per_second / round.alone());
+        let seldom = TOGETHER.iter().position(|other| *other == how.seldom()).unwrap_or(row);
         let of_together =
-            middle(&|round| round.together[row].samples_per_second / round.together[0].samples_per_second);
+            middle(&|round| round.together[row].samples_per_second / round.together[seldom].samples_per_second);
         writeln!(
             table,
             "| {name} | {} | {:.0} | {} | {:.1} % | {:.1} % | {:.2} | {:.0} | {:.2} | {period} | {:.1} % | {:.1} % | |",
@@ -223,12 +233,9 @@ fn write_rows(table: &mut String, run: &Run, rounds: &[Round]) -> Result<()> {
             of(|crowd| (crowd.waiting[0] + crowd.waiting[1]) / 2.0) * 100.0,
             of(|crowd| crowd.waiting[2]) * 100.0,
         )?;
-        let Some(seldom) = how
-            .speeds_of()
-            .and_then(|of| TOGETHER.iter().position(|how| *how == of))
-        else {
+        if seldom == row {
             continue;
-        };
+        }
         let speeds = (0..DUTIES.len()).map(|tab| middle(&|round| round.together[seldom].of_each_tab[tab]));
         let simulated = simulated::simulate(&how.run(run)?, &speeds.collect::<Vec<_>>())?;
         writeln!(

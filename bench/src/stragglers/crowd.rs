@@ -13,7 +13,6 @@ use tests::server::{Serve, Server, Volunteer, whole};
 
 /// Until shards have come, the browser has made the code fast, and the controller knows the tabs' rates.
 const WARM_UP: Duration = Duration::from_secs(6);
-const MEASURE: Duration = Duration::from_secs(10);
 /// Whoever closes no superstep for so long has died.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often the server is asked for the next superstep.
@@ -52,8 +51,8 @@ struct Moment {
     volunteers: Vec<Volunteer>,
 }
 
-/// Opens a tab for each duty, and measures them.
-pub(super) fn measure(run: RunText, duties: &[u8]) -> Result<Crowd> {
+/// Opens a tab for each duty, and measures them for so long.
+pub(super) fn measure(run: RunText, duties: &[u8], duration: Duration) -> Result<Crowd> {
     let mut server = Serve::kiosk().run(run).start()?;
     let driver = Driver::start(Browser::Chromium)?;
     for (already, duty) in duties.iter().enumerate() {
@@ -62,7 +61,7 @@ pub(super) fn measure(run: RunText, duties: &[u8]) -> Result<Crowd> {
     }
     sleep(WARM_UP);
     let before = next_superstep(&server)?;
-    sleep(MEASURE);
+    sleep(duration);
     let after = next_superstep(&server)?;
     ensure!(
         whole(&after.status, "contributions_refused")? == 0,
