@@ -84,7 +84,7 @@ fn a_good_run_file_is_read_with_its_defaults() {
     assert_eq!((training.min_period_ms, training.max_period_ms), (50, 10_000));
     assert_eq!(
         (training.max_staleness, training.staleness_exponent, training.clip),
-        (64, 0.5, 3.0)
+        (64, 1.0, 3.0)
     );
     assert_eq!(
         (training.max_read_out_samples(), training.session_ttl_seconds),

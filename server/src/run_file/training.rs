@@ -62,7 +62,7 @@ pub struct Training {
     /// A contribution whose base is more versions old than this is refused. 64 by default.
     #[serde(default = "max_staleness")]
     pub max_staleness: u64,
-    /// a in the weight (1 + staleness)^−a of a contribution. 0.5 by default; 0 weighs all the same.
+    /// a in the weight (1 + staleness)^−a of a contribution. 1 by default; 0 weighs all the same.
     #[serde(default = "staleness_exponent")]
     pub staleness_exponent: f64,
     /// The norm of a contribution is bounded at this multiple of the norms' running median, and the local steps that a volunteer claims
@@ -129,7 +129,7 @@ fn max_staleness() -> u64 {
 }
 
 fn staleness_exponent() -> f64 {
-    0.5
+    1.0
 }
 
 fn clip() -> f64 {
