@@ -39,7 +39,9 @@ fn links_of(volunteers: &[Known], samples_per_second: f64) -> Duration {
         sum += of.samples_per_second;
         sum >= samples_per_second
     });
-    last.map_or(Duration::ZERO, |of| of.shortest_period)
+    // The last one, should rounding keep the sum below: a larger share never gives less than a smaller one.
+    last.or(volunteers.last())
+        .map_or(Duration::ZERO, |of| of.shortest_period)
 }
 
 /// The period.

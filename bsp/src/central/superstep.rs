@@ -63,10 +63,8 @@ pub(super) struct Superstep {
     pub(super) loss_sum: f64,
     /// Who has contributed, and how often.
     contributors: BTreeMap<SessionId, usize>,
-    /// Whose contributions were not only late ones to earlier versions.
+    /// Whose contributions were not only late ones to earlier versions; in lockstep, refused ones too.
     in_time: BTreeSet<SessionId>,
-    /// In lockstep, whose contribution to it was refused.
-    excused: BTreeSet<SessionId>,
     quorum_since: Option<Time>,
     /// What `closes_at` said last.
     planned: Option<Time>,
@@ -98,7 +96,6 @@ impl Superstep {
             loss_sum: 0.0,
             contributors: BTreeMap::new(),
             in_time: BTreeSet::new(),
-            excused: BTreeSet::new(),
             quorum_since: None,
             planned: None,
         }
@@ -118,7 +115,7 @@ impl Superstep {
 
     /// It does not wait for this volunteer: in lockstep it has computed its one gradient on the current version, and that is of no use.
     pub(super) fn excuse(&mut self, session: SessionId) {
-        self.excused.insert(session);
+        self.in_time.insert(session);
     }
 
     /// How many contributions of a session are in it.
@@ -156,8 +153,7 @@ impl Superstep {
             .iter()
             .filter(|(_, session)| session.is_expected(now, live_for) && keeps_step(session))
             .collect();
-        let is_awaited = |id: &SessionId| !self.in_time.contains(id) && !self.excused.contains(id);
-        let missing = expected.iter().filter(|(id, _)| is_awaited(id)).count();
+        let missing = expected.iter().filter(|(id, _)| !self.in_time.contains(id)).count();
         if config.mode == Mode::Lockstep {
             return (missing <= config.backup_workers).then_some(now);
         }
