@@ -89,7 +89,7 @@ pub struct ClosedSuperstep {
     pub loss: f64,
     /// Mean staleness of these samples, in versions.
     pub staleness: f64,
-    /// Mean weight of these samples by their staleness, from 0 to 1.
+    /// Mean weight of these samples by their staleness, from 0 to 1; see [`Config::weight_of`].
     pub weight: f64,
     /// How long it was open.
     pub open_for: Duration,
@@ -99,9 +99,9 @@ pub struct ClosedSuperstep {
 pub trait ServerOptimizer: Send {
     /// Moves `model` along the mean gradient `gradient`.
     ///
-    /// `samples_before` counts the samples in all supersteps before this one: schedules go by it. `rate_factor` is what
+    /// `samples_in_model` counts the samples in all supersteps, those of this one included: schedules go by it. `rate_factor` is what
     /// `lr_scaling` makes of this superstep's size.
-    fn step(&mut self, model: &mut [f32], gradient: &[f32], samples_before: u64, rate_factor: f32);
+    fn step(&mut self, model: &mut [f32], gradient: &[f32], samples_in_model: u64, rate_factor: f32);
 }
 
 /// How the learning rate follows a superstep that holds more samples than `superstep_samples`.
@@ -168,6 +168,16 @@ pub struct Config {
     pub session_ttl: Duration,
     /// The most sessions at a time.
     pub max_sessions: usize,
+}
+
+impl Config {
+    /// What a sample weighs by its staleness, beside the others of its superstep. Asynchronously there are none, and it counts in full.
+    pub fn weight_of(&self, staleness: f64) -> f64 {
+        match self.mode {
+            Mode::Decoupled | Mode::Lockstep => staleness_weight(staleness, self.weighting.staleness_exponent),
+            Mode::Asynchronous => 1.0,
+        }
+    }
 }
 
 /// Totals of the run so far.
@@ -401,17 +411,21 @@ impl Central {
         } = std::mem::replace(&mut self.superstep, Superstep::open_at(now));
         let version = self.stamp.version;
         self.combiner.combine(&mut contributions, version, &mut self.gradient);
-        let rate_factor = self.config.lr_scaling.factor(samples, self.config.superstep_samples);
+        // Samples that weigh nothing, beyond the bound, are no reason for a longer step.
+        let most = self.config.weighting.max_read_out_samples;
+        let weighed: u64 = contributions.iter().map(|of| of.samples.min(most)).sum();
+        let rate_factor = self.config.lr_scaling.factor(weighed, self.config.superstep_samples);
+        let samples_in_model = self.samples_in_model.saturating_add(samples);
         self.model_before.copy_from_slice(&self.model);
         self.optimizer
-            .step(&mut self.model, &self.gradient, self.samples_in_model, rate_factor);
+            .step(&mut self.model, &self.gradient, samples_in_model, rate_factor);
         if !self.model.iter().all(|parameter| parameter.is_finite()) {
             self.has_diverged = true;
             self.model.copy_from_slice(&self.model_before);
             actions.push(Action::Diverged);
             return;
         }
-        self.samples_in_model = self.samples_in_model.saturating_add(samples);
+        self.samples_in_model = samples_in_model;
         self.stamp.version += 1;
         self.broadcast.publish(self.stamp, &self.model);
         for session in self.sessions.values_mut() {
@@ -430,7 +444,7 @@ impl Central {
             samples,
             loss: loss_sum / samples as f64,
             staleness: mean(&|staleness| staleness),
-            weight: mean(&|staleness| staleness_weight(staleness, self.config.weighting.staleness_exponent)),
+            weight: mean(&|staleness| self.config.weight_of(staleness)),
             open_for: now.since(opened),
         }));
         let receivers: Vec<_> = match self.config.mode {
@@ -450,7 +464,7 @@ impl Central {
             return;
         }
         let live_for = superstep::live_for(&self.config, self.period.interval());
-        let live = self.sessions.values().filter(|of| of.is_expected(now, live_for));
+        let live = self.sessions.values().filter(|of| of.is_present(now, live_for));
         let known = live.map(|session| session.known(now, &self.config)).collect();
         self.period.adapt(&self.config, known);
         for session in self.sessions.values_mut() {

@@ -66,7 +66,7 @@ struct Recent {
     next: usize,
     /// So many eighths of them are below the usual one.
     eighths: usize,
-    /// Whether what is usual for a session is what others do.
+    /// Whether what is usual for a session can be known only of others.
     is_of_others: bool,
 }
 
@@ -76,7 +76,8 @@ const RECENT: usize = 64;
 const RECENT_BEFORE_BOUNDING: usize = 8;
 
 impl Recent {
-    /// The median. The norms of gradients are alike, whoever computed them.
+    /// The median, of others if enough of them have contributed. The norms of gradients are alike, whoever computed them, so that who is
+    /// alone is bounded by its own.
     fn of_norms() -> Recent {
         Recent {
             values: Vec::new(),
@@ -97,25 +98,39 @@ impl Recent {
     }
 
     fn usual_for(&self, session: SessionId) -> Option<f64> {
-        let counts = |of: SessionId| !(self.is_of_others && of == session);
+        let of_others = self.usual_of(|of| of != session);
+        if self.is_of_others {
+            of_others
+        } else {
+            of_others.or_else(|| self.usual_of(|_| true))
+        }
+    }
+
+    fn usual_of(&self, counts: impl Fn(SessionId) -> bool) -> Option<f64> {
         let values = self.values.iter().filter(|(of, _)| counts(*of));
         let mut sorted: Vec<f64> = values.map(|(_, value)| *value).collect();
         sorted.sort_by(f64::total_cmp);
         (sorted.len() >= RECENT_BEFORE_BOUNDING).then(|| sorted[sorted.len() * self.eighths / 8])
     }
 
-    /// `value`, bounded at a multiple of what is usual, and one more value in the history. A huge one counts there as one just at
-    /// the bound.
-    fn bound(&mut self, multiple: f64, session: SessionId, value: f64) -> f64 {
+    /// `value`, bounded at a multiple of what is usual.
+    fn bounded(&self, multiple: f64, session: SessionId, value: f64) -> f64 {
         let usual = self.usual_for(session);
-        let bounded = usual.map_or(value, |usual| value.min(multiple * usual));
+        usual.map_or(value, |usual| value.min(multiple * usual))
+    }
+
+    /// One more value, bounded before: one of each session for a superstep, or who sends often would say what is usual. Nothing is usual
+    /// about 0: who bounds by that moves no model any more.
+    fn push(&mut self, session: SessionId, bounded: f64) {
+        if bounded <= 0.0 {
+            return;
+        }
         if self.values.len() < RECENT {
             self.values.push((session, bounded));
         } else {
             self.values[self.next] = (session, bounded);
             self.next = (self.next + 1) % RECENT;
         }
-        bounded
     }
 }
 
@@ -153,27 +168,35 @@ impl Combiner {
         let weights: f64 = contributions.iter().map(weight).sum();
         let mean_steps = self.mean_steps(contributions, weight);
         gradient.fill(0.0);
-        for (index, contribution) in contributions.iter().enumerate() {
-            let samples = contribution.samples as f64;
-            contribution
-                .gradient
-                .decode_into(&mut self.decoded, |slot, value| *slot = value);
-            let share = weight(contribution) / weights;
-            let bound = match clip {
-                0.0 => 1.0,
-                clip => {
-                    let norm = norm(&self.decoded) / samples;
-                    let bounded = self.norms.bound(clip, contribution.session, norm);
-                    if bounded < norm { bounded / norm } else { 1.0 }
+        let mut is_first = true;
+        for of_session in contributions.chunk_by(|one, next| one.session == next.session) {
+            let session = of_session[0].session;
+            let mut norms = 0.0;
+            for contribution in of_session {
+                let samples = contribution.samples as f64;
+                contribution
+                    .gradient
+                    .decode_into(&mut self.decoded, |slot, value| *slot = value);
+                let share = weight(contribution) / weights;
+                let bound = match clip {
+                    0.0 => 1.0,
+                    clip => {
+                        let norm = norm(&self.decoded) / samples;
+                        let bounded = self.norms.bounded(clip, session, norm);
+                        norms += bounded;
+                        if bounded < norm { bounded / norm } else { 1.0 }
+                    }
+                };
+                let scale = (share * bound / samples * mean_steps) as f32;
+                let values = gradient.iter_mut().zip(&self.decoded);
+                if is_first {
+                    values.for_each(|(sum, value)| *sum = value * scale);
+                } else {
+                    values.for_each(|(sum, value)| *sum += value * scale);
                 }
-            };
-            let scale = (share * bound / samples * mean_steps) as f32;
-            let values = gradient.iter_mut().zip(&self.decoded);
-            if index == 0 {
-                values.for_each(|(sum, value)| *sum = value * scale);
-            } else {
-                values.for_each(|(sum, value)| *sum += value * scale);
+                is_first = false;
             }
+            self.norms.push(session, norms / of_session.len() as f64);
         }
     }
 
@@ -186,8 +209,9 @@ impl Combiner {
             };
             let believed = match self.weighting.clip {
                 0.0 => claimed,
-                clip => self.steps.bound(clip, of_session[0].session, claimed),
+                clip => self.steps.bounded(clip, of_session[0].session, claimed),
             };
+            self.steps.push(of_session[0].session, believed);
             let of_session: f64 = of_session.iter().map(&weight).sum();
             weights += of_session;
             steps += of_session * believed;
@@ -360,6 +384,36 @@ mod tests {
         assert!(gradient[0] > 1.0, "clipped, not refused");
         let unclipped = combined(vec![contribution(1, 1, 0.0, &[1e9])], 0, weighting);
         assert_eq!(unclipped, [1e9], "nothing to compare with: not clipped");
+    }
+
+    #[test]
+    fn who_contributes_often_does_not_say_what_is_usual() {
+        let mut combiner = Combiner::new(Weighting { clip: 3.0, ..PLAIN }, 1);
+        let mut gradient = [0.0];
+        let honest = [1, 2, 3].map(|session| contribution(session, 10, 0.0, &[10.0]));
+        let lies = vec![contribution(9, 1, 0.0, &[1e9]); 16];
+        for round in 0..4 * RECENT {
+            let mut crowd = [honest.as_slice(), &lies].concat();
+            combiner.combine(&mut crowd, 0, &mut gradient);
+            // 30 samples of norm 1, and 16 that are believed 3.
+            let is_bounded = gradient[0] < (30.0 + 16.0 * 3.0) / 46.0 + 1e-4;
+            assert!(round < RECENT_BEFORE_BOUNDING || is_bounded, "{round}: {gradient:?}");
+        }
+    }
+
+    #[test]
+    fn who_contributes_nothing_but_zeros_stops_no_other() {
+        let mut combiner = Combiner::new(Weighting { clip: 3.0, ..PLAIN }, 1);
+        let mut gradient = [0.0];
+        for _ in 0..4 * RECENT {
+            let zeros = contribution(1, 10, 0.0, &[0.0]);
+            combiner.combine(
+                &mut [zeros.clone(), zeros, contribution(2, 20, 0.0, &[20.0])],
+                0,
+                &mut gradient,
+            );
+            assert_eq!(gradient, [0.5]);
+        }
     }
 
     #[test]

@@ -23,8 +23,8 @@ impl ServerOptimizer {
 }
 
 impl central::ServerOptimizer for ServerOptimizer {
-    fn step(&mut self, model: &mut [f32], gradient: &[f32], samples_before: u64, rate_factor: f32) {
+    fn step(&mut self, model: &mut [f32], gradient: &[f32], samples_in_model: u64, rate_factor: f32) {
         self.optimizer
-            .step(model, gradient, self.schedule.at(samples_before) * rate_factor);
+            .step(model, gradient, self.schedule.at(samples_in_model) * rate_factor);
     }
 }

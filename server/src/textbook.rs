@@ -89,8 +89,8 @@ impl Textbook {
         let batch = minibatches * self.minibatch as u64;
         let scale = (1.0 / batch as f64) as f32;
         self.sum.iter_mut().for_each(|value| *value *= scale);
-        self.optimizer.step(&mut self.parameters, &self.sum, self.trained, 1.0);
         self.trained += batch;
+        self.optimizer.step(&mut self.parameters, &self.sum, self.trained, 1.0);
         Ok(())
     }
 }

@@ -13,8 +13,8 @@ use std::time::Duration;
 use super::Config;
 use crate::time::Time;
 
-/// A change smaller than this is not worth a message.
-pub(super) const WORTH_TELLING: f64 = 0.1;
+/// A change smaller than this is not worth a message. While rates rise or fall, a superstep holds so much more or less than it aims at.
+pub(super) const WORTH_TELLING: f64 = 0.03;
 /// Rates must have been measured for so many periods: the first minibatches, while a page is still loading and its code is not
 /// optimized, are much slower than what follows, and would make first supersteps of thousands of samples.
 const MEASURED_PERIODS: u32 = 8;

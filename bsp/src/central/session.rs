@@ -204,6 +204,17 @@ impl Session {
             && now.since(self.last_seen) <= live_for
     }
 
+    /// Whether the period is to follow it: it is expected, or no longer silent than with a longer period of its own. (Its rate falls
+    /// when a contribution is overdue.)
+    pub(super) fn is_present(&self, now: Time, live_for: Duration) -> bool {
+        /// So many periods without a contribution happen; and whoever has nothing to contribute sends a pulse every second.
+        const USUAL: u32 = 3;
+        self.is_expected(
+            now,
+            live_for.max(self.period.max(Duration::from_secs(1)).saturating_mul(USUAL)),
+        )
+    }
+
     /// Whether a superstep that is open for so long at the most can wait for it. One whose link makes its period longer than
     /// that contributes when it does.
     pub(super) fn keeps_step(&self, longest: Duration) -> bool {
@@ -260,10 +271,10 @@ mod tests {
     }
 
     #[test]
-    fn a_period_is_told_when_it_has_changed_by_a_tenth_and_once() {
+    fn a_period_is_told_when_it_has_changed_by_three_percent_and_once() {
         let config = test_config();
         let mut session = with_upload(0);
-        for (of_run, told) in [(109, None), (92, None), (111, Some(111)), (111, None), (99, Some(99))] {
+        for (of_run, told) in [(102, None), (98, None), (104, Some(104)), (104, None), (99, Some(99))] {
             assert_eq!(session.change_of_period(ms(of_run), &config), told.map(ms), "{of_run}");
         }
     }
@@ -279,6 +290,17 @@ mod tests {
         assert_eq!(slow.change_of_period(ms(500), &config), Some(ms(500)));
         slow.on_report(Report::default());
         assert_eq!(slow.change_of_period(ms(100), &config), Some(ms(100)));
+    }
+
+    #[test]
+    fn the_period_follows_a_slow_link_between_its_contributions_too() {
+        let config = test_config();
+        let mut slow = with_upload(2000);
+        assert_eq!(slow.change_of_period(ms(100), &config), Some(ms(2000)));
+        (slow.connection, slow.report.ml_modules) = (Some(ConnectionId(1)), 1);
+        let after = |silence: u64| Time::ZERO + ms(silence);
+        assert!(!slow.is_expected(after(1900), ms(300)) && slow.is_present(after(1900), ms(300)));
+        assert!(!slow.is_present(after(6001), ms(300)), "it has gone");
     }
 
     #[test]

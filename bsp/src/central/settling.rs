@@ -55,6 +55,7 @@ impl Central {
             durable: session.settled,
             refused: checked.as_ref().err().cloned(),
         };
+        let is_late = read_out.version_sum < u128::from(stamp.version) * u128::from(read_out.samples);
         match checked {
             Ok((staleness, contribution)) => {
                 let follows_model = session.on_accepted(now, read_out, staleness);
@@ -62,8 +63,12 @@ impl Central {
                 if follows_model && has_current {
                     self.period.on_contribution(now, self.superstep.opened);
                 }
-                // In the baselines there are no late ones. (After a reconnect its model may not be reported as stored yet.)
-                let is_in_time = has_current || mode != Mode::Decoupled;
+                // (In lockstep its model may not be reported as stored yet, after a reconnect.)
+                let is_in_time = match mode {
+                    Mode::Decoupled => has_current,
+                    Mode::Lockstep => !is_late,
+                    Mode::Asynchronous => true,
+                };
                 self.totals.samples = self.totals.samples.saturating_add(read_out.samples);
                 self.totals.gradients = self.totals.gradients.saturating_add(read_out.gradients);
                 self.totals.accepted += 1;
@@ -77,7 +82,6 @@ impl Central {
                     session.settled_in_model = read_out.sequence;
                 }
                 self.totals.refused += 1;
-                let is_late = read_out.version_sum < u128::from(stamp.version) * u128::from(read_out.samples);
                 if mode == Mode::Lockstep && !is_late {
                     self.superstep.excuse(id);
                 }

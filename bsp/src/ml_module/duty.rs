@@ -21,14 +21,20 @@ pub struct Duty {
 impl Duty {
     /// It has computed for so long, and may do so for `percent` of its time, from 1 to 100. How long it has to rest now, if at all.
     pub fn on_computed(&mut self, computing: Duration, percent: u8) -> Option<Duration> {
-        let percent = u32::from(percent.clamp(1, 100));
-        if percent == 100 {
+        if percent >= 100 {
             self.owed_ns = 0;
             return None;
         }
-        let owed = computing.saturating_mul(100 - percent) / percent;
+        let owed = owed(computing, percent);
         self.owed_ns = self.owed_ns.saturating_add(nanos(owed)).min(nanos(LONGEST_REST));
         (self.owed_ns >= nanos(SHORTEST_REST)).then(|| Duration::from_nanos(self.owed_ns.unsigned_abs()))
+    }
+
+    /// The share of its time that an ML module computes whose minibatches take so long: `percent`, or more, where it would have to rest
+    /// for longer than it ever does.
+    pub fn share(minibatch: Duration, percent: u8) -> f64 {
+        let rest = owed(minibatch, percent).min(LONGEST_REST);
+        minibatch.as_secs_f64() / (minibatch + rest).as_secs_f64()
     }
 
     /// It has rested for so long.
@@ -40,6 +46,12 @@ impl Duty {
     pub fn forget(&mut self) {
         self.owed_ns = 0;
     }
+}
+
+/// The rest that computing for so long asks for.
+fn owed(computing: Duration, percent: u8) -> Duration {
+    let percent = u32::from(percent.clamp(1, 100));
+    computing.saturating_mul(100 - percent) / percent
 }
 
 fn nanos(duration: Duration) -> i64 {
@@ -85,6 +97,14 @@ mod tests {
         let mut duty = Duty::default();
         assert_eq!(duty.on_computed(Duration::from_secs(3), 100), None);
         assert_eq!(duty.on_computed(US, 50), None, "nothing was saved up");
+    }
+
+    #[test]
+    fn a_share_is_what_is_allowed_but_for_the_longest_rest() {
+        assert_eq!(Duty::share(US, 100), 1.0);
+        assert_eq!(Duty::share(6_000 * US, 25), 0.25);
+        let slow = Duration::from_secs(16);
+        assert_eq!(Duty::share(slow, 1), 16.0 / (16.0 + LONGEST_REST.as_secs_f64()));
     }
 
     #[test]

@@ -252,6 +252,31 @@ fn in_lockstep_a_frozen_tab_holds_the_others_up_only_until_it_counts_as_absent()
     assert_eq!(world.observer.closed.last().unwrap().1.contributions, 2, "it is back");
 }
 
+#[test]
+fn in_lockstep_who_comes_back_with_a_late_gradient_is_in_step_again_with_the_next() {
+    let mut world = World::with(1, lockstep(), Gradients::Counting);
+    let slow = Machine {
+        step: Duration::from_secs(5),
+        ..Machine::default()
+    };
+    let (_, frozen) = (world.join(slow), world.join(slow));
+    world.run_until(seconds(12));
+    // Absent after ten seconds: then the other one's gradient makes a version without it.
+    world.freeze(frozen, Duration::from_secs(14));
+    world.run_until(seconds(80));
+    let stale = |after: u64| {
+        let closed = world.observer.closed.iter();
+        let later = closed.filter(|(at, _)| *at > seconds(after));
+        later.map(|(_, closed)| closed.staleness).collect::<Vec<_>>()
+    };
+    assert!(stale(12).iter().any(|staleness| *staleness > 0.0), "it came back late");
+    let later = stale(50);
+    assert!(
+        later.len() >= 4 && later.iter().all(|staleness| *staleness == 0.0),
+        "{later:?}"
+    );
+}
+
 struct NotFiniteAtFirst(u32);
 
 impl Engine for NotFiniteAtFirst {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bsp::central::{Action, Central, Config, ConnectionId, VolunteerStatus};
+use bsp::central::{Action, Central, Config, ConnectionId, ServerOptimizer, VolunteerStatus};
 use bsp::message::{FromCentral, FromVolunteer, ReadOut, Report};
 use bsp::time::Time;
 
@@ -325,6 +325,46 @@ fn in_flight(world: &World) -> u64 {
     }
     assert_eq!(sum, known, "the tab counts whole contributions");
     world.central.totals().samples - known
+}
+
+/// Says what it was told of the step: the samples and the factor.
+struct Listening;
+
+impl ServerOptimizer for Listening {
+    fn step(&mut self, model: &mut [f32], _: &[f32], samples_in_model: u64, rate_factor: f32) {
+        (model[0], model[1]) = (samples_in_model as f32, rate_factor);
+    }
+}
+
+#[test]
+fn a_schedule_counts_the_samples_of_the_step_and_a_long_step_those_of_them_that_weigh() {
+    let config = Config {
+        superstep_samples: 100,
+        minibatch: 1000,
+        lr_scaling: bsp::central::LearningRateScaling::Linear,
+        ..config()
+    };
+    let weighting = bsp::combine::Weighting {
+        max_read_out_samples: 300,
+        ..config.weighting
+    };
+    let config = Config { weighting, ..config };
+    let mut central = Central::new(Time::ZERO, config, vec![0.0; PARAMETERS], Box::new(Listening));
+    let session = join(&mut central, Time::ZERO, ConnectionId(1)).session;
+    // (After the first superstep half of the samples that one aims at are enough, too.)
+    for (sequence, samples, told) in [(1, 200, [200.0, 2.0]), (2, 900, [1100.0, 3.0])] {
+        let contribution = ReadOut {
+            samples,
+            ..read_out(session, sequence)
+        };
+        say(
+            &mut central,
+            seconds(sequence),
+            ConnectionId(1),
+            &super::peer::frame(&contribution, &[1.0; 5]),
+        );
+        assert_eq!(central.model()[..2], told);
+    }
 }
 
 #[test]

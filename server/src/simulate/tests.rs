@@ -82,7 +82,7 @@ fn a_scenario_gives_the_same_bits_tables_and_charts_on_any_number_of_threads() {
 
 /// What the machine on which this was written came to. Another number elsewhere means that something there computes other bits; here it
 /// means that a rule has changed, and the scenarios in `docs/simulations` are to be made again.
-const FINGERPRINT: u64 = 0x7215_a29e_dcb1_7c38;
+const FINGERPRINT: u64 = 0x4138_40f5_a2ca_8b40;
 
 #[test]
 fn a_scenario_gives_the_same_bits_on_every_machine() {
