@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::evaluation::Evaluated;
 use crate::history::{EvaluationPoint, History, LossPoint};
 use crate::model_file::About;
+use crate::outbox::{Outbox, Outgoing};
 use crate::run_file::Goal;
 use crate::traffic::Traffic;
 
@@ -30,7 +31,7 @@ pub(crate) enum Event {
     Connected {
         connection: ConnectionId,
         peer: SocketAddr,
-        outbox: mpsc::UnboundedSender<Outgoing>,
+        outbox: Outbox,
     },
     /// A frame came in.
     Frame { connection: ConnectionId, frame: Bytes },
@@ -42,14 +43,6 @@ pub(crate) enum Event {
     Inspect(Look),
     /// The run ends, at the operator's wish.
     Stop,
-}
-
-/// What a socket has to do.
-pub(crate) enum Outgoing {
-    /// Send this. The model's bytes are shared by all sockets.
-    Frame(Bytes),
-    /// Close, after what was to be sent.
-    Close,
 }
 
 /// How a run went, for whoever waits for its end.
@@ -76,7 +69,7 @@ pub(crate) struct Controller {
 
 struct Connection {
     peer: SocketAddr,
-    outbox: mpsc::UnboundedSender<Outgoing>,
+    outbox: Outbox,
 }
 
 /// How others reach the controller.
@@ -360,9 +353,10 @@ impl Controller {
     }
 
     fn send(&self, to: ConnectionId, outgoing: Outgoing) {
-        // A connection that is gone has told so, or will.
-        if let Some(connection) = self.connections.get(&to) {
-            let _ = connection.outbox.send(outgoing);
+        if let Some(Connection { peer, outbox }) = self.connections.get(&to)
+            && let Err(error) = outbox.send(outgoing)
+        {
+            tracing::warn!("{peer}: {error}");
         }
     }
 }

@@ -36,6 +36,10 @@ pub(crate) struct Site {
     pub(crate) open_sockets: mpsc::Sender<()>,
 }
 
+/// Of a model's frame, so many times may wait for one volunteer: one is on its way, a reconnect asks for another, and what else there is is
+/// small.
+const MODELS_WAITING: usize = 4;
+
 /// On every response, scripts of workers included. The first two isolate the page, without which a browser has no shared
 /// memory; the policy lets it run only what comes from here.
 const HEADERS: [(HeaderName, HeaderValue); 6] = [
@@ -172,7 +176,7 @@ async fn open_socket(
         .max_message_size(limit)
         .max_frame_size(limit)
         .on_upgrade(async move |socket| {
-            socket::serve(socket, peer, controller).await;
+            socket::serve(socket, peer, controller, MODELS_WAITING * limit).await;
             drop(open);
         })
 }

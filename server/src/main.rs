@@ -23,6 +23,7 @@ mod http;
 mod model_file;
 mod native_volunteer;
 mod optimizer;
+mod outbox;
 mod reference;
 mod run_file;
 mod serve;

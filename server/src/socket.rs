@@ -9,9 +9,9 @@ use bsp::central::ConnectionId;
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use tokio::sync::mpsc;
 
-use crate::controller::{ControllerHandle, Event, Outgoing};
+use crate::controller::{ControllerHandle, Event};
+use crate::outbox::{Outgoing, Outgoings, outbox};
 use crate::traffic::Traffic;
 
 /// A frame that could not be handed to the network for so long is on a link that is dead.
@@ -20,11 +20,12 @@ const SEND_WITHIN: Duration = Duration::from_secs(120);
 /// How long a peer that was told goodbye may take to close.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// Serves a socket until it closes.
-pub(crate) async fn serve(socket: WebSocket, peer: SocketAddr, controller: ControllerHandle) {
+/// Serves a socket until it closes. At most `most_waiting` bytes wait to be sent on it.
+pub(crate) async fn serve(socket: WebSocket, peer: SocketAddr, controller: ControllerHandle, most_waiting: usize) {
     static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
     let connection = ConnectionId(CONNECTIONS.fetch_add(1, Ordering::Relaxed));
-    let (outbox, outgoing) = mpsc::unbounded_channel();
+    let (outbox, outgoings) = outbox(most_waiting);
+    let given_up = outgoings.given_up();
     if controller
         .tell(Event::Connected {
             connection,
@@ -38,7 +39,8 @@ pub(crate) async fn serve(socket: WebSocket, peer: SocketAddr, controller: Contr
     }
     let (sink, mut stream) = socket.split();
     tokio::select! {
-        () = send_all(sink, outgoing, peer, controller.traffic()) => {}
+        () = send_all(sink, outgoings, peer, controller.traffic()) => {}
+        () = given_up => {}
         () = receive_all(&mut stream, connection, peer, &controller) => {}
     }
     let _ = controller.tell(Event::Disconnected { connection }).await;
@@ -50,14 +52,17 @@ pub(crate) async fn serve(socket: WebSocket, peer: SocketAddr, controller: Contr
 
 async fn send_all(
     mut sink: SplitSink<WebSocket, Message>,
-    mut outgoing: mpsc::UnboundedReceiver<Outgoing>,
+    mut outgoings: Outgoings,
     peer: SocketAddr,
     traffic: &Traffic,
 ) {
-    while let Some(Outgoing::Frame(frame)) = outgoing.recv().await {
+    while let Some(Outgoing::Frame(frame)) = outgoings.next().await {
         let bytes = frame.len();
         match tokio::time::timeout(SEND_WITHIN, sink.send(Message::Binary(frame))).await {
-            Ok(Ok(())) => traffic.on_sent(bytes),
+            Ok(Ok(())) => {
+                outgoings.on_sent(bytes);
+                traffic.on_sent(bytes);
+            }
             Ok(Err(error)) => return tracing::debug!("{peer}: {error}"),
             Err(_) => return tracing::info!("{peer}: took nothing for {SEND_WITHIN:?}; the link is given up"),
         }

@@ -214,3 +214,25 @@ fn a_gradient_that_cannot_be_is_refused_and_the_others_go_on() -> Result<()> {
         |refusal| matches!(refusal, ContributionRefusal::Implausible { .. }),
     )
 }
+
+#[test]
+fn a_peer_that_reads_nothing_and_says_that_it_stores_every_model_is_given_up() -> Result<()> {
+    let busy = Busy::start()?;
+    let Member { mut peer, stamp, .. } = Peer::connect(&busy.server)?.join()?;
+    let address = peer.address()?.to_string();
+    let mut next = stamp.version;
+    wait_for("the end of its link", || {
+        let newest = busy.server.version()?;
+        for version in next..=newest {
+            let stamp = ModelStamp { version, ..stamp };
+            // One that fails: the socket is closed.
+            if peer.say(&FromVolunteer::Stored(stamp)).is_err() {
+                return Ok(Some(()));
+            }
+        }
+        next = newest + 1;
+        let is_named = busy.server.log().iter().any(|line| line.contains(&address));
+        Ok(is_named.then_some(()))
+    })?;
+    busy.expect_one_line_and_go_on(&format!("{address}:"), "it does not read")
+}
