@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use bsp::central;
 use bsp::message::RunId;
 use bsp::time::Time;
 use nn::Model;
@@ -141,7 +142,11 @@ impl Simulation<'_> {
         let engine = Engine::new(&task, self.threads).context("a thread can't be started")?;
         let parameters = self.model.initial_parameters(run_file.seed);
         let optimizer = Box::new(ServerOptimizer::new(&run_file, parameters.len()));
-        let config = central_config(&run_file, self.model.spec().hash(), RunId(1));
+        // A server has room for so many sessions; here those of tabs that were closed shall keep nobody out, however often they are.
+        let config = central::Config {
+            max_sessions: usize::MAX,
+            ..central_config(&run_file, self.model.spec().hash(), RunId(1))
+        };
         // All variants get the same draws.
         let seed = mix(self.scenario.seed ^ mix(draw));
         let mut world = World::new(seed, config, parameters, optimizer, engine, Nobody);

@@ -29,7 +29,7 @@ pub struct Books {
     pub computing: Duration,
     /// Σ staleness · samples, over accepted contributions.
     pub staleness_sum: f64,
-    /// Σ (1 + staleness)^(−a) · samples, over accepted contributions.
+    /// Σ weight by staleness · samples, over accepted contributions.
     pub weight_sum: f64,
     /// Supersteps that have closed.
     pub supersteps: u64,
@@ -60,7 +60,7 @@ impl Books {
         ratio(self.staleness_sum, self.accepted as f64)
     }
 
-    /// What a sample's staleness leaves of its weight, on average.
+    /// What a sample's staleness leaves of its weight beside the others of its superstep, on average.
     pub fn mean_weight(&self) -> f64 {
         ratio(self.weight_sum, self.accepted as f64)
     }

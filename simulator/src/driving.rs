@@ -1,7 +1,6 @@
 //! The world's loop: what an event does, and what the state machines' actions do to the world.
 
 use bsp::central::{self, ConnectionId};
-use bsp::combine::staleness_weight;
 use bsp::local;
 use bsp::message::{FromVolunteer, ReadOut, Received, Token};
 use bytes::Bytes;
@@ -136,7 +135,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         let samples = read_out.samples as f64;
         let staleness = version as f64 - read_out.version_sum as f64 / samples;
         self.books.staleness_sum += staleness * samples;
-        self.books.weight_sum += staleness_weight(staleness, self.config.weighting.staleness_exponent) * samples;
+        self.books.weight_sum += self.config.weight_of(staleness) * samples;
     }
 
     fn on_frame_at_tab(&mut self, id: ConnectionId, frame: &Bytes) {

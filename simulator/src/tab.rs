@@ -11,6 +11,9 @@ use crate::alarm::Alarm;
 use crate::ml_module::SimulatedMl;
 use crate::random::Random;
 
+/// Virtual time has whole microseconds. In less than one it would stand still.
+pub(crate) const SHORTEST_STEP: Duration = Duration::from_micros(1);
+
 /// How a tab and its link are.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Machine {
@@ -48,10 +51,11 @@ impl Machine {
     /// The time that the next minibatch takes.
     pub(crate) fn next_step(&self, random: &mut Random) -> Duration {
         if self.jitter == 0.0 {
-            return self.step;
+            return self.step.max(SHORTEST_STEP);
         }
         let factor = random.log_normal(self.jitter) * libm::exp(-self.jitter * self.jitter / 2.0);
-        Duration::try_from_secs_f64(self.step.as_secs_f64() * factor).unwrap_or(self.step)
+        let step = Duration::try_from_secs_f64(self.step.as_secs_f64() * factor).unwrap_or(self.step);
+        step.max(SHORTEST_STEP)
     }
 }
 

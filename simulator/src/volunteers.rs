@@ -9,7 +9,7 @@ use bsp::time::Time;
 use crate::gradients::Gradients;
 use crate::observer::Observer;
 use crate::random::{Random, mix};
-use crate::tab::Machine;
+use crate::tab::{Machine, SHORTEST_STEP};
 use crate::world::World;
 
 /// Volunteers of one kind.
@@ -19,8 +19,10 @@ pub struct Kind {
     pub count: usize,
     /// ML modules of each.
     pub ml_modules: usize,
-    /// Samples per second of one ML module while it computes; the median, if it varies.
+    /// Samples per second of one ML module while it computes minibatches so large that their overhead is nothing; the median, if it varies.
     pub samples_per_second: f64,
+    /// What a minibatch takes beyond its samples, as the time of so many of them.
+    pub overhead_samples: f64,
     /// How much that varies between them: the σ of a log-normal factor. 0 for not at all.
     pub sigma: f64,
     /// How much a minibatch's time varies from one to the next: the σ of a log-normal factor.
@@ -76,10 +78,10 @@ impl Kind {
         const BITS: f64 = 8.0;
         // Drawn even where it changes nothing, so that σ changes nothing else.
         let factor = random.log_normal(self.sigma);
-        let step = minibatch as f64 / (self.samples_per_second * factor);
+        let step = (minibatch as f64 + self.overhead_samples) / (self.samples_per_second * factor);
         Machine {
             ml_modules: self.ml_modules,
-            step: Duration::try_from_secs_f64(step).unwrap_or(Duration::MAX),
+            step: Duration::from_micros((step * 1e6).round() as u64).max(SHORTEST_STEP),
             jitter: self.jitter,
             duty_percent: self.duty_percent,
             latency: self.latency,

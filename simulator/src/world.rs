@@ -5,6 +5,7 @@ use std::time::Duration;
 use bsp::central::{self, Central, ConnectionId, ServerOptimizer};
 use bsp::local::{self, End, LinkState, Local};
 use bsp::message::Token;
+use bsp::ml_module::Duty;
 use bsp::shared_memory::shared_memory;
 use bsp::time::Time;
 use bytes::Bytes;
@@ -164,7 +165,6 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
 
     /// A tab leaves: what it has is read out and settled first.
     pub fn leave(&mut self, tab: usize) {
-        self.tabs[tab].books.left.get_or_insert(self.now);
         self.observer.on_leave(tab);
         self.with_local(tab, |local, now, actions| local.leave(now, actions));
     }
@@ -210,7 +210,8 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             books: of, machine, ml, ..
         } in &self.tabs
         {
-            let online = of.online(self.now) * u32::from(machine.duty_percent) / 100;
+            let duty = Duty::share(machine.step, machine.duty_percent);
+            let online = of.online(self.now).mul_f64(duty);
             let modules = machine.ml_modules as u32;
             books.computed += of.computed;
             books.accepted += of.accepted;
@@ -221,9 +222,11 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             } += of.unsettled();
             books.online += online * modules;
             books.computing += of.computing;
-            books.computing += ml.iter().map(|ml| ml.busy_for(self.now)).sum::<Duration>();
-            books.alone += online.as_secs_f64() * f64::from(modules) * self.config.minibatch as f64
-                / machine.step.as_secs_f64().max(1e-6);
+            if of.left.is_none() {
+                books.computing += ml.iter().map(|ml| ml.busy_for(self.now)).sum::<Duration>();
+            }
+            books.alone +=
+                online.as_secs_f64() * f64::from(modules) * self.config.minibatch as f64 / machine.step.as_secs_f64();
         }
         books
     }

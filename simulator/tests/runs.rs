@@ -117,6 +117,7 @@ fn kind(count: usize, comings: Option<Comings>) -> Kind {
         count,
         ml_modules: 2,
         samples_per_second: 100.0,
+        overhead_samples: 0.0,
         sigma: 1.0,
         jitter: 0.2,
         duty_percent: 100,
@@ -201,6 +202,46 @@ fn who_may_compute_for_a_part_of_the_time_is_expected_to_compute_that_part() {
     // Two volunteers of two ML modules of 100 samples a second, for a quarter of a minute.
     assert!((5_700.0..=6_000.0).contains(&books.alone), "{books:?}");
     assert!((0.9..=1.0).contains(&books.goodput()), "{books:?}");
+}
+
+#[test]
+fn a_minibatch_takes_the_time_of_its_overhead_too() {
+    let alone = |overhead_samples| {
+        let task = task();
+        let mut world = world(&task, 1, 2, config(Mode::Decoupled));
+        let kind = Kind {
+            overhead_samples,
+            sigma: 0.0,
+            jitter: 0.0,
+            ..kind(1, None)
+        };
+        populate(&mut world, &[kind]);
+        world.run_until(Time::ZERO + Duration::from_secs(20));
+        let books = world.books();
+        assert!((0.9..=1.0).contains(&books.goodput()), "{books:?}");
+        books.alone
+    };
+    let minibatch = config(Mode::Decoupled).minibatch as f64;
+    let slower = alone(minibatch) / alone(0.0);
+    assert!((slower - 0.5).abs() < 1e-3, "{slower}");
+}
+
+#[test]
+fn however_fast_a_volunteer_is_time_goes_on() {
+    let task = task();
+    let mut world = world(&task, 1, 2, config(Mode::Decoupled));
+    let kind = Kind {
+        samples_per_second: 1e9,
+        sigma: 0.0,
+        jitter: 3.0,
+        latency: Duration::ZERO,
+        arrives_within: Duration::ZERO,
+        ..kind(1, None)
+    };
+    populate(&mut world, &[kind]);
+    world.run_until(Time::ZERO + Duration::from_millis(50));
+    let books = world.books();
+    assert!(books.goodput() <= 1.0, "{books:?}");
 }
 
 #[test]

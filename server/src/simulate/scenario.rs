@@ -16,7 +16,7 @@ use crate::run_file::{Goal, Problem, RunFile, RunFileError, Setting, read_bounde
 const MAX_DRAWS: u64 = 1000;
 /// The most volunteers of one scenario.
 const MAX_VOLUNTEERS: usize = 10_000;
-/// The most ML modules of a volunteer.
+/// The most ML modules of a volunteer. All of a scenario have no more of them than there may be volunteers: each has a gradient in memory.
 const MAX_ML_MODULES: usize = 256;
 /// The longest virtual time: a year.
 const MAX_SECONDS: f64 = 365.0 * 86_400.0;
@@ -164,6 +164,8 @@ struct VolunteersTable {
     #[serde(default = "one_usize")]
     ml_modules: usize,
     samples_per_second: f64,
+    #[serde(default)]
+    minibatch_overhead_samples: f64,
     #[serde(default)]
     sigma: f64,
     #[serde(default)]
@@ -326,7 +328,7 @@ fn check_variants(tables: Vec<VariantTable>, run: &RunFile) -> Result<Vec<Varian
 fn check_volunteers(tables: &[VolunteersTable]) -> Result<Vec<Kind>, ScenarioProblem> {
     let mut kinds: Vec<Kind> = Vec::new();
     for table in tables {
-        let so_far: usize = kinds.iter().map(|kind| kind.count).sum();
+        let so_far: usize = kinds.iter().map(|kind| kind.count * kind.ml_modules).sum();
         kinds.push(table.check(kinds.len() + 1, MAX_VOLUNTEERS - so_far)?);
     }
     if kinds.is_empty() {
@@ -345,10 +347,12 @@ impl VolunteersTable {
         };
         let allowed = format!("a number from 1 to {most}, {MAX_VOLUNTEERS} in all");
         check(&place, "count", self.count, &allowed, (1..=most).contains(&self.count))?;
-        let allowed = format!("a number from 1 to {MAX_ML_MODULES}");
-        let is_allowed = (1..=MAX_ML_MODULES).contains(&self.ml_modules);
+        let most_modules = MAX_ML_MODULES.min(most / self.count);
+        let allowed = format!("a number from 1 to {most_modules}, {MAX_VOLUNTEERS} of all volunteers");
+        let is_allowed = (1..=most_modules).contains(&self.ml_modules);
         check(&place, "ml_modules", self.ml_modules, &allowed, is_allowed)?;
         from_to("samples_per_second", self.samples_per_second, 0.001, 1e9)?;
+        from_to("minibatch_overhead_samples", self.minibatch_overhead_samples, 0.0, 1e6)?;
         from_to("sigma", self.sigma, 0.0, MAX_SIGMA)?;
         from_to("jitter", self.jitter, 0.0, MAX_SIGMA)?;
         from_to("duty_percent", self.duty_percent.into(), 1.0, 100.0)?;
@@ -365,6 +369,7 @@ impl VolunteersTable {
             count: self.count,
             ml_modules: self.ml_modules,
             samples_per_second: self.samples_per_second,
+            overhead_samples: self.minibatch_overhead_samples,
             sigma: self.sigma,
             jitter: self.jitter,
             duty_percent: self.duty_percent,

@@ -99,6 +99,16 @@ fn a_key_that_makes_no_sense_is_named_with_its_table_and_the_mend() {
         ),
         (
             "count = 3",
+            "count = 3000\nml_modules = 4",
+            "[[volunteers]] 1, ml_modules = 4 is not allowed; set a number from 1 to 3, 10000 of all volunteers",
+        ),
+        (
+            "count = 3",
+            "count = 3\nminibatch_overhead_samples = -1",
+            "[[volunteers]] 1, minibatch_overhead_samples = -1 is not allowed; set a number from 0 to 1000000",
+        ),
+        (
+            "count = 3",
             "count = 3\nduty_percent = 0",
             "[[volunteers]] 1, duty_percent = 0 is not allowed; set a number from 1 to 100",
         ),
