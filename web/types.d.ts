@@ -77,6 +77,8 @@ export interface VolunteerReport {
   staleness: number;
   /** Shares of its ML modules' time, from 0 to 1. */
   time: { gradient: number; add: number; read: number; wait: number };
+  /** The time that they have spent on gradients, without rests and waiting. */
+  computing_seconds: number;
   /** Its own read-out period. */
   period_seconds: number;
   /** What a contribution takes until it is settled, and a model until it is stored, each beyond the round trip. */

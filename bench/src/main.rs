@@ -3,6 +3,7 @@
 //! - [`fashion_mnist`]: two tabs against plain training on one thread: time and samples to an accuracy.
 //! - [`time_shares`]: what an ML module spends its time with.
 //! - [`scaling`]: more ML modules in one tab, and their memory.
+//! - [`minibatches`]: what a small minibatch costs.
 //! - [`stragglers`]: three tabs of which one is ten times slower, decoupled and in lockstep.
 //! - [`first_gradient`]: from opening the page to the first gradient; the wasm package's size.
 //! - [`engine`]: the gradient engine beside others, in the browser and natively.
@@ -14,6 +15,7 @@ mod engine;
 mod fashion_mnist;
 mod first_gradient;
 mod machine;
+mod minibatches;
 mod scaling;
 mod stragglers;
 mod time_shares;
@@ -36,6 +38,7 @@ fn main() -> Result<()> {
         "first-gradient",
         "time-shares",
         "scaling",
+        "minibatches",
         "stragglers",
         "fashion-mnist",
         "engine",
@@ -49,6 +52,7 @@ fn main() -> Result<()> {
             "first-gradient" => first_gradient::measure()?,
             "time-shares" => time_shares::measure()?,
             "scaling" => scaling::measure()?,
+            "minibatches" => minibatches::measure()?,
             "stragglers" => stragglers::measure()?,
             "fashion-mnist" => fashion_mnist::measure()?,
             "engine" => engine::measure(engine_seconds)?,

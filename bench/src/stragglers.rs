@@ -4,9 +4,9 @@
 //! - [`crowd`]: one measurement of tabs that train together.
 //! - [`simulated`]: the same in virtual time, to see whether the simulator tells the truth.
 //!
-//! Every measurement is also a line of JSON in `target/stragglers.jsonl`, so that a simulation can be given the same speeds.
+//! Every measurement is also a line of JSON in `target/stragglers.jsonl`, so that more can be made of them.
 
-mod crowd;
+pub(crate) mod crowd;
 mod simulated;
 
 use std::fmt::Write;
@@ -18,6 +18,7 @@ use tests::program::root;
 use tests::run_file::RunText;
 
 use self::crowd::Crowd;
+use self::simulated::Simulated;
 use crate::engine::stopwatch::median;
 
 /// In percent; the slow tab is the last one. Together they leave more than half of two cores to the server, the browser and the tabs'
@@ -25,20 +26,18 @@ use crate::engine::stopwatch::median;
 const DUTIES: [u8; 3] = [40, 40, 4];
 /// Each measurement has so many turns, one after the other, so that a machine's moods hit all alike.
 const ROUNDS: usize = 3;
-/// Samples of a small minibatch.
-const SMALL: u64 = 4;
 const LINES: &str = "target/stragglers.jsonl";
 
 /// A run, and the words of its file that are changed.
-struct Run {
-    file: &'static str,
+pub(crate) struct Run {
+    pub(crate) file: &'static str,
     /// Evaluations want a core too.
     interval: &'static str,
     minibatch: u64,
     superstep_samples: u64,
 }
 
-const RUNS: [Run; 2] = [
+pub(crate) const RUNS: [Run; 2] = [
     Run {
         file: "digits.toml",
         interval: "interval_seconds = 1",
@@ -58,8 +57,6 @@ const RUNS: [Run; 2] = [
 enum How {
     /// Read out so seldom that it costs nothing: what is computed, whatever becomes of it.
     Seldom,
-    /// The same with minibatches of [`SMALL`], as many scenarios have them.
-    SeldomSmall,
     /// The same with minibatches as large as those of [`How::LockstepOfFullSupersteps`], which are faster.
     SeldomLarge,
     /// As the run file says.
@@ -74,7 +71,6 @@ impl How {
     fn name(self) -> &'static str {
         match self {
             How::Seldom => "read out every 2 s",
-            How::SeldomSmall => "read out every 2 s, minibatches of 4",
             How::SeldomLarge => "read out every 2 s, large minibatches",
             How::Decoupled => "decoupled",
             How::Lockstep => "lockstep",
@@ -83,33 +79,27 @@ impl How {
     }
 
     fn run(self, run: &Run) -> Result<RunText> {
-        let text = RunText::of_runs(run.file)?.with(run.interval, "interval_seconds = 86400")?;
-        let is_seldom = |text: RunText| text.with("min_period_ms = 20", "min_period_ms = 2000");
-        let in_lockstep = |text: RunText| text.with("[training]\n", "[training]\nmode = \"lockstep\"\n");
-        let text = match self {
-            How::Seldom | How::SeldomSmall | How::SeldomLarge => is_seldom(text),
-            How::Decoupled => Ok(text),
-            How::Lockstep | How::LockstepOfFullSupersteps => in_lockstep(text),
-        };
-        text?.with(
-            &format!("\nminibatch = {}\n", run.minibatch),
-            &format!("\nminibatch = {}\n", self.minibatch(run)),
-        )
+        let minibatch = self.minibatch(run);
+        match self {
+            How::Seldom | How::SeldomLarge => seldom(run, minibatch),
+            How::Decoupled => undisturbed(run, minibatch),
+            How::Lockstep | How::LockstepOfFullSupersteps => {
+                undisturbed(run, minibatch)?.with("[training]\n", "[training]\nmode = \"lockstep\"\n")
+            }
+        }
     }
 
     fn minibatch(self, run: &Run) -> u64 {
         match self {
-            How::SeldomSmall => SMALL,
             How::SeldomLarge | How::LockstepOfFullSupersteps => run.superstep_samples.div_ceil(DUTIES.len() as u64),
             _ => run.minibatch,
         }
     }
 
-    /// The same minibatches, read out seldom: what the others are compared with, and whose speeds their simulations are given.
+    /// The same minibatches, read out seldom: what the others are compared with.
     fn seldom(self) -> How {
         match self {
             How::Seldom | How::Decoupled | How::Lockstep => How::Seldom,
-            How::SeldomSmall => How::SeldomSmall,
             How::SeldomLarge | How::LockstepOfFullSupersteps => How::SeldomLarge,
         }
     }
@@ -117,10 +107,25 @@ impl How {
     /// The slow tab takes a second and more for a large minibatch.
     fn is_measured_for(self) -> Duration {
         match self {
-            How::Seldom | How::SeldomSmall | How::Decoupled | How::Lockstep => Duration::from_secs(10),
-            How::SeldomLarge | How::LockstepOfFullSupersteps => Duration::from_secs(30),
+            How::Seldom | How::Decoupled | How::Lockstep => Duration::from_secs(12),
+            How::SeldomLarge | How::LockstepOfFullSupersteps => Duration::from_secs(20),
         }
     }
+}
+
+/// The run with other minibatches and without evaluations.
+fn undisturbed(run: &Run, minibatch: u64) -> Result<RunText> {
+    RunText::of_runs(run.file)?
+        .with(run.interval, "interval_seconds = 86400")?
+        .with(
+            &format!("\nminibatch = {}\n", run.minibatch),
+            &format!("\nminibatch = {minibatch}\n"),
+        )
+}
+
+/// The same, read out so seldom that it costs nothing.
+pub(crate) fn seldom(run: &Run, minibatch: u64) -> Result<RunText> {
+    undisturbed(run, minibatch)?.with("min_period_ms = 20", "min_period_ms = 2000")
 }
 
 /// What was measured in one round.
@@ -130,11 +135,10 @@ struct Round {
     together: Vec<Crowd>,
 }
 
-/// All of [`How`], for the three together.
-const TOGETHER: [How; 6] = [
-    How::Seldom,
-    How::SeldomSmall,
+/// All of [`How`], for the three together: what is compared, one right after the other.
+const TOGETHER: [How; 5] = [
     How::Decoupled,
+    How::Seldom,
     How::Lockstep,
     How::SeldomLarge,
     How::LockstepOfFullSupersteps,
@@ -150,7 +154,7 @@ pub(crate) fn measure() -> Result<String> {
          Counted are samples in closed supersteps. Goodput is their share of what the tabs come to alone, one at a time and read out every 2 s; \
          and of what they come to together in such minibatches, read out as seldom, which leaves out what it costs to share two cores. Waiting is a share of \
          an ML module's time without its rests. Full supersteps, large minibatches: a third of what the run's supersteps aim at. \
-         Simulated: `superstep simulate`, given these duties and the speeds that the three have together when they are read out every 2 s.\n\n\
+         Simulated: `superstep simulate`, given these duties, and the time that a minibatch took each of the three in the run itself.\n\n\
          | run | how | samples/s | of each tab | goodput, of alone | of together | supersteps/s | samples each | staleness, versions | period | fast tabs wait | slow tab waits | simulated, of measured |\n\
          |---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
     );
@@ -210,7 +214,7 @@ fn write_rows(table: &mut String, run: &Run, rounds: &[Round]) -> Result<()> {
         let of = |of: fn(&Crowd) -> f64| middle(&|round| of(&round.together[row]));
         // In lockstep nobody reads out by the clock.
         let period = match how {
-            How::Seldom | How::SeldomSmall | How::SeldomLarge | How::Decoupled => {
+            How::Seldom | How::SeldomLarge | How::Decoupled => {
                 format!("{:.0} ms", of(|crowd| crowd.period_seconds) * 1e3)
             }
             How::Lockstep | How::LockstepOfFullSupersteps => String::new(),
@@ -236,17 +240,25 @@ fn write_rows(table: &mut String, run: &Run, rounds: &[Round]) -> Result<()> {
         if seldom == row {
             continue;
         }
-        let speeds = (0..DUTIES.len()).map(|tab| middle(&|round| round.together[seldom].of_each_tab[tab]));
-        let simulated = simulated::simulate(&how.run(run)?, &speeds.collect::<Vec<_>>())?;
+        let simulated = rounds
+            .iter()
+            .map(|round| simulated::simulate(&how.run(run)?, &round.together[row].speeds));
+        let simulated: Vec<Simulated> = simulated.collect::<Result<_>>()?;
+        let of_simulated = |of: fn(&Simulated) -> f64| median(simulated.iter().map(of).collect());
+        let measured = rounds.iter().map(|round| round.together[row].samples_per_second);
+        let of_measured = simulated
+            .iter()
+            .zip(measured)
+            .map(|(simulated, measured)| simulated.samples_per_second / measured);
         writeln!(
             table,
             "| {name} | {}, simulated | {:.0} | | | | {:.2} | {:.0} | {:.2} | | | | {:.2} |",
             how.name(),
-            simulated.samples_per_second,
-            simulated.samples_per_second / simulated.superstep_samples,
-            simulated.superstep_samples,
-            simulated.staleness,
-            simulated.samples_per_second / of(|crowd| crowd.samples_per_second),
+            of_simulated(|of| of.samples_per_second),
+            of_simulated(|of| of.samples_per_second / of.superstep_samples),
+            of_simulated(|of| of.superstep_samples),
+            of_simulated(|of| of.staleness),
+            median(of_measured.collect()),
         )?;
     }
     Ok(())

@@ -84,6 +84,8 @@ pub(crate) struct Volunteer {
     samples_per_second: f64,
     staleness: f64,
     time: Shares,
+    /// The time that its ML modules have spent on gradients, summed over them: without rests, and without waiting.
+    computing_seconds: f64,
     /// Its own read-out period.
     period_seconds: f64,
     /// What a contribution takes until it is settled, beyond the round trip: mean of the last ones.
@@ -173,6 +175,7 @@ impl From<VolunteerStatus> for Volunteer {
             samples_per_second: status.samples_per_second,
             staleness: status.staleness,
             time: Shares::from(status.time_us),
+            computing_seconds: computing_seconds(status.time_us),
             period_seconds: status.period.as_secs_f64(),
             upload_seconds: status.upload.as_secs_f64(),
             download_seconds: status.download.as_secs_f64(),
@@ -191,6 +194,13 @@ impl From<VolunteerStatus> for Volunteer {
 fn link_share(status: &VolunteerStatus) -> Option<f64> {
     let busy = status.upload.saturating_add(status.download);
     (status.accepted > 1).then(|| busy.as_secs_f64() / status.period.as_secs_f64())
+}
+
+fn computing_seconds(time_us: PhaseTimes) -> f64 {
+    let PhaseTimes {
+        gradient, add, read, ..
+    } = time_us;
+    gradient.saturating_add(add).saturating_add(read) as f64 / 1e6
 }
 
 impl From<PhaseTimes> for Shares {

@@ -264,6 +264,8 @@ pub struct Volunteer {
     pub refused: u64,
     /// The share of its ML modules' time without rests in which they waited, from 0 to 1.
     pub waiting: f64,
+    /// The time that its ML modules have spent on gradients, without rests and waiting.
+    pub computing_seconds: f64,
 }
 
 impl Volunteer {
@@ -275,6 +277,7 @@ impl Volunteer {
             samples: of("samples")?,
             refused: of("refused")?,
             waiting: entry["time"]["wait"].as_f64().context("a share of waiting")?,
+            computing_seconds: entry["computing_seconds"].as_f64().context("a time of computing")?,
         })
     }
 }

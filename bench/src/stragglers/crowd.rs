@@ -12,7 +12,7 @@ use tests::run_file::RunText;
 use tests::server::{Serve, Server, Volunteer, whole};
 
 /// Until shards have come, the browser has made the code fast, and the controller knows the tabs' rates.
-const WARM_UP: Duration = Duration::from_secs(6);
+const WARM_UP: Duration = Duration::from_secs(10);
 /// Whoever closes no superstep for so long has died.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often the server is asked for the next superstep.
@@ -20,7 +20,7 @@ const POLL: Duration = Duration::from_millis(4);
 
 /// What tabs did, from the end of one superstep to the end of another.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Crowd {
+pub(crate) struct Crowd {
     pub(super) duties_percent: Vec<u8>,
     pub(super) seconds: f64,
     /// In closed supersteps.
@@ -33,6 +33,8 @@ pub(super) struct Crowd {
     pub(super) staleness: f64,
     /// Of read-outs, in the end.
     pub(super) period_seconds: f64,
+    /// Samples of each tab for a second of computing, without rests and waiting.
+    pub(crate) speeds: Vec<f64>,
     /// Shares of the time without rests, since the tabs were opened.
     pub(super) waiting: Vec<f64>,
 }
@@ -52,7 +54,7 @@ struct Moment {
 }
 
 /// Opens a tab for each duty, and measures them for so long.
-pub(super) fn measure(run: RunText, duties: &[u8], duration: Duration) -> Result<Crowd> {
+pub(crate) fn measure(run: RunText, duties: &[u8], duration: Duration) -> Result<Crowd> {
     let mut server = Serve::kiosk().run(run).start()?;
     let driver = Driver::start(Browser::Chromium)?;
     for (already, duty) in duties.iter().enumerate() {
@@ -107,12 +109,19 @@ fn between(before: &Moment, after: &Moment, duties: &[u8]) -> Result<Crowd> {
         seconds,
         samples_per_second: samples / seconds,
         of_each_tab: tabs
+            .clone()
             .map(|(before, after)| (after.samples - before.samples) as f64 / seconds)
             .collect(),
         supersteps_per_second: supersteps / seconds,
         superstep_samples: samples / supersteps,
         staleness: stale? / samples,
         period_seconds: after.number("period_seconds")?,
+        speeds: tabs
+            .map(|(before, after)| {
+                let computing = after.computing_seconds - before.computing_seconds;
+                (after.samples - before.samples) as f64 / computing
+            })
+            .collect(),
         waiting: after.volunteers.iter().map(|volunteer| volunteer.waiting).collect(),
     })
 }

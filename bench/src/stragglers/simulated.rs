@@ -20,7 +20,8 @@ pub(super) struct Simulated {
 /// Virtual seconds: enough that the beginning and the end count for little.
 const SECONDS: u64 = 40;
 
-/// Simulates volunteers who come to these samples per second in the share of the time that [`DUTIES`] leave them, in the run `run`.
+/// Simulates volunteers who come to these samples per second while they compute, in the share of the time that [`DUTIES`] leave them, in
+/// the run `run`.
 pub(super) fn simulate(run: &RunText, speeds: &[f64]) -> Result<Simulated> {
     let folder = tempfile::tempdir()?;
     fs::write(folder.path().join("run.toml"), run.as_str())?;
@@ -31,10 +32,9 @@ pub(super) fn simulate(run: &RunText, speeds: &[f64]) -> Result<Simulated> {
          [[variants]]\nname = \"tabs\"\n"
     );
     for (speed, duty) in speeds.iter().zip(DUTIES) {
-        let while_it_computes = speed * 100.0 / f64::from(duty);
         write!(
             scenario,
-            "\n[[volunteers]]\ncount = 1\nsamples_per_second = {while_it_computes}\nduty_percent = {duty}\n\
+            "\n[[volunteers]]\ncount = 1\nsamples_per_second = {speed}\nduty_percent = {duty}\n\
              uplink_mbit_per_second = 1000\ndownlink_mbit_per_second = 1000\nlatency_ms = 1\n"
         )?;
     }
