@@ -27,6 +27,13 @@ const WAITING = {
   asynchronous: 'This run is a comparison, an asynchronous one: after each gradient your cores wait until the new model is back, though not for anybody else.',
 };
 
+/** What one holds. @type {Record<Mode, (run: Run) => string>} */
+const SUPERSTEPS = {
+  decoupled: (run) => `about ${whole(run.superstep_samples)} samples`,
+  lockstep: () => 'a minibatch from each core',
+  asynchronous: () => 'what one tab has computed',
+};
+
 /** @type {Record<Codec, string>} */
 const CODECS = {
   f32: 'f32, as it is',
@@ -49,7 +56,7 @@ export function showRun(run, status) {
     ['Shape of a sample', shape.join(' × ')],
     ['Parameters', whole(run.parameters)],
     ['Minibatch', `${whole(run.minibatch)} samples`],
-    ['Superstep', `about ${whole(run.superstep_samples)} samples`],
+    ['Superstep', SUPERSTEPS[run.mode]?.(run) ?? ''],
     ['Mode', MODES[run.mode] ?? run.mode],
     ['Local steps', status.local_steps ? 'yes' : 'no'],
     ['Sums are sent as', CODECS[status.contribution_codec] ?? status.contribution_codec],
