@@ -18,7 +18,7 @@ const MEASURE: Duration = Duration::from_secs(4);
 
 pub(crate) fn measure() -> Result<String> {
     let mut table = format!(
-        "## What a small minibatch costs\n\nOne tab, one ML module, read out every 2 s; means of {ROUNDS} rounds in turn. A minibatch of n takes o + c·n: the overhead is o / c, \
+        "## What a small minibatch costs\n\nOne tab, one ML module, read out every 2 s; medians of {ROUNDS} rounds in turn. A minibatch of n takes o + c·n: the overhead is o / c, \
          from a fit of least relative squares.\n\n\
          | run | samples of a minibatch | ms | samples/s while it computes | overhead, samples |\n|---|---|---|---|---|\n"
     );

@@ -46,7 +46,7 @@ const BARRIER_LOOK: Duration = Duration::from_millis(1);
 /// … after a while less often, so that it is found late by this part of the time that it took, at the most.
 const BARRIER_LOOKS: u32 = 128;
 /// A volunteer that has sent nothing for so long says that it is here.
-const PULSE: Duration = Duration::from_secs(1);
+pub(crate) const PULSE: Duration = Duration::from_secs(1);
 /// A turn that comes so much later than it was due says that the tab was frozen: a hello comes before the next read-out.
 const FROZEN: Duration = Duration::from_secs(5);
 /// What the driver has to do next. Returned in order; the driver does not decide anything.

@@ -12,7 +12,7 @@ use crate::ml_module::SimulatedMl;
 use crate::random::Random;
 
 /// Virtual time has whole microseconds. In less than one it would stand still.
-pub(crate) const SHORTEST_STEP: Duration = Duration::from_micros(1);
+const SHORTEST_STEP: Duration = Duration::from_micros(1);
 
 /// How a tab and its link are.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,10 +48,15 @@ impl Default for Machine {
 }
 
 impl Machine {
+    /// The time that a minibatch takes, on average.
+    pub(crate) fn mean_step(&self) -> Duration {
+        self.step.max(SHORTEST_STEP)
+    }
+
     /// The time that the next minibatch takes.
     pub(crate) fn next_step(&self, random: &mut Random) -> Duration {
         if self.jitter == 0.0 {
-            return self.step.max(SHORTEST_STEP);
+            return self.mean_step();
         }
         let factor = random.log_normal(self.jitter) * libm::exp(-self.jitter * self.jitter / 2.0);
         let step = Duration::try_from_secs_f64(self.step.as_secs_f64() * factor).unwrap_or(self.step);

@@ -9,7 +9,7 @@ use bsp::time::Time;
 use crate::gradients::Gradients;
 use crate::observer::Observer;
 use crate::random::{Random, mix};
-use crate::tab::{Machine, SHORTEST_STEP};
+use crate::tab::Machine;
 use crate::world::World;
 
 /// Volunteers of one kind.
@@ -81,7 +81,7 @@ impl Kind {
         let step = (minibatch as f64 + self.overhead_samples) / (self.samples_per_second * factor);
         Machine {
             ml_modules: self.ml_modules,
-            step: Duration::from_micros((step * 1e6).round() as u64).max(SHORTEST_STEP),
+            step: Duration::from_micros((step * 1e6).round() as u64),
             jitter: self.jitter,
             duty_percent: self.duty_percent,
             latency: self.latency,

@@ -210,7 +210,8 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             books: of, machine, ml, ..
         } in &self.tabs
         {
-            let duty = Duty::share(machine.step, machine.duty_percent);
+            let step = machine.mean_step();
+            let duty = Duty::share(step, machine.duty_percent);
             let online = of.online(self.now).mul_f64(duty);
             let modules = machine.ml_modules as u32;
             books.computed += of.computed;
@@ -225,8 +226,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             if of.left.is_none() {
                 books.computing += ml.iter().map(|ml| ml.busy_for(self.now)).sum::<Duration>();
             }
-            books.alone +=
-                online.as_secs_f64() * f64::from(modules) * self.config.minibatch as f64 / machine.step.as_secs_f64();
+            books.alone += online.as_secs_f64() * f64::from(modules) * self.config.minibatch as f64 / step.as_secs_f64();
         }
         books
     }

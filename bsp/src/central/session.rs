@@ -7,6 +7,7 @@ use super::pace::Pace;
 use super::period::{Known, WORTH_TELLING};
 use crate::central::{Config, ConnectionId};
 use crate::codec::Codec;
+use crate::local::PULSE;
 use crate::message::{Hello, Mode, ReadOut, Report, SessionId, Token};
 use crate::shared_memory::{ModelStamp, PhaseTimes};
 use crate::time::Time;
@@ -207,11 +208,11 @@ impl Session {
     /// Whether the period is to follow it: it is expected, or no longer silent than with a longer period of its own. (Its rate falls
     /// when a contribution is overdue.)
     pub(super) fn is_present(&self, now: Time, live_for: Duration) -> bool {
-        /// So many periods without a contribution happen; and whoever has nothing to contribute sends a pulse every second.
+        /// So many periods without a contribution happen; and whoever has nothing to contribute sends pulses.
         const USUAL: u32 = 3;
         self.is_expected(
             now,
-            live_for.max(self.period.max(Duration::from_secs(1)).saturating_mul(USUAL)),
+            live_for.max(self.period.max(PULSE).saturating_mul(USUAL)),
         )
     }
 

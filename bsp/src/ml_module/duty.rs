@@ -31,7 +31,7 @@ impl Duty {
     }
 
     /// The share of its time that an ML module computes whose minibatches take so long: `percent`, or more, where it would have to rest
-    /// for longer than it ever does.
+    /// for longer than it ever does. A minibatch takes some time.
     pub fn share(minibatch: Duration, percent: u8) -> f64 {
         let rest = owed(minibatch, percent).min(LONGEST_REST);
         minibatch.as_secs_f64() / (minibatch + rest).as_secs_f64()
