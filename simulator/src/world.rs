@@ -226,7 +226,8 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             if of.left.is_none() {
                 books.computing += ml.iter().map(|ml| ml.busy_for(self.now)).sum::<Duration>();
             }
-            books.alone += online.as_secs_f64() * f64::from(modules) * self.config.minibatch as f64 / step.as_secs_f64();
+            books.alone +=
+                online.as_secs_f64() * f64::from(modules) * self.config.minibatch as f64 / step.as_secs_f64();
         }
         books
     }
