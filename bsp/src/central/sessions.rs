@@ -12,7 +12,7 @@ use super::config::Config;
 use super::link::LinkTimes;
 use super::session::{Codecs, Session, VolunteerStatus};
 use crate::codec::Codec;
-use crate::message::{Hello, Refusal, SessionId, Token, Welcome};
+use crate::message::{Hello, Refusal, Report, SessionId, Token, Welcome};
 use crate::shared_memory::ModelStamp;
 use crate::time::{Time, duration_micros};
 
@@ -185,6 +185,35 @@ impl Sessions {
         self.change(id, config, |session| session.activity.last_heard = now)
             .ok_or(Refusal::SessionOver(id))?;
         Ok(id)
+    }
+
+    /// A volunteer reports a model as stored: its session.
+    pub(super) fn on_stored(
+        &mut self,
+        now: Time,
+        from: ConnectionId,
+        stamp: ModelStamp,
+        config: &Config,
+    ) -> Result<SessionId, Refusal> {
+        let id = self.on_heard(now, from, config)?;
+        self.change(id, config, |session| session.on_stored(now, stamp));
+        Ok(id)
+    }
+
+    /// A volunteer says how it is doing: whether it computes.
+    pub(super) fn on_heartbeat(
+        &mut self,
+        now: Time,
+        from: ConnectionId,
+        report: Report,
+        config: &Config,
+    ) -> Result<bool, Refusal> {
+        let id = self.on_heard(now, from, config)?;
+        let is_computing = self.change(id, config, |session| {
+            session.activity.on_report(report);
+            session.activity.is_computing()
+        });
+        Ok(is_computing == Some(true))
     }
 
     /// A volunteer leaves for good.
@@ -367,7 +396,7 @@ impl Sessions {
 mod tests {
     use super::*;
     use crate::central::test_config::test_config;
-    use crate::message::{PROTOCOL, Report};
+    use crate::message::PROTOCOL;
 
     const TTL: Duration = Duration::from_secs(60);
 

@@ -46,7 +46,7 @@ pub(super) struct Link {
     /// The shortest time from a hello to its welcome: what no bandwidth shortens.
     round_trip: Option<Duration>,
     /// Since when a contribution is on its way that has not been settled.
-    pub(super) contribution_on_its_way: Option<Time>,
+    contribution_on_its_way: Option<Time>,
 }
 
 impl Link {
@@ -74,8 +74,14 @@ impl Link {
         self.last_sent
     }
 
-    pub(super) fn on_open(&mut self, now: Time) {
-        self.last_heard = now;
+    /// Whether a contribution is on its way that has not been settled.
+    pub(super) fn has_contribution_on_its_way(&self) -> bool {
+        self.contribution_on_its_way.is_some()
+    }
+
+    pub(super) fn on_contribution_sent(&mut self, now: Time) {
+        self.last_sent = now;
+        self.contribution_on_its_way = Some(now);
     }
 
     pub(super) fn on_heard(&mut self, now: Time) {
