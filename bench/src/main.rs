@@ -1,4 +1,5 @@
-//! `make bench`: measures real tabs in a headless browser against the built binary, and writes `bench/RESULTS.md`.
+//! `make bench`: measures real tabs in a headless browser against the built binary, and keeps the tables in
+//! `docs/measurements`, a file a sitting.
 //!
 //! - [`fashion_mnist`]: two tabs against plain training on one thread: time and samples to an accuracy.
 //! - [`time_shares`]: what an ML module spends its time with.
@@ -63,7 +64,9 @@ fn main() -> Result<()> {
         results.push_str(&table);
     }
     if names.is_empty() {
-        std::fs::write(root().join("bench/RESULTS.md"), results)?;
+        let path = machine::free_path(&root().join("docs/measurements"))?;
+        std::fs::write(&path, results).with_context(|| path.display().to_string())?;
+        println!("kept in {}", path.display());
     }
     Ok(())
 }
