@@ -18,7 +18,8 @@ pub(crate) fn description() -> Result<String> {
     let load = std::fs::read_to_string("/proc/loadavg")?;
     let load = load.split(' ').next().unwrap_or_default();
     Ok(format!(
-        "# {}, commit {}\n\nMade by `make bench`; ratios are what counts. {cores} cores of {model}; {chromium}; load before: {load}.\n",
+        "# {}, commit {}\n\nMade by `make bench`; ratios are what counts. {cores} cores of {model}; {chromium}; load \
+         before: {load}.\n",
         today()?,
         commit()
     ))
