@@ -46,7 +46,7 @@ const BARRIER_LOOK: Duration = Duration::from_millis(1);
 /// … after a while less often, so that it is found late by this part of the time that it took, at the most.
 const BARRIER_LOOKS: u32 = 128;
 /// A volunteer that has sent nothing for so long says that it is here.
-pub(crate) const PULSE: Duration = Duration::from_secs(1);
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
 /// A turn that comes so much later than it was due says that the tab was frozen: a hello comes before the next read-out.
 const FROZEN: Duration = Duration::from_secs(5);
 /// What the driver has to do next. Returned in order; the driver does not decide anything.
@@ -250,7 +250,7 @@ impl Local {
             // It waits for its ML modules, who wake nobody.
             next = next.min(leaving.until).min(now + ASK_AGAIN);
         } else if self.link.state() == LinkState::Welcomed {
-            next = next.min(self.link.last_sent() + PULSE);
+            next = next.min(self.link.last_sent() + HEARTBEAT);
             if self.reading.is_some() {
                 next = next.min(now + ASK_AGAIN);
             } else if self.can_read_out() {
@@ -363,7 +363,7 @@ impl Local {
             if self.reading.is_some() || (self.can_read_out() && now >= self.read_out_due) {
                 self.read_out(now, actions);
             }
-            if now >= self.link.last_sent() + PULSE && !self.is_dying() {
+            if now >= self.link.last_sent() + HEARTBEAT && !self.is_dying() {
                 self.pulse(now, actions);
             }
         }

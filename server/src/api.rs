@@ -39,9 +39,9 @@ pub(crate) struct Status {
     grace_seconds: f64,
     /// The share of the expected samples with which a superstep may close, from 0 to 1.
     quorum: f64,
-    /// Mean staleness of all samples in the model, in versions.
+    /// Mean staleness of all accepted samples, in versions.
     staleness: f64,
-    /// Mean weight by staleness of all samples in the model, from 0 to 1; none before the first.
+    /// Mean weight by staleness of all accepted samples, from 0 to 1; none before the first.
     weight: Option<f64>,
     /// Whether ML modules also move along their own gradients.
     local_steps: bool,
@@ -124,17 +124,17 @@ impl Status {
             run,
             mode: config.mode,
             state: match () {
-                () if central.is_finished() => State::Finished,
-                () if central.has_diverged() => State::Diverged,
+                () if central.phase().is_finished() => State::Finished,
+                () if central.phase().has_diverged() => State::Diverged,
                 () if is_training => State::Training,
                 () => State::Waiting,
             },
             version,
             superstep: version + 1,
             samples: totals.samples,
-            samples_in_model: controller.samples_in_model(),
+            samples_in_model: totals.samples_in_model,
             gradients: totals.gradients,
-            loss: controller.last_loss(),
+            loss: totals.last_loss,
             eval: controller.history().last_evaluation().map(|point| Evaluated {
                 version: point.version,
                 accuracy: point.accuracy,
@@ -154,8 +154,8 @@ impl Status {
             period_seconds: central.period().as_secs_f64(),
             grace_seconds: central.grace_window().as_secs_f64(),
             quorum: config.quorum,
-            staleness: controller.mean_staleness(),
-            weight: controller.mean_weight(),
+            staleness: totals.mean_staleness(),
+            weight: totals.mean_weight(),
             local_steps: config.has_local_steps,
             contribution_codec: config.contribution_codec,
             model_codec: config.model_codec,

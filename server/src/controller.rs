@@ -57,11 +57,6 @@ pub(crate) struct Controller {
     began: Instant,
     connections: HashMap<ConnectionId, Connection>,
     history: History,
-    supersteps: u64,
-    samples_in_model: u64,
-    last_loss: Option<f64>,
-    staleness_sum: f64,
-    weight_sum: f64,
     traffic: Arc<Traffic>,
     stop_at: Option<Goal>,
     actions: Vec<Action>,
@@ -144,11 +139,6 @@ pub(crate) fn start(
         began,
         connections: HashMap::new(),
         history: History::default(),
-        supersteps: 0,
-        samples_in_model: 0,
-        last_loss: None,
-        staleness_sum: 0.0,
-        weight_sum: 0.0,
         traffic: Arc::clone(&traffic),
         stop_at,
         actions: Vec::new(),
@@ -175,38 +165,13 @@ impl Controller {
         &self.history
     }
 
-    /// Supersteps that have closed.
-    pub(crate) fn supersteps(&self) -> u64 {
-        self.supersteps
-    }
-
-    /// Samples in the current model.
-    pub(crate) fn samples_in_model(&self) -> u64 {
-        self.samples_in_model
-    }
-
     /// What the current model's file says of it.
     pub(crate) fn about(&self, run: String) -> About {
         About {
             run,
             version: self.central.stamp().version,
-            samples: self.samples_in_model,
+            samples: self.central.totals().samples_in_model,
         }
-    }
-
-    /// Mean loss of the last superstep's samples.
-    pub(crate) fn last_loss(&self) -> Option<f64> {
-        self.last_loss
-    }
-
-    /// Mean staleness of all samples in the model, in versions.
-    pub(crate) fn mean_staleness(&self) -> f64 {
-        self.staleness_sum / self.samples_in_model.max(1) as f64
-    }
-
-    /// Mean weight by staleness of all samples in the model, from 0 to 1; `None` before the first.
-    pub(crate) fn mean_weight(&self) -> Option<f64> {
-        (self.samples_in_model > 0).then(|| self.weight_sum / self.samples_in_model as f64)
     }
 
     /// What has travelled over the volunteers' WebSockets.
@@ -339,14 +304,9 @@ impl Controller {
         tracing::debug!(
             "version {version}: {samples} samples in {contributions} contributions, loss {loss:.4}, staleness {staleness:.2}, weight {weight:.2}, {open_for:?}"
         );
-        self.supersteps += 1;
-        self.samples_in_model += samples;
-        self.staleness_sum += staleness * samples as f64;
-        self.weight_sum += weight * samples as f64;
-        self.last_loss = Some(loss);
         let elapsed_seconds = self.began.elapsed().as_secs_f64();
         self.history.push_loss(LossPoint {
-            samples: self.samples_in_model,
+            samples: self.central.totals().samples_in_model,
             elapsed_seconds,
             loss,
         });

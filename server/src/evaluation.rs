@@ -124,7 +124,7 @@ pub(crate) fn evaluate_at_intervals(controller: ControllerHandle, mut evaluator:
                 let central = controller.central();
                 (
                     central.stamp().version,
-                    controller.samples_in_model(),
+                    central.totals().samples_in_model,
                     now,
                     central.model().to_vec(),
                 )

@@ -53,17 +53,18 @@ pub(crate) fn write(
     let bytes = model_file(model, central.model(), legend, &controller.about(run_file.name.clone()))?;
     let model_path = out.join("model.safetensors");
     write_whole(&model_path, &bytes)?;
-    let (samples, traffic) = (central.totals().samples, controller.traffic());
+    let (totals, traffic) = (central.totals(), controller.traffic());
+    let samples = totals.samples;
     let (bytes_up, bytes_down) = (traffic.up(), traffic.down());
     let summary = Summary {
         superstep: env!("CARGO_PKG_VERSION"),
         status,
-        supersteps: controller.supersteps(),
-        samples_in_model: controller.samples_in_model(),
-        samples_lost: samples - controller.samples_in_model(),
-        mean_superstep_samples: controller.samples_in_model() as f64 / controller.supersteps().max(1) as f64,
-        mean_staleness: controller.mean_staleness(),
-        mean_weight: controller.mean_weight(),
+        supersteps: totals.supersteps,
+        samples_in_model: totals.samples_in_model,
+        samples_lost: samples - totals.samples_in_model,
+        mean_superstep_samples: totals.samples_in_model as f64 / totals.supersteps.max(1) as f64,
+        mean_staleness: totals.mean_staleness(),
+        mean_weight: totals.mean_weight(),
         bytes_up,
         bytes_down,
         bytes_per_sample: (samples > 0).then(|| (bytes_up + bytes_down) as f64 / samples as f64),

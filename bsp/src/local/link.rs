@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::time::{ShortestOfLast, Time};
+use crate::estimators::WindowedMin;
+use crate::time::Time;
 
 /// The first wait before a reconnect; it doubles with each that fails, …
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -41,7 +42,7 @@ pub(super) struct Link {
     /// How long the answer to a contribution may take.
     answer_within: Duration,
     /// How long one takes beyond the round trip.
-    upload: ShortestOfLast,
+    upload: WindowedMin,
     /// The shortest time from a hello to its welcome: what no bandwidth shortens.
     round_trip: Option<Duration>,
     /// Since when a contribution is on its way that has not been settled.
@@ -59,7 +60,7 @@ impl Link {
             last_sent: now,
             last_heard: now,
             answer_within: ANSWER_WITHIN,
-            upload: ShortestOfLast::default(),
+            upload: WindowedMin::default(),
             round_trip: None,
             contribution_on_its_way: None,
         }
