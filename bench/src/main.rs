@@ -1,4 +1,5 @@
-//! `make bench`: measures real tabs in a headless browser against the built binary, and writes `bench/RESULTS.md`.
+//! `make bench`: measures real tabs in a headless browser against the built binary, and keeps the tables in
+//! `docs/measurements`, a file a sitting.
 //!
 //! - [`fashion_mnist`]: two tabs against plain training on one thread: time and samples to an accuracy.
 //! - [`time_shares`]: what an ML module spends its time with.
@@ -8,8 +9,8 @@
 //! - [`first_gradient`]: from opening the page to the first gradient; the wasm package's size.
 //! - [`engine`]: the gradient engine beside others, in the browser and natively.
 //!
-//! Without an argument all of them; with names, those, printed only. `--seconds` is how long [`engine`] takes for each figure
-//! in each round.
+//! Without an argument all of them; with names, those, printed only. `--seconds` is how long [`engine`] takes for each
+//! figure in each round.
 
 mod engine;
 mod fashion_mnist;
@@ -63,7 +64,9 @@ fn main() -> Result<()> {
         results.push_str(&table);
     }
     if names.is_empty() {
-        std::fs::write(root().join("bench/RESULTS.md"), results)?;
+        let path = machine::free_path(&root().join("docs/measurements"))?;
+        std::fs::write(&path, results).with_context(|| path.display().to_string())?;
+        println!("kept in {}", path.display());
     }
     Ok(())
 }

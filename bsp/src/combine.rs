@@ -1,4 +1,4 @@
-//! How the contributions of a superstep become one gradient (DESIGN §4):
+//! How the contributions of a superstep become one gradient (docs/internals/supersteps.md):
 //!
 //! ```text
 //! g = Σ_c w_c · clip(G_c / n_c) / Σ_c w_c      w_c = s(τ_c) · min(n_c, max_read_out_samples)      s(τ) = (1 + τ)^(−a)

@@ -5,7 +5,7 @@
 //! - [`serve`]: `superstep serve`. It starts the [`controller`] (the driver around the central BSP module, 102), the
 //!   [`evaluation`] beside it, and [`http`], which serves the [`assets`], the [`api`], the [`shards`] and the [`socket`]s.
 //! - [`native_volunteer`]: `superstep volunteer`, the driver around a local BSP module (103) without a browser.
-//! - [`reference`]: `superstep reference`, plain training on one thread, to compare with.
+//! - [`mod@reference`]: `superstep reference`, plain training on one thread, to compare with.
 //! - [`simulate`]: `superstep simulate`, whole runs in virtual time.
 //! - [`textbook`]: the loop that runs are compared with.
 //! - [`evaluate`]: `superstep evaluate`, how a model file does.
