@@ -7,6 +7,7 @@
 //! - [`minibatches`]: what a small minibatch costs.
 //! - [`stragglers`]: three tabs of which one is ten times slower, decoupled and in lockstep.
 //! - [`first_gradient`]: from opening the page to the first gradient; the wasm package's size.
+//! - [`frame_cost`]: what a frame costs the controller, by how many sessions there are.
 //! - [`engine`]: the gradient engine beside others, in the browser and natively.
 //!
 //! Without an argument all of them; with names, those, printed only. `--seconds` is how long [`engine`] takes for each
@@ -15,6 +16,7 @@
 mod engine;
 mod fashion_mnist;
 mod first_gradient;
+mod frame_cost;
 mod machine;
 mod minibatches;
 mod scaling;
@@ -37,6 +39,7 @@ fn main() -> Result<()> {
     }
     let all = [
         "first-gradient",
+        "frame-cost",
         "time-shares",
         "scaling",
         "minibatches",
@@ -51,6 +54,7 @@ fn main() -> Result<()> {
     for name in chosen {
         let table = match name.as_str() {
             "first-gradient" => first_gradient::measure()?,
+            "frame-cost" => frame_cost::measure()?,
             "time-shares" => time_shares::measure()?,
             "scaling" => scaling::measure()?,
             "minibatches" => minibatches::measure()?,
