@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use nn::minibatch::MinibatchBuffer;
-use nn::{Evaluation, Model, Scratch};
+use nn::{Evaluation, EvaluationScratch, Model};
 
 use crate::controller::{ControllerHandle, Event};
 use crate::dataset::Dataset;
@@ -18,14 +18,14 @@ const BATCH: usize = 64;
 pub(crate) struct Evaluator {
     model: Arc<Model>,
     dataset: Arc<Dataset>,
-    scratch: Scratch,
+    scratch: EvaluationScratch,
     buffer: MinibatchBuffer,
 }
 
 impl Evaluator {
     /// An evaluator of this model on this data.
     pub(crate) fn new(model: Arc<Model>, dataset: Arc<Dataset>) -> Evaluator {
-        let (scratch, buffer) = (model.scratch(BATCH), MinibatchBuffer::new(&dataset.format, BATCH));
+        let (scratch, buffer) = (model.evaluation_scratch(BATCH), MinibatchBuffer::new(&dataset.format, BATCH));
         Evaluator {
             model,
             dataset,
