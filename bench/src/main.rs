@@ -5,6 +5,7 @@
 //! - [`scaling`]: more ML modules in one tab, and their memory.
 //! - [`minibatches`]: what a small minibatch costs.
 //! - [`stragglers`]: three tabs of which one is ten times slower, decoupled and in lockstep.
+//! - [`round_trips`]: what a bare peer waits for an answer, for small frames and behind large ones.
 //! - [`first_gradient`]: from opening the page to the first gradient; the wasm package's size.
 //! - [`engine`]: the gradient engine beside others, in the browser and natively.
 //!
@@ -16,6 +17,7 @@ mod fashion_mnist;
 mod first_gradient;
 mod machine;
 mod minibatches;
+mod round_trips;
 mod scaling;
 mod stragglers;
 mod time_shares;
@@ -36,6 +38,7 @@ fn main() -> Result<()> {
     }
     let all = [
         "first-gradient",
+        "round-trips",
         "time-shares",
         "scaling",
         "minibatches",
@@ -50,6 +53,7 @@ fn main() -> Result<()> {
     for name in chosen {
         let table = match name.as_str() {
             "first-gradient" => first_gradient::measure()?,
+            "round-trips" => round_trips::measure()?,
             "time-shares" => time_shares::measure()?,
             "scaling" => scaling::measure()?,
             "minibatches" => minibatches::measure()?,

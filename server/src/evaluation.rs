@@ -25,7 +25,10 @@ pub(crate) struct Evaluator {
 impl Evaluator {
     /// An evaluator of this model on this data.
     pub(crate) fn new(model: Arc<Model>, dataset: Arc<Dataset>) -> Evaluator {
-        let (scratch, buffer) = (model.evaluation_scratch(BATCH), MinibatchBuffer::new(&dataset.format, BATCH));
+        let (scratch, buffer) = (
+            model.evaluation_scratch(BATCH),
+            MinibatchBuffer::new(&dataset.format, BATCH),
+        );
         Evaluator {
             model,
             dataset,
