@@ -34,7 +34,7 @@ pub(crate) fn reference(arguments: &ReferenceArguments) -> Result<()> {
     );
 
     let mut textbook = Textbook::new(&run_file, Arc::clone(&model), Arc::clone(&dataset));
-    let mut evaluator = Evaluator::new(Arc::clone(&model), Arc::clone(&dataset));
+    let mut evaluator = Evaluator::new(Arc::clone(&model), Arc::clone(&dataset)).limited(run_file.evaluation.samples);
     let began = Instant::now();
     let mut evaluated = 0;
     println!("samples\tseconds\tloss\taccuracy");

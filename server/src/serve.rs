@@ -70,7 +70,7 @@ async fn run(arguments: &ServeArguments, run_file: &RunFile, dataset: Arc<Datase
     let interval = Duration::from_secs_f64(run_file.evaluation.interval_seconds);
     evaluate_at_intervals(
         controller.clone(),
-        Evaluator::new(Arc::clone(&model), Arc::clone(&dataset)),
+        Evaluator::new(Arc::clone(&model), Arc::clone(&dataset)).limited(run_file.evaluation.samples),
         interval,
     );
 

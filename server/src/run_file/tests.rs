@@ -234,6 +234,10 @@ fn numbers_out_of_range_are_refused_with_the_mend() {
         );
     }
     assert!(refused("interval_seconds = 2", "interval_seconds = 0").starts_with("[evaluation] interval_seconds = 0"));
+    assert_eq!(
+        refused("interval_seconds = 2", "samples = 0"),
+        "[evaluation] samples = 0 is not allowed; set 1 or more"
+    );
     assert!(refused("name = \"mine\"", "name = \"../mine\"").starts_with("name = \"../mine\" is not allowed"));
     assert!(refused("Learns something.", "").starts_with("description = \"\" is not allowed"));
     assert!(

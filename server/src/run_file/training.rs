@@ -90,12 +90,16 @@ pub struct Evaluation {
     /// From one evaluation to the next, in seconds. 5 by default.
     #[serde(default = "interval_seconds")]
     pub interval_seconds: f64,
+    /// How many of the held-out samples an evaluation takes, evenly spread over them. All by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub samples: Option<usize>,
 }
 
 impl Default for Evaluation {
     fn default() -> Evaluation {
         Evaluation {
             interval_seconds: interval_seconds(),
+            samples: None,
         }
     }
 }
@@ -273,6 +277,8 @@ impl Evaluation {
             self.interval_seconds,
             allowed,
             is_allowed,
-        )
+        )?;
+        let samples = self.samples.unwrap_or(1);
+        check("[evaluation] ", "samples", samples, "1 or more", samples >= 1)
     }
 }
