@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::evaluation::Evaluated;
+use crate::evaluation::{Evaluated, EvaluatedModel};
 use crate::history::{EvaluationPoint, History, LossPoint};
 use crate::model_file::About;
 use crate::outbox::{Outbox, Outgoing};
@@ -38,7 +38,7 @@ pub(crate) enum Event {
     /// A socket has closed.
     Disconnected { connection: ConnectionId },
     /// A model was evaluated.
-    Evaluated(EvaluationPoint),
+    Evaluated(EvaluatedModel),
     /// Somebody wants to look.
     Inspect(Look),
     /// The run ends, at the operator's wish.
@@ -64,6 +64,8 @@ pub(crate) struct Controller {
     weight_sum: f64,
     traffic: Arc<Traffic>,
     stop_at: Option<Goal>,
+    /// The model whose evaluation reached that.
+    reached: Option<EvaluatedModel>,
     actions: Vec<Action>,
 }
 
@@ -151,6 +153,7 @@ pub(crate) fn start(
         weight_sum: 0.0,
         traffic: Arc::clone(&traffic),
         stop_at,
+        reached: None,
         actions: Vec::new(),
     };
     std::thread::Builder::new()
@@ -191,6 +194,19 @@ impl Controller {
             run,
             version: self.central.stamp().version,
             samples: self.samples_in_model,
+        }
+    }
+
+    /// The model that the run leaves, and what its file says of it: the one whose evaluation reached the run's aim, if
+    /// the run ended with that, or the last. Versions are made while a model is evaluated; only the evaluated one is known
+    /// to have reached the aim.
+    pub(crate) fn result(&self, run: String) -> (About, &[f32]) {
+        match &self.reached {
+            Some(EvaluatedModel { point, parameters }) => {
+                let (version, samples) = (point.version, point.samples);
+                (About { run, version, samples }, parameters)
+            }
+            None => (self.about(run), self.central.model()),
         }
     }
 
@@ -270,21 +286,22 @@ impl Controller {
                 }
                 self.central.on_disconnected(now, connection, &mut self.actions);
             }
-            Event::Evaluated(point) => {
+            Event::Evaluated(model) => {
                 let EvaluationPoint {
                     version,
                     samples,
                     accuracy,
                     loss,
                     ..
-                } = point;
+                } = model.point;
                 let evaluated = Evaluated { loss, accuracy };
                 tracing::info!(
                     "version {version}: accuracy {}, loss {loss:.4}, {samples} samples",
                     evaluated.accuracy_text()
                 );
-                self.history.push_evaluation(point);
+                self.history.push_evaluation(model.point);
                 if self.stop_at.is_some_and(|goal| goal.is_reached_by(&evaluated)) {
+                    self.reached = Some(model);
                     self.central.finish(&mut self.actions);
                     self.act();
                     return true;

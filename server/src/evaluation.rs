@@ -144,6 +144,14 @@ impl Evaluated {
     }
 }
 
+/// A model, and how it did.
+pub(crate) struct EvaluatedModel {
+    /// Which version it is, and how it did.
+    pub(crate) point: EvaluationPoint,
+    /// Its parameters.
+    pub(crate) parameters: Vec<f32>,
+}
+
 /// Evaluates the current model when there is a new one: first after `interval`, then whenever that has passed since the
 /// last evaluation, or [`REST`] times as long as that took if it took long. Ends with the controller.
 pub(crate) fn evaluate_at_intervals(controller: ControllerHandle, mut evaluator: Evaluator, interval: Duration) {
@@ -178,7 +186,10 @@ pub(crate) fn evaluate_at_intervals(controller: ControllerHandle, mut evaluator:
                 accuracy,
                 loss,
             };
-            if controller.tell_blocking(Event::Evaluated(point)).is_err() {
+            if controller
+                .tell_blocking(Event::Evaluated(EvaluatedModel { point, parameters }))
+                .is_err()
+            {
                 return;
             }
         }

@@ -19,8 +19,10 @@ struct Summary<'a> {
     /// The program's version.
     superstep: &'static str,
     status: Status,
+    /// The version of the model that is written: the last, or the one whose evaluation reached the run's aim.
+    model_version: u64,
     supersteps: u64,
-    /// Samples in the model.
+    /// Samples in the last version.
     samples_in_model: u64,
     /// Accepted samples that came too late for any model: none, unless it diverged.
     samples_lost: u64,
@@ -50,7 +52,8 @@ pub(crate) fn write(
     std::fs::create_dir_all(out).with_context(|| format!("{}: can't be made", out.display()))?;
     let controller = &ended.controller;
     let central = controller.central();
-    let bytes = model_file(model, central.model(), legend, &controller.about(run_file.name.clone()))?;
+    let (about, parameters) = controller.result(run_file.name.clone());
+    let bytes = model_file(model, parameters, legend, &about)?;
     let model_path = out.join("model.safetensors");
     write_whole(&model_path, &bytes)?;
     let (samples, traffic) = (central.totals().samples, controller.traffic());
@@ -58,6 +61,7 @@ pub(crate) fn write(
     let summary = Summary {
         superstep: env!("CARGO_PKG_VERSION"),
         status,
+        model_version: about.version,
         supersteps: controller.supersteps(),
         samples_in_model: controller.samples_in_model(),
         samples_lost: samples - controller.samples_in_model(),
