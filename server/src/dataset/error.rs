@@ -9,27 +9,28 @@ use thiserror::Error;
 use super::MAX_SHARDS;
 use super::file::MAX_FILE_BYTES;
 
-/// Why data can't be used: which file, where in it, what was expected, and the mend.
+/// Why data can't be used: which file, where in it, what was expected, and a hint. Its message holds all causes, so it
+/// names none as its source.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DatasetError {
     /// The file isn't there, or isn't ours to read.
-    #[error("{}: can't be opened: {source}; get the data, or correct the path in [dataset]", .path.display())]
+    #[error("{}: can't be opened: {cause}; get the data, or correct the path in [dataset]", .path.display())]
     Open {
         /// The file.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The file can't be read on, or is damaged gzip.
-    #[error("{}: can't be read beyond offset {offset}: {source}; get the file again", .path.display())]
+    #[error("{}: can't be read beyond offset {offset}: {cause}; get the file again", .path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// Bytes read before, unpacked.
         offset: u64,
         /// What the system says.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The file isn't an IDX file of the kind that is needed.
     #[error("{}: offset 0: starts with bytes {found:02x?}, expected {expected}; correct the path in [dataset]", .path.display())]
@@ -144,10 +145,18 @@ pub enum DatasetError {
         /// The character that is one too many.
         character: char,
     },
+    /// The text repeats one character.
+    #[error("{}: holds no character but {character:?}, so there is nothing to learn; name another text in [dataset]", .path.display())]
+    OneCharacter {
+        /// The file.
+        path: PathBuf,
+        /// The character.
+        character: char,
+    },
     /// The text is too short to be cut.
     #[error(
         "{}: {characters} characters to {purpose}, but a window of {positions} and the character after it need {}; set \
-         positions lower, or held_out {mend}",
+         positions lower, or held_out {hint}",
         .path.display(),
         .positions + 1
     )]
@@ -161,14 +170,14 @@ pub enum DatasetError {
         /// Of a window.
         positions: usize,
         /// How to set held_out.
-        mend: &'static str,
+        hint: &'static str,
     },
     /// The table isn't one.
     #[error("{}: {problem}", .path.display())]
     Table {
         /// The file.
         path: PathBuf,
-        /// Where, what is wrong, and the mend.
+        /// Where, what is wrong, and a hint.
         problem: String,
     },
     /// The embedded digits don't read as they were written.
@@ -189,5 +198,12 @@ pub enum DatasetError {
     },
     /// A shard can't be made.
     #[error("[dataset]: {0}")]
-    Shard(#[from] ShardError),
+    Shard(ShardError),
+}
+
+// Not by thiserror: what an error names as its source is printed a second time, behind its own line.
+impl From<ShardError> for DatasetError {
+    fn from(error: ShardError) -> DatasetError {
+        DatasetError::Shard(error)
+    }
 }
