@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bsp::central::{Action, Central, ClosedSuperstep, ConnectionId};
-use bsp::message::{Refusal, SessionId, Token};
+use bsp::message::{Refusal, SessionId};
 use bsp::time::Time;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::evaluation::{Evaluated, EvaluatedModel};
-use crate::history::{EvaluationPoint, History, LossPoint};
+use crate::goal::{Evaluated, Goal};
+use crate::history::{EvaluatedModel, EvaluationPoint, History, LossPoint};
 use crate::model_file::About;
 use crate::outbox::{Outbox, Outgoing};
-use crate::run_file::Goal;
+use crate::random_token::random_token;
 use crate::traffic::Traffic;
 
 /// Events that wait for the controller at most; beyond that, sockets wait before they read on.
@@ -278,7 +278,7 @@ impl Controller {
             }
             Event::Frame { connection, frame } => {
                 self.central
-                    .on_frame(now, connection, &frame, unguessable(), &mut self.actions);
+                    .on_frame(now, connection, &frame, random_token(), &mut self.actions);
             }
             Event::Disconnected { connection } => {
                 if let Some(Connection { peer, .. }) = self.connections.remove(&connection) {
@@ -376,11 +376,4 @@ impl Controller {
             tracing::warn!("{peer}: {error}");
         }
     }
-}
-
-/// A number that nobody can guess, from the system's randomness.
-pub(crate) fn unguessable() -> Token {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    // A keyed hash (SipHash) of nothing, twice, under keys that the standard library takes from the system.
-    Token(RandomState::new().build_hasher().finish() ^ RandomState::new().build_hasher().finish().rotate_left(32))
 }

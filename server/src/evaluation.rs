@@ -9,7 +9,8 @@ use nn::{Evaluation, EvaluationScratch, Model};
 
 use crate::controller::{ControllerHandle, Event};
 use crate::dataset::Dataset;
-use crate::history::EvaluationPoint;
+use crate::goal::Evaluated;
+use crate::history::{EvaluatedModel, EvaluationPoint};
 
 /// Held-out samples that are evaluated at a time, where their memory allows. The sum over the batches is part of every
 /// published curve: another number here changes its last bits.
@@ -125,31 +126,6 @@ fn evaluated(batches: Vec<Evaluation>) -> Evaluated {
         loss: loss / samples,
         accuracy: correct.map(|correct| correct / samples),
     }
-}
-
-/// How a model does.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Evaluated {
-    /// Mean loss of a held-out sample.
-    pub(crate) loss: f64,
-    /// The share of answers that are right, from 0 to 1; `None` where answers are numbers.
-    pub(crate) accuracy: Option<f64>,
-}
-
-impl Evaluated {
-    /// The accuracy as it is printed.
-    pub(crate) fn accuracy_text(&self) -> String {
-        self.accuracy
-            .map_or("-".to_owned(), |accuracy| format!("{accuracy:.4}"))
-    }
-}
-
-/// A model, and how it did.
-pub(crate) struct EvaluatedModel {
-    /// Which version it is, and how it did.
-    pub(crate) point: EvaluationPoint,
-    /// Its parameters.
-    pub(crate) parameters: Vec<f32>,
 }
 
 /// Evaluates the current model when there is a new one: first after `interval`, then whenever that has passed since the

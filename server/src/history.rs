@@ -31,6 +31,14 @@ pub(crate) struct EvaluationPoint {
     pub(crate) loss: f64,
 }
 
+/// A model, and how it did.
+pub(crate) struct EvaluatedModel {
+    /// Which version it is, and how it did.
+    pub(crate) point: EvaluationPoint,
+    /// Its parameters.
+    pub(crate) parameters: Vec<f32>,
+}
+
 /// Both curves, in the order in which they came about.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(crate) struct History {

@@ -19,8 +19,8 @@ use crate::api::{Status, Volunteer};
 use crate::assets::asset;
 use crate::controller::{Controller, ControllerHandle, HasEnded};
 use crate::dataset::Legend;
+use crate::goal::Goal;
 use crate::model_file::model_file;
-use crate::run_file::Goal;
 use crate::shards::Shards;
 use crate::socket;
 

@@ -1,7 +1,7 @@
 //! `superstep`: one binary that trains one neural network across the browsers of people who open a web page.
 //!
 //! - [`cli`]: what can be asked of it.
-//! - [`run_file`], [`dataset`]: what an operator gives it.
+//! - [`run_file`], [`dataset`], [`goal`]: what an operator gives it.
 //! - [`serve`]: `superstep serve`. It starts the [`controller`] (the driver around the central BSP module, 102), the
 //!   [`evaluation`] beside it, and [`http`], which serves the [`assets`], the [`api`], the [`shards`] and the [`socket`]s.
 //! - [`native_volunteer`]: `superstep volunteer`, the driver around a local BSP module (103) without a browser.
@@ -18,12 +18,14 @@ mod controller;
 mod dataset;
 mod evaluate;
 mod evaluation;
+mod goal;
 mod history;
 mod http;
 mod model_file;
 mod native_volunteer;
 mod optimizer;
 mod outbox;
+mod random_token;
 mod reference;
 mod run_file;
 mod serve;

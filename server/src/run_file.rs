@@ -18,7 +18,7 @@ use thiserror::Error;
 pub use training::{Evaluation, Training};
 
 use crate::dataset::DatasetSpec;
-use crate::evaluation::Evaluated;
+use crate::goal::Goal;
 
 /// The run that is embedded in the program.
 const DIGITS: &str = include_str!("../../runs/digits.toml");
@@ -109,41 +109,6 @@ pub enum Problem {
     /// Settings that exclude each other.
     #[error("{0}")]
     Exclusive(&'static str),
-}
-
-/// What a run aims at.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Goal {
-    /// At least this share of right answers.
-    Accuracy(f64),
-    /// At most this loss.
-    Loss(f64),
-}
-
-impl Goal {
-    /// The share of right answers, if that is the aim.
-    pub(crate) fn accuracy(self) -> Option<f64> {
-        match self {
-            Goal::Accuracy(target) => Some(target),
-            Goal::Loss(_) => None,
-        }
-    }
-
-    /// The loss, if that is the aim.
-    pub(crate) fn loss(self) -> Option<f64> {
-        match self {
-            Goal::Accuracy(_) => None,
-            Goal::Loss(target) => Some(target),
-        }
-    }
-
-    /// Whether a model that does so well has reached it.
-    pub(crate) fn is_reached_by(self, evaluated: &Evaluated) -> bool {
-        match self {
-            Goal::Accuracy(target) => evaluated.accuracy.is_some_and(|accuracy| accuracy >= target),
-            Goal::Loss(target) => evaluated.loss <= target,
-        }
-    }
 }
 
 /// A key that is set to something that makes no sense.

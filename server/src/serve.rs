@@ -13,16 +13,18 @@ use bsp::time::Time;
 use nn::Model;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use volunteer::description::{DatasetDescription, RunDescription};
 use volunteer::membership::memory_need;
 
 use crate::api::Status;
 use crate::cli::ServeArguments;
-use crate::controller::{self, Event, unguessable};
+use crate::controller::{self, ControllerHandle, Ended, Event};
 use crate::dataset::Dataset;
 use crate::evaluation::{Evaluator, evaluate_at_intervals};
 use crate::http::{Site, router};
 use crate::optimizer::ServerOptimizer;
+use crate::random_token::random_token;
 use crate::run_file::RunFile;
 use crate::shards::Shards;
 use crate::summary;
@@ -59,22 +61,15 @@ async fn run(arguments: &ServeArguments, run_file: &RunFile, dataset: Arc<Datase
 
     let shards = Arc::new(Shards::new(&dataset.shards));
     shards.gzip_in_background().context("a thread can't be started")?;
-    let run_id = RunId(unguessable().0);
-    let description = describe(arguments, run_file, &dataset, &model, &shards, run_id);
-    let config = central_config(run_file, description.spec_hash, run_id);
-    let parameters = model.initial_parameters(run_file.seed);
-    let optimizer = Box::new(ServerOptimizer::new(run_file, parameters.len()));
-    let central = Central::new(Time::ZERO, config, parameters, optimizer);
-    let stop_at = run_file.goal().filter(|_| arguments.stop_at_target);
-    let (controller, end) = controller::start(tokio::runtime::Handle::current(), central, Instant::now(), stop_at)?;
-    let interval = Duration::from_secs_f64(run_file.evaluation.interval_seconds);
+    let description = describe(arguments, run_file, &dataset, &model, &shards, RunId(random_token().0));
+    let (controller, end) = start_controller(arguments, run_file, &model, &description)?;
     evaluate_at_intervals(
         controller.clone(),
         Evaluator::new(Arc::clone(&model), Arc::clone(&dataset)).limited(run_file.evaluation.samples),
-        interval,
+        Duration::from_secs_f64(run_file.evaluation.interval_seconds),
     );
-
     announce(arguments, run_file, &dataset, &model, address);
+
     let (open_sockets, mut sockets) = tokio::sync::mpsc::channel(1);
     let site = Site {
         open_sockets,
@@ -85,16 +80,55 @@ async fn run(arguments: &ServeArguments, run_file: &RunFile, dataset: Arc<Datase
         shards,
         controller: controller.clone(),
     };
-    let app = router(site).into_make_service_with_connect_info::<SocketAddr>();
-    let (close, closing) = tokio::sync::oneshot::channel::<()>();
-    let server = tokio::spawn(
-        axum::serve(without_delay(listener), app)
-            .with_graceful_shutdown(async {
-                let _ = closing.await;
-            })
-            .into_future(),
-    );
+    let (close, closing) = tokio::sync::oneshot::channel();
+    let server = tokio::spawn(serve_site(listener, site, closing));
+    let ended = wait_for_end(&controller, end).await?;
+    let _ = close.send(());
+    // Volunteers are told that the run is over, or compute on for nobody: their sockets outlive the requests they came
+    // from.
+    let all_closed = async {
+        let _ = server.await;
+        sockets.recv().await
+    };
+    let _ = tokio::time::timeout(CLOSE_WITHIN, all_closed).await;
 
+    let now = Time::ZERO + ended.elapsed;
+    let status = Status::new(run_file.name.clone(), run_file.goal(), &ended.controller, now);
+    let legend = dataset.legend.as_ref();
+    for path in summary::write(&arguments.out, run_file, &model, legend, status, &ended)? {
+        tracing::info!("wrote {}", path.display());
+    }
+    Ok(())
+}
+
+/// The central module of this run, at work on its thread.
+fn start_controller(
+    arguments: &ServeArguments,
+    run_file: &RunFile,
+    model: &Model,
+    description: &RunDescription,
+) -> Result<(ControllerHandle, oneshot::Receiver<Ended>)> {
+    let config = central_config(run_file, description.spec_hash, RunId(description.run));
+    let parameters = model.initial_parameters(run_file.seed);
+    let optimizer = Box::new(ServerOptimizer::new(run_file, parameters.len()));
+    let central = Central::new(Time::ZERO, config, parameters, optimizer);
+    let stop_at = run_file.goal().filter(|_| arguments.stop_at_target);
+    let runtime = tokio::runtime::Handle::current();
+    Ok(controller::start(runtime, central, Instant::now(), stop_at)?)
+}
+
+/// Answers requests until it is told to close, and the requests that have begun.
+async fn serve_site(listener: TcpListener, site: Site, closing: oneshot::Receiver<()>) -> std::io::Result<()> {
+    let app = router(site).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(without_delay(listener), app)
+        .with_graceful_shutdown(async {
+            let _ = closing.await;
+        })
+        .await
+}
+
+/// Waits for the end of the run, and passes the operator's wish to stop on.
+async fn wait_for_end(controller: &ControllerHandle, end: oneshot::Receiver<Ended>) -> Result<Ended> {
     let mut terminate = signal(SignalKind::terminate())?;
     let stop = async {
         tokio::select! {
@@ -106,32 +140,10 @@ async fn run(arguments: &ServeArguments, run_file: &RunFile, dataset: Arc<Datase
         // Only the controller's end ends the wait below.
         std::future::pending::<()>().await;
     };
-    let ended = tokio::select! {
-        ended = end => ended.context("the controller has died; see above")?,
+    tokio::select! {
+        ended = end => ended.context("the controller has died; see above"),
         () = stop => unreachable!("it waits for ever"),
-    };
-    let _ = close.send(());
-    // Volunteers are told that the run is over, or compute on for nobody: their sockets outlive the requests they came from.
-    let all_closed = async {
-        let _ = server.await;
-        sockets.recv().await
-    };
-    let _ = tokio::time::timeout(CLOSE_WITHIN, all_closed).await;
-
-    let now = Time::ZERO + ended.elapsed;
-    let status = Status::new(run_file.name.clone(), run_file.goal(), &ended.controller, now);
-    let written = summary::write(
-        &arguments.out,
-        run_file,
-        &model,
-        dataset.legend.as_ref(),
-        status,
-        &ended,
-    )?;
-    for path in written {
-        tracing::info!("wrote {}", path.display());
     }
-    Ok(())
 }
 
 /// A listener whose sockets send what they have at once. By default (Nagle's algorithm) a small frame would wait for the
