@@ -44,8 +44,7 @@ pub enum DatasetSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DigitsSpec {
-    /// About how many samples a shard has. 1,500 by default: one shard, of 93 kB.
-    #[serde(default = "digits_shard_samples")]
+    #[serde(default = "default::digits::shard_samples")]
     pub shard_samples: usize,
 }
 
@@ -53,25 +52,16 @@ pub struct DigitsSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IdxSpec {
-    /// Inputs to train on: (samples, height, width), (samples, channels, height, width) or (samples, features), of unsigned
-    /// bytes. This path and the others are relative to the run file.
     pub train_images: PathBuf,
-    /// Labels to train on: (samples), of unsigned bytes.
     pub train_labels: PathBuf,
-    /// Held-out inputs, of the same shape as those to train on.
     pub test_images: PathBuf,
-    /// Held-out labels.
     pub test_labels: PathBuf,
-    /// Labels are below this number.
     pub classes: u32,
-    /// About how many samples a shard has. 2,000 by default: 1.6 MB of 28×28 images, a second on a home link.
-    #[serde(default = "idx_shard_samples")]
+    #[serde(default = "default::idx::shard_samples")]
     pub shard_samples: usize,
-    /// The mean of the inputs, as a share of 255: input = (byte / 255 − `mean`) / `std`. 0 by default.
-    #[serde(default)]
+    #[serde(default = "default::idx::mean")]
     pub mean: f64,
-    /// The standard deviation of the inputs, as a share of 255; see `mean`. 1 by default.
-    #[serde(default = "one")]
+    #[serde(default = "default::idx::std")]
     pub std: f64,
 }
 
@@ -79,15 +69,11 @@ pub struct IdxSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextSpec {
-    /// UTF-8. The path is relative to the run file.
     pub file: PathBuf,
-    /// How many characters a sample has; what is to answer is the character after each of them.
     pub positions: usize,
-    /// The share of the text, at its end, that is held out. 0.1 by default.
-    #[serde(default = "tenth")]
+    #[serde(default = "default::text::held_out")]
     pub held_out: f64,
-    /// About how many characters a shard has. 50,000 by default: a second on a home link, and as many samples.
-    #[serde(default = "text_shard_samples")]
+    #[serde(default = "default::text::shard_samples")]
     pub shard_samples: usize,
 }
 
@@ -95,30 +81,21 @@ pub struct TextSpec {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CsvSpec {
-    /// UTF-8, with the columns' names in its first line. The path is relative to the run file.
     pub file: PathBuf,
-    /// The columns that are to answer.
     pub targets: Vec<String>,
-    /// What they hold.
-    #[serde(default)]
+    #[serde(default = "default::csv::target_kind")]
     pub target_kind: TargetKind,
-    /// The columns that are given. All others by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<Vec<String>>,
-    /// Those of them that hold words, or numbers that are none: each word becomes an input that is 0 or 1.
-    #[serde(default)]
+    #[serde(default = "default::csv::categories")]
     pub categories: Vec<String>,
-    /// Columns of which the logarithm is taken: of prices, masses and the like, which are all above 0.
-    #[serde(default)]
+    #[serde(default = "default::csv::logarithms")]
     pub logarithms: Vec<String>,
-    /// What is between two values.
-    #[serde(default = "comma")]
+    #[serde(default = "default::csv::delimiter")]
     pub delimiter: char,
-    /// The share of the rows that is held out. 0.1 by default.
-    #[serde(default = "tenth")]
+    #[serde(default = "default::csv::held_out")]
     pub held_out: f64,
-    /// About how many rows a shard has. 20,000 by default.
-    #[serde(default = "csv_shard_samples")]
+    #[serde(default = "default::csv::shard_samples")]
     pub shard_samples: usize,
 }
 
@@ -135,32 +112,35 @@ pub enum TargetKind {
     Chances,
 }
 
-fn text_shard_samples() -> usize {
-    50_000
-}
+/// What the table of keys says, for each kind.
+mod default {
+    pub(super) mod digits {
+        use crate::run_file::keys::defaults;
+        defaults! { "[dataset]" "digits": shard_samples: usize }
+    }
 
-fn csv_shard_samples() -> usize {
-    20_000
-}
+    pub(super) mod idx {
+        use crate::run_file::keys::defaults;
+        defaults! { "[dataset]" "idx": shard_samples: usize, mean: f64, std: f64 }
+    }
 
-fn tenth() -> f64 {
-    0.1
-}
+    pub(super) mod text {
+        use crate::run_file::keys::defaults;
+        defaults! { "[dataset]" "text": held_out: f64, shard_samples: usize }
+    }
 
-fn comma() -> char {
-    ','
-}
-
-fn digits_shard_samples() -> usize {
-    1500
-}
-
-fn idx_shard_samples() -> usize {
-    2000
-}
-
-fn one() -> f64 {
-    1.0
+    pub(super) mod csv {
+        use crate::dataset::TargetKind;
+        use crate::run_file::keys::defaults;
+        defaults! { "[dataset]" "csv":
+            target_kind: TargetKind,
+            categories: Vec<String>,
+            logarithms: Vec<String>,
+            delimiter: char,
+            held_out: f64,
+            shard_samples: usize,
+        }
+    }
 }
 
 impl DatasetSpec {

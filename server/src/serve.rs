@@ -163,6 +163,9 @@ fn announce(arguments: &ServeArguments, run_file: &RunFile, dataset: &Dataset, m
         "run {}: {parameters} parameters, {samples} training samples",
         run_file.name
     );
+    for warning in run_file.warnings() {
+        tracing::warn!("{warning}");
+    }
     tracing::info!("whoever can open the address below can download the training data and the model");
     if arguments.kiosk {
         tracing::info!("kiosk: /?join=1&workers=N&duty=PERCENT contributes without a click");
