@@ -5,10 +5,10 @@ use bsp::codec::Codec;
 use bsp::message::Mode;
 use bsp::shared_memory::{Phase, PhaseTimes};
 use bsp::time::Time;
+use run::goal::Goal;
 use serde::Serialize;
 
 use crate::controller::Controller;
-use crate::goal::Goal;
 
 /// `GET /api/v1/status`: where the run stands now.
 #[derive(Clone, Debug, Serialize)]

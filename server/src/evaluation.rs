@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use nn::minibatch::MinibatchBuffer;
 use nn::{Evaluation, EvaluationScratch, Model};
+use run::dataset::Dataset;
+use run::goal::Evaluated;
 
 use crate::controller::{ControllerHandle, Event};
-use crate::dataset::Dataset;
-use crate::goal::Evaluated;
 use crate::history::{EvaluatedModel, EvaluationPoint};
 
 /// Held-out samples that are evaluated at a time, where their memory allows. The sum over the batches is part of every
@@ -183,8 +183,8 @@ fn rest_after(computed: Duration, interval: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run_file::RunFile;
     use nn::ModelSpec;
+    use run::run_file::RunFile;
 
     /// The beginning and the end of a transformer that has 21 million parameters with six such blocks.
     const LARGE: &str = r#"

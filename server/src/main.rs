@@ -1,7 +1,7 @@
 //! `superstep`: one binary that trains one neural network across the browsers of people who open a web page.
 //!
 //! - [`cli`]: what can be asked of it.
-//! - [`run_file`], [`dataset`], [`goal`]: what an operator gives it.
+//! - [`run_file`], [`dataset`], [`goal`]: what an operator gives it, from the crate [`run`].
 //! - [`serve`]: `superstep serve`. It starts the [`controller`] (the driver around the central BSP module, 102), the
 //!   [`evaluation`] beside it, and [`http`], which serves the [`assets`], the [`api`], the [`shards`] and the [`socket`]s.
 //! - [`native_volunteer`]: `superstep volunteer`, the driver around a local BSP module (103) without a browser.
@@ -15,10 +15,8 @@ mod api;
 mod assets;
 mod cli;
 mod controller;
-mod dataset;
 mod evaluate;
 mod evaluation;
-mod goal;
 mod history;
 mod http;
 mod model_file;
@@ -27,7 +25,6 @@ mod optimizer;
 mod outbox;
 mod random_token;
 mod reference;
-mod run_file;
 mod serve;
 mod shards;
 mod simulate;
@@ -40,6 +37,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use run::{dataset, goal, run_file};
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command};

@@ -7,10 +7,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use nn::Model;
+use run::dataset::Legend;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-
-use crate::dataset::Legend;
 
 /// What a model file says of its model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +103,7 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run_file::RunFile;
+    use run::run_file::RunFile;
 
     fn model() -> Model {
         Model::new(&RunFile::digits().expect("the embedded run").model).expect("its model")

@@ -5,22 +5,20 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use run::Run;
 
 use crate::cli::ReferenceArguments;
-use crate::dataset::Dataset;
 use crate::evaluation::Evaluator;
 use crate::model_file::{About, model_file, write_whole};
-use crate::run_file::RunFile;
 use crate::textbook::Textbook;
 
 /// Trains, and prints a line for each evaluation.
 pub(crate) fn reference(arguments: &ReferenceArguments) -> Result<()> {
-    let run_file = match &arguments.run {
-        Some(path) => RunFile::load(path)?,
-        None => RunFile::digits()?,
-    };
-    let dataset = Arc::new(Dataset::load(&run_file.dataset, run_file.seed)?);
-    let model = Arc::new(run_file.model_for(&dataset.format)?);
+    let Run {
+        run_file,
+        dataset,
+        model,
+    } = Run::load(arguments.run.as_deref())?;
     let minibatch = run_file.training.minibatch;
     let goal = run_file.goal();
     ensure!(

@@ -11,6 +11,9 @@ use bsp::combine::Weighting;
 use bsp::message::{Mode, PROTOCOL, RunId};
 use bsp::time::Time;
 use nn::Model;
+use run::Run;
+use run::dataset::Dataset;
+use run::run_file::RunFile;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -20,12 +23,10 @@ use volunteer::membership::memory_need;
 use crate::api::Status;
 use crate::cli::ServeArguments;
 use crate::controller::{self, ControllerHandle, Ended, Event};
-use crate::dataset::Dataset;
 use crate::evaluation::{Evaluator, evaluate_at_intervals};
 use crate::http::{Site, router};
 use crate::optimizer::ServerOptimizer;
 use crate::random_token::random_token;
-use crate::run_file::RunFile;
 use crate::shards::Shards;
 use crate::summary;
 
@@ -36,21 +37,25 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 
 /// Serves a run until it ends.
 pub(crate) fn serve(arguments: &ServeArguments) -> Result<()> {
-    let run_file = match &arguments.run {
-        Some(path) => RunFile::load(path)?,
-        None => RunFile::digits()?,
-    };
+    let Run {
+        run_file,
+        dataset,
+        model,
+    } = Run::load(arguments.run.as_deref())?;
     ensure!(
         run_file.goal().is_some() || !arguments.stop_at_target,
         "--stop-at-target: the run has no target; set target_accuracy or target_loss in the run file"
     );
-    let dataset = Arc::new(Dataset::load(&run_file.dataset, run_file.seed)?);
-    let model = Arc::new(run_file.model_for(&dataset.format)?);
     let runtime = tokio::runtime::Runtime::new().context("the runtime can't be started")?;
-    runtime.block_on(run(arguments, &run_file, dataset, model))
+    runtime.block_on(serve_run(arguments, &run_file, dataset, model))
 }
 
-async fn run(arguments: &ServeArguments, run_file: &RunFile, dataset: Arc<Dataset>, model: Arc<Model>) -> Result<()> {
+async fn serve_run(
+    arguments: &ServeArguments,
+    run_file: &RunFile,
+    dataset: Arc<Dataset>,
+    model: Arc<Model>,
+) -> Result<()> {
     let listener = TcpListener::bind(arguments.listen).await.with_context(|| {
         format!(
             "{}: can't listen there; choose another address with --listen",

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use nn::Model;
+use run::dataset::Legend;
+use run::run_file::RunFile;
 use serde::Serialize;
 
 use crate::api::Status;
 use crate::controller::Ended;
-use crate::dataset::Legend;
 use crate::history::EvaluationPoint;
 use crate::model_file::{model_file, write_whole};
-use crate::run_file::RunFile;
 
 /// `summary.json`.
 #[derive(Serialize)]

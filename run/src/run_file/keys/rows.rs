@@ -23,7 +23,7 @@ macro_rules! keys {
 }
 
 /// Every key of a run file.
-pub(crate) const KEYS: &[Key] = keys! {
+pub const KEYS: &[Key] = keys! {
     "" [] {
         "name" Required, Any,
             "1 to 64 letters, digits, `-` and `_`; for file names, logs and pages";

@@ -55,7 +55,7 @@ fn the_table_in_the_readme_is_that_of_the_rows() {
     assert_eq!(
         table,
         markdown(),
-        "make it anew: cargo test --release -p server -- --ignored the_table_is_written_into_the_readme"
+        "make it anew: cargo test --release -p run -- --ignored the_table_is_written_into_the_readme"
     );
 }
 

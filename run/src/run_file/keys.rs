@@ -11,27 +11,27 @@ use toml::{Table, Value};
 
 use super::{Problem, Setting};
 
-pub(crate) use rows::KEYS;
+pub use rows::KEYS;
 
 /// A key of a run file.
-pub(crate) struct Key {
+pub struct Key {
     /// The table that has it, as its header is written; empty at the top of the file.
-    pub(crate) table: &'static str,
+    pub table: &'static str,
     /// The kinds of that table that have it; all, where there are none.
-    pub(crate) kinds: &'static [&'static str],
+    pub kinds: &'static [&'static str],
     /// Its name; empty where a kind has no keys.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// What it is where it is not set.
-    pub(crate) default: DefaultValue,
+    pub default: DefaultValue,
     /// What it may be.
-    pub(crate) range: Range,
+    pub range: Range,
     /// What it means.
-    pub(crate) meaning: &'static str,
+    pub meaning: &'static str,
 }
 
 /// What a key is where it is not set.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum DefaultValue {
+pub enum DefaultValue {
     /// It must be set.
     Required,
     /// This, as TOML has it.
@@ -42,7 +42,7 @@ pub(crate) enum DefaultValue {
 
 /// What a key may be.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Range {
+pub enum Range {
     /// What its type takes, or what is checked with other keys.
     Any,
     /// A whole number from the one to the other.
@@ -63,7 +63,7 @@ pub(crate) enum Range {
 
 impl Range {
     /// In words; nothing where it says nothing.
-    pub(crate) fn words(self) -> String {
+    pub fn words(self) -> String {
         match self {
             Range::Any => String::new(),
             Range::Whole(from, to) => format!("a number from {from} to {to}"),
@@ -136,7 +136,7 @@ pub(super) fn largest(table: &str, name: &str) -> u64 {
 macro_rules! defaults {
     ($table:literal $kind:literal: $($name:ident: $type:ty),* $(,)?) => {
         $(
-            pub(crate) fn $name() -> $type {
+            pub fn $name() -> $type {
                 $crate::run_file::keys::default_of($table, $kind, stringify!($name))
             }
         )*
@@ -171,11 +171,11 @@ pub(super) fn check_ranges(run: &Table) -> Result<(), Problem> {
 
 /// The table with this header, if the run has it. The layers are many: each is checked as it is fitted.
 fn table_of<'a>(run: &'a Table, header: &str) -> Option<&'a Table> {
-    let names = header
+    let mut names = header
         .trim_matches(['[', ']'])
         .split('.')
         .filter(|name| !name.is_empty());
-    names.fold(Some(run), |table, name| table?.get(name)?.as_table())
+    names.try_fold(run, |table, name| table.get(name)?.as_table())
 }
 
 /// A number as it is likely to have been written.

@@ -3,7 +3,7 @@
 //! A run file is read once, at the start, and checked in full: a [`RunFile`] makes sense. Every error names the file, the
 //! place in it and a hint, in one line. [`keys`] says what each key is.
 
-pub(crate) mod keys;
+pub mod keys;
 mod training;
 mod words;
 
@@ -327,7 +327,11 @@ fn merge(table: &mut toml::Table, over: &toml::Table) {
     }
 }
 
-pub(crate) fn read_bounded(path: &Path) -> Result<String, Problem> {
+/// The text of a file that can be a run file or a scenario by its length.
+///
+/// # Errors
+/// A file that can't be read, or is longer.
+pub fn read_bounded(path: &Path) -> Result<String, Problem> {
     use std::io::Read;
     let mut text = String::new();
     std::fs::File::open(path)?
@@ -340,7 +344,7 @@ pub(crate) fn read_bounded(path: &Path) -> Result<String, Problem> {
 }
 
 /// What the TOML reader says, in one line, with the line's number instead of its text.
-pub(crate) fn syntax(text: &str, error: &toml::de::Error) -> Problem {
+pub fn syntax(text: &str, error: &toml::de::Error) -> Problem {
     if let Some((layer, line)) = layer_at_fault(text, error.message()) {
         return Problem::Syntax {
             line,

@@ -12,6 +12,7 @@ use super::keys::{defaults, largest};
 use super::{Problem, Setting};
 
 /// How to train the model.
+#[expect(missing_docs, reason = "the table of keys says what each means")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
@@ -52,6 +53,7 @@ pub struct Training {
 }
 
 /// How the model is evaluated on the held-out samples while it trains.
+#[expect(missing_docs, reason = "the table of keys says what each means")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evaluation {

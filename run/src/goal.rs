@@ -11,7 +11,7 @@ pub enum Goal {
 
 impl Goal {
     /// The share of right answers, if that is the aim.
-    pub(crate) fn accuracy(self) -> Option<f64> {
+    pub fn accuracy(self) -> Option<f64> {
         match self {
             Goal::Accuracy(target) => Some(target),
             Goal::Loss(_) => None,
@@ -19,7 +19,7 @@ impl Goal {
     }
 
     /// The loss, if that is the aim.
-    pub(crate) fn loss(self) -> Option<f64> {
+    pub fn loss(self) -> Option<f64> {
         match self {
             Goal::Accuracy(_) => None,
             Goal::Loss(target) => Some(target),
@@ -27,7 +27,7 @@ impl Goal {
     }
 
     /// Whether a model that does so well has reached it.
-    pub(crate) fn is_reached_by(self, evaluated: &Evaluated) -> bool {
+    pub fn is_reached_by(self, evaluated: &Evaluated) -> bool {
         match self {
             Goal::Accuracy(target) => evaluated.accuracy.is_some_and(|accuracy| accuracy >= target),
             Goal::Loss(target) => evaluated.loss <= target,
@@ -37,16 +37,16 @@ impl Goal {
 
 /// How a model does.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Evaluated {
+pub struct Evaluated {
     /// Mean loss of a held-out sample.
-    pub(crate) loss: f64,
+    pub loss: f64,
     /// The share of answers that are right, from 0 to 1; `None` where answers are numbers.
-    pub(crate) accuracy: Option<f64>,
+    pub accuracy: Option<f64>,
 }
 
 impl Evaluated {
     /// The accuracy as it is printed.
-    pub(crate) fn accuracy_text(&self) -> String {
+    pub fn accuracy_text(&self) -> String {
         self.accuracy
             .map_or("-".to_owned(), |accuracy| format!("{accuracy:.4}"))
     }

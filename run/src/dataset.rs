@@ -41,6 +41,7 @@ pub enum DatasetSpec {
 }
 
 /// Settings of the embedded digits.
+#[expect(missing_docs, reason = "the table of keys says what each means")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DigitsSpec {
@@ -49,6 +50,7 @@ pub struct DigitsSpec {
 }
 
 /// Where IDX files are, and what they mean.
+#[expect(missing_docs, reason = "the table of keys says what each means")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IdxSpec {
@@ -66,6 +68,7 @@ pub struct IdxSpec {
 }
 
 /// Where a text is, and how it is cut.
+#[expect(missing_docs, reason = "the table of keys says what each means")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextSpec {
@@ -78,6 +81,7 @@ pub struct TextSpec {
 }
 
 /// Where a table is, and what its columns mean.
+#[expect(missing_docs, reason = "the table of keys says what each means")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CsvSpec {
