@@ -4,6 +4,7 @@
 //! place in it and a hint, in one line. [`keys`] says what each key is.
 
 pub mod keys;
+mod syntax;
 mod training;
 mod words;
 
@@ -13,11 +14,12 @@ use bsp::codec::Codec;
 use nn::model::{DataMisfit, Model, SpecError};
 use nn::optimizer::SettingError;
 use nn::sample_format::SampleFormat;
-use nn::{LayerSpec, LossSpec, ModelSpec};
+use nn::{LossSpec, ModelSpec};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use self::words::{in_one_line, in_readers_words};
+use self::words::in_readers_words;
+pub use syntax::syntax;
 pub use training::{Evaluation, Training};
 
 use crate::dataset::{DatasetSpec, TargetKind};
@@ -204,11 +206,10 @@ impl RunFile {
     /// The same run with other keys in its table `[training]`, checked like a run file. Tables in it are merged too; but one
     /// of another kind is taken whole, since what is set of the one kind means nothing to the other.
     pub fn with_training(&self, keys: &toml::Table) -> Result<RunFile, Problem> {
-        let invalid = |message: &str| Problem::Training(in_one_line(message));
+        let invalid = |message: &str| Problem::Training(in_readers_words(message));
         let mut training = toml::Table::try_from(&self.training).map_err(|error| invalid(&error.to_string()))?;
         merge(&mut training, keys);
-        let training =
-            Training::deserialize(training).map_err(|error| Problem::Training(in_readers_words(error.message())))?;
+        let training = Training::deserialize(training).map_err(|error| invalid(error.message()))?;
         let run = RunFile {
             training,
             ..self.clone()
@@ -341,40 +342,6 @@ pub fn read_bounded(path: &Path) -> Result<String, Problem> {
         return Err(Problem::TooLong);
     }
     Ok(text)
-}
-
-/// What the TOML reader says, in one line, with the line's number instead of its text.
-pub fn syntax(text: &str, error: &toml::de::Error) -> Problem {
-    if let Some((layer, line)) = layer_at_fault(text, error.message()) {
-        return Problem::Syntax {
-            line,
-            message: format!("layer {layer}: {}", in_readers_words(error.message())),
-        };
-    }
-    let offset = error.span().map_or(0, |span| span.start);
-    let line = 1 + text.bytes().take(offset).filter(|&byte| byte == b'\n').count();
-    Problem::Syntax {
-        line,
-        message: in_readers_words(error.message()),
-    }
-}
-
-/// The layer, counted from 1, that alone gives the same error, and the line on which it starts. The TOML reader only knows
-/// where the first layer is.
-fn layer_at_fault(text: &str, message: &str) -> Option<(usize, usize)> {
-    let file: toml::Table = text.parse().ok()?;
-    let layers = file.get("model")?.get("layers")?.as_array()?;
-    let gives_the_error = |layer: &toml::Value| match LayerSpec::deserialize(layer.clone()) {
-        Ok(_) => false,
-        Err(error) => error.message() == message,
-    };
-    let index = layers.iter().position(gives_the_error)?;
-    let mut starts = text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| line.trim_start().starts_with("[[model.layers]]"));
-    let (line, _) = starts.nth(index)?;
-    Some((index + 1, line + 1))
 }
 
 #[cfg(test)]

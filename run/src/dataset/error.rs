@@ -145,6 +145,12 @@ pub enum DatasetError {
         /// The character that is one too many.
         character: char,
     },
+    /// The text is empty.
+    #[error("{}: is empty; name another text in [dataset]", .path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
     /// The text repeats one character.
     #[error("{}: holds no character but {character:?}, so there is nothing to learn; name another text in [dataset]", .path.display())]
     OneCharacter {

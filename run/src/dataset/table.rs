@@ -22,6 +22,12 @@ pub(super) fn load(spec: &CsvSpec, run_seed: u64) -> Result<Dataset, DatasetErro
     Generator::of_run(HELD_OUT_SEED, Purpose::HeldOut, 0).shuffle(&mut rows);
     let held_out = (rows.len() as f64 * spec.held_out).round() as usize;
     let (train, held_out) = rows.split_at(rows.len().saturating_sub(held_out));
+    if rows.len() < 2 {
+        return Err(at_file(format!(
+            "has {} rows; give it at least one to train on and one to evaluate on",
+            rows.len()
+        )));
+    }
     if train.is_empty() || held_out.is_empty() {
         return Err(at_file(format!(
             "{} rows to train on and {} to evaluate on; set held_out so that there are some of both",
@@ -29,7 +35,7 @@ pub(super) fn load(spec: &CsvSpec, run_seed: u64) -> Result<Dataset, DatasetErro
             held_out.len()
         )));
     }
-    let (inputs, targets) = table.chosen(spec, train).map_err(at_file)?;
+    let (inputs, targets) = table.chosen(train).map_err(at_file)?;
     let encoded = Encoded::new(&table, &inputs, &targets, spec.target_kind).map_err(at_file)?;
     let order: Vec<usize> = shuffled(train.len(), run_seed)
         .into_iter()
@@ -61,7 +67,7 @@ struct Encoded {
 
 impl Encoded {
     fn new(
-        table: &Table,
+        table: &Table<'_>,
         inputs: &[EncodedColumn],
         targets: &[EncodedColumn],
         kind: TargetKind,

@@ -44,6 +44,11 @@ fn characters(text: &str, spec: &TextSpec) -> Result<Vec<char>, DatasetError> {
             }
         }
     }
+    if characters.is_empty() {
+        return Err(DatasetError::Empty {
+            path: spec.file.clone(),
+        });
+    }
     if let (Some(&character), 1) = (characters.first(), characters.len()) {
         return Err(DatasetError::OneCharacter {
             path: spec.file.clone(),
@@ -153,6 +158,10 @@ mod tests {
             load_text(b"abcdefghij", 4, 0.1, 10).unwrap_err(),
             "text: 1 characters to evaluate on, but a window of 4 and the character after it need 5; set positions lower, \
              or held_out higher"
+        );
+        assert_eq!(
+            load_text(b"", 4, 0.5, 10).unwrap_err(),
+            "text: is empty; name another text in [dataset]"
         );
         assert_eq!(
             load_text(b"aaaaaaaaaaaaaaaaaaaa", 4, 0.5, 10).unwrap_err(),

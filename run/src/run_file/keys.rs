@@ -68,7 +68,7 @@ impl Range {
             Range::Any => String::new(),
             Range::Whole(from, to) => format!("a number from {from} to {to}"),
             Range::AtLeast(from) => format!("{from} or more"),
-            Range::Number(from, to) => format!("a number from {from} to {to}"),
+            Range::Number(from, to) => format!("a number from {} to {}", shown(from), shown(to)),
             Range::Above(above, to) if to == f64::INFINITY => format!("a number above {above}"),
             Range::Above(above, to) => format!("a number above {above}, at most {to}"),
             Range::Below(from, below) => format!("a number from {from} to below {below}"),

@@ -164,8 +164,12 @@ fn an_unknown_key_is_refused_in_every_table() {
             .unwrap()
             .parse()
             .unwrap();
-        // Of a table that is chosen by its kind, TOML's reader knows the first line only.
-        assert!(found <= line && found + 2 >= line, "line {line}: {message}");
+        // Of a layer, which is chosen by its kind, the line where it begins is known.
+        let is_in_a_layer = (9..=13).contains(&line);
+        assert!(
+            found == line || (is_in_a_layer && found + 1 == line),
+            "line {line}: {message}"
+        );
     }
     let message = refused("outputs = 10", "outputs = 10\nbias = false");
     assert!(
@@ -216,7 +220,7 @@ fn numbers_out_of_range_are_refused_with_what_they_may_be() {
     );
     assert_eq!(
         refused("learning_rate = 0.1", "learning_rate = -0.1"),
-        "[training.schedule] learning_rate = -0.1 is not allowed; set a number above 0, at most 1000000"
+        "[training.schedule] learning_rate = -0.1 is not allowed; set a number from 1e-12 to 1000000"
     );
     for (table, key, value) in [
         ("[training] ", "quorum", "0.0"),
@@ -313,7 +317,7 @@ fn local_steps_that_make_no_sense_are_refused() {
         assert_eq!(
             with_steps("decoupled", &format!("learning_rate = {value}")),
             format!(
-                "[training.local_steps] learning_rate = {shown} is not allowed; set a number above 0, at most 1000000"
+                "[training.local_steps] learning_rate = {shown} is not allowed; set a number from 1e-12 to 1000000"
             )
         );
     }
@@ -457,10 +461,15 @@ fn a_value_of_another_type_is_refused_in_a_readers_words() {
 }
 
 #[test]
-fn a_learning_rate_that_no_f32_holds_is_refused() {
+fn a_setting_that_no_f32_holds_is_refused() {
+    assert_eq!(
+        refused("momentum = 0.9", "weight_decay = 1e39"),
+        "[training.optimizer] weight_decay = 1e39 is not allowed; set a number from 0 to 1000000"
+    );
+    assert!(refused("learning_rate = 0.1", "learning_rate = 1e-46").contains("learning_rate = 1e-46 is not allowed"));
     assert_eq!(
         refused("learning_rate = 0.1", "learning_rate = 1e39"),
-        "[training.schedule] learning_rate = 1e39 is not allowed; set a number above 0, at most 1000000"
+        "[training.schedule] learning_rate = 1e39 is not allowed; set a number from 1e-12 to 1000000"
     );
 }
 

@@ -6,7 +6,7 @@ pub(super) fn in_one_line(message: &str) -> String {
 
 /// The message in one line, without Rust's names of types.
 pub(super) fn in_readers_words(message: &str) -> String {
-    let message = in_one_line(message);
+    let message = in_one_line(message).replace("wanted string or table", "expected a text in quotes or a table");
     let of_a_value = ["invalid type: ", "invalid value: "]
         .iter()
         .find_map(|start| message.strip_prefix(start));
@@ -35,7 +35,12 @@ fn expected_words(expected: &str) -> &str {
 }
 
 fn found_words(found: &str) -> String {
-    let value = |kind: &str| found.strip_prefix(kind).map(|value| value.trim_matches('`').to_owned());
+    // Between backticks; behind them, a large number has its type.
+    let value = |kind: &str| {
+        let value = found.strip_prefix(kind)?;
+        let quoted = value.strip_prefix('`').and_then(|value| value.split_once('`'));
+        Some(quoted.map_or(value, |(value, _)| value).to_owned())
+    };
     let number = || {
         ["integer ", "floating point ", "boolean "]
             .iter()

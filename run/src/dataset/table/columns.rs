@@ -21,7 +21,8 @@ const MAX_NUMBER: f64 = 1e100;
 const ROUNDING: f64 = 1e-12;
 
 /// The file's rows, all of the header's length.
-pub(super) struct Table {
+pub(super) struct Table<'a> {
+    spec: &'a CsvSpec,
     header: StringRecord,
     rows: Vec<StringRecord>,
 }
@@ -32,8 +33,8 @@ pub(super) struct EncodedColumn {
     pub(super) legend: Column,
 }
 
-impl Table {
-    pub(super) fn read(text: &str, spec: &CsvSpec) -> Result<Table, String> {
+impl<'a> Table<'a> {
+    pub(super) fn read(text: &str, spec: &'a CsvSpec) -> Result<Table<'a>, String> {
         let mut reader = ReaderBuilder::new()
             .delimiter(spec.delimiter as u8)
             .trim(csv::Trim::All)
@@ -47,7 +48,7 @@ impl Table {
         };
         let header = reader.headers().map_err(in_words)?.clone();
         let rows = reader.into_records().collect::<Result<_, _>>().map_err(in_words)?;
-        Ok(Table { header, rows })
+        Ok(Table { spec, header, rows })
     }
 
     /// How many rows there are.
@@ -56,17 +57,16 @@ impl Table {
     }
 
     /// The inputs and the targets, scaled by the rows to train on.
-    pub(super) fn chosen(
-        &self,
-        spec: &CsvSpec,
-        train: &[usize],
-    ) -> Result<(Vec<EncodedColumn>, Vec<EncodedColumn>), String> {
-        let targets = self.places(&spec.targets, "targets")?;
-        let inputs = match &spec.inputs {
+    pub(super) fn chosen(&self, train: &[usize]) -> Result<(Vec<EncodedColumn>, Vec<EncodedColumn>), String> {
+        let targets = self.places(&self.spec.targets, "targets")?;
+        let inputs = match &self.spec.inputs {
             Some(names) => self.places(names, "inputs")?,
-            None => (0..self.header.len())
-                .filter(|place| !targets.contains(place))
-                .collect(),
+            None => {
+                let others = (0..self.header.len()).filter(|place| !targets.contains(place));
+                // By their names, of which each is that of one column.
+                let others = others.map(|place| self.place(&self.header[place], "inputs"));
+                others.collect::<Result<_, _>>()?
+            }
         };
         if let Some(both) = inputs.iter().find(|place| targets.contains(place)) {
             return Err(format!(
@@ -77,25 +77,25 @@ impl Table {
         if inputs.is_empty() {
             return Err("no column is left to be given; add some to inputs".into());
         }
-        let categories = self.categories_of(spec, &inputs)?;
-        self.check_logarithms(spec, &[&inputs[..], &targets].concat())?;
+        let categories = self.categories_of(&inputs)?;
+        self.check_logarithms(&[&inputs[..], &targets].concat())?;
         let mut columns = Vec::new();
         for place in inputs {
             if categories.contains(&place) {
                 columns.extend(self.categories(place)?);
             } else {
-                columns.push(self.scaled(place, spec, train)?);
+                columns.push(self.scaled(place, train)?);
             }
         }
-        Ok((columns, self.targets(spec, &targets, train)?))
+        Ok((columns, self.targets(&targets, train)?))
     }
 
-    fn targets(&self, spec: &CsvSpec, places: &[usize], train: &[usize]) -> Result<Vec<EncodedColumn>, String> {
-        match (spec.target_kind, places) {
+    fn targets(&self, places: &[usize], train: &[usize]) -> Result<Vec<EncodedColumn>, String> {
+        match (self.spec.target_kind, places) {
             (_, []) => Err("no column is named in targets; name one".into()),
             (TargetKind::Class, [place]) => self.categories(*place),
             (TargetKind::Class, _) => Err("a class is one column; name one in targets".into()),
-            (TargetKind::Numbers, _) => places.iter().map(|place| self.scaled(*place, spec, train)).collect(),
+            (TargetKind::Numbers, _) => places.iter().map(|place| self.scaled(*place, train)).collect(),
             (TargetKind::Chances, _) => places.iter().map(|place| self.chance(*place)).collect(),
         }
     }
@@ -130,8 +130,8 @@ impl Table {
     }
 
     /// Which of the inputs hold words.
-    fn categories_of(&self, spec: &CsvSpec, inputs: &[usize]) -> Result<Vec<usize>, String> {
-        let places = self.places(&spec.categories, "categories")?;
+    fn categories_of(&self, inputs: &[usize]) -> Result<Vec<usize>, String> {
+        let places = self.places(&self.spec.categories, "categories")?;
         match places.iter().find(|place| !inputs.contains(place)) {
             Some(other) => Err(format!(
                 "categories in [dataset] names {:?}, which is not among the inputs; leave it out of categories",
@@ -142,7 +142,8 @@ impl Table {
     }
 
     /// Whether every column whose logarithm is to be taken is one of numbers.
-    fn check_logarithms(&self, spec: &CsvSpec, used: &[usize]) -> Result<(), String> {
+    fn check_logarithms(&self, used: &[usize]) -> Result<(), String> {
+        let spec = self.spec;
         for place in self.places(&spec.logarithms, "logarithms")? {
             let name = &self.header[place];
             let is = |names: &[String]| names.iter().any(|other| other == name);
@@ -184,9 +185,9 @@ impl Table {
     }
 
     /// A column of numbers, moved and scaled by those of the rows to train on.
-    fn scaled(&self, place: usize, spec: &CsvSpec, train: &[usize]) -> Result<EncodedColumn, String> {
+    fn scaled(&self, place: usize, train: &[usize]) -> Result<EncodedColumn, String> {
         let column = self.header[place].to_owned();
-        let logarithm = spec.logarithms.contains(&column);
+        let logarithm = self.spec.logarithms.contains(&column);
         let mut numbers = Vec::with_capacity(train.len());
         for row in train {
             let number = self.parsed(place, *row, logarithm)?;
@@ -196,7 +197,7 @@ impl Table {
             numbers.push(number);
         }
         if is_one_number(&numbers) {
-            let hint = if spec.targets.contains(&column) {
+            let hint = if self.spec.targets.contains(&column) {
                 "name another one in targets"
             } else {
                 "name the others in inputs"
@@ -260,11 +261,15 @@ impl Table {
         let value = self.value(place, row)?;
         let number: f64 = match value.parse() {
             Ok(number) if f64::is_finite(number) => number,
-            _ => {
+            Ok(_) => {
+                let cell = self.cell(place, row);
                 return Err(format!(
-                    "{}: {value:?} is no number; correct it, or name the column in categories",
-                    self.cell(place, row)
+                    "{cell}: {value:?} has no end; correct it, or leave the row out"
                 ));
+            }
+            Err(_) => {
+                let (cell, hint) = (self.cell(place, row), self.hint_for_words(place));
+                return Err(format!("{cell}: {value:?} is no number; correct it{hint}"));
             }
         };
         if !logarithm {
@@ -277,6 +282,17 @@ impl Table {
             ));
         }
         Ok(number.ln())
+    }
+
+    /// What to do with a column of words, where a correction is not all.
+    fn hint_for_words(&self, place: usize) -> &'static str {
+        let is_in = |names: &[String]| names.iter().any(|name| *name == self.header[place]);
+        match self.spec.targets.len() {
+            1 if is_in(&self.spec.targets) => ", or set target_kind = \"class\"",
+            _ if is_in(&self.spec.targets) => "",
+            _ if is_in(&self.spec.logarithms) => ", or name the column in categories, and not in logarithms",
+            _ => ", or name the column in categories",
+        }
     }
 
     /// What is wrong with a number that can't be scaled, and the hint: a logarithm helps only where all have one.

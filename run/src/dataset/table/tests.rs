@@ -148,11 +148,55 @@ fn a_table_that_can_not_be_used_is_refused_with_the_place_and_a_hint() {
         (
             "x,y\n",
             plain,
-            "table.csv: 0 rows to train on and 0 to evaluate on; set held_out so that there are some of both",
+            "table.csv: has 0 rows; give it at least one to train on and one to evaluate on",
         ),
     ] {
         assert_eq!(load_table(text, settings).unwrap_err(), expected);
     }
+}
+
+#[test]
+fn words_in_a_column_of_numbers_are_refused_with_what_to_do_there() {
+    let in_the_first_row = |settings: &str| load_table(FLOWERS, settings).unwrap_err();
+    for (settings, hint) in [
+        (
+            "targets = ['width']\ninputs = ['kind']",
+            "correct it, or name the column in categories",
+        ),
+        (
+            "targets = ['width']\ninputs = ['kind']\nlogarithms = ['kind']",
+            "correct it, or name the column in categories, and not in logarithms",
+        ),
+        (
+            "targets = ['kind']\ninputs = ['width']",
+            "correct it, or set target_kind = \"class\"",
+        ),
+        ("targets = ['kind', 'height']\ninputs = ['width']", "correct it"),
+    ] {
+        let said = in_the_first_row(settings);
+        assert!(said.contains(", column \"kind\": \""), "{said}");
+        assert!(said.ends_with(&format!("\" is no number; {hint}")), "{said}");
+    }
+    let infinite = FLOWERS.replace("1000,", "inf,");
+    assert_eq!(
+        load_table(&infinite, "targets = ['width']\ninputs = ['height']").unwrap_err(),
+        "table.csv: line 4, column \"height\": \"inf\" has no end; correct it, or leave the row out"
+    );
+}
+
+#[test]
+fn two_columns_of_one_name_are_refused_whether_they_are_named_or_not() {
+    let twice = "x,x,y\n1,2,3\n4,5,6\n7,8,8\n9,9,9\n";
+    for settings in ["targets = ['y']", "targets = ['y']\ninputs = ['x']"] {
+        assert_eq!(
+            load_table(twice, settings).unwrap_err(),
+            "table.csv: line 1: has two columns called \"x\"; rename one"
+        );
+    }
+    assert!(
+        load_table(&twice.replacen('x', "z", 1), "targets = ['y']").is_ok(),
+        "the hint is wrong"
+    );
 }
 
 /// Twelve rows of x, y and z, where one x of the rows to train on is another.

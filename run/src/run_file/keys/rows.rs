@@ -8,6 +8,10 @@ use super::Range::{Above, Any, AtLeast, Below, Between, NoneOr, Number, Whole};
 
 /// The largest learning rate: with a larger one a step of any optimizer here leaves what `f32` holds within a few versions.
 const MAX_LEARNING_RATE: f64 = 1e6;
+/// The smallest: with a smaller one no parameter of `f32` changes.
+const MIN_LEARNING_RATE: f64 = 1e-12;
+/// The largest decay and the largest epsilon: either leaves nothing of a step.
+const MAX_SETTING: f64 = 1e6;
 /// The rows of each table's header and kinds.
 macro_rules! keys {
     ($($table:literal $kinds:tt { $($name:literal $default:expr, $range:expr, $meaning:literal;)* })*) => {
@@ -216,7 +220,7 @@ pub const KEYS: &[Key] = keys! {
             "how long the server remembers a session that it hears nothing of, at most a week";
     }
     "[training.local_steps]" [] {
-        "learning_rate" Required, Above(0.0, MAX_LEARNING_RATE),
+        "learning_rate" Required, Number(MIN_LEARNING_RATE, MAX_LEARNING_RATE),
             "of a local step; it stays the same over the run. With this table, ML modules also move along their own \
              gradients between read-outs: see \"Slow links\". Only decoupled";
         "optimizer" Is("{ kind = \"sgd\" }"), Any,
@@ -232,7 +236,7 @@ pub const KEYS: &[Key] = keys! {
             "how much of its velocity a step keeps";
         "nesterov" Is("false"), Any,
             "look ahead along the velocity; needs momentum. Makes stale gradients harmless, nearly";
-        "weight_decay" Is("0"), AtLeast(0),
+        "weight_decay" Is("0"), Number(0.0, MAX_SETTING),
             "L2 penalty";
     }
     "[training.optimizer]" ["adam", "adamw"] {
@@ -240,9 +244,9 @@ pub const KEYS: &[Key] = keys! {
             "of the running mean of the gradient";
         "beta2" Is("0.999"), Below(0.0, 1.0),
             "of the running mean of its square";
-        "epsilon" Is("1e-8"), Above(0.0, f64::INFINITY),
+        "epsilon" Is("1e-8"), Above(0.0, MAX_SETTING),
             "keeps the divisor from 0";
-        "weight_decay" Is("0"), AtLeast(0),
+        "weight_decay" Is("0"), Number(0.0, MAX_SETTING),
             "L2 penalty; adamw: how parameters shrink, per learning rate";
         "nesterov" Is("false"), Any,
             "look ahead along the running mean, as in NAdam; needs `beta1`. Makes stale gradients harmless, nearly";
@@ -250,7 +254,7 @@ pub const KEYS: &[Key] = keys! {
     "[training.schedule]" [] {
         "kind" Required, Any,
             "`\"constant\"`, `\"cosine\"` or `\"step\"`, counted in samples";
-        "learning_rate" Required, Above(0.0, MAX_LEARNING_RATE),
+        "learning_rate" Required, Number(MIN_LEARNING_RATE, MAX_LEARNING_RATE),
             "what the optimizer multiplies a step with, after the warm-up";
         "warmup_samples" Is("0"), Any,
             "samples over which the learning rate rises from 0";
