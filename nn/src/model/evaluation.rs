@@ -4,8 +4,8 @@ use super::{Evaluation, Model};
 use crate::minibatch::Minibatch;
 use crate::scratch::Scratch;
 
-/// The memory that [`Model::evaluate`] works in: two layers' outputs instead of all of them and their gradients. Made by
-/// [`Model::evaluation_scratch`]; what it holds from one call never shows in the next.
+/// The memory that [`Model::evaluate`] works in: two layers' outputs instead of all of them and their gradients. Made
+/// by [`Model::evaluation_scratch`]; what it holds from one call never shows in the next.
 #[derive(Debug)]
 pub struct EvaluationScratch(Scratch);
 

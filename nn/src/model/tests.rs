@@ -263,7 +263,9 @@ fn an_input_that_is_no_token_is_refused() {
             targets: Targets::Classes(&[1]),
             key: None,
         };
-        model.evaluate(&parameters, &batch, &mut model.evaluation_scratch(1)).loss_sum
+        model
+            .evaluate(&parameters, &batch, &mut model.evaluation_scratch(1))
+            .loss_sum
     };
     assert!(evaluate(3.0).is_finite() && evaluate(-0.0).is_finite());
     for token in [5.0, -1.0, 0.5, f32::NAN, f32::INFINITY] {
