@@ -9,8 +9,8 @@
 //! - [`first_gradient`]: from opening the page to the first gradient; the wasm package's size.
 //! - [`engine`]: the gradient engine beside others, in the browser and natively.
 //!
-//! Without an argument all of them; with names, those, printed only. `--seconds` is how long [`engine`] takes for each figure
-//! in each round.
+//! Without an argument all of them; with names, those, printed only. `--seconds` is how long [`engine`] takes for each
+//! figure in each round.
 
 mod engine;
 mod fashion_mnist;

@@ -29,8 +29,8 @@ const MODELS: [(&str, &str); 2] = [
 
 pub(crate) fn measure() -> Result<String> {
     let mut table = String::from(
-        "## Round trips\n\nA bare peer on localhost, in lockstep, `TCP_NODELAY` on its own end; medians (worst) of 25 in \
-         milliseconds.\n\n\
+        "## Round trips\n\nA bare peer on localhost, in lockstep, `TCP_NODELAY` on its own end; medians (worst) of \
+         25 in milliseconds.\n\n\
          | model | hello to welcome | hello to the whole model | contribution to its acknowledgement | contribution to \
          the next model |\n|---|---|---|---|---|\n",
     );

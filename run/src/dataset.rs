@@ -1,4 +1,5 @@
-//! A run's data: shards to train on, as they travel to volunteers, and the held-out samples, which stay with the server.
+//! A run's data: shards to train on, as they travel to volunteers, and the held-out samples, which stay with the
+//! server.
 
 mod digits;
 mod error;
@@ -22,8 +23,8 @@ pub use legend::Legend;
 /// The most shards that a run may have: the run's description, which every volunteer fetches, names each of them.
 pub const MAX_SHARDS: usize = 10_000;
 
-/// Decides what is held out where that is not said. Not the run's seed: runs with different seeds are compared on the same
-/// held-out samples.
+/// Decides what is held out where that is not said. Not the run's seed: runs with different seeds are compared on the
+/// same held-out samples.
 const HELD_OUT_SEED: u64 = 0;
 
 /// What a run file says of its data.
@@ -192,8 +193,8 @@ struct LabelledSamples {
 pub struct Dataset {
     /// What the samples' bytes mean.
     pub format: SampleFormat,
-    /// The samples to train on. They were shuffled before they were cut, so every shard is a fair sample of the whole; but a
-    /// text's shards are its parts.
+    /// The samples to train on. They were shuffled before they were cut, so every shard is a fair sample of the whole;
+    /// but a text's shards are its parts.
     pub shards: Arc<[Shard]>,
     /// The held-out samples.
     pub held_out: Vec<Shard>,
@@ -259,8 +260,8 @@ fn shuffled(samples: usize, run_seed: u64) -> Vec<usize> {
 
 /// Cuts samples in this order into shards of about `shard_samples`.
 ///
-/// Sizes differ by one at most: an ML module spends as many steps on any shard, so the samples of a small last one would come
-/// more often than the others.
+/// Sizes differ by one at most: an ML module spends as many steps on any shard, so the samples of a small last one
+/// would come more often than the others.
 fn cut<T>(
     order: &[T],
     shard_samples: usize,

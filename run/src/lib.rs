@@ -1,5 +1,6 @@
 //! What an operator writes, loaded once: a run file ([`run_file`]), its data ([`dataset`]), and what the run aims at
-//! ([`goal`]). [`Run::load`] reads all of it. Whatever is wrong is said in one line: file, place, what is wrong, a hint.
+//! ([`goal`]). [`Run::load`] reads all of it. Whatever is wrong is said in one line: file, place, what is wrong, a
+//! hint.
 
 pub mod dataset;
 pub mod goal;

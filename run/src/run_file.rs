@@ -1,7 +1,7 @@
 //! Run files: what to train, on which data, and how. `runs/README.md` explains every key.
 //!
-//! A run file is read once, at the start, and checked in full: a [`RunFile`] makes sense. Every error names the file, the
-//! place in it and a hint, in one line. [`keys`] says what each key is.
+//! A run file is read once, at the start, and checked in full: a [`RunFile`] makes sense. Every error names the file,
+//! the place in it and a hint, in one line. [`keys`] says what each key is.
 
 pub mod keys;
 mod syntax;
@@ -203,8 +203,8 @@ impl RunFile {
         accuracy.or(self.target_loss.map(Goal::Loss))
     }
 
-    /// The same run with other keys in its table `[training]`, checked like a run file. Tables in it are merged too; but one
-    /// of another kind is taken whole, since what is set of the one kind means nothing to the other.
+    /// The same run with other keys in its table `[training]`, checked like a run file. Tables in it are merged too;
+    /// but one of another kind is taken whole, since what is set of the one kind means nothing to the other.
     pub fn with_training(&self, keys: &toml::Table) -> Result<RunFile, Problem> {
         let invalid = |message: &str| Problem::Training(in_readers_words(message));
         let mut training = toml::Table::try_from(&self.training).map_err(|error| invalid(&error.to_string()))?;
@@ -231,8 +231,8 @@ impl RunFile {
 
     /// What is allowed, but has a cost that an operator should know.
     pub fn warnings(&self) -> Vec<&'static str> {
-        let top_k = "[training] model_codec = \"top_k\" costs accuracy: volunteers compute on models that lack most of the \
-                     last changes; for slow links set model_codec = \"int8\"";
+        let top_k = "[training] model_codec = \"top_k\" costs accuracy: volunteers compute on models that lack most \
+                     of the last changes; for slow links set model_codec = \"int8\"";
         let has_top_k = self.training.model_codec == Codec::TopK;
         has_top_k.then_some(top_k).into_iter().collect()
     }
@@ -267,8 +267,8 @@ impl RunFile {
         self.training.check()
     }
 
-    /// Everything in it that has a range, as a run file would have it. What can't be written, such as an aim that there is
-    /// not or a path that is not UTF-8, has none.
+    /// Everything in it that has a range, as a run file would have it. What can't be written, such as an aim that
+    /// there is not or a path that is not UTF-8, has none.
     fn written(&self) -> toml::Table {
         let parts = [
             ("target_accuracy", toml::Value::try_from(self.target_accuracy)),
@@ -283,8 +283,8 @@ impl RunFile {
         written.collect()
     }
 
-    /// Whether the data can be read, and the loss suits it: before the layers are fitted to the loss, since their outputs
-    /// are not what is wrong then.
+    /// Whether the data can be read, and the loss suits it: before the layers are fitted to the loss, since their
+    /// outputs are not what is wrong then.
     fn check_dataset(&self) -> Result<(), Problem> {
         let (needed, targets) = match &self.dataset {
             DatasetSpec::Digits(_) | DatasetSpec::Idx(_) => (LossSpec::SoftmaxCrossEntropy, "classes"),

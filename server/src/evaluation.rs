@@ -15,8 +15,9 @@ use crate::history::{EvaluatedModel, EvaluationPoint};
 /// Held-out samples that are evaluated at a time, where their memory allows. The sum over the batches is part of every
 /// published curve: another number here changes its last bits.
 const BATCH: usize = 64;
-/// Memory for the batch: four times what 64 samples of `runs/char-transformer.toml` take, the neediest run here. A model
-/// that needs more for 64 samples is evaluated in smaller batches; its single sample keeps a core busy long enough.
+/// Memory for the batch: four times what 64 samples of `runs/char-transformer.toml` take, the neediest run here. A
+/// model that needs more for 64 samples is evaluated in smaller batches; its single sample keeps a core busy long
+/// enough.
 const MAX_SCRATCH_BYTES: usize = 256 << 20;
 /// After an evaluation its thread rests for at least this many times as long as it computed, so that it takes at most a
 /// quarter of one core's time from the controller beside it.

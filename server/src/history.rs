@@ -44,7 +44,7 @@ pub(crate) struct EvaluatedModel {
 pub(crate) struct History {
     loss: Vec<LossPoint>,
     eval: Vec<EvaluationPoint>,
-    /// Each loss point but the last is the mean of so many supersteps.
+    /// Each loss point but the last is the mean of this many supersteps.
     #[serde(skip)]
     supersteps_per_point: u32,
     #[serde(skip)]

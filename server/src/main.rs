@@ -3,7 +3,8 @@
 //! - [`cli`]: what can be asked of it.
 //! - [`run_file`], [`dataset`], [`goal`]: what an operator gives it, from the crate [`run`].
 //! - [`serve`]: `superstep serve`. It starts the [`controller`] (the driver around the central BSP module, 102), the
-//!   [`evaluation`] beside it, and [`http`], which serves the [`assets`], the [`api`], the [`shards`] and the [`socket`]s.
+//!   [`evaluation`] beside it, and [`http`], which serves the [`assets`], the [`api`], the [`shards`] and the
+//!   [`socket`]s.
 //! - [`native_volunteer`]: `superstep volunteer`, the driver around a local BSP module (103) without a browser.
 //! - [`reference`]: `superstep reference`, plain training on one thread, to compare with.
 //! - [`simulate`]: `superstep simulate`, whole runs in virtual time.

@@ -1,5 +1,6 @@
 //! `superstep reference`: the same model, data, minibatches and optimizer on one thread, without any BSP system: the
-//! textbook's loop. A run is measured against it; in lockstep, with one volunteer of one ML module, it must agree bit for bit.
+//! textbook's loop. A run is measured against it; in lockstep, with one volunteer of one ML module, it must agree bit
+//! for bit.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -151,8 +151,8 @@ async fn wait_for_end(controller: &ControllerHandle, end: oneshot::Receiver<Ende
     }
 }
 
-/// A listener whose sockets send what they have at once. By default (Nagle's algorithm) a small frame would wait for the
-/// acknowledgement of the frame before it, which the peer's system delays by 40 ms.
+/// A listener whose sockets send what they have at once. By default (Nagle's algorithm) a small frame would wait for
+/// the acknowledgement of the frame before it, which the peer's system delays by 40 ms.
 fn without_delay(listener: TcpListener) -> TapIo<TcpListener, impl FnMut(&mut TcpStream) + Send + 'static> {
     listener.tap_io(|socket| {
         if let Err(error) = socket.set_nodelay(true) {
@@ -171,7 +171,7 @@ fn announce(arguments: &ServeArguments, run_file: &RunFile, dataset: &Dataset, m
     for warning in run_file.warnings() {
         tracing::warn!("{warning}");
     }
-    tracing::info!("whoever can open the address below can download the training data and the model");
+    tracing::info!("everybody who can open the address below can download the training data and the model");
     if arguments.kiosk {
         tracing::info!("kiosk: /?join=1&workers=N&duty=PERCENT contributes without a click");
     }

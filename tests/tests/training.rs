@@ -125,7 +125,7 @@ fn a_browser_and_a_native_volunteer_train_together() -> Result<()> {
     }
     tab.wait_until("both", |view| view.number("volunteers") == Some(2.0))?;
 
-    // Who is asked to leave leaves at once, with all that it had.
+    // A volunteer that is asked to leave does so at once, with all that it had.
     native.signal("TERM")?;
     let status = native.wait_for_end()?;
     ensure!(status.success(), "the native volunteer ended with {status}");

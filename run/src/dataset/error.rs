@@ -33,7 +33,10 @@ pub enum DatasetError {
         cause: io::Error,
     },
     /// The file isn't an IDX file of the kind that is needed.
-    #[error("{}: offset 0: starts with bytes {found:02x?}, expected {expected}; correct the path in [dataset]", .path.display())]
+    #[error(
+        "{}: offset 0: starts with bytes {found:02x?}, expected {expected}; correct the path in [dataset]",
+        .path.display()
+    )]
     WrongMagic {
         /// The file.
         path: PathBuf,
@@ -62,7 +65,8 @@ pub enum DatasetError {
     },
     /// The header promises no data, or more than there can be.
     #[error(
-        "{}: offset 4: the header says {sizes:?}, expected sizes above 0 and at most {} bytes in all; get the file again",
+        "{}: offset 4: the header says {sizes:?}, expected sizes above 0 and at most {} bytes in all; get the file \
+         again",
         .path.display(),
         MAX_FILE_BYTES
     )]
@@ -105,7 +109,10 @@ pub enum DatasetError {
         expected: Vec<usize>,
     },
     /// A label names a class that there isn't.
-    #[error("{}: offset {offset}: label {label}, expected one below {classes}; correct `classes` in [dataset]", .path.display())]
+    #[error(
+        "{}: offset {offset}: label {label}, expected one below {classes}; correct `classes` in [dataset]",
+        .path.display()
+    )]
     Label {
         /// The file.
         path: PathBuf,
@@ -132,8 +139,8 @@ pub enum DatasetError {
     },
     /// The text has more different characters than a shard has numbers for.
     #[error(
-        "{}: line {line}: {character:?} is its different character number {}, but there can be {MAX_CLASSES}; replace rare \
-         ones",
+        "{}: line {line}: {character:?} is its different character number {}, but there can be {MAX_CLASSES}; \
+         replace rare ones",
         .path.display(),
         MAX_CLASSES + 1
     )]
@@ -152,7 +159,10 @@ pub enum DatasetError {
         path: PathBuf,
     },
     /// The text repeats one character.
-    #[error("{}: holds no character but {character:?}, so there is nothing to learn; name another text in [dataset]", .path.display())]
+    #[error(
+        "{}: holds no character but {character:?}, so there is nothing to learn; name another text in [dataset]",
+        .path.display()
+    )]
     OneCharacter {
         /// The file.
         path: PathBuf,

@@ -221,7 +221,8 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    /// Four good files in a directory: 3 and 2 images of 2×2, 10 classes. A test puts a bad one in the place of one of them.
+    /// Four good files in a directory: 3 and 2 images of 2×2, 10 classes. A test puts a bad one in the place of one of
+    /// them.
     struct Files {
         directory: TempDir,
         spec: IdxSpec,
@@ -328,8 +329,8 @@ mod tests {
     fn a_file_that_is_no_idx_file_is_refused() {
         assert_eq!(
             Files::refused("train-images", b"<html>"),
-            "train-images: offset 0: starts with bytes [3c, 68, 74, 6d], expected 00 00 08 02 to 04 (unsigned bytes in 2 to 4 \
-             dimensions); correct the path in [dataset]"
+            "train-images: offset 0: starts with bytes [3c, 68, 74, 6d], expected 00 00 08 02 to 04 (unsigned bytes \
+             in 2 to 4 dimensions); correct the path in [dataset]"
         );
         // Images in the place of labels, labels in the place of images, elements that aren't bytes.
         assert!(Files::refused("train-labels", &idx(&[3, 2, 2], &[0; 12])).contains("expected 00 00 08 01"));
@@ -413,7 +414,8 @@ mod tests {
     fn held_out_images_of_another_size_are_refused() {
         assert_eq!(
             Files::refused("test-images", &idx(&[2, 2, 1], &[0; 4])),
-            "test-images: images of shape [1, 2, 1], but train-images has [1, 2, 2]; name the files of one data set in [dataset]"
+            "test-images: images of shape [1, 2, 1], but train-images has [1, 2, 2]; name the files of one data set \
+             in [dataset]"
         );
     }
 

@@ -156,8 +156,8 @@ mod tests {
         );
         assert_eq!(
             load_text(b"abcdefghij", 4, 0.1, 10).unwrap_err(),
-            "text: 1 characters to evaluate on, but a window of 4 and the character after it need 5; set positions lower, \
-             or held_out higher"
+            "text: 1 characters to evaluate on, but a window of 4 and the character after it need 5; set positions \
+             lower, or held_out higher"
         );
         assert_eq!(
             load_text(b"", 4, 0.5, 10).unwrap_err(),

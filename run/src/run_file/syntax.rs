@@ -33,8 +33,8 @@ pub fn syntax(text: &str, error: &toml::de::Error) -> Problem {
     }
 }
 
-/// The layer, counted from 1, that alone gives the same error, and the line on which it starts. The TOML reader only knows
-/// where the first layer is.
+/// The layer, counted from 1, that alone gives the same error, and the line on which it starts. The TOML reader only
+/// knows where the first layer is.
 fn layer_at_fault(text: &str, message: &str) -> Option<(usize, usize)> {
     let file: toml::Table = text.parse().ok()?;
     let layers = file.get("model")?.get("layers")?.as_array()?;
@@ -51,8 +51,8 @@ fn layer_at_fault(text: &str, message: &str) -> Option<(usize, usize)> {
     Some((index + 1, line + 1))
 }
 
-/// The line of the key without which a table that is chosen by its kind does not give the error. The TOML reader only knows
-/// where such a table begins.
+/// The line of the key without which a table that is chosen by its kind does not give the error. The TOML reader only
+/// knows where such a table begins.
 fn key_at_fault(text: &str, message: &str) -> Option<usize> {
     let file: Table = text.parse().ok()?;
     let training = file.get("training").and_then(Value::as_table);

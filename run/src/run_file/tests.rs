@@ -403,8 +403,8 @@ fn a_loss_that_does_not_suit_the_data_is_named_before_the_outputs_that_do_not_su
     let forgotten = run.replacen("loss = \"mean_squared_error\"", "", 1);
     assert_eq!(
         parse(&forgotten).unwrap_err().to_string(),
-        "runs/mine.toml: [model] loss = \"softmax_cross_entropy\" does not suit [dataset], whose targets are numbers; set \
-         loss = \"mean_squared_error\""
+        "runs/mine.toml: [model] loss = \"softmax_cross_entropy\" does not suit [dataset], whose targets are \
+         numbers; set loss = \"mean_squared_error\""
     );
     let chances = run.replacen("targets =", "target_kind = \"chances\"\ntargets =", 1);
     assert!(
@@ -479,8 +479,8 @@ fn a_codec_that_costs_accuracy_is_said() {
     assert_eq!(
         with("model_codec = \"top_k\""),
         [
-            "[training] model_codec = \"top_k\" costs accuracy: volunteers compute on models that lack most of the last \
-          changes; for slow links set model_codec = \"int8\""
+            "[training] model_codec = \"top_k\" costs accuracy: volunteers compute on models that lack most of the \
+          last changes; for slow links set model_codec = \"int8\""
         ]
     );
     let silent: [&str; 0] = [];
@@ -510,8 +510,8 @@ fn a_model_that_does_not_fit_the_data_is_refused_with_both_sides() {
     };
     assert_eq!(
         message("input = [1, 8, 8]", "input = [1, 28, 28]"),
-        "runs/mine.toml: [model] input = [1, 28, 28], but the samples of [dataset] have the shape [1, 8, 8]; set input = \
-         [1, 8, 8], or [64] for a model that starts with a linear layer"
+        "runs/mine.toml: [model] input = [1, 28, 28], but the samples of [dataset] have the shape [1, 8, 8]; set \
+         input = [1, 8, 8], or [64] for a model that starts with a linear layer"
     );
     assert_eq!(
         message("outputs = 10", "outputs = 9"),

@@ -8,8 +8,8 @@ use nn::shard::MAX_CLASSES;
 use super::super::legend::Column;
 use super::super::{CsvSpec, TargetKind};
 
-/// How a missing value is written: in R and in spreadsheets, by pandas, in databases and in Weka's files. In capitals or
-/// small letters, but for `Na`, which is sodium.
+/// How a missing value is written: in R and in spreadsheets, by pandas, in databases and in Weka's files. In capitals
+/// or small letters, but for `Na`, which is sodium.
 const HOLES: [&str; 7] = ["N/A", "#N/A", "<NA>", "NaN", "null", "?", ""];
 const HOLES_AS_THEY_ARE: [&str; 2] = ["NA", "na"];
 

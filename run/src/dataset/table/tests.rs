@@ -209,9 +209,9 @@ fn rows_with(x: &str, other: &str) -> String {
 
 #[test]
 fn a_column_that_is_constant_but_for_rounding_is_refused() {
-    let constant = "table.csv: column \"x\" holds one number in all rows to train on, so nothing follows from it; name the \
-                    others in inputs";
-    // The sum of so many tenths is no multiple of a tenth: the standard deviation is not 0.
+    let constant = "table.csv: column \"x\" holds one number in all rows to train on, so nothing follows from it; \
+                    name the others in inputs";
+    // A sum of tenths is no multiple of a tenth: the standard deviation is not 0.
     for (x, other) in [("0.1", "0.1"), ("0.3", "0.30000000000000004"), ("-1e-20", "-1e-20")] {
         let text = rows_with(x, other);
         assert_eq!(load_table(&text, "targets = ['y']").unwrap_err(), constant);
@@ -222,8 +222,8 @@ fn a_column_that_is_constant_but_for_rounding_is_refused() {
     }
     assert_eq!(
         load_table(&rows_with("0.1", "0.1"), "targets = ['x']").unwrap_err(),
-        "table.csv: column \"x\" holds one number in all rows to train on, so nothing follows from it; name another one \
-         in targets"
+        "table.csv: column \"x\" holds one number in all rows to train on, so nothing follows from it; name another \
+         one in targets"
     );
     // Seconds since 1970 are large, but not constant.
     assert!(load_table(&rows_with("1700000000", "1700000001"), "targets = ['y']").is_ok());
@@ -268,8 +268,8 @@ fn a_number_that_can_not_be_scaled_is_refused_with_its_place_and_a_hint_that_hel
             Err(said) => assert_eq!(
                 said,
                 format!(
-                    "table.csv: line {}, column \"x\": 1e90 is too far from the numbers in the rows to train on; correct \
-                     it, or leave the row out",
+                    "table.csv: line {}, column \"x\": 1e90 is too far from the numbers in the rows to train on; \
+                     correct it, or leave the row out",
                     row + 2
                 )
             ),
@@ -302,8 +302,8 @@ fn a_column_that_a_key_names_to_no_purpose_is_refused() {
         ),
         (
             "targets = ['width']\ninputs = ['height', 'kind']\ncategories = ['kind']\nlogarithms = ['kind']",
-            "logarithms in [dataset] names \"kind\", which is in categories, and words have no logarithm; leave it out of \
-             logarithms",
+            "logarithms in [dataset] names \"kind\", which is in categories, and words have no logarithm; leave it \
+             out of logarithms",
         ),
         (
             "targets = ['kind']\ntarget_kind = 'class'\ninputs = ['height']\nlogarithms = ['kind']",
@@ -317,7 +317,8 @@ fn a_column_that_a_key_names_to_no_purpose_is_refused() {
         ),
         (
             "targets = ['width']\ninputs = ['height']\nlogarithms = ['is_red']",
-            "logarithms in [dataset] names \"is_red\", which is neither an input nor a target; leave it out of logarithms",
+            "logarithms in [dataset] names \"is_red\", which is neither an input nor a target; leave it out of \
+             logarithms",
         ),
     ] {
         assert_eq!(

@@ -6,7 +6,8 @@ use super::DefaultValue::{Follows, Is, Required};
 use super::Key;
 use super::Range::{Above, Any, AtLeast, Below, Between, NoneOr, Number, Whole};
 
-/// The largest learning rate: with a larger one a step of any optimizer here leaves what `f32` holds within a few versions.
+/// The largest learning rate: with a larger one a step of any optimizer here leaves what `f32` holds within a few
+/// versions.
 const MAX_LEARNING_RATE: f64 = 1e6;
 /// The smallest: with a smaller one no parameter of `f32` changes.
 const MIN_LEARNING_RATE: f64 = 1e-12;
@@ -169,7 +170,9 @@ pub const KEYS: &[Key] = keys! {
             "of the patches that an image is cut into, which become a sequence; one integer for a square, or \
              `[height, width]`; divides the image";
     }
-    "[[model.layers]]" ["flatten", "relu", "gelu", "tanh", "sigmoid", "layer_norm", "global_avg_pool", "positional_embedding"] {
+    "[[model.layers]]" [
+        "flatten", "relu", "gelu", "tanh", "sigmoid", "layer_norm", "global_avg_pool", "positional_embedding",
+    ] {
         "" Required, Any,
             "no keys; gelu is the exact one; layer_norm normalises along the last axis; of a sequence, \
              global_avg_pool is the mean of the positions; positional_embedding adds learned numbers to each";
