@@ -3,12 +3,12 @@
 use bsp::central::VolunteerStatus;
 use bsp::codec::Codec;
 use bsp::message::Mode;
-use bsp::shared_memory::PhaseTimes;
+use bsp::shared_memory::{Phase, PhaseTimes};
 use bsp::time::Time;
+use run::goal::Goal;
 use serde::Serialize;
 
 use crate::controller::Controller;
-use crate::run_file::Goal;
 
 /// `GET /api/v1/status`: where the run stands now.
 #[derive(Clone, Debug, Serialize)]
@@ -88,9 +88,9 @@ pub(crate) struct Volunteer {
     computing_seconds: f64,
     /// Its own read-out period.
     period_seconds: f64,
-    /// What a contribution takes until it is settled, beyond the round trip: mean of the last ones.
+    /// What a contribution takes until it is settled, beyond the round trip: the shortest of the last few.
     upload_seconds: f64,
-    /// What a model takes until it is stored, beyond the round trip: mean of the last ones.
+    /// What a model takes until it is stored, beyond the round trip: the shortest of the last few.
     download_seconds: f64,
     round_trip_seconds: f64,
     /// The share of its period in which its link is busy with both; none before it is known.
@@ -205,23 +205,11 @@ fn computing_seconds(time_us: PhaseTimes) -> f64 {
 
 impl From<PhaseTimes> for Shares {
     fn from(time_us: PhaseTimes) -> Shares {
-        let PhaseTimes {
-            gradient,
-            add,
-            read,
-            wait,
-        } = time_us;
-        let total = gradient
-            .saturating_add(add)
-            .saturating_add(read)
-            .saturating_add(wait)
-            .max(1) as f64;
-        let share = |part: u64| part as f64 / total;
         Shares {
-            gradient: share(gradient),
-            add: share(add),
-            read: share(read),
-            wait: share(wait),
+            gradient: time_us.share(Phase::Gradient),
+            add: time_us.share(Phase::Add),
+            read: time_us.share(Phase::Read),
+            wait: time_us.share(Phase::Wait),
         }
     }
 }

@@ -1,9 +1,10 @@
 //! `superstep`: one binary that trains one neural network across the browsers of people who open a web page.
 //!
 //! - [`cli`]: what can be asked of it.
-//! - [`run_file`], [`dataset`]: what an operator gives it.
+//! - [`run_file`], [`dataset`], [`goal`]: what an operator gives it, from the crate [`run`].
 //! - [`serve`]: `superstep serve`. It starts the [`controller`] (the driver around the central BSP module, 102), the
-//!   [`evaluation`] beside it, and [`http`], which serves the [`assets`], the [`api`], the [`shards`] and the [`socket`]s.
+//!   [`evaluation`] beside it, and [`http`], which serves the [`assets`], the [`api`], the [`shards`] and the
+//!   [`socket`]s.
 //! - [`native_volunteer`]: `superstep volunteer`, the driver around a local BSP module (103) without a browser.
 //! - [`mod@reference`]: `superstep reference`, plain training on one thread, to compare with.
 //! - [`simulate`]: `superstep simulate`, whole runs in virtual time.
@@ -15,7 +16,6 @@ mod api;
 mod assets;
 mod cli;
 mod controller;
-mod dataset;
 mod evaluate;
 mod evaluation;
 mod history;
@@ -24,8 +24,8 @@ mod model_file;
 mod native_volunteer;
 mod optimizer;
 mod outbox;
+mod random_token;
 mod reference;
-mod run_file;
 mod serve;
 mod shards;
 mod simulate;
@@ -38,6 +38,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use run::{dataset, goal, run_file};
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command};

@@ -21,7 +21,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 use volunteer::membership::Membership;
 
 use crate::cli::VolunteerArguments;
-use crate::controller::unguessable;
+use crate::random_token::random_token;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -129,7 +129,7 @@ impl Driver {
     async fn start(server: Server, workers: usize, duty_percent: u8) -> Result<Driver> {
         let description = server.fetch_patiently("/api/v1/run").await?;
         let description = String::from_utf8(description).context("the run's description is not text")?;
-        let (membership, mut local) = Membership::new(Time::ZERO, &description, workers, unguessable().0)?;
+        let (membership, mut local) = Membership::new(Time::ZERO, &description, workers, random_token().0)?;
         let mut actions = Vec::new();
         local.set_duty(Time::ZERO, duty_percent, &mut actions);
         let (events, inbox) = mpsc::unbounded_channel();

@@ -16,7 +16,7 @@ const LARGEST_PIXEL: u8 = 16;
 /// Of all pixels: inputs with mean 0 and standard deviation 1 train in fewer samples than those from 0 to 1.
 const PIXEL_MEAN: f32 = 4.88;
 const PIXEL_STD: f32 = 6.02;
-/// One row in so many is held out.
+/// Of this many rows one is held out.
 const HELD_OUT_EVERY: usize = 5;
 
 /// The digits: format, those to train on, those held out.

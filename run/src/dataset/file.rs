@@ -15,9 +15,9 @@ const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// The file's content, unpacked if it starts like gzip, whatever it is called.
 pub(super) fn unpacked(path: &Path) -> Result<Box<dyn Read>, DatasetError> {
-    let open_error = |source: io::Error| DatasetError::Open {
+    let open_error = |cause: io::Error| DatasetError::Open {
         path: path.to_owned(),
-        source,
+        cause,
     };
     let mut file = BufReader::new(File::open(path).map_err(open_error)?);
     let start = file.fill_buf().map_err(open_error)?;
@@ -39,15 +39,15 @@ pub(super) fn text(path: &Path) -> Result<String, DatasetError> {
             path: path.to_owned(),
             offset: error.utf8_error().valid_up_to(),
         }),
-        Err(source) => {
-            let source = match source.kind() {
+        Err(cause) => {
+            let cause = match cause.kind() {
                 ErrorKind::UnexpectedEof => io::Error::new(ErrorKind::UnexpectedEof, "the packed file ends too early"),
-                _ => source,
+                _ => cause,
             };
             Err(DatasetError::Read {
                 path: path.to_owned(),
                 offset,
-                source,
+                cause,
             })
         }
     }

@@ -1,5 +1,5 @@
-//! What the numbers that go into a model and come out of it mean: it lies in the model's file, so that whoever has the file
-//! can use the model.
+//! What the numbers that go into a model and come out of it mean: it lies in the model's file, so that the file is
+//! enough to use the model.
 
 use serde::Serialize;
 

@@ -9,30 +9,34 @@ use thiserror::Error;
 use super::MAX_SHARDS;
 use super::file::MAX_FILE_BYTES;
 
-/// Why data can't be used: which file, where in it, what was expected, and the mend.
+/// Why data can't be used: which file, where in it, what was expected, and a hint. Its message holds all causes, so it
+/// names none as its source.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DatasetError {
     /// The file isn't there, or isn't ours to read.
-    #[error("{}: can't be opened: {source}; get the data, or correct the path in [dataset]", .path.display())]
+    #[error("{}: can't be opened: {cause}; get the data, or correct the path in [dataset]", .path.display())]
     Open {
         /// The file.
         path: PathBuf,
         /// What the system says.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The file can't be read on, or is damaged gzip.
-    #[error("{}: can't be read beyond offset {offset}: {source}; get the file again", .path.display())]
+    #[error("{}: can't be read beyond offset {offset}: {cause}; get the file again", .path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// Bytes read before, unpacked.
         offset: u64,
         /// What the system says.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The file isn't an IDX file of the kind that is needed.
-    #[error("{}: offset 0: starts with bytes {found:02x?}, expected {expected}; correct the path in [dataset]", .path.display())]
+    #[error(
+        "{}: offset 0: starts with bytes {found:02x?}, expected {expected}; correct the path in [dataset]",
+        .path.display()
+    )]
     WrongMagic {
         /// The file.
         path: PathBuf,
@@ -61,7 +65,8 @@ pub enum DatasetError {
     },
     /// The header promises no data, or more than there can be.
     #[error(
-        "{}: offset 4: the header says {sizes:?}, expected sizes above 0 and at most {} bytes in all; get the file again",
+        "{}: offset 4: the header says {sizes:?}, expected sizes above 0 and at most {} bytes in all; get the file \
+         again",
         .path.display(),
         MAX_FILE_BYTES
     )]
@@ -104,7 +109,10 @@ pub enum DatasetError {
         expected: Vec<usize>,
     },
     /// A label names a class that there isn't.
-    #[error("{}: offset {offset}: label {label}, expected one below {classes}; correct `classes` in [dataset]", .path.display())]
+    #[error(
+        "{}: offset {offset}: label {label}, expected one below {classes}; correct `classes` in [dataset]",
+        .path.display()
+    )]
     Label {
         /// The file.
         path: PathBuf,
@@ -131,8 +139,8 @@ pub enum DatasetError {
     },
     /// The text has more different characters than a shard has numbers for.
     #[error(
-        "{}: line {line}: {character:?} is its different character number {}, but there can be {MAX_CLASSES}; replace rare \
-         ones",
+        "{}: line {line}: {character:?} is its different character number {}, but there can be {MAX_CLASSES}; \
+         replace rare ones",
         .path.display(),
         MAX_CLASSES + 1
     )]
@@ -144,10 +152,27 @@ pub enum DatasetError {
         /// The character that is one too many.
         character: char,
     },
+    /// The text is empty.
+    #[error("{}: is empty; name another text in [dataset]", .path.display())]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The text repeats one character.
+    #[error(
+        "{}: holds no character but {character:?}, so there is nothing to learn; name another text in [dataset]",
+        .path.display()
+    )]
+    OneCharacter {
+        /// The file.
+        path: PathBuf,
+        /// The character.
+        character: char,
+    },
     /// The text is too short to be cut.
     #[error(
         "{}: {characters} characters to {purpose}, but a window of {positions} and the character after it need {}; set \
-         positions lower, or held_out {mend}",
+         positions lower, or held_out {hint}",
         .path.display(),
         .positions + 1
     )]
@@ -161,14 +186,14 @@ pub enum DatasetError {
         /// Of a window.
         positions: usize,
         /// How to set held_out.
-        mend: &'static str,
+        hint: &'static str,
     },
     /// The table isn't one.
     #[error("{}: {problem}", .path.display())]
     Table {
         /// The file.
         path: PathBuf,
-        /// Where, what is wrong, and the mend.
+        /// Where, what is wrong, and a hint.
         problem: String,
     },
     /// The embedded digits don't read as they were written.
@@ -189,5 +214,12 @@ pub enum DatasetError {
     },
     /// A shard can't be made.
     #[error("[dataset]: {0}")]
-    Shard(#[from] ShardError),
+    Shard(ShardError),
+}
+
+// Not by thiserror: what an error names as its source is printed a second time, behind its own line.
+impl From<ShardError> for DatasetError {
+    fn from(error: ShardError) -> DatasetError {
+        DatasetError::Shard(error)
+    }
 }

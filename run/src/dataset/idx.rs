@@ -10,6 +10,7 @@
 //! ```
 
 use std::io::{ErrorKind, Read};
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use nn::sample_format::{ContentFormat, SampleFormat};
@@ -107,28 +108,10 @@ impl IdxFile {
         self.sizes[0]
     }
 
-    /// Reads a file with so many dimensions; `expected` says in words how such a file starts.
-    fn read(
-        path: &Path,
-        dimensions: std::ops::RangeInclusive<u8>,
-        expected: &'static str,
-    ) -> Result<IdxFile, DatasetError> {
+    /// Reads a file with this many dimensions; `expected` says in words how such a file starts.
+    fn read(path: &Path, dimensions: RangeInclusive<u8>, expected: &'static str) -> Result<IdxFile, DatasetError> {
         let mut file = unpacked(path)?;
-        let mut magic = [0; 4];
-        read_header(&mut file, path, 0, &mut magic)?;
-        if magic[..3] != [0, 0, UNSIGNED_BYTES] || !dimensions.contains(&magic[3]) {
-            return Err(DatasetError::WrongMagic {
-                path: path.to_owned(),
-                found: magic,
-                expected,
-            });
-        }
-        let mut sizes = Vec::new();
-        for dimension in 0..usize::from(magic[3]) {
-            let mut size = [0; 4];
-            read_header(&mut file, path, header_bytes(dimension), &mut size)?;
-            sizes.push(u32::from_be_bytes(size));
-        }
+        let sizes = read_sizes(&mut file, path, dimensions, expected)?;
         let header_bytes = header_bytes(sizes.len());
         let element_count = sizes
             .iter()
@@ -140,43 +123,7 @@ impl IdxFile {
                 sizes,
             });
         };
-        let mut elements = Vec::with_capacity(element_count.min(FIRST_ROOM_BYTES) as usize);
-        // One more than there should be, to see whether the file ends where it says.
-        let read = file.take(element_count + 1).read_to_end(&mut elements);
-        let offset = header_bytes + elements.len() as u64;
-        let expected = header_bytes + element_count;
-        match read {
-            // An unpacked file can also end too early because the packed one does.
-            Err(source) if source.kind() != ErrorKind::UnexpectedEof => {
-                return Err(DatasetError::Read {
-                    path: path.to_owned(),
-                    offset,
-                    source,
-                });
-            }
-            _ if offset > expected => {
-                return Err(DatasetError::TrailingBytes {
-                    path: path.to_owned(),
-                    expected,
-                });
-            }
-            _ if offset < expected => {
-                return Err(DatasetError::Truncated {
-                    path: path.to_owned(),
-                    offset,
-                    expected,
-                });
-            }
-            // All elements came, but the packed file ends before its checksum.
-            Err(source) => {
-                return Err(DatasetError::Read {
-                    path: path.to_owned(),
-                    offset,
-                    source,
-                });
-            }
-            Ok(_) => {}
-        }
+        let elements = read_elements(file, path, header_bytes, element_count)?;
         // The product fits MAX_FILE_BYTES, so each of the sizes fits too.
         Ok(IdxFile {
             sizes: sizes.into_iter().map(|size| size as usize).collect(),
@@ -185,9 +132,58 @@ impl IdxFile {
     }
 }
 
+/// The sizes that the header says.
+fn read_sizes(
+    file: &mut dyn Read,
+    path: &Path,
+    dimensions: RangeInclusive<u8>,
+    expected: &'static str,
+) -> Result<Vec<u32>, DatasetError> {
+    let mut magic = [0; 4];
+    read_header(file, path, 0, &mut magic)?;
+    if magic[..3] != [0, 0, UNSIGNED_BYTES] || !dimensions.contains(&magic[3]) {
+        return Err(DatasetError::WrongMagic {
+            path: path.to_owned(),
+            found: magic,
+            expected,
+        });
+    }
+    let mut sizes = Vec::new();
+    for dimension in 0..usize::from(magic[3]) {
+        let mut size = [0; 4];
+        read_header(file, path, header_bytes(dimension), &mut size)?;
+        sizes.push(u32::from_be_bytes(size));
+    }
+    Ok(sizes)
+}
+
+/// Everything behind the header, which must be as long as that says.
+fn read_elements(
+    file: Box<dyn Read>,
+    path: &Path,
+    header_bytes: u64,
+    element_count: u64,
+) -> Result<Vec<u8>, DatasetError> {
+    let mut elements = Vec::with_capacity(element_count.min(FIRST_ROOM_BYTES) as usize);
+    // One more than there should be, to see whether the file ends where it says.
+    let read = file.take(element_count + 1).read_to_end(&mut elements);
+    let offset = header_bytes + elements.len() as u64;
+    let expected = header_bytes + element_count;
+    let path = path.to_owned();
+    match read {
+        // An unpacked file can also end too early because the packed one does.
+        Err(cause) if cause.kind() != ErrorKind::UnexpectedEof => Err(DatasetError::Read { path, offset, cause }),
+        _ if offset > expected => Err(DatasetError::TrailingBytes { path, expected }),
+        _ if offset < expected => Err(DatasetError::Truncated { path, offset, expected }),
+        // All elements came, but the packed file ends before its checksum.
+        Err(cause) => Err(DatasetError::Read { path, offset, cause }),
+        Ok(_) => Ok(elements),
+    }
+}
+
 /// Fills `part` with the header's bytes from `offset` on.
 fn read_header(file: &mut dyn Read, path: &Path, offset: u64, part: &mut [u8]) -> Result<(), DatasetError> {
-    file.read_exact(part).map_err(|source| match source.kind() {
+    file.read_exact(part).map_err(|cause| match cause.kind() {
         ErrorKind::UnexpectedEof => {
             let expected = offset + part.len() as u64;
             DatasetError::Truncated {
@@ -199,7 +195,7 @@ fn read_header(file: &mut dyn Read, path: &Path, offset: u64, part: &mut [u8]) -
         _ => DatasetError::Read {
             path: path.to_owned(),
             offset,
-            source,
+            cause,
         },
     })
 }
@@ -225,7 +221,8 @@ mod tests {
         encoder.finish().unwrap()
     }
 
-    /// Four good files in a directory: 3 and 2 images of 2×2, 10 classes. A test puts a bad one in the place of one of them.
+    /// Four good files in a directory: 3 and 2 images of 2×2, 10 classes. A test puts a bad one in the place of one of
+    /// them.
     struct Files {
         directory: TempDir,
         spec: IdxSpec,
@@ -332,8 +329,8 @@ mod tests {
     fn a_file_that_is_no_idx_file_is_refused() {
         assert_eq!(
             Files::refused("train-images", b"<html>"),
-            "train-images: offset 0: starts with bytes [3c, 68, 74, 6d], expected 00 00 08 02 to 04 (unsigned bytes in 2 to 4 \
-             dimensions); correct the path in [dataset]"
+            "train-images: offset 0: starts with bytes [3c, 68, 74, 6d], expected 00 00 08 02 to 04 (unsigned bytes \
+             in 2 to 4 dimensions); correct the path in [dataset]"
         );
         // Images in the place of labels, labels in the place of images, elements that aren't bytes.
         assert!(Files::refused("train-labels", &idx(&[3, 2, 2], &[0; 12])).contains("expected 00 00 08 01"));
@@ -417,7 +414,8 @@ mod tests {
     fn held_out_images_of_another_size_are_refused() {
         assert_eq!(
             Files::refused("test-images", &idx(&[2, 2, 1], &[0; 4])),
-            "test-images: images of shape [1, 2, 1], but train-images has [1, 2, 2]; name the files of one data set in [dataset]"
+            "test-images: images of shape [1, 2, 1], but train-images has [1, 2, 2]; name the files of one data set \
+             in [dataset]"
         );
     }
 

@@ -15,14 +15,14 @@ pub(super) fn load(spec: &TextSpec) -> Result<Dataset, DatasetError> {
     let tokens: Vec<u8> = text.chars().map(number).collect();
     let held_out = (tokens.len() as f64 * spec.held_out).round() as usize;
     let (train, held_out) = tokens.split_at(tokens.len().saturating_sub(held_out));
-    let of = characters.len() as u32;
+    let count = characters.len() as u32;
     Ok(Dataset {
         format: SampleFormat {
             shape: vec![spec.positions],
-            content: ContentFormat::Text { tokens: of },
+            content: ContentFormat::Text { tokens: count },
         },
-        shards: windows(spec, train, of, "train on", "lower")?.into(),
-        held_out: windows(spec, held_out, of, "evaluate on", "higher")?,
+        shards: windows(spec, train, count, "train on", "lower")?.into(),
+        held_out: windows(spec, held_out, count, "evaluate on", "higher")?,
         legend: Some(Legend::Text {
             tokens: characters.into_iter().collect(),
         }),
@@ -44,6 +44,17 @@ fn characters(text: &str, spec: &TextSpec) -> Result<Vec<char>, DatasetError> {
             }
         }
     }
+    if characters.is_empty() {
+        return Err(DatasetError::Empty {
+            path: spec.file.clone(),
+        });
+    }
+    if let (Some(&character), 1) = (characters.first(), characters.len()) {
+        return Err(DatasetError::OneCharacter {
+            path: spec.file.clone(),
+            character,
+        });
+    }
     Ok(characters.into_iter().collect())
 }
 
@@ -51,9 +62,9 @@ fn characters(text: &str, spec: &TextSpec) -> Result<Vec<char>, DatasetError> {
 fn windows(
     spec: &TextSpec,
     tokens: &[u8],
-    of: u32,
+    characters: u32,
     purpose: &'static str,
-    mend: &'static str,
+    hint: &'static str,
 ) -> Result<Vec<Shard>, DatasetError> {
     let positions = spec.positions;
     if tokens.len() <= positions {
@@ -62,13 +73,13 @@ fn windows(
             characters: tokens.len(),
             purpose,
             positions,
-            mend,
+            hint,
         });
     }
     let starts: Vec<usize> = (0..tokens.len() - positions).collect();
     cut(&starts, spec.shard_samples, |starts| {
         let (first, count) = (starts.first().copied().unwrap_or_default(), starts.len());
-        Shard::text(of, positions, tokens[first..first + count + positions].to_vec())
+        Shard::text(characters, positions, tokens[first..first + count + positions].to_vec())
     })
 }
 
@@ -138,15 +149,23 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_can_not_be_used_is_refused_with_the_place_and_the_mend() {
+    fn a_text_that_can_not_be_used_is_refused_with_the_place_and_a_hint() {
         assert_eq!(
             load_text(b"abc\xff", 2, 0.1, 10).unwrap_err(),
             "text: offset 3: is not UTF-8; convert it to UTF-8"
         );
         assert_eq!(
             load_text(b"abcdefghij", 4, 0.1, 10).unwrap_err(),
-            "text: 1 characters to evaluate on, but a window of 4 and the character after it need 5; set positions lower, \
-             or held_out higher"
+            "text: 1 characters to evaluate on, but a window of 4 and the character after it need 5; set positions \
+             lower, or held_out higher"
+        );
+        assert_eq!(
+            load_text(b"", 4, 0.5, 10).unwrap_err(),
+            "text: is empty; name another text in [dataset]"
+        );
+        assert_eq!(
+            load_text(b"aaaaaaaaaaaaaaaaaaaa", 4, 0.5, 10).unwrap_err(),
+            "text: holds no character but 'a', so there is nothing to learn; name another text in [dataset]"
         );
         let wide: String = (0..300).filter_map(|code| char::from_u32(0x4e00 + code)).collect();
         let error = load_text(format!("ab\n{wide}").as_bytes(), 4, 0.1, 10).unwrap_err();

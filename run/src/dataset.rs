@@ -1,4 +1,5 @@
-//! A run's data: shards to train on, as they travel to volunteers, and the held-out samples, which stay with the server.
+//! A run's data: shards to train on, as they travel to volunteers, and the held-out samples, which stay with the
+//! server.
 
 mod digits;
 mod error;
@@ -22,8 +23,8 @@ pub use legend::Legend;
 /// The most shards that a run may have: the run's description, which every volunteer fetches, names each of them.
 pub const MAX_SHARDS: usize = 10_000;
 
-/// Decides what is held out where that is not said. Not the run's seed: runs with different seeds are compared on the same
-/// held-out samples.
+/// Decides what is held out where that is not said. Not the run's seed: runs with different seeds are compared on the
+/// same held-out samples.
 const HELD_OUT_SEED: u64 = 0;
 
 /// What a run file says of its data.
@@ -41,84 +42,65 @@ pub enum DatasetSpec {
 }
 
 /// Settings of the embedded digits.
+#[expect(missing_docs, reason = "the table of keys says what each means")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DigitsSpec {
-    /// About how many samples a shard has. 1,500 by default: one shard, of 93 kB.
-    #[serde(default = "digits_shard_samples")]
+    #[serde(default = "default::digits::shard_samples")]
     pub shard_samples: usize,
 }
 
 /// Where IDX files are, and what they mean.
+#[expect(missing_docs, reason = "the table of keys says what each means")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IdxSpec {
-    /// Inputs to train on: (samples, height, width), (samples, channels, height, width) or (samples, features), of unsigned
-    /// bytes. This path and the others are relative to the run file.
     pub train_images: PathBuf,
-    /// Labels to train on: (samples), of unsigned bytes.
     pub train_labels: PathBuf,
-    /// Held-out inputs, of the same shape as those to train on.
     pub test_images: PathBuf,
-    /// Held-out labels.
     pub test_labels: PathBuf,
-    /// Labels are below this number.
     pub classes: u32,
-    /// About how many samples a shard has. 2,000 by default: 1.6 MB of 28×28 images, a second on a home link.
-    #[serde(default = "idx_shard_samples")]
+    #[serde(default = "default::idx::shard_samples")]
     pub shard_samples: usize,
-    /// The mean of the inputs, as a share of 255: input = (byte / 255 − `mean`) / `std`. 0 by default.
-    #[serde(default)]
+    #[serde(default = "default::idx::mean")]
     pub mean: f64,
-    /// The standard deviation of the inputs, as a share of 255; see `mean`. 1 by default.
-    #[serde(default = "one")]
+    #[serde(default = "default::idx::std")]
     pub std: f64,
 }
 
 /// Where a text is, and how it is cut.
+#[expect(missing_docs, reason = "the table of keys says what each means")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextSpec {
-    /// UTF-8. The path is relative to the run file.
     pub file: PathBuf,
-    /// How many characters a sample has; what is to answer is the character after each of them.
     pub positions: usize,
-    /// The share of the text, at its end, that is held out. 0.1 by default.
-    #[serde(default = "tenth")]
+    #[serde(default = "default::text::held_out")]
     pub held_out: f64,
-    /// About how many characters a shard has. 50,000 by default: a second on a home link, and as many samples.
-    #[serde(default = "text_shard_samples")]
+    #[serde(default = "default::text::shard_samples")]
     pub shard_samples: usize,
 }
 
 /// Where a table is, and what its columns mean.
+#[expect(missing_docs, reason = "the table of keys says what each means")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CsvSpec {
-    /// UTF-8, with the columns' names in its first line. The path is relative to the run file.
     pub file: PathBuf,
-    /// The columns that are to answer.
     pub targets: Vec<String>,
-    /// What they hold.
-    #[serde(default)]
+    #[serde(default = "default::csv::target_kind")]
     pub target_kind: TargetKind,
-    /// The columns that are given. All others by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<Vec<String>>,
-    /// Those of them that hold words, or numbers that are none: each word becomes an input that is 0 or 1.
-    #[serde(default)]
+    #[serde(default = "default::csv::categories")]
     pub categories: Vec<String>,
-    /// Columns of which the logarithm is taken: of prices, masses and the like, which are all above 0.
-    #[serde(default)]
+    #[serde(default = "default::csv::logarithms")]
     pub logarithms: Vec<String>,
-    /// What is between two values.
-    #[serde(default = "comma")]
+    #[serde(default = "default::csv::delimiter")]
     pub delimiter: char,
-    /// The share of the rows that is held out. 0.1 by default.
-    #[serde(default = "tenth")]
+    #[serde(default = "default::csv::held_out")]
     pub held_out: f64,
-    /// About how many rows a shard has. 20,000 by default.
-    #[serde(default = "csv_shard_samples")]
+    #[serde(default = "default::csv::shard_samples")]
     pub shard_samples: usize,
 }
 
@@ -135,32 +117,35 @@ pub enum TargetKind {
     Chances,
 }
 
-fn text_shard_samples() -> usize {
-    50_000
-}
+/// What the table of keys says, for each kind.
+mod default {
+    pub(super) mod digits {
+        use crate::run_file::keys::defaults;
+        defaults! { "[dataset]" "digits": shard_samples: usize }
+    }
 
-fn csv_shard_samples() -> usize {
-    20_000
-}
+    pub(super) mod idx {
+        use crate::run_file::keys::defaults;
+        defaults! { "[dataset]" "idx": shard_samples: usize, mean: f64, std: f64 }
+    }
 
-fn tenth() -> f64 {
-    0.1
-}
+    pub(super) mod text {
+        use crate::run_file::keys::defaults;
+        defaults! { "[dataset]" "text": held_out: f64, shard_samples: usize }
+    }
 
-fn comma() -> char {
-    ','
-}
-
-fn digits_shard_samples() -> usize {
-    1500
-}
-
-fn idx_shard_samples() -> usize {
-    2000
-}
-
-fn one() -> f64 {
-    1.0
+    pub(super) mod csv {
+        use crate::dataset::TargetKind;
+        use crate::run_file::keys::defaults;
+        defaults! { "[dataset]" "csv":
+            target_kind: TargetKind,
+            categories: Vec<String>,
+            logarithms: Vec<String>,
+            delimiter: char,
+            held_out: f64,
+            shard_samples: usize,
+        }
+    }
 }
 
 impl DatasetSpec {
@@ -208,8 +193,8 @@ struct LabelledSamples {
 pub struct Dataset {
     /// What the samples' bytes mean.
     pub format: SampleFormat,
-    /// The samples to train on. They were shuffled before they were cut, so every shard is a fair sample of the whole; but a
-    /// text's shards are its parts.
+    /// The samples to train on. They were shuffled before they were cut, so every shard is a fair sample of the whole;
+    /// but a text's shards are its parts.
     pub shards: Arc<[Shard]>,
     /// The held-out samples.
     pub held_out: Vec<Shard>,
@@ -275,8 +260,8 @@ fn shuffled(samples: usize, run_seed: u64) -> Vec<usize> {
 
 /// Cuts samples in this order into shards of about `shard_samples`.
 ///
-/// Sizes differ by one at most: an ML module spends as many steps on any shard, so the samples of a small last one would come
-/// more often than the others.
+/// Sizes differ by one at most: an ML module spends as many steps on any shard, so the samples of a small last one
+/// would come more often than the others.
 fn cut<T>(
     order: &[T],
     shard_samples: usize,

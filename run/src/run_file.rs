@@ -1,24 +1,29 @@
 //! Run files: what to train, on which data, and how. `runs/README.md` explains every key.
 //!
-//! A run file is read once, at the start, and checked in full: whoever has a [`RunFile`] has one that makes sense. Every
-//! error names the file, the place in it and the mend, in one line.
+//! A run file is read once, at the start, and checked in full: a [`RunFile`] makes sense. Every error names the file,
+//! the place in it and a hint, in one line. [`keys`] says what each key is.
 
+pub mod keys;
+mod syntax;
 mod training;
+mod words;
 
 use std::path::{Path, PathBuf};
 
+use bsp::codec::Codec;
 use nn::model::{DataMisfit, Model, SpecError};
 use nn::optimizer::SettingError;
 use nn::sample_format::SampleFormat;
-use nn::shard::MAX_CLASSES;
-use nn::{LayerSpec, ModelSpec};
+use nn::{LossSpec, ModelSpec};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use self::words::in_readers_words;
+pub use syntax::syntax;
 pub use training::{Evaluation, Training};
 
-use crate::dataset::DatasetSpec;
-use crate::evaluation::Evaluated;
+use crate::dataset::{DatasetSpec, TargetKind};
+use crate::goal::Goal;
 
 /// The run that is embedded in the program.
 const DIGITS: &str = include_str!("../../runs/digits.toml");
@@ -58,7 +63,7 @@ pub struct RunFile {
     path: PathBuf,
 }
 
-/// Why a run file can't be used. Its message is one line: file, place, what is wrong, the mend.
+/// Why a run file can't be used. Its message is one line: file, place, what is wrong, a hint.
 #[derive(Debug, Error)]
 #[error("{}: {problem}", .path.display())]
 pub struct RunFileError {
@@ -90,9 +95,9 @@ pub enum Problem {
     #[error("[training] {0}")]
     Training(String),
     /// A key is set to something that makes no sense.
-    #[error("{table}{setting}")]
+    #[error("{table}{}{setting}", if .table.is_empty() { "" } else { " " })]
     Setting {
-        /// The table with the key, in brackets and with a blank; empty at the top of the file.
+        /// The header of the table with the key; empty at the top of the file.
         table: &'static str,
         /// The key, what it is set to, and what it may be.
         setting: Setting,
@@ -109,41 +114,6 @@ pub enum Problem {
     /// Settings that exclude each other.
     #[error("{0}")]
     Exclusive(&'static str),
-}
-
-/// What a run aims at.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Goal {
-    /// At least this share of right answers.
-    Accuracy(f64),
-    /// At most this loss.
-    Loss(f64),
-}
-
-impl Goal {
-    /// The share of right answers, if that is the aim.
-    pub(crate) fn accuracy(self) -> Option<f64> {
-        match self {
-            Goal::Accuracy(target) => Some(target),
-            Goal::Loss(_) => None,
-        }
-    }
-
-    /// The loss, if that is the aim.
-    pub(crate) fn loss(self) -> Option<f64> {
-        match self {
-            Goal::Accuracy(_) => None,
-            Goal::Loss(target) => Some(target),
-        }
-    }
-
-    /// Whether a model that does so well has reached it.
-    pub(crate) fn is_reached_by(self, evaluated: &Evaluated) -> bool {
-        match self {
-            Goal::Accuracy(target) => evaluated.accuracy.is_some_and(|accuracy| accuracy >= target),
-            Goal::Loss(target) => evaluated.loss <= target,
-        }
-    }
 }
 
 /// A key that is set to something that makes no sense.
@@ -168,25 +138,27 @@ impl From<SettingError> for Setting {
     }
 }
 
-/// An error about a key unless `is_allowed`. Comparisons with NaN are false, so NaN is never allowed.
-fn check(
-    table: &'static str,
-    key: &'static str,
-    value: impl ToString,
-    allowed: impl Into<String>,
-    is_allowed: bool,
-) -> Result<(), Problem> {
-    if is_allowed {
-        return Ok(());
+impl Setting {
+    /// An error about a key unless `is_allowed`. Comparisons with NaN are false, so NaN is never allowed.
+    fn check(
+        table: &'static str,
+        key: &'static str,
+        value: impl ToString,
+        allowed: impl Into<String>,
+        is_allowed: bool,
+    ) -> Result<(), Problem> {
+        if is_allowed {
+            return Ok(());
+        }
+        Err(Problem::Setting {
+            table,
+            setting: Setting {
+                key,
+                value: value.to_string(),
+                allowed: allowed.into(),
+            },
+        })
     }
-    Err(Problem::Setting {
-        table,
-        setting: Setting {
-            key,
-            value: value.to_string(),
-            allowed: allowed.into(),
-        },
-    })
 }
 
 impl RunFile {
@@ -231,10 +203,10 @@ impl RunFile {
         accuracy.or(self.target_loss.map(Goal::Loss))
     }
 
-    /// The same run with other keys in its table `[training]`, checked like a run file. Tables in it are merged too; but one
-    /// of another kind is taken whole, since what is set of the one kind means nothing to the other.
+    /// The same run with other keys in its table `[training]`, checked like a run file. Tables in it are merged too;
+    /// but one of another kind is taken whole, since what is set of the one kind means nothing to the other.
     pub fn with_training(&self, keys: &toml::Table) -> Result<RunFile, Problem> {
-        let invalid = |message: &str| Problem::Training(in_one_line(message));
+        let invalid = |message: &str| Problem::Training(in_readers_words(message));
         let mut training = toml::Table::try_from(&self.training).map_err(|error| invalid(&error.to_string()))?;
         merge(&mut training, keys);
         let training = Training::deserialize(training).map_err(|error| invalid(error.message()))?;
@@ -257,6 +229,14 @@ impl RunFile {
         Ok(run)
     }
 
+    /// What is allowed, but has a cost that an operator should know.
+    pub fn warnings(&self) -> Vec<&'static str> {
+        let top_k = "[training] model_codec = \"top_k\" costs accuracy: volunteers compute on models that lack most \
+                     of the last changes; for slow links set model_codec = \"int8\"";
+        let has_top_k = self.training.model_codec == Codec::TopK;
+        has_top_k.then_some(top_k).into_iter().collect()
+    }
+
     /// Finds what serde can't: numbers out of range, layers that don't fit each other.
     fn check(&self) -> Result<(), Problem> {
         let is_named = (1..=64).contains(&self.name.len())
@@ -265,82 +245,70 @@ impl RunFile {
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
         let quoted = |text: &str| format!("{text:?}");
-        check(
-            "",
-            "name",
-            quoted(&self.name),
-            "1 to 64 letters, digits, - and _",
-            is_named,
-        )?;
+        let letters = "1 to 64 letters, digits, - and _";
+        Setting::check("", "name", quoted(&self.name), letters, is_named)?;
         let is_sentence = (1..=500).contains(&self.description.chars().count())
             && !self.description.contains(|character: char| character.is_control());
         let one_sentence = "one sentence of at most 500 characters, in one line";
-        check("", "description", quoted(&self.description), one_sentence, is_sentence)?;
-        let accuracy = self.target_accuracy;
-        let is_share = accuracy.is_none_or(|accuracy| accuracy > 0.0 && accuracy <= 1.0);
-        let value = accuracy.unwrap_or_default();
-        check("", "target_accuracy", value, "a number above 0, at most 1", is_share)?;
-        let loss = self.target_loss;
-        let is_loss = loss.is_none_or(|loss| loss > 0.0 && loss.is_finite());
-        check("", "target_loss", loss.unwrap_or_default(), "a number above 0", is_loss)?;
-        if accuracy.is_some() && loss.is_some() {
+        Setting::check("", "description", quoted(&self.description), one_sentence, is_sentence)?;
+        keys::check_ranges(&self.written())?;
+        if self.target_accuracy.is_some() && self.target_loss.is_some() {
             return Err(Problem::Goal(
                 "target_accuracy and target_loss are both set; a run has one aim: leave one out",
             ));
         }
-        check_dataset(&self.dataset)?;
+        self.check_dataset()?;
         let model = Model::new(&self.model).map_err(Problem::Model)?;
-        if accuracy.is_some() && !model.answers().has_accuracy() {
+        if self.target_accuracy.is_some() && !model.answers().has_accuracy() {
             return Err(Problem::Goal(
                 "target_accuracy is set, but numbers are not right or wrong; set target_loss instead",
             ));
         }
-        self.training.check()?;
-        self.evaluation.check()
+        self.training.check()
     }
-}
 
-fn check_dataset(dataset: &DatasetSpec) -> Result<(), Problem> {
-    const TABLE: &str = "[dataset] ";
-    check(
-        TABLE,
-        "shard_samples",
-        dataset.shard_samples(),
-        "1 or more",
-        dataset.shard_samples() >= 1,
-    )?;
-    let held_out = |share: f64| {
-        let is_share = share > 0.0 && share < 1.0;
-        check(TABLE, "held_out", share, "a number above 0 and below 1", is_share)
-    };
-    match dataset {
-        DatasetSpec::Digits(_) => Ok(()),
-        DatasetSpec::Idx(idx) => {
-            let allowed = format!("a number from 2 to {MAX_CLASSES}");
-            let is_allowed = (2..=MAX_CLASSES).contains(&idx.classes);
-            check(TABLE, "classes", idx.classes, allowed, is_allowed)?;
-            let is_share = (0.0..=1.0).contains(&idx.mean);
-            check(TABLE, "mean", idx.mean, "a number from 0 to 1", is_share)?;
-            // Below that, inputs would be in the hundreds of thousands.
-            let is_allowed = (0.001..=1.0).contains(&idx.std);
-            check(TABLE, "std", idx.std, "a number from 0.001 to 1", is_allowed)
+    /// Everything in it that has a range, as a run file would have it. What can't be written, such as an aim that
+    /// there is not or a path that is not UTF-8, has none.
+    fn written(&self) -> toml::Table {
+        let parts = [
+            ("target_accuracy", toml::Value::try_from(self.target_accuracy)),
+            ("target_loss", toml::Value::try_from(self.target_loss)),
+            ("dataset", toml::Value::try_from(&self.dataset)),
+            ("training", toml::Value::try_from(&self.training)),
+            ("evaluation", toml::Value::try_from(&self.evaluation)),
+        ];
+        let written = parts
+            .into_iter()
+            .filter_map(|(key, part)| Some((key.to_owned(), part.ok()?)));
+        written.collect()
+    }
+
+    /// Whether the data can be read, and the loss suits it: before the layers are fitted to the loss, since their
+    /// outputs are not what is wrong then.
+    fn check_dataset(&self) -> Result<(), Problem> {
+        let (needed, targets) = match &self.dataset {
+            DatasetSpec::Digits(_) | DatasetSpec::Idx(_) => (LossSpec::SoftmaxCrossEntropy, "classes"),
+            DatasetSpec::Text(_) => (LossSpec::SoftmaxCrossEntropy, "tokens"),
+            DatasetSpec::Csv(csv) => {
+                let is_byte = csv.delimiter.is_ascii() && !['"', '\n', '\r'].contains(&csv.delimiter);
+                let delimiter = format!("{:?}", csv.delimiter);
+                let allowed = "a comma, a semicolon or the like";
+                Setting::check("[dataset]", "delimiter", delimiter, allowed, is_byte)?;
+                match csv.target_kind {
+                    TargetKind::Numbers => (LossSpec::MeanSquaredError, "numbers"),
+                    TargetKind::Class => (LossSpec::SoftmaxCrossEntropy, "classes"),
+                    TargetKind::Chances => (LossSpec::BinaryCrossEntropy, "0 or 1"),
+                }
+            }
+        };
+        if self.model.loss == needed {
+            return Ok(());
         }
-        DatasetSpec::Text(text) => {
-            let is_allowed = text.positions >= 1;
-            check(TABLE, "positions", text.positions, "1 or more", is_allowed)?;
-            held_out(text.held_out)
-        }
-        DatasetSpec::Csv(csv) => {
-            let is_byte = csv.delimiter.is_ascii() && !['"', '\n', '\r'].contains(&csv.delimiter);
-            check(
-                TABLE,
-                "delimiter",
-                format!("{:?}", csv.delimiter),
-                "a comma, a semicolon or the like",
-                is_byte,
-            )?;
-            held_out(csv.held_out)
-        }
+        Err(Problem::Data(DataMisfit::Loss {
+            loss: self.model.loss.name(),
+            targets,
+            mend: needed.name(),
+        }))
     }
 }
 
@@ -360,7 +328,11 @@ fn merge(table: &mut toml::Table, over: &toml::Table) {
     }
 }
 
-pub(crate) fn read_bounded(path: &Path) -> Result<String, Problem> {
+/// The text of a file that can be a run file or a scenario by its length.
+///
+/// # Errors
+/// A file that can't be read, or is longer.
+pub fn read_bounded(path: &Path) -> Result<String, Problem> {
     use std::io::Read;
     let mut text = String::new();
     std::fs::File::open(path)?
@@ -370,44 +342,6 @@ pub(crate) fn read_bounded(path: &Path) -> Result<String, Problem> {
         return Err(Problem::TooLong);
     }
     Ok(text)
-}
-
-/// What the TOML reader says, in one line, with the line's number instead of its text.
-pub(crate) fn syntax(text: &str, error: &toml::de::Error) -> Problem {
-    if let Some((layer, line)) = layer_at_fault(text, error.message()) {
-        return Problem::Syntax {
-            line,
-            message: format!("layer {layer}: {}", in_one_line(error.message())),
-        };
-    }
-    let offset = error.span().map_or(0, |span| span.start);
-    let line = 1 + text.bytes().take(offset).filter(|&byte| byte == b'\n').count();
-    Problem::Syntax {
-        line,
-        message: in_one_line(error.message()),
-    }
-}
-
-/// The layer, counted from 1, that alone gives the same error, and the line on which it starts. The TOML reader only knows
-/// where the first layer is.
-fn layer_at_fault(text: &str, message: &str) -> Option<(usize, usize)> {
-    let file: toml::Table = text.parse().ok()?;
-    let layers = file.get("model")?.get("layers")?.as_array()?;
-    let gives_the_error = |layer: &toml::Value| match LayerSpec::deserialize(layer.clone()) {
-        Ok(_) => false,
-        Err(error) => error.message() == message,
-    };
-    let index = layers.iter().position(gives_the_error)?;
-    let mut starts = text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| line.trim_start().starts_with("[[model.layers]]"));
-    let (line, _) = starts.nth(index)?;
-    Some((index + 1, line + 1))
-}
-
-fn in_one_line(message: &str) -> String {
-    message.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -164,8 +164,12 @@ fn an_unknown_key_is_refused_in_every_table() {
             .unwrap()
             .parse()
             .unwrap();
-        // Of a table that is chosen by its kind, TOML's reader knows the first line only.
-        assert!(found <= line && found + 2 >= line, "line {line}: {message}");
+        // Of a layer, which is chosen by its kind, the line where it begins is known.
+        let is_in_a_layer = (9..=13).contains(&line);
+        assert!(
+            found == line || (is_in_a_layer && found + 1 == line),
+            "line {line}: {message}"
+        );
     }
     let message = refused("outputs = 10", "outputs = 10\nbias = false");
     assert!(
@@ -181,7 +185,10 @@ fn a_mistake_in_the_syntax_is_named_with_its_line() {
     let message = refused("seed = 7", "seed = -7");
     assert!(message.starts_with("line 3: "), "{message}");
     let message = refused("minibatch = 8", "minibatch = \"8\"");
-    assert!(message.starts_with("line 15: invalid type: string \"8\""), "{message}");
+    assert_eq!(
+        message,
+        "line 15: expected a whole number, 0 or more, but found the text \"8\""
+    );
     let message = refused("seed = 7\n", "");
     assert!(message.contains("missing field `seed`"), "{message}");
     let message = refused("kind = \"sgd\"", "kind = \"sdg\"");
@@ -194,7 +201,7 @@ fn a_mistake_in_the_syntax_is_named_with_its_line() {
 }
 
 #[test]
-fn numbers_out_of_range_are_refused_with_the_mend() {
+fn numbers_out_of_range_are_refused_with_what_they_may_be() {
     assert_eq!(
         refused("target_accuracy = 0.9", "target_accuracy = 90"),
         "target_accuracy = 90 is not allowed; set a number above 0, at most 1"
@@ -213,7 +220,7 @@ fn numbers_out_of_range_are_refused_with_the_mend() {
     );
     assert_eq!(
         refused("learning_rate = 0.1", "learning_rate = -0.1"),
-        "[training.schedule] learning_rate = -0.1 is not allowed; set a number above 0"
+        "[training.schedule] learning_rate = -0.1 is not allowed; set a number from 1e-12 to 1000000"
     );
     for (table, key, value) in [
         ("[training] ", "quorum", "0.0"),
@@ -234,6 +241,10 @@ fn numbers_out_of_range_are_refused_with_the_mend() {
         );
     }
     assert!(refused("interval_seconds = 2", "interval_seconds = 0").starts_with("[evaluation] interval_seconds = 0"));
+    assert_eq!(
+        refused("interval_seconds = 2", "samples = 0"),
+        "[evaluation] samples = 0 is not allowed; set 1 or more"
+    );
     assert!(refused("name = \"mine\"", "name = \"../mine\"").starts_with("name = \"../mine\" is not allowed"));
     assert!(refused("Learns something.", "").starts_with("description = \"\" is not allowed"));
     assert!(
@@ -305,7 +316,9 @@ fn local_steps_that_make_no_sense_are_refused() {
     for (value, shown) in [("0", "0"), ("-0.1", "-0.1"), ("nan", "NaN"), ("inf", "inf")] {
         assert_eq!(
             with_steps("decoupled", &format!("learning_rate = {value}")),
-            format!("[training.local_steps] learning_rate = {shown} is not allowed; set a number above 0")
+            format!(
+                "[training.local_steps] learning_rate = {shown} is not allowed; set a number from 1e-12 to 1000000"
+            )
         );
     }
     for mode in ["lockstep", "asynchronous"] {
@@ -336,8 +349,8 @@ fn a_run_has_one_aim_that_its_model_can_reach() {
         "target_accuracy and target_loss are both set; a run has one aim: leave one out"
     );
     assert_eq!(
-        refused("input = [1, 8, 8]", "input = [1, 8, 8]\nloss = \"mean_squared_error\""),
-        "target_accuracy is set, but numbers are not right or wrong; set target_loss instead"
+        parse(&of_numbers("target_accuracy = 0.9")).unwrap_err().to_string(),
+        "runs/mine.toml: target_accuracy is set, but numbers are not right or wrong; set target_loss instead"
     );
     assert_eq!(
         refused("target_accuracy = 0.9", "target_loss = 0"),
@@ -374,6 +387,112 @@ fn settings_of_texts_and_tables_out_of_range_are_refused() {
     }
 }
 
+/// The good run on a table of numbers, with this aim.
+fn of_numbers(aim: &str) -> String {
+    let csv = "kind = \"csv\"\nfile = \"a\"\ntargets = [\"x\"]";
+    GOOD.replacen("target_accuracy = 0.9", aim, 1)
+        .replacen("kind = \"digits\"", csv, 1)
+        .replacen("input = [1, 8, 8]", "input = [8]\nloss = \"mean_squared_error\"", 1)
+        .replacen("outputs = 10", "outputs = 1", 1)
+}
+
+#[test]
+fn a_loss_that_does_not_suit_the_data_is_named_before_the_outputs_that_do_not_suit_the_loss() {
+    let run = of_numbers("");
+    assert!(parse(&run).is_ok());
+    let forgotten = run.replacen("loss = \"mean_squared_error\"", "", 1);
+    assert_eq!(
+        parse(&forgotten).unwrap_err().to_string(),
+        "runs/mine.toml: [model] loss = \"softmax_cross_entropy\" does not suit [dataset], whose targets are \
+         numbers; set loss = \"mean_squared_error\""
+    );
+    let chances = run.replacen("targets =", "target_kind = \"chances\"\ntargets =", 1);
+    assert!(
+        parse(&chances)
+            .unwrap_err()
+            .to_string()
+            .ends_with("set loss = \"binary_cross_entropy\"")
+    );
+}
+
+#[test]
+fn a_value_of_another_type_is_refused_in_a_readers_words() {
+    for (from, to, expected) in [
+        (
+            "minibatch = 8",
+            "minibatch = -8",
+            "line 15: expected a whole number, 0 or more, but found -8",
+        ),
+        (
+            "minibatch = 8",
+            "minibatch = 8.5",
+            "line 15: expected a whole number, 0 or more, but found 8.5",
+        ),
+        (
+            "minibatch = 8",
+            "quorum = \"half\"",
+            "line 15: expected a number, but found the text \"half\"",
+        ),
+        (
+            "name = \"mine\"",
+            "name = 7",
+            "line 1: expected a text in quotes, but found 7",
+        ),
+        (
+            "input = [1, 8, 8]",
+            "input = 64",
+            "line 8: expected a list in brackets, but found 64",
+        ),
+        (
+            "outputs = 10",
+            "outputs = [10]",
+            "line 11: layer 2: expected a whole number, 0 or more, but found a list",
+        ),
+        (
+            "seed = 7",
+            "seed = 7\nevaluation = 2",
+            "line 4: expected a table, but found 2",
+        ),
+    ] {
+        let text = GOOD.replacen("[evaluation]\ninterval_seconds = 2\n", "", 1);
+        let message = parse(&text.replacen(from, to, 1)).unwrap_err().to_string();
+        assert_eq!(message, format!("runs/mine.toml: {expected}"));
+    }
+}
+
+#[test]
+fn a_setting_that_no_f32_holds_is_refused() {
+    assert_eq!(
+        refused("momentum = 0.9", "weight_decay = 1e39"),
+        "[training.optimizer] weight_decay = 1e39 is not allowed; set a number from 0 to 1000000"
+    );
+    assert!(refused("learning_rate = 0.1", "learning_rate = 1e-46").contains("learning_rate = 1e-46 is not allowed"));
+    assert_eq!(
+        refused("learning_rate = 0.1", "learning_rate = 1e39"),
+        "[training.schedule] learning_rate = 1e39 is not allowed; set a number from 1e-12 to 1000000"
+    );
+}
+
+#[test]
+fn a_codec_that_costs_accuracy_is_said() {
+    let with = |codec: &str| parse(&GOOD.replacen("minibatch = 8", codec, 1)).unwrap().warnings();
+    assert_eq!(
+        with("model_codec = \"top_k\""),
+        [
+            "[training] model_codec = \"top_k\" costs accuracy: volunteers compute on models that lack most of the \
+          last changes; for slow links set model_codec = \"int8\""
+        ]
+    );
+    let silent: [&str; 0] = [];
+    for codec in [
+        "minibatch = 8",
+        "contribution_codec = \"top_k\"",
+        "model_codec = \"int8\"",
+    ] {
+        assert_eq!(with(codec), silent, "{codec}");
+    }
+}
+
 #[test]
 fn layers_that_do_not_fit_each_other_are_refused() {
     let message = refused("kind = \"linear\"", "kind = \"linear\"\ninputs = 63");
@@ -391,8 +510,8 @@ fn a_model_that_does_not_fit_the_data_is_refused_with_both_sides() {
     };
     assert_eq!(
         message("input = [1, 8, 8]", "input = [1, 28, 28]"),
-        "runs/mine.toml: [model] input = [1, 28, 28], but the samples of [dataset] have the shape [1, 8, 8]; set input = \
-         [1, 8, 8], or [64] for a model that starts with a linear layer"
+        "runs/mine.toml: [model] input = [1, 28, 28], but the samples of [dataset] have the shape [1, 8, 8]; set \
+         input = [1, 8, 8], or [64] for a model that starts with a linear layer"
     );
     assert_eq!(
         message("outputs = 10", "outputs = 9"),
