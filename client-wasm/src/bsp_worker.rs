@@ -90,7 +90,7 @@ impl BspWorker {
     /// What is wrong with the description, in words.
     #[wasm_bindgen(constructor)]
     pub fn new(host: Host, description: &str, ml_modules: usize, jitter_seed: f64) -> Result<BspWorker, String> {
-        let (membership, local) = Membership::new(clock::now(), description, ml_modules, jitter_seed.to_bits())
+        let (membership, local) = Membership::new(clock::now(), description.as_bytes(), ml_modules, jitter_seed.to_bits())
             .map_err(|error| error.to_string())?;
         Ok(BspWorker {
             host,
@@ -196,6 +196,9 @@ impl BspWorker {
     #[wasm_bindgen(js_name = storeShard)]
     pub fn store_shard(&mut self, index: usize, bytes: &[u8]) -> Result<(), String> {
         let outcome = self.membership.store_shard(index, bytes);
+        if outcome.is_err() {
+            self.membership.give_up_shard();
+        }
         self.act();
         outcome.map_err(|error| error.to_string())
     }

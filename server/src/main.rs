@@ -4,7 +4,7 @@
 //! - [`run_file`], [`dataset`]: what an operator gives it.
 //! - [`serve`]: `superstep serve`. It starts the [`controller`] (the driver around the central BSP module, 102), the
 //!   [`evaluation`] beside it, and [`http`], which serves the [`assets`], the [`api`], the [`shards`] and the [`socket`]s.
-//! - [`native_volunteer`]: `superstep volunteer`, the driver around a local BSP module (103) without a browser.
+//! - [`native_volunteer`]: `superstep volunteer`, a local BSP module (103) without a browser.
 //! - [`reference`]: `superstep reference`, plain training on one thread, to compare with.
 //! - [`simulate`]: `superstep simulate`, whole runs in virtual time.
 //! - [`textbook`]: the loop that runs are compared with.
@@ -21,7 +21,6 @@ mod evaluation;
 mod history;
 mod http;
 mod model_file;
-mod native_volunteer;
 mod optimizer;
 mod outbox;
 mod reference;
@@ -40,7 +39,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, VolunteerArguments};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -54,7 +53,7 @@ fn main() -> ExitCode {
         .init();
     let outcome = match cli.command {
         Command::Serve(arguments) => serve::serve(&arguments),
-        Command::Volunteer(arguments) => native_volunteer::volunteer(&arguments),
+        Command::Volunteer(arguments) => volunteer(&arguments),
         Command::Reference(arguments) => reference::reference(&arguments),
         Command::Simulate(arguments) => simulate::simulate(&arguments),
         Command::Evaluate(arguments) => evaluate::evaluate(&arguments),
@@ -67,4 +66,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Contributes to a run without a browser.
+fn volunteer(arguments: &VolunteerArguments) -> anyhow::Result<()> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    native_volunteer::contribute(&native_volunteer::Options {
+        url: &arguments.url,
+        workers: arguments.workers.unwrap_or(cores - 1).max(1),
+        duty_percent: arguments.duty,
+        seed: controller::unguessable().0,
+    })
 }

@@ -65,6 +65,8 @@ enum Phase {
 struct Joined {
     membership: Membership,
     local: Local,
+    /// The number of its first ML module: no two starts share one, so that a late word of an earlier start is known as such.
+    first_number: usize,
     /// ML modules that were started: the first ones.
     started: usize,
     /// An ML module has died: from here to the end no memory may be taken or given back.
@@ -82,6 +84,8 @@ pub struct VolunteerLoop {
     joined: Option<Joined>,
     fetch: Fetch,
     restarts: Backoff,
+    /// The number of the next start's first ML module.
+    next_number: usize,
     told: Option<State>,
 }
 
@@ -94,6 +98,7 @@ impl VolunteerLoop {
             joined: None,
             fetch: Fetch::new(settings.seed),
             restarts: Backoff::new(FIRST_WAIT, LONGEST_WAIT, settings.seed).after(settings.vain_starts),
+            next_number: 0,
             told: None,
         }
     }
@@ -222,12 +227,19 @@ impl VolunteerLoop {
         }
     }
 
-    /// This ML module's thread raised an error, and was ended.
+    /// The thread of this ML module, by its number in [`Action::StartMlModule`], raised an error, and was ended.
     pub fn on_ml_module_died(&mut self, now: Time, number: usize, actions: &mut Vec<Action>) {
-        if let (Phase::Joined, Some(joined)) = (self.phase, &mut self.joined) {
-            joined.is_dying = true;
-        }
-        self.drive(now, actions, |local, steps| local.on_ml_module_died(now, number, steps));
+        let (Phase::Joined, Some(joined)) = (self.phase, &mut self.joined) else {
+            return;
+        };
+        let ml_module = number.checked_sub(joined.first_number);
+        let Some(ml_module) = ml_module.filter(|ml_module| *ml_module < joined.started) else {
+            return;
+        };
+        joined.is_dying = true;
+        self.drive(now, actions, |local, steps| {
+            local.on_ml_module_died(now, ml_module, steps)
+        });
     }
 
     /// The frame that [`Action::SendContribution`] means.
@@ -277,11 +289,13 @@ impl VolunteerLoop {
         self.joined = Some(Joined {
             membership,
             local,
+            first_number: self.next_number,
             started: 0,
             is_dying: false,
             actions: Vec::with_capacity(MOST_ACTIONS),
             speed: Speed::default(),
         });
+        self.next_number += self.settings.ml_modules;
         self.phase = Phase::Joined;
         let settings = self.settings;
         self.drive(now, actions, |local, steps| {
@@ -425,9 +439,10 @@ impl VolunteerLoop {
         }
         if joined.local.session().is_some() {
             while joined.started < self.settings.active.min(self.settings.ml_modules) {
-                let number = joined.started;
+                let ml_module = joined.membership.ml_module(joined.started).map(Box::new);
+                let number = joined.first_number + joined.started;
                 joined.started += 1;
-                if let Some(ml_module) = joined.membership.ml_module(number).map(Box::new) {
+                if let Some(ml_module) = ml_module {
                     actions.push(Action::StartMlModule { number, ml_module });
                 }
             }
