@@ -2,6 +2,8 @@
 
 /** @import { History, Run, Status, VolunteerReport } from './types' */
 
+import { waitMs } from './backoff.js';
+
 /** Twice a second would double the requests and no reader could follow. */
 const PERIOD_MS = 1_000;
 /** The curves have a few hundred points: far more bytes than the status. */
@@ -48,7 +50,7 @@ export class ServerWatch {
         if (history) this.#listeners.onHistory(history);
         await attempt(() => this.#reportIfDue());
       }
-      await sleep(failures === 0 ? PERIOD_MS : pauseAfter(failures));
+      await sleep(failures === 0 ? PERIOD_MS : waitMs(failures, { firstMs: PERIOD_MS, longestMs: LONGEST_PAUSE_MS }));
     }
   }
 
@@ -103,12 +105,6 @@ async function attempt(ask) {
   } catch {
     return null;
   }
-}
-
-/** Doubles up to the longest pause; the jitter keeps many tabs from returning in the same moment. @param {number} failures */
-function pauseAfter(failures) {
-  const pause = Math.min(PERIOD_MS * 2 ** (failures - 1), LONGEST_PAUSE_MS);
-  return pause * (0.75 + Math.random() / 4);
 }
 
 /** @param {string} name */

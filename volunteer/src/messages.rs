@@ -53,7 +53,6 @@ pub struct Told {
     /// The state.
     pub state: State,
     /// Why, in words; may be empty.
-    #[cfg_attr(feature = "typescript", ts(type = "string"))]
     pub detail: Cow<'static, str>,
     /// For `restarting`: in how many milliseconds.
     pub delay_ms: u32,

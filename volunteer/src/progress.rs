@@ -12,15 +12,12 @@ pub struct Progress {
     /// The session's number, as text, since JavaScript's numbers would round it; empty before there is one.
     pub session: String,
     /// Samples that its ML modules have computed.
-    #[cfg_attr(feature = "typescript", ts(type = "number"))]
     pub samples: u64,
     /// Samples in contributions that were accepted.
-    #[cfg_attr(feature = "typescript", ts(type = "number"))]
     pub accepted: u64,
     /// A mean over the last seconds.
     pub samples_per_second: f64,
     /// The version of the model that its ML modules compute on.
-    #[cfg_attr(feature = "typescript", ts(type = "number"))]
     pub version: u64,
     /// All for which there is room, in order; one that was not started has no steps.
     pub ml_modules: Vec<MlModuleProgress>,
@@ -31,10 +28,8 @@ pub struct Progress {
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct MlModuleProgress {
     /// Samples that it has computed.
-    #[cfg_attr(feature = "typescript", ts(type = "number"))]
     pub samples: u64,
     /// Minibatches that it has computed.
-    #[cfg_attr(feature = "typescript", ts(type = "number"))]
     pub steps: u64,
     /// Where its time went, without its rests.
     pub time: TimeShares,
