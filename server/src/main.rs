@@ -23,6 +23,8 @@ mod http;
 mod model_file;
 mod optimizer;
 mod outbox;
+#[cfg(test)]
+mod page_types;
 mod reference;
 mod run_file;
 mod serve;
