@@ -68,7 +68,11 @@ run: build ## Train Fashion-MNIST: open the printed address in a browser (RUN=â€
 
 .PHONY: test
 test: setup-test ## All checks: lint, unit, property, loom and simulation tests, real browsers against the real binary
-	@$(MAKE) --no-print-directory lint test-rust test-loom test-browser
+	@$(MAKE) --no-print-directory lint test-page test-rust test-loom test-browser
+
+.PHONY: test-page
+test-page: ## Unit tests of the page's modules, on node
+	cd web && npm test --silent
 
 .PHONY: test-rust
 test-rust: $(BINARY) ## Unit, property and simulation tests

@@ -75,6 +75,23 @@ fn contributor_besides(server: &Server, known: &[u64]) -> Result<u64> {
 }
 
 #[test]
+fn a_tab_whose_bsp_worker_says_nothing_any_more_starts_afresh() -> Result<()> {
+    let server = Serve::kiosk().start()?;
+    let driver = Driver::start(Browser::Chromium)?;
+    let tab = driver.open(&server.joining_url(1))?;
+    let hung = server.wait_for_contributors(1)?[0].id;
+    // Once it has answered this, it never comes to another event.
+    driver.evaluate_in_workers(&tab, "bsp-worker.js", "setTimeout(() => { for (;;); })")?;
+    tab.wait_until("a fresh start", |view| {
+        view.states.iter().any(|state| state == "restarting")
+    })?;
+    let fresh = contributor_besides(&server, &[hung])?;
+    server.wait_for_more_of(fresh)?;
+    tab.wait_for_state("training")?;
+    driver.expect_no_console_errors()
+}
+
+#[test]
 fn a_tab_survives_a_server_that_is_killed_and_started_again() -> Result<()> {
     let mut server = Serve::kiosk().start()?;
     let driver = Driver::start(Browser::Chromium)?;
