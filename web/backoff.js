@@ -1,8 +1,8 @@
 // Runs on the page and in the BSP worker: how long to wait before something that has failed is tried again.
 
 /**
- * Doubles with each failure in a row, between bounds, and is shortened at random by up to a half, so that many tabs do not
- * return in the same moment. The same law as `Backoff` in the crate `bsp`.
+ * Doubles with each failure in a row, between bounds, and is shortened at random by up to a half, so that many tabs do
+ * not return in the same moment. The same law as `Backoff` in the crate `bsp`.
  * @param {number} failures in a row, this one counted
  * @param {{ firstMs: number, longestMs: number }} bounds
  */

@@ -7,7 +7,8 @@ const WAITS = { firstMs: 500, longestMs: 30_000 };
 const isPassing = (status) => status >= 500 || status === 408 || status === 429;
 
 /**
- * Fetches and reads until both succeed, with longer and longer waits. The same rule as `FetchError` in the crate `volunteer`.
+ * Fetches and reads until both succeed, with longer and longer waits. The same rule as `FetchError` in the crate
+ * `volunteer`.
  * @template T
  * @param {string} path @param {(response: Response) => T | Promise<T>} read @returns {Promise<T>}
  * @throws {Error} if the server's answer is not going to change

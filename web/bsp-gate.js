@@ -1,9 +1,9 @@
 // Runs in the BSP worker: the one way into its wasm module, which can be closed.
 
 /**
- * Every call into the module passes here: those of this worker's script, and all callbacks of the module's own, of its socket,
- * its timers and its fetches. An ML module that has died may hold the allocator's lock, which spins; so after a death only calls
- * that take no memory and give none back are let in, and the others do nothing.
+ * Every call into the module passes here: those of this worker's script, and the module's own callbacks from its
+ * socket, its timers and its fetches. An ML module that has died may hold the allocator's lock, which spins. So after a
+ * death the gate lets in only calls that take no memory and give none back. The others do nothing.
  */
 export class Gate {
   #isClosed = false;
@@ -27,7 +27,7 @@ export class Gate {
     const guarded = Object.entries(exports).map(([name, value]) => {
       if (typeof value !== 'function' || this.#allowed.has(name)) return [name, value];
       const call = /** @type {(...values: unknown[]) => unknown} */ (value);
-      // What asks for memory can't go on without; there is no such call after a death, or this finds it.
+      // A caller that asks for memory can't go on without it. After a death there is no such call, or this finds it.
       const isAllocating = /malloc|realloc/.test(name);
       const pass = (/** @type {unknown[]} */ ...values) => {
         if (!this.#isClosed) return call(...values);

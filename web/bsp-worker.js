@@ -1,5 +1,5 @@
-// Runs in the BSP worker: what its wasm module can't do for itself. It reserves the module's memory, instantiates it, and keeps
-// everything but the end out of it once an ML module has died. All else is client-wasm/src/bsp_worker.rs.
+// Runs in the BSP worker: what its wasm module can't do for itself. It reserves the module's memory, instantiates it,
+// and keeps everything but the end out of it once an ML module has died. All else is client-wasm/src/bsp_worker.rs.
 
 /** @import { Join, Run, ToBspWorker } from './types' */
 
@@ -41,7 +41,7 @@ function reserve(need, wanted) {
 /** @param {Join} join */
 async function start(join) {
   const [module, description] = await Promise.all([
-    fetchPatiently('./wasm/client_wasm_bg.wasm', (response) => response).then((response) => WebAssembly.compileStreaming(response)),
+    fetchPatiently('./wasm/client_wasm_bg.wasm', (response) => response).then(WebAssembly.compileStreaming),
     fetchPatiently('./api/v1/run', (response) => response.text()),
   ]);
   const { memory, capacity } = reserve(JSON.parse(description).memory, join.capacity);

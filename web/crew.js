@@ -1,4 +1,5 @@
-// Runs on the page: the workers of one start, from their creation to their end. It relays between them and computes nothing.
+// Runs on the page: the workers of one start, from their creation to their end. It relays between them and computes
+// nothing.
 
 /** @import { FromBspScript, FromBspWorker, FromMlWorker, Join, Progress, Told, ToBspWorker } from './types' */
 

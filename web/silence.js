@@ -1,8 +1,8 @@
 // Runs on the page: notices a worker that says nothing any more.
 
 /**
- * Counts how long nothing was heard, in time in which this page ran itself. A tab that was frozen, or throttled in the background,
- * looks late and finds its worker's words only afterwards; so each look counts for one interval at most.
+ * Counts how long nothing was heard, in time in which this page ran itself. A tab that was frozen, or throttled in the
+ * background, looks late and finds its worker's words only afterwards. So each look counts for one interval at most.
  */
 export class Silence {
   #looksLeft = 0;

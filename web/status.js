@@ -26,10 +26,10 @@ export class ServerWatch {
 
   /**
    * @param {object} listeners
-   * @param {(status: Status, run: Run | undefined) => void} listeners.onStatus with the run when it is another one than before
+   * @param {(status: Status, run: Run | undefined) => void} listeners.onStatus with the run when it is a new one
    * @param {(history: History) => void} listeners.onHistory
    * @param {() => string} listeners.session the session of which a report is wanted; empty for none
-   * @param {(report: VolunteerReport | undefined) => void} listeners.onReport what is reported of it, if it is connected
+   * @param {(report: VolunteerReport | undefined) => void} listeners.onReport its report, if it is connected
    * @param {(isReachable: boolean) => void} listeners.onReachable called after every round
    */
   constructor(listeners) {
@@ -94,7 +94,7 @@ export class ServerWatch {
 }
 
 /**
- * Null if the server did not answer as it should. Whatever went wrong, the mend is the same: say so, and try again.
+ * Null if the server did not answer as it should. Whatever went wrong, there is one answer: say so, and try again.
  * @template T
  * @param {() => Promise<T>} ask
  * @returns {Promise<T | null>}

@@ -1,5 +1,5 @@
-// Runs on the page: this tab as a volunteer. It starts workers, passes the visitor's wishes on to them, and starts others where
-// they have come to an end that is not for good. It computes nothing and holds no model.
+// Runs on the page: this tab as a volunteer. It starts workers, passes the visitor's wishes on to them, and starts
+// others where they have come to an end that is not for good. It computes nothing and holds no model.
 
 /** @import { BspState, Progress, Told, ToBspWorker } from './types' */
 
@@ -119,7 +119,8 @@ export class Volunteer {
 
   #onSilence() {
     const vainStarts = this.#hasContributed ? 1 : this.#vainStarts + 1;
-    const detail = `The tab’s workers have said nothing for ${SILENCE_MS / 1000} seconds; it begins again with new ones.`;
+    const seconds = SILENCE_MS / 1000;
+    const detail = `The tab’s workers have said nothing for ${seconds} seconds; it begins again with new ones.`;
     this.#startAfresh(detail, waitMs(vainStarts, RESTART_WAITS), vainStarts);
   }
 

@@ -1,7 +1,8 @@
 //! The BSP worker: the driver around a tab's loop and local BSP module (103). It decides nothing.
 //!
-//! After an ML module's death `web/bsp-gate.js` lets only [`BspWorker::on_ml_module_died`] and [`BspWorker::on_timeout`] in.
-//! Whatever these do here may take no memory and give none back: the dead ML module may hold the allocator's lock.
+//! After an ML module's death `web/bsp-gate.js` lets only [`BspWorker::on_ml_module_died`] and
+//! [`BspWorker::on_timeout`] in. Whatever these do here may take no memory and give none back: the dead ML module may
+//! hold the allocator's lock.
 
 use std::cell::RefCell;
 use std::rc::{Rc, Weak};
@@ -46,11 +47,10 @@ struct Driver {
 
 #[wasm_bindgen]
 impl BspWorker {
-    /// Begins with what the page has said in its message `join`, with its `capacity` as far as there is memory for it, and with
-    /// the server's description of the run. `on_timeout` is to call [`BspWorker::on_timeout`].
+    /// Begins with what the page has said in its message `join`, with its `capacity` as far as there is memory for
+    /// it, and with the server's description of the run. `on_timeout` is to call [`BspWorker::on_timeout`].
     ///
-    /// # Errors
-    /// A message that is none.
+    /// # Errors A message that is none.
     #[wasm_bindgen(constructor)]
     pub fn new(join: &JsValue, description: &str, on_timeout: Function) -> Result<BspWorker, JsError> {
         let ToBspWorker::Join(join) = read(join)? else {

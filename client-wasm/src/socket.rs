@@ -19,8 +19,8 @@ pub(crate) enum SocketEvent {
 pub(crate) struct Socket {
     url: String,
     current: Option<WebSocket>,
-    /// Where frames are copied before they are sent: browsers refuse to send shared memory. As long as the longest frame from the
-    /// start, since after an ML module's death there is no making room.
+    /// Where frames are copied before they are sent: browsers refuse to send shared memory. As long as the longest
+    /// frame from the start, since after an ML module's death there is no making room.
     outgoing: Uint8Array,
     on_open: Closure<dyn FnMut()>,
     on_message: Closure<dyn FnMut(MessageEvent)>,

@@ -1,8 +1,8 @@
-//! A volunteer without a browser. The same loop, local BSP module (103), shared memory (104) and engine as in a tab, driven by
-//! threads and a socket of this program.
+//! A volunteer without a browser. The same loop, local BSP module (103), shared memory (104) and engine as in a tab,
+//! driven by threads and a socket of this program.
 //!
-//! A driver and nothing else: [`volunteer::volunteer_loop`] decides. [`driver`] hands it what happens and does what it asks for,
-//! with an [`address`] to reach, a [`socket`], [`fetch`]es and [`ml_module`] threads.
+//! A driver and nothing else: [`volunteer::volunteer_loop`] decides. [`driver`] hands it what happens and does what
+//! it asks for, with an [`address`] to reach, a [`socket`], [`fetch`]es and [`ml_module`] threads.
 
 mod address;
 mod driver;

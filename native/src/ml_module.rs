@@ -8,7 +8,8 @@ use bsp::ml_module::MlModule;
 use bsp::time::Time;
 use volunteer::engine::CpuEngine;
 
-/// Runs the ML module until it is told to stop, on a thread of its own. `on_death` is called there if it panics instead.
+/// Runs the ML module until it is told to stop, on a thread of its own. `on_death` is called there if it panics
+/// instead.
 pub(crate) fn start(
     number: usize,
     mut ml_module: Box<MlModule<CpuEngine>>,

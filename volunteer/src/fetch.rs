@@ -46,7 +46,8 @@ pub enum FetchError {
 }
 
 impl FetchError {
-    /// Whether another try may succeed: the server is away, or overloaded, or being replaced. Any other answer stays the same.
+    /// Whether another try may succeed: the server is away, or overloaded, or being replaced. Any other answer stays
+    /// the same.
     pub fn is_passing(&self) -> bool {
         match self {
             FetchError::NoAnswer(_) => true,

@@ -1,5 +1,5 @@
-//! What a volunteer is made of, wherever it runs: a tab (`client-wasm`) and the native volunteer (`native`) are drivers of
-//! the same parts, so that they do and compute the same.
+//! What a volunteer is made of, wherever it runs: a tab (`client-wasm`) and the native volunteer (`native`) are
+//! drivers of the same parts, so that they do and compute the same.
 //!
 //! - [`volunteer_loop`]: the loop, as a state machine without I/O. [`action`]: what it asks of its driver.
 //! - [`fetch`]: what is fetched, and when it is tried again.

@@ -17,8 +17,8 @@ use crate::engine::CpuEngine;
 use crate::fetching::Fetching;
 use crate::local_steps::{InnerOptimizer, LocalSteps};
 
-/// One volunteer's parts. The local BSP module is handed out at the start and the ML modules when a session is open; the
-/// samples fill up in the meantime.
+/// One volunteer's parts. The local BSP module is handed out at the start and the ML modules when a session is open;
+/// the samples fill up in the meantime.
 pub struct Membership {
     description: RunDescription,
     model: Arc<Model>,
@@ -33,12 +33,14 @@ pub struct Membership {
 pub enum MembershipError {
     /// The description isn't one.
     #[error(
-        "the server's description of the run can't be read: {0}; reload the page, or take the volunteer of this server's version"
+        "the server's description of the run can't be read: {0}; \
+         reload the page, or take the volunteer of this server's version"
     )]
     Description(#[from] serde_json::Error),
     /// The server speaks another protocol.
     #[error(
-        "the server speaks protocol {theirs}, this volunteer {PROTOCOL}; reload the page, or take the volunteer of this server's version"
+        "the server speaks protocol {theirs}, this volunteer {PROTOCOL}; \
+         reload the page, or take the volunteer of this server's version"
     )]
     Protocol {
         /// The server's.
@@ -49,7 +51,8 @@ pub enum MembershipError {
     Model(#[from] nn::SpecError),
     /// The model that was built is not the server's.
     #[error(
-        "the model that this volunteer builds is not the one that the server trains; reload the page, or take the volunteer of this server's version"
+        "the model that this volunteer builds is not the one that the server trains; \
+         reload the page, or take the volunteer of this server's version"
     )]
     AnotherModel,
     /// A shard can't be read.
@@ -182,8 +185,8 @@ impl Membership {
     }
 }
 
-/// What a tab needs for a model and so many bytes of samples (DESIGN §3: P · 4 bytes × (4 K + 5 + contributions kept), and here
-/// 2 more, where contributions are merged and for what their encoding loses).
+/// What a tab needs for a model and so many bytes of samples (DESIGN §3: P · 4 bytes × (4 K + 5 + contributions
+/// kept), and here 2 more, where contributions are merged and for what their encoding loses).
 pub fn memory_need(model: &Model, minibatch: usize, sample_bytes: u64, local_steps: Option<&LocalSteps>) -> MemoryNeed {
     /// Code, its data and stack, and what the allocator loses; measured at a fraction of this.
     const TAB: u64 = 16 << 20;

@@ -1,10 +1,12 @@
-//! The loop of one volunteer: fetch the run's description, join it, fetch shards, start ML modules, and after an end that is
-//! not for good start afresh.
+//! The loop of one volunteer: fetch the run's description, join it, fetch shards, start ML modules, and after an end
+//! that is not for good start afresh.
 //!
-//! A state machine without I/O, like the local BSP module ([`Local`]) that it drives. Its own driver, a browser's BSP worker or
-//! the native volunteer, hands in what happens and does the [`Action`]s that come out, in order; it decides nothing.
+//! A state machine without I/O, like the local BSP module ([`Local`]) that it drives. Its own driver, a browser's BSP
+//! worker or the native volunteer, hands in what happens and does the [`Action`]s that come out, in order; it decides
+//! nothing.
 //!
-//! After an ML module's death nothing here allocates or frees memory: in a tab the dead one may hold the allocator's lock.
+//! After an ML module's death nothing here allocates or frees memory: in a tab the dead one may hold the allocator's
+//! lock.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -21,8 +23,8 @@ use crate::membership::Membership;
 use crate::messages::{State, Told};
 use crate::progress::{Progress, Speed};
 
-/// The first wait before a fresh start: a server that restarts is back by then. It doubles with each start that contributes
-/// nothing, …
+/// The first wait before a fresh start: a server that restarts is back by then. It doubles with each start that
+/// contributes nothing, …
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 /// … up to this.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -45,8 +47,8 @@ pub struct Settings {
     pub seed: u64,
     /// How many starts before this one, in a row, have contributed nothing.
     pub vain_starts: u32,
-    /// Whether a fresh start happens in this loop. Otherwise it ends with [`Ending::Restarting`], and another loop is made, in
-    /// new memory.
+    /// Whether a fresh start happens in this loop. Otherwise it ends with [`Ending::Restarting`], and another loop is
+    /// made, in new memory.
     pub restarts_here: bool,
 }
 
@@ -65,7 +67,8 @@ enum Phase {
 struct Joined {
     membership: Membership,
     local: Local,
-    /// The number of its first ML module: no two starts share one, so that a late word of an earlier start is known as such.
+    /// The number of its first ML module: no two starts share one, so that a late word of an earlier start is known
+    /// as such.
     first_number: usize,
     /// ML modules that were started: the first ones.
     started: usize,
@@ -325,7 +328,8 @@ impl VolunteerLoop {
         self.see_to_the_rest(actions);
     }
 
-    /// As [`VolunteerLoop::drive`], for what a dying tab does not hear any more: it would take memory, and change nothing.
+    /// As [`VolunteerLoop::drive`], for what a dying tab does not hear any more: it would take memory, and change
+    /// nothing.
     fn drive_while_all_live(
         &mut self,
         now: Time,
@@ -356,7 +360,8 @@ impl VolunteerLoop {
     fn on_step(&mut self, now: Time, step: local::Action, actions: &mut Vec<Action>) {
         let Some(joined) = &mut self.joined else { return };
         actions.push(match step {
-            // What the dying tab has left to send goes on the link that there is, or not at all: to open one takes memory.
+            // What the dying tab has left to send goes on the link that there is, or not at all: to open one takes
+            // memory.
             local::Action::Connect if joined.is_dying => return,
             local::Action::Connect => Action::Connect {
                 max_frame_bytes: max_frame_bytes(joined.membership.description().parameters),

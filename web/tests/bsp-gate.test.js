@@ -48,8 +48,8 @@ test('after a death nothing enters that could take memory or give it back', () =
 
 // (module (memory (export "memory") 1) (func (export "bspworker_onTimeout")) (func (export "other")))
 const MODULE = new Uint8Array([
-  0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 3, 2, 0, 0, 5, 3, 1, 0, 1, 7, 40, 3, 6, ...bytes('memory'), 2, 0, 19,
-  ...bytes('bspworker_onTimeout'), 0, 0, 5, ...bytes('other'), 0, 1, 10, 7, 2, 2, 0, 11, 2, 0, 11,
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 3, 2, 0, 0, 5, 3, 1, 0, 1, 7, 40, 3, 6, ...bytes('memory'), 2, 0,
+  19, ...bytes('bspworker_onTimeout'), 0, 0, 5, ...bytes('other'), 0, 1, 10, 7, 2, 2, 0, 11, 2, 0, 11,
 ]);
 
 function bytes(text) {

@@ -19,7 +19,7 @@ function install(changes = {}) {
 
 beforeEach(() => install());
 
-const said = () => findMissing().map(({ what, mend }) => `${what} ${mend}`);
+const said = () => findMissing().map(({ what, hint }) => `${what} ${hint}`);
 
 test('nothing stands in the way in a current browser', () => {
   assert.deepEqual(said(), []);

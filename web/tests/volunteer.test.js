@@ -161,7 +161,11 @@ test('wishes are passed on and outlive a fresh start', async () => {
   tab.setWorkers(3);
   tab.setDuty(25);
   tab.pause();
-  assert.deepEqual(bsp.posted.slice(1), [{ type: 'workers', workers: 3 }, { type: 'duty', dutyPercent: 25 }, { type: 'pause' }]);
+  assert.deepEqual(bsp.posted.slice(1), [
+    { type: 'workers', workers: 3 },
+    { type: 'duty', dutyPercent: 25 },
+    { type: 'pause' },
+  ]);
   bsp.says(told('restarting', { delayMs: 10 }));
   await clock.pass(20);
   const [join] = workers.at(-1).posted;

@@ -11,8 +11,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// A link on which nothing came for so long, though an answer is due, is broken; …
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
-/// … unless contributions are known to take longer: then it has twice the time that the last one took. When one is given up
-/// the next may take twice as long, up to this; or a link that is too slow would send the same one again for ever.
+/// … unless contributions are known to take longer: then it has twice the time that the last one took. When one is
+/// given up the next may take twice as long, up to this; or a link that is too slow would send the same one again for
+/// ever.
 const LONGEST_ANSWER_WITHIN: Duration = Duration::from_secs(1280);
 
 /// How the link is.
