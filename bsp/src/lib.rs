@@ -16,6 +16,7 @@
 
 #![cfg_attr(target_arch = "wasm32", feature(stdarch_wasm_atomic_wait))]
 
+pub mod backoff;
 pub mod central;
 pub mod codec;
 pub mod combine;

@@ -7,6 +7,7 @@ const MAX_POINTS: usize = 512;
 
 /// The loss of the training samples over the run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub(crate) struct LossPoint {
     /// Samples that everybody had contributed by then.
     pub(crate) samples: u64,
@@ -18,6 +19,7 @@ pub(crate) struct LossPoint {
 
 /// One evaluation on the held-out samples.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub(crate) struct EvaluationPoint {
     /// Samples in the model that was evaluated.
     pub(crate) samples: u64,
@@ -41,6 +43,7 @@ pub(crate) struct EvaluatedModel {
 
 /// Both curves, in the order in which they came about.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub(crate) struct History {
     loss: Vec<LossPoint>,
     eval: Vec<EvaluationPoint>,
