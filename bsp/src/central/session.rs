@@ -210,7 +210,10 @@ impl Session {
     pub(super) fn is_present(&self, now: Time, live_for: Duration) -> bool {
         /// So many periods without a contribution happen; and whoever has nothing to contribute sends pulses.
         const USUAL: u32 = 3;
-        self.is_expected(now, live_for.max(self.period.max(PULSE).saturating_mul(USUAL)))
+        self.is_expected(
+            now,
+            live_for.max(self.period.max(PULSE).saturating_mul(USUAL)),
+        )
     }
 
     /// Whether a superstep that is open for so long at the most can wait for it. One whose link makes its period longer than
