@@ -13,10 +13,14 @@ CARGO = $(TOOLCHAIN) && cargo
 BINARY = target/release/superstep
 PAGES = target/web/wasm/client_wasm_bg.wasm
 WASM = --target wasm32-unknown-unknown -Z build-std=std,panic_abort
+# For those who work on it, so private items too.
+DOC = $(TOOLCHAIN) && RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" \
+  cargo doc --release --no-deps --document-private-items --quiet
+DENY = cargo deny --offline --log-level error check bans licenses sources
 
 .PHONY: help
 help: ## Say what there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 21
 
 .PHONY: setup
 setup: ## Install what is missing, by package name (Debian, as root), or say what to install
@@ -34,12 +38,14 @@ setup-bench:
 build: setup ## Build the wasm package, the pages and the server
 	@$(MAKE) --no-print-directory $(BINARY)
 
-RUST = Cargo.toml Cargo.lock .cargo/config.toml $(shell find bsp nn volunteer simulator -name '*.rs' -o -name Cargo.toml)
+RUST = Cargo.toml Cargo.lock .cargo/config.toml \
+  $(shell find bsp nn volunteer simulator -name '*.rs' -o -name Cargo.toml)
 WEB = $(wildcard web/*.html web/*.css web/*.js web/*.svg) web/package-lock.json
 CLIENT = $(shell find client-wasm xtask -name '*.rs' -o -name Cargo.toml)
-SERVER = $(shell find server native simulator runs -type f)
+SERVER = $(shell find server native run simulator runs -type f)
 ENGINE = target/engine/index.html
-PEERS = $(wildcard bench/peers/*.html bench/peers/*.js) $(shell find bench/engine-wasm bench/peers/rust xtask -name '*.rs' -o -name Cargo.toml)
+PEERS = $(wildcard bench/peers/*.html bench/peers/*.js) \
+  $(shell find bench/engine-wasm bench/peers/rust xtask -name '*.rs' -o -name Cargo.toml)
 
 web/node_modules/.package-lock.json: web/package.json web/package-lock.json
 	cd web && npm ci --no-audit --no-fund
@@ -68,11 +74,15 @@ run: build ## Train Fashion-MNIST: open the printed address in a browser (RUN=â€
 
 .PHONY: test
 test: setup-test ## All checks: lint, unit, property, loom and simulation tests, real browsers against the real binary
-	@$(MAKE) --no-print-directory lint test-page test-rust test-loom test-browser
+	@$(MAKE) --no-print-directory lint test-page test-rust test-loom test-browser sizes
 
 .PHONY: test-page
 test-page: ## Unit tests of the page's modules, on node
 	cd web && npm test --silent
+
+.PHONY: sizes
+sizes: $(BINARY) ## How large wasm and binary are, and whether that is within their limits
+	@build/sizes.sh
 
 .PHONY: test-rust
 test-rust: $(BINARY) ## Unit, property and simulation tests
@@ -90,7 +100,7 @@ test-browser: $(BINARY) ## Headless browsers and faults against the built binary
 engine: setup-bench $(ENGINE)
 
 .PHONY: bench
-bench: setup-bench $(BINARY) $(ENGINE) ## Measure in real tabs, side by side with plain training, and write bench/RESULTS.md (on an idle machine)
+bench: setup-bench $(BINARY) $(ENGINE) ## Measure in real tabs, on an idle machine, and keep the tables
 	$(CARGO) run --release --package bench
 
 SCENARIOS = $(wildcard scenarios/*.toml)
@@ -104,12 +114,24 @@ miri: ## The shared memory tests under miri, where a toolchain has it
 	@build/miri.sh
 
 .PHONY: lint
-lint: $(PAGES) ## Formatting, clippy (native and wasm), types of the pages
+lint: $(PAGES) ## Formatting, clippy and documentation (native and wasm), types of the pages, dependencies
+	build/line-lengths.sh
 	$(CARGO) fmt --check
-	$(TOOLCHAIN) && rustfmt --check --edition 2024 nn/src/layer/*.rs # cargo fmt does not see modules that a macro declares
+	# cargo fmt does not see modules that a macro declares
+	$(TOOLCHAIN) && rustfmt --check --edition 2024 nn/src/layer/*.rs
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
 	$(CARGO) clippy --release --package client-wasm --package engine-wasm $(WASM) -- -D warnings
+	$(DOC) --workspace --exclude client-wasm --exclude engine-wasm
+	$(DOC) --package client-wasm --package engine-wasm $(WASM)
 	cd web && npm run --silent lint
+	@$(TOOLCHAIN) && if cargo deny --version >/dev/null 2>&1; then $(DENY); else \
+	  echo "licences and versions are not checked here: make deny says how"; fi
+
+.PHONY: deny
+deny: ## Licences, versions and sources of all dependencies, without the network
+	@$(TOOLCHAIN) && cargo deny --version >/dev/null 2>&1 || { \
+	  echo "cargo-deny is not installed: cargo install --locked cargo-deny (some minutes)" >&2; exit 1; }
+	@$(TOOLCHAIN) && $(DENY)
 
 .PHONY: clean
 clean: ## Remove what was built

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what `make run` (argument: run), `make test` (test) or `make bench` (bench) lacks, by package name, on Debian as
-# root; elsewhere says in one sentence what to install.
+# Installs what `make run` (argument: run), `make test` (test) or `make bench` (bench) lacks, by package name, on Debian
+# as root; elsewhere says in one sentence what to install.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -54,6 +54,7 @@ apt-get update -qq
 if ! apt-get install -y -qq --no-install-recommends --no-remove -o Dpkg::Options::=--force-unsafe-io "${missing[@]}" \
   >"$log" 2>&1; then
   tail -n 5 "$log" >&2
-  echo "superstep could not install ${missing[*]}: where Debian's own rustc, cargo or rustup packages are in the way, remove them first" >&2
+  advice="where Debian's own rustc, cargo or rustup packages are in the way, remove them first"
+  echo "superstep could not install ${missing[*]}: $advice" >&2
   exit 1
 fi

@@ -104,9 +104,9 @@ export type Status = {
   grace_seconds: number;
   /** The share of the expected samples with which a superstep may close, from 0 to 1. */
   quorum: number;
-  /** Mean staleness of all samples in the model, in versions. */
+  /** Mean staleness of all accepted samples, in versions. */
   staleness: number;
-  /** Mean weight by staleness of all samples in the model, from 0 to 1; none before the first. */
+  /** Mean weight by staleness of all accepted samples, from 0 to 1; none before the first. */
   weight: number | null;
   /** Whether ML modules also move along their own gradients. */
   local_steps: boolean;
@@ -137,9 +137,9 @@ export type VolunteerReport = {
   computing_seconds: number;
   /** Its own read-out period. */
   period_seconds: number;
-  /** What a contribution takes until it is settled, beyond the round trip: mean of the last ones. */
+  /** What a contribution takes until it is settled, beyond the round trip: the shortest of the last few. */
   upload_seconds: number;
-  /** What a model takes until it is stored, beyond the round trip: mean of the last ones. */
+  /** What a model takes until it is stored, beyond the round trip: the shortest of the last few. */
   download_seconds: number;
   round_trip_seconds: number;
   /** The share of its period in which its link is busy with both; none before it is known. */

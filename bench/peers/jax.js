@@ -7,7 +7,8 @@ import { defaultDevice, grad, init, jit, nn, numpy as np, tree } from '@jax-js/j
 import { generator, sized, targets } from './model.js';
 
 /**
- * Convolution as one product of the filters with all windows: `lax.conv` gives the same, but takes several times as long.
+ * Convolution as one product of the filters with all windows: `lax.conv` gives the same, but takes several times as
+ * long.
  * @param {np.Array} images (batch, channels, height, width)
  * @param {np.Array} filters (filters, channels, kernel, kernel)
  * @param {Extract<SizedLayer, { kind: 'conv2d' }>} layer @param {number} batch

@@ -58,7 +58,15 @@ export type Layer =
 
 /** A layer whose sizes are known. */
 export type SizedLayer =
-  | { kind: 'conv2d'; channels: number; height: number; width: number; filters: number; kernel: number; padding: number }
+  | {
+      kind: 'conv2d';
+      channels: number;
+      height: number;
+      width: number;
+      filters: number;
+      kernel: number;
+      padding: number;
+    }
   | { kind: 'relu' }
   | { kind: 'max_pool2d'; size: number; channels: number; height: number; width: number }
   | { kind: 'flatten' }

@@ -1,7 +1,7 @@
 //! The gradient engine beside others: in a headless browser, and natively beside PyTorch.
 //!
-//! One measurement at a time, each free to use all cores. Engines take turns, so that a machine's moods hit all alike; of an
-//! engine's turns the median counts.
+//! One measurement at a time, each free to use all cores. Engines take turns, so that a machine's moods hit all alike;
+//! of an engine's turns the median counts.
 //!
 //! - [`browser`]: what is measured in the page of `bench/peers`, which [`site`] serves.
 //! - [`native`]: ours and PyTorch, on one thread.
@@ -73,8 +73,10 @@ pub(crate) fn measure(seconds: f64) -> Result<String> {
     let add = add(&page)?;
     Ok(format!(
         "## Gradient engines side by side\n\n\
-         A gradient step: forward and backward, all gradients read back; random data; after a warm-up the median of windows over \
-         {seconds} s, and of that the median of {ROUNDS} rounds in turn. In the browser but for the native rows, which are on one thread. \
+         A gradient step: forward and backward, all gradients read back; random data; after a warm-up the median of \
+         windows over \
+         {seconds} s, and of that the median of {ROUNDS} rounds in turn. In the browser but for the native rows, \
+         which are on one thread. \
          {}; {}.\n\n{gradients}\n\
          ### Matrix products in one worker\n\n{products}\n\
          ### Adding a gradient to the aggregate, in one worker\n\n{add}",

@@ -1,5 +1,5 @@
-//! Two tabs of one ML module each train Fashion-MNIST; beside them plain training on one thread, with the same optimizer, at
-//! the mean batch of the tabs' supersteps.
+//! Two tabs of one ML module each train Fashion-MNIST; beside them plain training on one thread, with the same
+//! optimizer, at the mean batch of the tabs' supersteps.
 //!
 //! Models are collected while the tabs train and evaluated afterwards, so that evaluating takes no time from training.
 
@@ -21,8 +21,8 @@ const ACCURACIES: [f64; 3] = [0.85, 0.88, 0.90];
 const RUN: &str = "runs/fashion-mnist.toml";
 /// Samples from one collected model to the next; the reference is evaluated as often.
 const EVERY_SAMPLES: u64 = 5_000;
-/// An accuracy is reached when the mean of so many evaluations is there: a single one is off by up to a percentage point by
-/// luck, and for that much training takes tens of thousands of samples.
+/// An accuracy is reached when the mean of so many evaluations is there: a single one is off by up to a percentage
+/// point by luck, and for that much training takes tens of thousands of samples.
 const EVALUATIONS: usize = 4;
 /// Well over what either needs for the last accuracy.
 const ENOUGH_SAMPLES: u64 = 650_000;
@@ -47,8 +47,10 @@ struct Tabs {
 pub(crate) fn measure() -> Result<String> {
     let mut table = String::from(
         "## Fashion-MNIST: two tabs, one ML module each, against plain training\n\n\
-         Plain training: one thread, native, the same optimizer and minibatches, at the tabs' mean superstep batch. Both were \
-         evaluated on all held-out samples every 5,000 samples; an accuracy is reached when the mean of four evaluations is.\n\n\
+         Plain training: one thread, native, the same optimizer and minibatches, at the tabs' mean superstep batch. \
+         Both were \
+         evaluated on all held-out samples every 5,000 samples; an accuracy is reached when the mean of four \
+         evaluations is.\n\n\
          | seed | mean superstep | staleness | accuracy | tabs: samples | seconds | plain: samples | tabs / plain |\n\
          |---|---|---|---|---|---|---|---|\n",
     );
@@ -149,7 +151,8 @@ fn evaluate(run_file: &Path, models: &[(PathBuf, f64)]) -> Result<Vec<Evaluation
     curve.collect()
 }
 
-/// Trains to the target accuracy, by a mean of evaluations; that is later than where the reference would stop by itself.
+/// Trains to the target accuracy, by a mean of evaluations; that is later than where the reference would stop by
+/// itself.
 fn train_plainly(run_file: &Path, batch: u64) -> Result<Vec<Evaluation>> {
     let mut command = superstep();
     command.arg("reference").arg(run_file);

@@ -36,7 +36,8 @@ pub(crate) fn measure() -> Result<String> {
     let compressed = std::fs::metadata(wasm.with_extension("wasm.br"))?.len();
     Ok(format!(
         "## Opening the page\n\n| measure | figure | limit |\n|---|---|---|\n\
-         | page open to the first accepted gradient, `runs/fashion-mnist.toml`, median of {TIMES} (worst) | {:.2} s ({:.2} s) | 1.5 s |\n\
+         | page open to the first accepted gradient, `runs/fashion-mnist.toml`, median of {TIMES} (worst) | {:.2} s \
+         ({:.2} s) | 1.5 s |\n\
          | wasm, brotli | {:.0} KiB ({:.0} KiB plain) | 400 KiB |\n",
         seconds[TIMES / 2],
         seconds[TIMES - 1],

@@ -1,21 +1,26 @@
-//! `make bench`: measures real tabs in a headless browser against the built binary, and writes `bench/RESULTS.md`.
+//! `make bench`: measures real tabs in a headless browser against the built binary, and keeps the tables in
+//! `docs/measurements`, a file a sitting.
 //!
 //! - [`fashion_mnist`]: two tabs against plain training on one thread: time and samples to an accuracy.
 //! - [`time_shares`]: what an ML module spends its time with.
 //! - [`scaling`]: more ML modules in one tab, and their memory.
 //! - [`minibatches`]: what a small minibatch costs.
 //! - [`stragglers`]: three tabs of which one is ten times slower, decoupled and in lockstep.
+//! - [`round_trips`]: what a bare peer waits for an answer, for small frames and behind large ones.
 //! - [`first_gradient`]: from opening the page to the first gradient; the wasm package's size.
+//! - [`frame_cost`]: what a frame costs the controller, by how many sessions there are.
 //! - [`engine`]: the gradient engine beside others, in the browser and natively.
 //!
-//! Without an argument all of them; with names, those, printed only. `--seconds` is how long [`engine`] takes for each figure
-//! in each round.
+//! Without an argument all of them; with names, those, printed only. `--seconds` is how long [`engine`] takes for each
+//! figure in each round.
 
 mod engine;
 mod fashion_mnist;
 mod first_gradient;
+mod frame_cost;
 mod machine;
 mod minibatches;
+mod round_trips;
 mod scaling;
 mod stragglers;
 mod time_shares;
@@ -36,6 +41,8 @@ fn main() -> Result<()> {
     }
     let all = [
         "first-gradient",
+        "frame-cost",
+        "round-trips",
         "time-shares",
         "scaling",
         "minibatches",
@@ -50,6 +57,8 @@ fn main() -> Result<()> {
     for name in chosen {
         let table = match name.as_str() {
             "first-gradient" => first_gradient::measure()?,
+            "frame-cost" => frame_cost::measure()?,
+            "round-trips" => round_trips::measure()?,
             "time-shares" => time_shares::measure()?,
             "scaling" => scaling::measure()?,
             "minibatches" => minibatches::measure()?,
@@ -63,7 +72,9 @@ fn main() -> Result<()> {
         results.push_str(&table);
     }
     if names.is_empty() {
-        std::fs::write(root().join("bench/RESULTS.md"), results)?;
+        let path = machine::free_path(&root().join("docs/measurements"))?;
+        std::fs::write(&path, results).with_context(|| path.display().to_string())?;
+        println!("kept in {}", path.display());
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! What a small minibatch costs: the time that one takes in a tab of one ML module, and from that its overhead, which a scenario of
-//! `superstep simulate` is given as `minibatch_overhead_samples`.
+//! What a small minibatch costs: the time that one takes in a tab of one ML module, and from that its overhead, which a
+//! scenario of `superstep simulate` is given as `minibatch_overhead_samples`.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -18,9 +18,11 @@ const MEASURE: Duration = Duration::from_secs(4);
 
 pub(crate) fn measure() -> Result<String> {
     let mut table = format!(
-        "## What a small minibatch costs\n\nOne tab, one ML module, read out every 2 s; medians of {ROUNDS} rounds in turn. A minibatch of n takes o + c·n: the overhead is o / c, \
+        "## What a small minibatch costs\n\nOne tab, one ML module, read out every 2 s; medians of {ROUNDS} rounds in \
+         turn. A minibatch of n takes o + c·n: the overhead is o / c, \
          from a fit of least relative squares.\n\n\
-         | run | samples of a minibatch | ms | samples/s while it computes | overhead, samples |\n|---|---|---|---|---|\n"
+         | run | samples of a minibatch | ms | samples/s while it computes | overhead, samples \
+         |\n|---|---|---|---|---|\n"
     );
     for run in &RUNS {
         let mut times = SIZES.map(|_| Vec::new());

@@ -41,10 +41,13 @@ struct Figure {
 pub(crate) fn measure() -> Result<String> {
     let cores = std::thread::available_parallelism()?.get();
     let mut table = format!(
-        "## ML modules in one tab\n\nOne tab, decoupled; medians of {ROUNDS} rounds in turn. The server evaluates nothing meanwhile, but has no core \
-         to itself where all have an ML module. Reserved is the shared memory; held, what the browser's process for the page \
+        "## ML modules in one tab\n\nOne tab, decoupled; medians of {ROUNDS} rounds in turn. The server evaluates \
+         nothing meanwhile, but has no core \
+         to itself where all have an ML module. Reserved is the shared memory; held, what the browser's process for \
+         the page \
          takes, with all that a browser needs for any page.\n\n\
-         | run | shortest period | ML modules | samples/s | of one | MB reserved for the tab | for each ML module | MB held |\n|---|---|---|---|---|---|---|---|\n"
+         | run | shortest period | ML modules | samples/s | of one | MB reserved for the tab | for each ML module | \
+         MB held |\n|---|---|---|---|---|---|---|---|\n"
     );
     for (run, (period, key)) in RUNS.into_iter().flat_map(|run| PERIODS.map(|period| (run, period))) {
         let mut turns: Vec<Vec<Figure>> = (0..cores).map(|_| Vec::new()).collect();
@@ -101,8 +104,8 @@ fn tab(run: &str, period: &str, ml_modules: usize) -> Result<Figure> {
     })
 }
 
-/// When the next one has come in, and how many samples there are then: between two such moments is what was computed between
-/// two read-outs, however rare they are.
+/// When the next one has come in, and how many samples there are then: between two such moments is what was computed
+/// between two read-outs, however rare they are.
 fn next_contribution(server: &Server) -> Result<(Instant, u64)> {
     let before = server.samples()?;
     let asked = Instant::now();

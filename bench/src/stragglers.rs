@@ -1,5 +1,5 @@
-//! Three tabs of one ML module each, of which one is ten times slower, by its duty: how much of what they would compute alone
-//! comes into the model, decoupled and in lockstep.
+//! Three tabs of one ML module each, of which one is ten times slower, by its duty: how much of what they would compute
+//! alone comes into the model, decoupled and in lockstep.
 //!
 //! - [`crowd`]: one measurement of tabs that train together.
 //! - [`simulated`]: the same in virtual time, to see whether the simulator tells the truth.
@@ -21,8 +21,8 @@ use self::crowd::Crowd;
 use self::simulated::Simulated;
 use crate::engine::stopwatch::median;
 
-/// In percent; the slow tab is the last one. Together they leave more than half of two cores to the server, the browser and the tabs'
-/// BSP modules, which elsewhere have cores of their own.
+/// In percent; the slow tab is the last one. Together they leave more than half of two cores to the server, the browser
+/// and the tabs' BSP modules, which elsewhere have cores of their own.
 const DUTIES: [u8; 3] = [40, 40, 4];
 /// Each measurement has so many turns, one after the other, so that a machine's moods hit all alike.
 const ROUNDS: usize = 3;
@@ -150,12 +150,18 @@ pub(crate) fn measure() -> Result<String> {
     let [fast, _, slow] = DUTIES;
     let mut table = format!(
         "## Three tabs, one of them ten times slower\n\n\
-         One ML module each, which may compute for {fast}, {fast} and {slow} % of the time; medians of {ROUNDS} rounds in turn, after a warm-up. \
-         Counted are samples in closed supersteps. Goodput is their share of what the tabs come to alone, one at a time and read out every 2 s; \
-         and of what they come to together in such minibatches, read out as seldom, which leaves out what it costs to share two cores. Waiting is a share of \
-         an ML module's time without its rests. Full supersteps, large minibatches: a third of what the run's supersteps aim at. \
-         Simulated: `superstep simulate`, given these duties, and the time that a minibatch took each of the three in the run itself.\n\n\
-         | run | how | samples/s | of each tab | goodput, of alone | of together | supersteps/s | samples each | staleness, versions | period | fast tabs wait | slow tab waits | simulated, of measured |\n\
+         One ML module each, which may compute for {fast}, {fast} and {slow} % of the time; medians of {ROUNDS} \
+         rounds in turn, after a warm-up. \
+         Counted are samples in closed supersteps. Goodput is their share of what the tabs come to alone, one at a \
+         time and read out every 2 s; \
+         and of what they come to together in such minibatches, read out as seldom, which leaves out what it costs to \
+         share two cores. Waiting is a share of \
+         an ML module's time without its rests. Full supersteps, large minibatches: a third of what the run's \
+         supersteps aim at. \
+         Simulated: `superstep simulate`, given these duties, and the time that a minibatch took each of the three in \
+         the run itself.\n\n\
+         | run | how | samples/s | of each tab | goodput, of alone | of together | supersteps/s | samples each | \
+         staleness, versions | period | fast tabs wait | slow tab waits | simulated, of measured |\n\
          |---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
     );
     for run in &RUNS {

@@ -1,4 +1,5 @@
-//! What an ML module spends its time with, in decoupled mode: one tab, one ML module, as the server's `volunteers` says.
+//! What an ML module spends its time with, in decoupled mode: one tab, one ML module, as the server's `volunteers`
+//! says.
 
 use std::fmt::Write;
 use std::thread::sleep;

@@ -1,4 +1,4 @@
-//! How the contributions of a superstep become one gradient (DESIGN §4):
+//! How the contributions of a superstep become one gradient (docs/internals/supersteps.md):
 //!
 //! ```text
 //! g = Σ_c w_c · clip(G_c / n_c) / Σ_c w_c      w_c = s(τ_c) · min(n_c, max_read_out_samples)      s(τ) = (1 + τ)^(−a)
@@ -15,12 +15,15 @@
 //! The order is written down: contributions by session and number, and within one the parameters in order. So the result
 //! depends on what came in, not on when.
 
+use serde::{Deserialize, Serialize};
+
 use crate::codec::Encoded;
+use crate::estimators::RunningQuantile;
 use crate::message::SessionId;
 
-/// An accepted contribution that waits for its superstep to close.
+/// An admitted contribution that waits for its superstep to close.
 #[derive(Clone, Debug)]
-pub struct Contribution {
+pub struct Admitted {
     /// The session that it comes from.
     pub session: SessionId,
     /// Its number in the session.
@@ -51,86 +54,49 @@ pub struct Weighting {
 #[derive(Clone, Debug)]
 pub struct Combiner {
     weighting: Weighting,
-    /// Of mean gradients.
-    norms: Recent,
-    /// Of local steps.
-    steps: Recent,
+    usual: Usual,
     /// One contribution, decoded.
     decoded: Vec<f32>,
 }
 
-/// What is usual: the values of the last contributions.
-#[derive(Clone, Debug)]
-struct Recent {
-    values: Vec<(SessionId, f64)>,
-    next: usize,
-    /// So many eighths of them are below the usual one.
-    eighths: usize,
-    /// Whether what is usual for a session can be known only of others.
-    is_of_others: bool,
+/// What is usual, by the last contributions: one value of each session for a superstep, so that a session that contributes
+/// often does not say what is usual. A checkpoint holds it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Usual {
+    /// Norms of mean gradients, which are alike whoever computed them. So a volunteer that is alone is bounded by its own.
+    norms: RunningQuantile<SessionId>,
+    /// Local steps. The upper quartile of the others counts, since a few fast volunteers make most of the steps. A volunteer
+    /// that is alone is bounded by nothing, and one that claims too much raises no bound of its own.
+    steps: RunningQuantile<SessionId>,
 }
 
-/// Values that say what is usual: enough to be steady, few enough to follow the training.
-const RECENT: usize = 64;
-/// Fewer values than this mean too little to bound others by.
-const RECENT_BEFORE_BOUNDING: usize = 8;
-
-impl Recent {
-    /// The median, of others if enough of them have contributed. The norms of gradients are alike, whoever computed them, so that who is
-    /// alone is bounded by its own.
-    fn of_norms() -> Recent {
-        Recent {
-            values: Vec::new(),
-            next: 0,
-            eighths: 4,
-            is_of_others: false,
+impl Default for Usual {
+    fn default() -> Usual {
+        Usual {
+            norms: RunningQuantile::new(0.5),
+            steps: RunningQuantile::new(0.75),
         }
     }
+}
 
-    /// The upper quartile of the others: a few fast volunteers make most of the steps, and with them most of the samples. Who is alone
-    /// is bounded by nothing, and who claims too much raises no bound of its own.
-    fn of_steps() -> Recent {
-        Recent {
-            eighths: 6,
-            is_of_others: true,
-            ..Recent::of_norms()
-        }
+impl Usual {
+    /// `norm`, bounded at a multiple of the usual one.
+    fn bound_norm(&self, multiple: f64, session: SessionId, norm: f64) -> f64 {
+        let usual = self.norms.of_others(&session).or_else(|| self.norms.of_all());
+        usual.map_or(norm, |usual| norm.min(multiple * usual))
     }
 
-    fn usual_for(&self, session: SessionId) -> Option<f64> {
-        let of_others = self.usual_of(|of| of != session);
-        if self.is_of_others {
-            of_others
-        } else {
-            of_others.or_else(|| self.usual_of(|_| true))
-        }
+    /// `steps`, bounded at a multiple of what others make.
+    fn bound_steps(&self, multiple: f64, session: SessionId, steps: f64) -> f64 {
+        let usual = self.steps.of_others(&session);
+        usual.map_or(steps, |usual| steps.min(multiple * usual))
     }
+}
 
-    fn usual_of(&self, counts: impl Fn(SessionId) -> bool) -> Option<f64> {
-        let values = self.values.iter().filter(|(of, _)| counts(*of));
-        let mut sorted: Vec<f64> = values.map(|(_, value)| *value).collect();
-        sorted.sort_by(f64::total_cmp);
-        (sorted.len() >= RECENT_BEFORE_BOUNDING).then(|| sorted[sorted.len() * self.eighths / 8])
-    }
-
-    /// `value`, bounded at a multiple of what is usual.
-    fn bounded(&self, multiple: f64, session: SessionId, value: f64) -> f64 {
-        let usual = self.usual_for(session);
-        usual.map_or(value, |usual| value.min(multiple * usual))
-    }
-
-    /// One more value, bounded before: one of each session for a superstep, or who sends often would say what is usual. Nothing is usual
-    /// about 0: who bounds by that moves no model any more.
-    fn push(&mut self, session: SessionId, bounded: f64) {
-        if bounded <= 0.0 {
-            return;
-        }
-        if self.values.len() < RECENT {
-            self.values.push((session, bounded));
-        } else {
-            self.values[self.next] = (session, bounded);
-            self.next = (self.next + 1) % RECENT;
-        }
+/// One more bounded value. Zeros are not usual: a bound of 0 would stop the model.
+fn remember(values: &mut RunningQuantile<SessionId>, session: SessionId, bounded: f64) {
+    if bounded > 0.0 {
+        values.push(session, bounded);
     }
 }
 
@@ -144,24 +110,33 @@ impl Combiner {
     pub fn new(weighting: Weighting, parameters: usize) -> Combiner {
         Combiner {
             weighting,
-            norms: Recent::of_norms(),
-            steps: Recent::of_steps(),
+            usual: Usual::default(),
             decoded: vec![0.0; parameters],
         }
+    }
+
+    /// What is usual so far.
+    pub fn usual(&self) -> &Usual {
+        &self.usual
+    }
+
+    /// Goes on from what was usual when a checkpoint was written.
+    pub fn set_usual(&mut self, usual: Usual) {
+        self.usual = usual;
     }
 
     /// The combined gradient of the superstep that makes a model out of version `version`, into `gradient`.
     ///
     /// Sorts `contributions` by session and number. With one contribution that is neither stale nor clipped the result is
     /// exactly `G · (1 / n)`, the textbook minibatch gradient.
-    pub fn combine(&mut self, contributions: &mut [Contribution], version: u64, gradient: &mut [f32]) {
+    pub fn combine(&mut self, contributions: &mut [Admitted], version: u64, gradient: &mut [f32]) {
         contributions.sort_by_key(|contribution| (contribution.session, contribution.sequence));
         let Weighting {
             staleness_exponent,
             max_read_out_samples,
             clip,
         } = self.weighting;
-        let weight = |contribution: &Contribution| {
+        let weight = |contribution: &Admitted| {
             let staleness = version as f64 - contribution.version;
             staleness_weight(staleness, staleness_exponent) * contribution.samples.min(max_read_out_samples) as f64
         };
@@ -182,7 +157,7 @@ impl Combiner {
                     0.0 => 1.0,
                     clip => {
                         let norm = norm(&self.decoded) / samples;
-                        let bounded = self.norms.bounded(clip, session, norm);
+                        let bounded = self.usual.bound_norm(clip, session, norm);
                         norms += bounded;
                         if bounded < norm { bounded / norm } else { 1.0 }
                     }
@@ -196,12 +171,12 @@ impl Combiner {
                 }
                 is_first = false;
             }
-            self.norms.push(session, norms / of_session.len() as f64);
+            remember(&mut self.usual.norms, session, norms / of_session.len() as f64);
         }
     }
 
     /// h̄ of contributions that are sorted by session; 1 without local steps.
-    fn mean_steps(&mut self, contributions: &[Contribution], weight: impl Fn(&Contribution) -> f64) -> f64 {
+    fn mean_steps(&mut self, contributions: &[Admitted], weight: impl Fn(&Admitted) -> f64) -> f64 {
         let (mut weights, mut steps) = (0.0, 0.0);
         for of_session in contributions.chunk_by(|one, next| one.session == next.session) {
             let Some(claimed) = of_session.iter().map(|of| of.steps).sum::<Option<f64>>() else {
@@ -209,9 +184,9 @@ impl Combiner {
             };
             let believed = match self.weighting.clip {
                 0.0 => claimed,
-                clip => self.steps.bounded(clip, of_session[0].session, claimed),
+                clip => self.usual.bound_steps(clip, of_session[0].session, claimed),
             };
-            self.steps.push(of_session[0].session, believed);
+            remember(&mut self.usual.steps, of_session[0].session, believed);
             let of_session: f64 = of_session.iter().map(&weight).sum();
             weights += of_session;
             steps += of_session * believed;
@@ -238,15 +213,18 @@ mod tests {
     use super::*;
     use crate::codec::Codec;
 
+    const WINDOW: usize = RunningQuantile::<SessionId>::WINDOW;
+    const FEWEST: usize = RunningQuantile::<SessionId>::FEWEST;
+
     const PLAIN: Weighting = Weighting {
         staleness_exponent: 0.5,
         max_read_out_samples: 1 << 20,
         clip: 0.0,
     };
 
-    fn contribution(session: u64, samples: u64, version: f64, gradient: &[f32]) -> Contribution {
+    fn contribution(session: u64, samples: u64, version: f64, gradient: &[f32]) -> Admitted {
         let bytes: Vec<u8> = gradient.iter().flat_map(|value| value.to_le_bytes()).collect();
-        Contribution {
+        Admitted {
             session: SessionId(session),
             sequence: 1,
             samples,
@@ -256,7 +234,7 @@ mod tests {
         }
     }
 
-    fn combined(mut contributions: Vec<Contribution>, version: u64, weighting: Weighting) -> Vec<f32> {
+    fn combined(mut contributions: Vec<Admitted>, version: u64, weighting: Weighting) -> Vec<f32> {
         let parameters = contributions[0].gradient.count();
         let mut gradient = vec![f32::NAN; parameters];
         Combiner::new(weighting, parameters).combine(&mut contributions, version, &mut gradient);
@@ -264,8 +242,8 @@ mod tests {
     }
 
     /// Of displacements by local steps: `samples` samples, a mean step of `step`, `steps` times.
-    fn moved(session: u64, samples: u64, steps: f64, step: f32) -> Contribution {
-        Contribution {
+    fn moved(session: u64, samples: u64, steps: f64, step: f32) -> Admitted {
+        Admitted {
             steps: Some(steps),
             ..contribution(session, samples, 0.0, &[samples as f32 * step])
         }
@@ -299,7 +277,7 @@ mod tests {
         // Half of them are four times faster than the others, which is ordinary.
         let usual =
             [(1, 10), (2, 10), (3, 40), (4, 40)].map(|(session, steps)| moved(session, steps, steps as f64, 1.0));
-        for _ in 0..RECENT {
+        for _ in 0..WINDOW {
             combiner.combine(&mut usual.clone(), 0, &mut gradient);
             assert!(
                 (gradient[0] - (20.0 * 10.0 + 80.0 * 40.0) / 100.0).abs() < 1e-4,
@@ -310,7 +288,7 @@ mod tests {
         let believed = (20.0 * 10.0 + 80.0 * 40.0 + 10.0 * 120.0) / 110.0;
         let lies = [vec![moved(5, 10, 1e12, 1.0)], vec![moved(5, 2, 1e12, 1.0); 5]];
         for lie in lies {
-            for _ in 0..2 * RECENT {
+            for _ in 0..2 * WINDOW {
                 let mut crowd = [usual.as_slice(), &lie].concat();
                 combiner.combine(&mut crowd, 0, &mut gradient);
                 assert!((gradient[0] - believed).abs() < 1e-3, "{gradient:?}");
@@ -318,13 +296,10 @@ mod tests {
         }
         // A liar among three.
         let mut combiner = Combiner::new(weighting, 1);
-        for round in 0..4 * RECENT {
+        for round in 0..4 * WINDOW {
             let mut crowd = [usual[0].clone(), usual[1].clone(), moved(5, 10, 1e12, 1.0)];
             combiner.combine(&mut crowd, 0, &mut gradient);
-            assert!(
-                round < RECENT_BEFORE_BOUNDING || gradient[0] < 17.0,
-                "{round}: {gradient:?}"
-            );
+            assert!(round < FEWEST || gradient[0] < 17.0, "{round}: {gradient:?}");
         }
     }
 
@@ -333,7 +308,7 @@ mod tests {
         let mut combiner = Combiner::new(Weighting { clip: 3.0, ..PLAIN }, 1);
         let mut gradient = [0.0];
         // After an absence there are more of them.
-        for steps in [10.0; RECENT].into_iter().chain([200.0, 10.0]) {
+        for steps in [10.0; WINDOW].into_iter().chain([200.0, 10.0]) {
             combiner.combine(&mut [moved(1, 10, steps, 1.0)], 0, &mut gradient);
             assert_eq!(gradient, [steps as f32]);
         }
@@ -374,11 +349,11 @@ mod tests {
         let weighting = Weighting { clip: 3.0, ..PLAIN };
         let mut combiner = Combiner::new(weighting, 1);
         let mut gradient = [0.0];
-        for _ in 0..RECENT_BEFORE_BOUNDING {
+        for _ in 0..FEWEST {
             combiner.combine(&mut [contribution(1, 2, 0.0, &[2.0])], 0, &mut gradient);
             assert_eq!(gradient, [1.0]);
         }
-        for _ in 0..2 * RECENT {
+        for _ in 0..2 * WINDOW {
             combiner.combine(&mut [contribution(1, 2, 0.0, &[2e9])], 0, &mut gradient);
         }
         assert!(gradient[0] > 1.0, "clipped, not refused");
@@ -392,12 +367,12 @@ mod tests {
         let mut gradient = [0.0];
         let honest = [1, 2, 3].map(|session| contribution(session, 10, 0.0, &[10.0]));
         let lies = vec![contribution(9, 1, 0.0, &[1e9]); 16];
-        for round in 0..4 * RECENT {
+        for round in 0..4 * WINDOW {
             let mut crowd = [honest.as_slice(), &lies].concat();
             combiner.combine(&mut crowd, 0, &mut gradient);
             // 30 samples of norm 1, and 16 that are believed 3.
             let is_bounded = gradient[0] < (30.0 + 16.0 * 3.0) / 46.0 + 1e-4;
-            assert!(round < RECENT_BEFORE_BOUNDING || is_bounded, "{round}: {gradient:?}");
+            assert!(round < FEWEST || is_bounded, "{round}: {gradient:?}");
         }
     }
 
@@ -405,7 +380,7 @@ mod tests {
     fn who_contributes_nothing_but_zeros_stops_no_other() {
         let mut combiner = Combiner::new(Weighting { clip: 3.0, ..PLAIN }, 1);
         let mut gradient = [0.0];
-        for _ in 0..4 * RECENT {
+        for _ in 0..4 * WINDOW {
             let zeros = contribution(1, 10, 0.0, &[0.0]);
             combiner.combine(
                 &mut [zeros.clone(), zeros, contribution(2, 20, 0.0, &[20.0])],

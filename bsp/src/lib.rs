@@ -8,6 +8,7 @@
 //! - [`backoff`]: how long to wait before something that has failed is tried again.
 //! - [`codec`]: how the values of a payload are encoded on the wire.
 //! - [`combine`]: how contributions become one gradient.
+//! - [`estimators`]: filters over what was measured.
 //! - [`local`]: the local BSP module (103) of a tab or a native volunteer: read-outs and publishing.
 //! - [`shared_memory`]: the shared memory module (104), between a local BSP module and one ML module.
 //! - [`ml_module`]: the loop of an ML module (105); its mathematics comes in as an [`ml_module::Engine`].
@@ -20,6 +21,7 @@ pub mod backoff;
 pub mod central;
 pub mod codec;
 pub mod combine;
+pub mod estimators;
 pub mod local;
 pub mod message;
 pub mod ml_module;

@@ -9,205 +9,89 @@
 //! gradients then collect in the shared memory, so that a slow link makes fewer, larger contributions and never a queue.
 //! Reading out allocates nothing.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::codec::Codec;
 use crate::message::{
-    FrameError, FromCentral, FromVolunteer, Hello, MAX_STEP_RUNS, Mode, PROTOCOL, ReadOut, ReadOutFrame, Received,
-    Refusal, Report, RunId, SessionId, Token,
+    FrameError, FromCentral, FromVolunteer, Hello, ModelEncoding, PROTOCOL, Received, Report, SessionId, Settled,
+    StoreModel, Token, Welcome,
 };
-use crate::shared_memory::{Control, LocalSide, PhaseTimes, State};
+use crate::shared_memory::{LocalSide, ModelStamp};
 use crate::time::{Time, duration_micros};
 
-mod ending;
-mod hearing;
+mod action;
+mod config;
+mod contributions;
+mod in_model;
 mod link;
-mod reading;
-mod settling;
+mod ml_modules;
+mod read_out;
+mod schedule;
+mod shutdown;
 
-use ending::{Leaving, Life, living};
+pub use action::Action;
+pub use config::Config;
+use contributions::Contributions;
+pub use contributions::KEPT_CONTRIBUTIONS;
+use in_model::InModel;
 use link::Link;
 pub use link::LinkState;
-use reading::Reading;
-use settling::Settling;
-
-/// Contributions that are kept at most until they are durable. Each costs as much memory as the model.
-pub const KEPT_CONTRIBUTIONS: usize = 4;
+use ml_modules::MlModules;
+use read_out::ReadOutBuffer;
+use schedule::Schedule;
+pub use shutdown::End;
+use shutdown::Shutdown;
 
 /// How soon a pending read-out is asked for again. The lease that it waits for lasts one add.
 const ASK_AGAIN: Duration = Duration::from_millis(1);
-/// The shortest period that a read-out is worth; the central module never means a shorter one.
-const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
-/// How often it is looked, in a baseline, whether the one gradient that is due is there: …
-const BARRIER_LOOK: Duration = Duration::from_millis(1);
-/// … after a while less often, so that it is found late by this part of the time that it took, at the most.
-const BARRIER_LOOKS: u32 = 128;
-/// A volunteer that has sent nothing for so long says that it is here.
-pub(crate) const PULSE: Duration = Duration::from_secs(1);
+/// A volunteer that has sent nothing for this long says that it is here.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
 /// A turn that comes so much later than it was due says that the tab was frozen: a hello comes before the next read-out.
 const FROZEN: Duration = Duration::from_secs(5);
-/// What the driver has to do next. Returned in order; the driver does not decide anything.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Action {
-    /// Open the link; then call [`Local::on_open`] or [`Local::on_closed`].
-    Connect,
-    /// Send this frame.
-    Send(Bytes),
-    /// Send the contribution [`Local::read_out_frame`]; it stays here.
-    SendReadOut {
-        /// Its number.
-        sequence: u64,
-    },
-    /// Close the link. [`Local::on_closed`] need not be called for it.
-    Disconnect,
-    /// A session is open: minibatches can be drawn, ML modules can start.
-    SessionOpened(SessionId),
-    /// It is over; see [`End`]. The ML modules have been told to stop. Nothing follows.
-    Ended(End),
-}
-
-/// How a membership ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum End {
-    /// The session is over, but a fresh start may do: the server restarted, or the session expired.
-    StartAfresh(Refusal),
-    /// An ML module died. The others were read out; this memory is of no more use, but a fresh start may do.
-    MlModuleDied,
-    /// Trying again is of no use.
-    Refused(Refusal),
-    /// It left, at its own wish.
-    Left,
-}
-
-/// What a local BSP module must know from the start.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Config {
-    /// The run to join.
-    pub run: RunId,
-    /// The hash of its model spec.
-    pub spec_hash: u64,
-    /// Decoupled, or one of the baselines.
-    pub mode: Mode,
-    /// Whether ML modules also move along their own gradients.
-    pub has_local_steps: bool,
-    /// Where the jitter of reconnecting begins: different in each tab.
-    pub jitter_seed: u64,
-}
-
-/// A contribution that is not durable yet.
-#[derive(Debug)]
-struct Kept {
-    sequence: u64,
-    samples: u64,
-    frame: ReadOutFrame,
-}
 
 /// The local BSP module.
 pub struct Local {
     config: Config,
-    memory: LocalSide,
     link: Link,
     session: Option<(SessionId, Token)>,
-    incarnation: Option<u32>,
-    period: Duration,
-    read_out_due: Time,
-    last_read_out: Time,
-    /// When the newest model arrived.
-    model_since: Time,
-    /// In a baseline, how long the last gradients that were due took from there.
-    gradients_took: Duration,
-    /// The ML modules were flipped, and not all of them could be taken yet.
-    reading: Option<Reading>,
-    kept: VecDeque<Kept>,
-    spare: Vec<ReadOutFrame>,
-    /// The ML modules' sums are merged here, before they are encoded.
-    merged: Box<[f32]>,
-    /// What encoding has lost so far, for the next contribution; empty with [`Codec::F32`], which loses nothing.
-    error: Box<[f32]>,
-    /// How contributions are encoded.
-    codec: Codec,
-    settling: Settling,
-    /// What the next read-out says; its list of runs keeps its memory.
-    header: ReadOut,
-    last_sequence: u64,
-    settled: u64,
-    accepted_samples: u64,
-    /// Gradients that were taken of each ML module.
-    taken_gradients: Vec<u64>,
-    life: Vec<Life>,
-    active_ml_modules: usize,
-    duty_percent: u8,
-    is_paused: bool,
-    leaving: Option<Leaving>,
+    modules: MlModules,
+    read_out: ReadOutBuffer,
+    contributions: Contributions,
+    schedule: Schedule,
+    in_model: InModel,
+    shutdown: Option<Shutdown>,
     /// The latest instant at which the driver was asked to call again.
     wake_by: Time,
-    discarded: u64,
 }
 
 impl Local {
     /// A local BSP module over its side of the shared memory. All its ML modules are told to run.
     pub fn new(now: Time, config: Config, memory: LocalSide) -> Local {
-        let (parameters, ml_modules) = (memory.parameters(), memory.ml_modules());
-        let header = ReadOut {
-            run: config.run,
-            spec_hash: config.spec_hash,
-            incarnation: 0,
-            session: SessionId(0),
-            sequence: 0,
-            samples: 0,
-            gradients: 0,
-            loss_sum: 0.0,
-            version_sum: 0,
-            step_sum: 0,
-            codec: Codec::F32,
-            step_runs: Vec::with_capacity(MAX_STEP_RUNS),
-            step_runs_not_listed: 0,
-            report: Report::default(),
-        };
-        let local = Local {
+        let parameters = memory.parameters();
+        Local {
             config,
-            memory,
             link: Link::new(now, config.jitter_seed),
             session: None,
-            incarnation: None,
-            period: Duration::from_secs(1),
-            read_out_due: now,
-            last_read_out: now,
-            model_since: now,
-            gradients_took: Duration::ZERO,
-            reading: None,
-            kept: VecDeque::with_capacity(KEPT_CONTRIBUTIONS),
-            spare: (0..KEPT_CONTRIBUTIONS).map(|_| ReadOutFrame::new(parameters)).collect(),
-            merged: vec![0.0; parameters].into_boxed_slice(),
-            error: Box::default(),
-            codec: Codec::F32,
-            settling: Settling::default(),
-            header,
-            last_sequence: 0,
-            settled: 0,
-            accepted_samples: 0,
-            taken_gradients: vec![0; ml_modules],
-            life: vec![Life::Living; ml_modules],
-            active_ml_modules: ml_modules,
-            duty_percent: 100,
-            is_paused: false,
-            leaving: None,
+            modules: MlModules::new(memory),
+            read_out: ReadOutBuffer::new(parameters, config.has_local_steps, config.blank_header()),
+            contributions: Contributions::new(parameters),
+            schedule: Schedule::new(now, config.mode.has_barrier()),
+            in_model: InModel::default(),
+            shutdown: None,
             wake_by: now,
-            discarded: 0,
-        };
-        local.apply_control();
-        local
+        }
     }
+
+    // Events in.
 
     /// The link is open.
     pub fn on_open(&mut self, now: Time, actions: &mut Vec<Action>) {
         if self.has_ended() {
             return;
         }
-        self.link.on_open(now);
+        self.link.on_heard(now);
         self.say_hello(now, actions);
         self.turn(now, actions);
     }
@@ -220,15 +104,17 @@ impl Local {
 
     /// A frame has arrived. One that can't be read, or a model that can't be stored, ends the link, which is then opened anew.
     ///
+    /// After an ML module's death no frame is read: to read one takes memory, and nothing of it would be used.
+    ///
     /// # Errors
     /// Why the frame can't be used, for the log.
     pub fn on_frame(&mut self, now: Time, frame: &Bytes, actions: &mut Vec<Action>) -> Result<(), FrameError> {
-        let decoded = FromCentral::decode(frame);
-        if self.has_ended() {
+        if self.has_ended() || self.modules.has_dead() {
             return Ok(());
         }
         self.link.on_heard(now);
         self.notice_freeze(now, actions);
+        let decoded = FromCentral::decode(frame);
         let used = decoded.and_then(|Received { message, payload }| self.on_message(now, message, &payload, actions));
         if used.is_err() {
             self.break_link(now, actions);
@@ -243,22 +129,15 @@ impl Local {
         self.turn(now, actions);
     }
 
-    /// When `on_timeout` wants to be called next.
-    pub fn next_timeout(&mut self, now: Time) -> Time {
-        let mut next = self.link.next_timeout();
-        if let Some(leaving) = &self.leaving {
-            // It waits for its ML modules, who wake nobody.
-            next = next.min(leaving.until).min(now + ASK_AGAIN);
-        } else if self.link.state() == LinkState::Welcomed {
-            next = next.min(self.link.last_sent() + PULSE);
-            if self.reading.is_some() {
-                next = next.min(now + ASK_AGAIN);
-            } else if self.can_read_out() {
-                next = next.min(self.read_out_due);
-            }
+    /// An ML module's worker raised an error event or was terminated. (Never said because of a silence: a frozen tab looks
+    /// the same.) The others are read out, without allocating, since the dead one may hold the allocator's lock; then the
+    /// tab starts afresh, with new memory and a new session.
+    pub fn on_ml_module_died(&mut self, now: Time, ml_module: usize, actions: &mut Vec<Action>) {
+        if self.has_ended() || !self.modules.on_died(ml_module, self.read_out.is_under_way()) {
+            return;
         }
-        self.wake_by = next.max(now);
-        self.wake_by
+        self.end_soon(now, End::MlModuleDied);
+        self.turn(now, actions);
     }
 
     /// The volunteer pauses: the ML modules finish their minibatch and sleep; what they have added is read out.
@@ -274,36 +153,62 @@ impl Local {
     /// The first `active` ML modules compute, the others sleep.
     pub fn set_active_ml_modules(&mut self, now: Time, active: usize, actions: &mut Vec<Action>) {
         self.notice_freeze(now, actions);
-        self.active_ml_modules = active.min(self.memory.ml_modules());
-        self.apply_control();
-        self.pulse(now, actions);
+        self.modules.set_active(active);
+        self.say_that_it_is_here(now, actions);
         self.turn(now, actions);
     }
 
     /// The ML modules compute for `percent` of their time, from 1 to 100, and rest for the others.
     pub fn set_duty(&mut self, now: Time, percent: u8, actions: &mut Vec<Action>) {
         self.notice_freeze(now, actions);
-        self.duty_percent = percent.clamp(1, 100);
-        self.apply_control();
+        self.modules.set_duty(percent);
         self.turn(now, actions);
     }
 
+    /// The volunteer leaves: the ML modules stop after their minibatch, the rest is read out and settled, then it ends.
+    pub fn leave(&mut self, now: Time, actions: &mut Vec<Action>) {
+        self.notice_freeze(now, actions);
+        self.end_soon(now, End::Left);
+        self.turn(now, actions);
+    }
+
+    /// When `on_timeout` wants to be called next.
+    pub fn next_timeout(&mut self, now: Time) -> Time {
+        // After a death the link is not opened again.
+        let mut next = match self.modules.has_dead() {
+            true => Time::from_micros(u64::MAX),
+            false => self.link.next_timeout(),
+        };
+        if let Some(shutdown) = &self.shutdown {
+            // It waits for its ML modules, which wake nobody.
+            next = next.min(shutdown.until).min(now + ASK_AGAIN);
+        } else if self.link.state() == LinkState::Welcomed {
+            next = next.min(self.link.last_sent() + HEARTBEAT);
+            if self.read_out.is_under_way() {
+                next = next.min(now + ASK_AGAIN);
+            } else if self.can_read_out() {
+                next = next.min(self.schedule.due());
+            }
+        }
+        self.wake_by = next.max(now);
+        self.wake_by
+    }
+
+    // What can be asked of it.
+
     /// The frame of a contribution that is kept here.
     pub fn read_out_frame(&self, sequence: u64) -> Option<&[u8]> {
-        self.kept
-            .iter()
-            .find(|kept| kept.sequence == sequence)
-            .map(|kept| kept.frame.as_bytes())
+        self.contributions.frame(sequence)
     }
 
     /// The shared memory, for what a page shows.
     pub fn memory(&self) -> &LocalSide {
-        &self.memory
+        self.modules.memory()
     }
 
     /// Samples in contributions that were accepted.
     pub fn accepted_samples(&self) -> u64 {
-        self.accepted_samples
+        self.contributions.accepted_samples()
     }
 
     /// How the link is.
@@ -313,7 +218,7 @@ impl Local {
 
     /// Whether the volunteer has paused.
     pub fn is_paused(&self) -> bool {
-        self.is_paused
+        self.modules.is_paused()
     }
 
     /// The session, once there is one.
@@ -321,25 +226,163 @@ impl Local {
         self.session.map(|(id, _)| id)
     }
 
-    fn set_period(&mut self, now: Time, period_us: u64) {
-        self.period = match self.config.mode {
-            Mode::Decoupled => Duration::from_micros(period_us).max(SHORTEST_PERIOD),
-            Mode::Lockstep | Mode::Asynchronous => BARRIER_LOOK,
-        };
-        self.read_out_due = self.read_out_due.min(now + self.period);
+    // What a message leads to.
+
+    fn on_message(
+        &mut self,
+        now: Time,
+        message: FromCentral,
+        payload: &[u8],
+        actions: &mut Vec<Action>,
+    ) -> Result<(), FrameError> {
+        match message {
+            FromCentral::Welcome(welcome) => self.on_welcome(now, &welcome, actions),
+            FromCentral::Refused(refusal) => self.end(End::of_refusal(refusal), actions),
+            FromCentral::StoreModel(model) => return self.on_model(now, &model, payload, actions),
+            FromCentral::NextModelSettles { through } => self.in_model.on_next_model_settles(through),
+            FromCentral::ReadOutEvery { period_us } => self.schedule.set_period(now, period_us),
+            FromCentral::Settled(settled) => self.on_settled(now, &settled, actions),
+        }
+        Ok(())
     }
 
-    /// Lets read-outs follow publishes by one period, and so all volunteers read out together: then a superstep closes soon
-    /// after its first contribution, and most of what is in it was computed on the newest model. Where models come more
-    /// often than that, or seldom, a read-out is put off by half a period at most.
-    fn keep_step(&mut self, now: Time) {
-        if self.config.mode == Mode::Decoupled {
-            self.read_out_due = (now + self.period).min(self.last_read_out + self.period * 3 / 2);
+    fn on_welcome(&mut self, now: Time, welcome: &Welcome, actions: &mut Vec<Action>) {
+        let is_new = self.session.is_none();
+        self.session = Some((welcome.session, welcome.token));
+        self.link.on_welcomed(now);
+        self.read_out.set_codec(welcome.codec);
+        self.schedule.set_period(now, welcome.period_us);
+        if is_new {
+            actions.push(Action::SessionOpened(welcome.session));
+        }
+        self.contributions.settle(welcome.settled, welcome.durable, true);
+        self.link.on_settled(now);
+        self.send_first_unsettled(now, actions);
+    }
+
+    fn on_model(
+        &mut self,
+        now: Time,
+        model: &StoreModel,
+        payload: &[u8],
+        actions: &mut Vec<Action>,
+    ) -> Result<(), FrameError> {
+        if let ModelEncoding::Differences { from, .. } = model.encoding {
+            let needed = ModelStamp {
+                version: from,
+                ..model.stamp
+            };
+            if self.modules.published() != Some(needed) {
+                let incarnation = needed.incarnation;
+                return Err(FrameError::LeadsOnFrom { incarnation, from });
+            }
+        }
+        model.check(payload, self.modules.memory().parameters())?;
+        let settled_read_outs = self.in_model.on_model();
+        self.modules.publish(model.stamp, settled_read_outs, |before, slot| {
+            model.store(payload, before, slot);
+        });
+        self.schedule.on_model(now);
+        self.send(now, &FromVolunteer::Stored(model.stamp), actions);
+        Ok(())
+    }
+
+    fn on_settled(&mut self, now: Time, settled: &Settled, actions: &mut Vec<Action>) {
+        let Settled {
+            through,
+            durable,
+            ref refused,
+        } = *settled;
+        if refused.is_some() {
+            self.let_go_of_refused(through);
+        }
+        self.contributions.settle(through, durable, refused.is_none());
+        self.link.on_settled(now);
+        self.send_first_unsettled(now, actions);
+    }
+
+    /// Under local steps a refused update leaves the working copies when a model is published that settles it. The next one may
+    /// never come, if all that is computed on what was refused is refused as well: so the one that is here is published again.
+    fn let_go_of_refused(&mut self, sequence: u64) {
+        let settled_read_outs = self.in_model.on_refused(sequence);
+        if let (Some(read_outs), Some(stamp), true) =
+            (settled_read_outs, self.modules.published(), self.config.has_local_steps)
+        {
+            self.modules
+                .publish(stamp, read_outs, |before, slot| slot.copy_from_slice(before));
         }
     }
 
-    fn has_ended(&self) -> bool {
-        self.link.state() == LinkState::Ended
+    // What time asks for.
+
+    /// Everything that time and the state of things ask for.
+    fn turn(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if self.link.is_overdue(now) {
+            self.link.on_overdue();
+            self.break_link(now, actions);
+        }
+        if !self.modules.has_dead() && self.link.wants_to_connect(now) {
+            actions.push(Action::Connect);
+        }
+        if self.link.state() == LinkState::Welcomed {
+            if self.read_out.is_under_way() || (self.can_read_out() && now >= self.schedule.due()) {
+                self.read_out(now, actions);
+            }
+            if now >= self.link.last_sent() + HEARTBEAT {
+                self.say_that_it_is_here(now, actions);
+            }
+        }
+        self.end_if_due(now, actions);
+    }
+
+    /// One contribution on its way at most, and room to keep one more. (After a death there is no time for order.)
+    ///
+    /// Under local steps the last one must have come back in a model, too. (A volunteer that leaves computes on no model any
+    /// more.)
+    fn can_read_out(&self) -> bool {
+        let is_awaited = self.config.has_local_steps && self.in_model.is_outstanding() && self.shutdown.is_none();
+        let is_under_way = self.link.has_contribution_on_its_way() || is_awaited;
+        (!is_under_way || self.modules.has_dead()) && self.contributions.has_room()
+    }
+
+    /// Reads out all ML modules, or as many as can be; the rest at the next turn.
+    fn read_out(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if !self.read_out.is_under_way() {
+            self.schedule.advance(now);
+            if !self.has_something_to_read() {
+                return self.schedule.put_off(now);
+            }
+            let Some(frame) = self.contributions.take_frame() else {
+                return;
+            };
+            self.schedule.on_read_out(now);
+            self.read_out.begin(frame, &mut self.modules);
+        }
+        let Some(mut frame) = self.read_out.merge(&mut self.modules) else {
+            return;
+        };
+        if self.read_out.is_empty() {
+            return self.contributions.give_back(frame);
+        }
+        let sequence = self.contributions.next_sequence();
+        let (session, report) = (self.session().unwrap_or(SessionId(0)), self.report());
+        self.read_out.seal(&mut frame, session, sequence, report);
+        self.in_model.on_read_out(sequence, self.modules.read_outs());
+        self.contributions.keep(self.read_out.samples(), frame);
+        if self.modules.has_dead() {
+            actions.push(Action::SendReadOut { sequence });
+        } else {
+            self.send_first_unsettled(now, actions);
+        }
+    }
+
+    /// Whether there are gradients that were not read out; in a baseline, whether every ML module has added its one.
+    fn has_something_to_read(&self) -> bool {
+        let is_ending = self.modules.is_paused() || self.shutdown.is_some();
+        match self.schedule.has_barrier() && !is_ending {
+            true => self.modules.all_have_new(),
+            false => self.modules.any_has_new(),
+        }
     }
 
     /// Says hello if this call comes so late that the tab must have been frozen. Whichever call comes first after a freeze
@@ -350,106 +393,113 @@ impl Local {
         }
     }
 
-    /// Everything that time and the state of things ask for.
-    fn turn(&mut self, now: Time, actions: &mut Vec<Action>) {
-        if self.link.is_overdue(now) {
-            self.link.on_overdue();
-            self.break_link(now, actions);
-        }
-        if self.link.wants_to_connect(now) {
-            actions.push(Action::Connect);
-        }
-        if self.link.state() == LinkState::Welcomed {
-            if self.reading.is_some() || (self.can_read_out() && now >= self.read_out_due) {
-                self.read_out(now, actions);
-            }
-            if now >= self.link.last_sent() + PULSE && !self.is_dying() {
-                self.pulse(now, actions);
-            }
-        }
-        self.end_if_due(now, actions);
-    }
-
-    /// The ML modules that compute, unless the volunteer has paused.
-    fn computing(&self) -> impl Iterator<Item = usize> + '_ {
-        living(&self.life).take_while(|ml_module| *ml_module < self.active_ml_modules)
-    }
-
-    fn report(&self) -> Report {
-        let mut report = Report {
-            ml_modules: u16::try_from(self.computing().count()).unwrap_or(u16::MAX),
-            is_paused: self.is_paused || self.leaving.is_some(),
-            not_finite: 0,
-            discarded: self.discarded,
-            time_us: PhaseTimes::default(),
-            upload_us: duration_micros(self.link.upload()),
-            round_trip_us: duration_micros(self.link.round_trip()),
-        };
-        for ml_module in 0..self.life.len() {
-            let progress = self.memory.progress(ml_module);
-            report.not_finite += progress.not_finite;
-            report.time_us.gradient += progress.time_us.gradient;
-            report.time_us.add += progress.time_us.add;
-            report.time_us.read += progress.time_us.read;
-            report.time_us.wait += progress.time_us.wait;
-        }
-        report
-    }
-
     fn set_paused(&mut self, now: Time, is_paused: bool, actions: &mut Vec<Action>) {
         self.notice_freeze(now, actions);
-        self.is_paused = is_paused;
-        self.apply_control();
-        self.read_out_due = now;
-        self.pulse(now, actions);
+        self.modules.set_paused(is_paused);
+        self.schedule.set_due_now(now);
+        self.say_that_it_is_here(now, actions);
         self.turn(now, actions);
     }
 
-    fn apply_control(&self) {
-        for ml_module in 0..self.memory.ml_modules() {
-            let state = match () {
-                () if self.leaving.is_some() || self.has_ended() => State::Stop,
-                () if self.is_paused || ml_module >= self.active_ml_modules => State::Pause,
-                () => State::Run,
-            };
-            self.memory.set_control(
-                ml_module,
-                Control {
-                    state,
-                    duty_percent: self.duty_percent,
-                },
-            );
-        }
-    }
+    // Frames out.
 
     fn say_hello(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if self.modules.has_dead() {
+            return;
+        }
         let hello = Hello {
             protocol: PROTOCOL,
             run: self.config.run,
             spec_hash: self.config.spec_hash,
-            incarnation: self.incarnation,
+            incarnation: self.modules.published().map(|stamp| stamp.incarnation),
             session: self.session,
             codecs: Codec::ALL.to_vec(),
             report: self.report(),
         };
         self.link.on_greeting(now);
-        actions.push(Action::Send(FromVolunteer::Hello(hello).encode()));
+        self.send(now, &FromVolunteer::Hello(hello), actions);
     }
 
-    fn pulse(&mut self, now: Time, actions: &mut Vec<Action>) {
+    fn say_that_it_is_here(&mut self, now: Time, actions: &mut Vec<Action>) {
         if self.link.state() == LinkState::Welcomed {
-            let report = self.report();
-            self.send(now, &FromVolunteer::Pulse(report), actions);
+            self.send(now, &FromVolunteer::Pulse(self.report()), actions);
         }
     }
 
+    /// All frames but contributions leave here. After an ML module's death none does: to encode one takes memory.
     fn send(&mut self, now: Time, message: &FromVolunteer, actions: &mut Vec<Action>) {
-        self.link.on_sent(now);
-        actions.push(Action::Send(message.encode()));
+        if !self.modules.has_dead() {
+            self.link.on_sent(now);
+            actions.push(Action::Send(message.encode()));
+        }
+    }
+
+    /// Sends the first contribution that is not settled, if there is one.
+    fn send_first_unsettled(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if self.link.state() == LinkState::Welcomed
+            && let Some(sequence) = self.contributions.first_unsettled()
+        {
+            self.link.on_contribution_sent(now);
+            actions.push(Action::SendReadOut { sequence });
+        }
+    }
+
+    fn report(&self) -> Report {
+        Report {
+            upload_us: duration_micros(self.link.upload()),
+            round_trip_us: duration_micros(self.link.round_trip()),
+            ..self.modules.report()
+        }
+    }
+
+    // The end.
+
+    fn has_ended(&self) -> bool {
+        self.link.state() == LinkState::Ended
     }
 
     fn break_link(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.link.on_closed(now);
         actions.push(Action::Disconnect);
+    }
+
+    fn end_soon(&mut self, now: Time, end: End) {
+        if self.shutdown.is_none() && !self.has_ended() {
+            self.shutdown = Some(Shutdown::new(now, end));
+            self.modules.stop();
+        }
+    }
+
+    /// Ends when everything is settled, or when that takes too long.
+    ///
+    /// After a death nothing is waited for but the other ML modules: to hear that something is settled takes memory.
+    fn end_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
+        let Some(shutdown) = &self.shutdown else { return };
+        let is_dying = self.modules.has_dead();
+        if now < shutdown.until {
+            self.schedule.set_due_now(now);
+            let is_read_out = !self.read_out.is_under_way() && !self.has_something_to_read();
+            let is_settled = self.contributions.are_settled() || is_dying;
+            // Nobody is told of what the others have added, where there is no link: no frame is read that could open one.
+            let is_lost = is_dying && self.link.state() != LinkState::Welcomed;
+            if !(self.modules.have_stopped() && (is_read_out && is_settled || is_lost)) {
+                return;
+            }
+        }
+        let Some(Shutdown { end, .. }) = self.shutdown.take() else {
+            return;
+        };
+        if self.link.state() == LinkState::Welcomed {
+            self.send(now, &FromVolunteer::Leave, actions);
+        }
+        self.end(end, actions);
+    }
+
+    fn end(&mut self, end: End, actions: &mut Vec<Action>) {
+        self.modules.stop();
+        self.shutdown = None;
+        self.link.on_ended();
+        actions.push(Action::Disconnect);
+        actions.push(Action::Ended(end));
     }
 }

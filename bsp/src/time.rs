@@ -50,48 +50,9 @@ pub(crate) fn duration_micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The shortest of the last few times that something took. What a busy machine adds to some of them is left out, as long as one
-/// of them came through undisturbed.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct ShortestOfLast {
-    last: [Duration; Self::COUNT],
-    count: usize,
-}
-
-impl ShortestOfLast {
-    /// Enough to find an undisturbed one, few enough to follow a link that changes.
-    const COUNT: usize = 8;
-
-    pub(crate) fn push(&mut self, newest: Duration) {
-        self.last[self.count % Self::COUNT] = newest;
-        self.count += 1;
-    }
-
-    /// Zero before the first.
-    pub(crate) fn get(&self) -> Duration {
-        let known = &self.last[..self.count.min(Self::COUNT)];
-        known.iter().min().copied().unwrap_or_default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_a_busy_machine_adds_to_some_of_the_last_times_is_left_out_and_a_slower_link_is_found() {
-        let ms = Duration::from_millis;
-        let mut shortest = ShortestOfLast::default();
-        assert_eq!(shortest.get(), Duration::ZERO);
-        for took in [40, 3, 25, 60] {
-            shortest.push(ms(took));
-        }
-        assert_eq!(shortest.get(), ms(3));
-        for _ in 0..ShortestOfLast::COUNT {
-            shortest.push(ms(100));
-        }
-        assert_eq!(shortest.get(), ms(100));
-    }
 
     #[test]
     fn time_never_overflows_nor_runs_backwards() {

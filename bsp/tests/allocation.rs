@@ -10,18 +10,19 @@ use std::time::Duration;
 
 use bsp::codec::Codec;
 use bsp::local::{Action, Config, End, Local};
-use bsp::message::{FromCentral, Mode, RunId, SessionId, Settled, Token, Welcome};
+use bsp::message::{ContributionRefusal, FromCentral, Mode, Refusal, RunId, SessionId, Settled, Token, Welcome};
 use bsp::ml_module::working_copy::LocalOptimizer;
 use bsp::ml_module::{Engine, MlModule, Outcome, Turn};
 use bsp::shared_memory::{LocalSide, ModelStamp, shared_memory};
 use bsp::time::Time;
 use bytes::Bytes;
 
-/// The system's allocator, and a count for each thread.
+/// The system's allocator, and counts for each thread.
 struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static RELEASES: Cell<u64> = const { Cell::new(0) };
 }
 
 // SAFETY: everything is the system allocator's; counting on the side allocates nothing.
@@ -33,6 +34,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        RELEASES.with(|count| count.set(count.get() + 1));
         // SAFETY: as above.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -46,6 +48,12 @@ fn allocations(work: impl FnOnce()) -> u64 {
     let before = ALLOCATIONS.with(Cell::get);
     work();
     ALLOCATIONS.with(Cell::get) - before
+}
+
+/// How often `work` calls the allocator: to release memory takes its lock, too.
+fn calls_of_the_allocator(work: impl FnOnce()) -> u64 {
+    let before = RELEASES.with(Cell::get);
+    allocations(work) + RELEASES.with(Cell::get) - before
 }
 
 const PARAMETERS: usize = 100;
@@ -254,4 +262,126 @@ fn after_a_death_the_others_are_read_out_and_the_tab_ends_without_an_allocation(
     });
     assert_eq!(counted, 0);
     assert_eq!(actions[1..], [Action::Disconnect, Action::Ended(End::MlModuleDied)]);
+}
+
+/// What can happen to a local BSP module, each by its name.
+type Happening = (&'static str, fn(&mut Local, Time, &mut Vec<Action>));
+
+/// Everything that a driver can call, whatever the page, the network and the clock do.
+const HAPPENINGS: [Happening; 16] = [
+    ("the page pauses", |local, now, actions| local.pause(now, actions)),
+    ("the page resumes", |local, now, actions| local.resume(now, actions)),
+    ("the page moves its slider", |local, now, actions| {
+        local.set_active_ml_modules(now, 2, actions);
+    }),
+    ("the page sets the duty", |local, now, actions| {
+        local.set_duty(now, 50, actions)
+    }),
+    ("the page leaves", |local, now, actions| local.leave(now, actions)),
+    ("the link opens", |local, now, actions| local.on_open(now, actions)),
+    ("the link closes", |local, now, actions| local.on_closed(now, actions)),
+    ("a timer rings", |local, now, actions| {
+        local.next_timeout(now);
+        local.on_timeout(now, actions);
+    }),
+    ("another ML module dies", |local, now, actions| {
+        local.on_ml_module_died(now, 1, actions)
+    }),
+    ("the same ML module dies again", |local, now, actions| {
+        local.on_ml_module_died(now, 0, actions)
+    }),
+    ("the tab was frozen", |local, now, actions| {
+        local.on_timeout(now + Duration::from_secs(60), actions);
+    }),
+    ("the tab was frozen and the page pauses", |local, now, actions| {
+        local.pause(now + Duration::from_secs(60), actions);
+    }),
+    ("a contribution is settled", |local, now, actions| {
+        assert_eq!(
+            local.on_frame(now, &FRAMES.with(|frames| frames[0].clone()), actions),
+            Ok(())
+        );
+    }),
+    ("a welcome comes", |local, now, actions| {
+        assert_eq!(
+            local.on_frame(now, &FRAMES.with(|frames| frames[1].clone()), actions),
+            Ok(())
+        );
+    }),
+    ("a refusal comes", |local, now, actions| {
+        assert_eq!(
+            local.on_frame(now, &FRAMES.with(|frames| frames[2].clone()), actions),
+            Ok(())
+        );
+    }),
+    ("a frame comes that can't be read", |local, now, actions| {
+        assert_eq!(
+            local.on_frame(now, &FRAMES.with(|frames| frames[3].clone()), actions),
+            Ok(())
+        );
+    }),
+];
+
+thread_local! {
+    /// Frames that were encoded before the death.
+    static FRAMES: [Bytes; 4] = {
+        let refused = Some(ContributionRefusal::Undecodable("for some reason".to_owned()));
+        let settled = Settled { through: 1, durable: 1, refused };
+        let welcome = Welcome {
+            session: SessionId(1),
+            token: Token(1),
+            period_us: 10_000,
+            settled: 0,
+            durable: 0,
+            codec: Codec::Int8,
+        };
+        [
+            FromCentral::Settled(settled).encode(),
+            FromCentral::Welcome(welcome).encode(),
+            FromCentral::Refused(Refusal::Malformed("for some reason".to_owned())).encode(),
+            Bytes::from_static(&[9, 0, 0, 0, 1]),
+        ]
+    };
+}
+
+/// A local BSP module one of whose three ML modules has just died; if it was `leaving` before, at its own wish.
+fn with_a_death(leaving: bool) -> (Local, Vec<MlModule<Ones>>, Vec<Action>, Time) {
+    let (mut local, mut ml_modules, mut actions) = welcomed();
+    for ml_module in &mut ml_modules {
+        assert_eq!(ml_module.turn(&mut || Time::ZERO), Turn::Computed);
+    }
+    std::mem::forget(ml_modules.remove(0));
+    let now = Time::ZERO + Duration::from_millis(500);
+    if leaving {
+        local.leave(now, &mut actions);
+    }
+    actions.clear();
+    // The first clone of a frame makes it one that is shared, and takes memory for that.
+    FRAMES.with(|frames| frames.iter().for_each(|frame| drop(frame.clone())));
+    let counted = calls_of_the_allocator(|| local.on_ml_module_died(now, 0, &mut actions));
+    assert_eq!(counted, 0);
+    (local, ml_modules, actions, now)
+}
+
+#[test]
+fn after_a_death_nothing_that_happens_calls_the_allocator() {
+    for leaving in [false, true] {
+        for (first, happen) in HAPPENINGS {
+            let (mut local, _ml_modules, mut actions, now) = with_a_death(leaving);
+            let counted = calls_of_the_allocator(|| happen(&mut local, now, &mut actions));
+            assert_eq!(counted, 0, "{first}, leaving before: {leaving}");
+            for (second, happen) in HAPPENINGS {
+                let later = now + Duration::from_millis(1500);
+                let counted = calls_of_the_allocator(|| happen(&mut local, later, &mut actions));
+                assert_eq!(counted, 0, "{first}, then {second}, leaving before: {leaving}");
+            }
+            let end = now + Duration::from_secs(100);
+            let counted = calls_of_the_allocator(|| local.on_timeout(end, &mut actions));
+            assert_eq!(counted, 0, "{first}, at the end");
+            let ends = actions.iter().filter(|action| matches!(action, Action::Ended(_)));
+            assert_eq!(ends.count(), 1, "{first}: {actions:?}");
+            let is_silent = |action: &Action| !matches!(action, Action::Send(_) | Action::Connect);
+            assert!(actions.iter().all(is_silent), "{first}: {actions:?}");
+        }
+    }
 }

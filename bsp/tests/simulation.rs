@@ -23,6 +23,7 @@ mod simulation {
     mod divergence;
     mod exactly_once;
     mod faults;
+    mod fingerprints;
     mod hostile;
     mod joining;
     mod leaving;

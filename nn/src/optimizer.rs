@@ -141,7 +141,8 @@ impl OptimizerSpec {
     }
 }
 
-/// An optimizer at work: its settings, and what it remembers of past gradients. All of it can be stored and loaded.
+/// An optimizer at work: its settings, and what it remembers of past gradients. Both can be stored and loaded, together or what
+/// it remembers alone, as an [`OptimizerRecord`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Optimizer {
     spec: OptimizerSpec,
@@ -163,6 +164,36 @@ enum Memory {
         /// β₁ and β₂ to the power of the steps done: how much of the means is still their start at 0.
         beta_powers: [f64; 2],
     },
+}
+
+/// What an optimizer remembers of past gradients, without its settings: an operator may change these in a restart.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OptimizerRecord(Memory);
+
+/// Why an optimizer can't go on from a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordMisfit {
+    /// It remembers other things than this optimizer does.
+    #[error("the record is of another kind of optimizer")]
+    Kind,
+    /// It is of a model of another size.
+    #[error("the record is of a model of {got} parameters; this one has {expected}")]
+    Parameters {
+        /// Parameters of the record's model.
+        got: usize,
+        /// Parameters of this optimizer's model.
+        expected: usize,
+    },
+}
+
+impl Memory {
+    fn parameters(&self) -> usize {
+        match self {
+            Memory::Nothing { parameters } => *parameters,
+            Memory::Velocity(velocity) => velocity.len(),
+            Memory::Moments { mean, square, .. } => mean.len().min(square.len()),
+        }
+    }
 }
 
 impl Optimizer {
@@ -190,11 +221,29 @@ impl Optimizer {
 
     /// How many parameters it was made for. Whoever loads an optimizer compares this with the model's.
     pub fn parameters(&self) -> usize {
-        match &self.memory {
-            Memory::Nothing { parameters } => *parameters,
-            Memory::Velocity(velocity) => velocity.len(),
-            Memory::Moments { mean, square, .. } => mean.len().min(square.len()),
+        self.memory.parameters()
+    }
+
+    /// What it remembers of past gradients.
+    pub fn record(&self) -> OptimizerRecord {
+        OptimizerRecord(self.memory.clone())
+    }
+
+    /// Goes on from a record.
+    ///
+    /// # Errors
+    /// The record does not fit; then nothing has changed.
+    pub fn load(&mut self, record: OptimizerRecord) -> Result<(), RecordMisfit> {
+        let OptimizerRecord(memory) = record;
+        if std::mem::discriminant(&memory) != std::mem::discriminant(&self.memory) {
+            return Err(RecordMisfit::Kind);
         }
+        let (got, expected) = (memory.parameters(), self.parameters());
+        if got != expected {
+            return Err(RecordMisfit::Parameters { got, expected });
+        }
+        self.memory = memory;
+        Ok(())
     }
 
     /// Moves the parameters by one step along `gradient`, the **mean** over the samples of a step.

@@ -3,12 +3,12 @@
 use bsp::central::VolunteerStatus;
 use bsp::codec::Codec;
 use bsp::message::Mode;
-use bsp::shared_memory::PhaseTimes;
+use bsp::shared_memory::{Phase, PhaseTimes};
 use bsp::time::Time;
+use run::goal::Goal;
 use serde::Serialize;
 
 use crate::controller::Controller;
-use crate::run_file::Goal;
 
 /// `GET /api/v1/status`: where the run stands now.
 #[derive(Clone, Debug, Serialize)]
@@ -42,9 +42,9 @@ pub(crate) struct Status {
     grace_seconds: f64,
     /// The share of the expected samples with which a superstep may close, from 0 to 1.
     quorum: f64,
-    /// Mean staleness of all samples in the model, in versions.
+    /// Mean staleness of all accepted samples, in versions.
     staleness: f64,
-    /// Mean weight by staleness of all samples in the model, from 0 to 1; none before the first.
+    /// Mean weight by staleness of all accepted samples, from 0 to 1; none before the first.
     weight: Option<f64>,
     /// Whether ML modules also move along their own gradients.
     local_steps: bool,
@@ -96,9 +96,9 @@ pub(crate) struct Volunteer {
     computing_seconds: f64,
     /// Its own read-out period.
     period_seconds: f64,
-    /// What a contribution takes until it is settled, beyond the round trip: mean of the last ones.
+    /// What a contribution takes until it is settled, beyond the round trip: the shortest of the last few.
     upload_seconds: f64,
-    /// What a model takes until it is stored, beyond the round trip: mean of the last ones.
+    /// What a model takes until it is stored, beyond the round trip: the shortest of the last few.
     download_seconds: f64,
     round_trip_seconds: f64,
     /// The share of its period in which its link is busy with both; none before it is known.
@@ -133,17 +133,17 @@ impl Status {
             run,
             mode: config.mode,
             state: match () {
-                () if central.is_finished() => State::Finished,
-                () if central.has_diverged() => State::Diverged,
+                () if central.phase().is_finished() => State::Finished,
+                () if central.phase().has_diverged() => State::Diverged,
                 () if is_training => State::Training,
                 () => State::Waiting,
             },
             version,
             superstep: version + 1,
             samples: totals.samples,
-            samples_in_model: controller.samples_in_model(),
+            samples_in_model: totals.samples_in_model,
             gradients: totals.gradients,
-            loss: controller.last_loss(),
+            loss: totals.last_loss,
             eval: controller.history().last_evaluation().map(|point| Evaluated {
                 version: point.version,
                 accuracy: point.accuracy,
@@ -163,8 +163,8 @@ impl Status {
             period_seconds: central.period().as_secs_f64(),
             grace_seconds: central.grace_window().as_secs_f64(),
             quorum: config.quorum,
-            staleness: controller.mean_staleness(),
-            weight: controller.mean_weight(),
+            staleness: totals.mean_staleness(),
+            weight: totals.mean_weight(),
             local_steps: config.has_local_steps,
             contribution_codec: config.contribution_codec,
             model_codec: config.model_codec,
@@ -214,23 +214,11 @@ fn computing_seconds(time_us: PhaseTimes) -> f64 {
 
 impl From<PhaseTimes> for Shares {
     fn from(time_us: PhaseTimes) -> Shares {
-        let PhaseTimes {
-            gradient,
-            add,
-            read,
-            wait,
-        } = time_us;
-        let total = gradient
-            .saturating_add(add)
-            .saturating_add(read)
-            .saturating_add(wait)
-            .max(1) as f64;
-        let share = |part: u64| part as f64 / total;
         Shares {
-            gradient: share(gradient),
-            add: share(add),
-            read: share(read),
-            wait: share(wait),
+            gradient: time_us.share(Phase::Gradient),
+            add: time_us.share(Phase::Add),
+            read: time_us.share(Phase::Read),
+            wait: time_us.share(Phase::Wait),
         }
     }
 }

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bsp::central::{Action, Central, ClosedSuperstep, ConnectionId};
-use bsp::message::{Refusal, SessionId, Token};
+use bsp::message::{Refusal, SessionId};
 use bsp::time::Time;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::evaluation::Evaluated;
-use crate::history::{EvaluationPoint, History, LossPoint};
+use crate::goal::{Evaluated, Goal};
+use crate::history::{EvaluatedModel, EvaluationPoint, History, LossPoint};
 use crate::model_file::About;
 use crate::outbox::{Outbox, Outgoing};
-use crate::run_file::Goal;
+use crate::random_token::random_token;
 use crate::traffic::Traffic;
 
 /// Events that wait for the controller at most; beyond that, sockets wait before they read on.
@@ -38,7 +38,7 @@ pub(crate) enum Event {
     /// A socket has closed.
     Disconnected { connection: ConnectionId },
     /// A model was evaluated.
-    Evaluated(EvaluationPoint),
+    Evaluated(EvaluatedModel),
     /// Somebody wants to look.
     Inspect(Look),
     /// The run ends, at the operator's wish.
@@ -57,13 +57,10 @@ pub(crate) struct Controller {
     began: Instant,
     connections: HashMap<ConnectionId, Connection>,
     history: History,
-    supersteps: u64,
-    samples_in_model: u64,
-    last_loss: Option<f64>,
-    staleness_sum: f64,
-    weight_sum: f64,
     traffic: Arc<Traffic>,
     stop_at: Option<Goal>,
+    /// The model whose evaluation reached that.
+    reached: Option<EvaluatedModel>,
     actions: Vec<Action>,
 }
 
@@ -144,13 +141,9 @@ pub(crate) fn start(
         began,
         connections: HashMap::new(),
         history: History::default(),
-        supersteps: 0,
-        samples_in_model: 0,
-        last_loss: None,
-        staleness_sum: 0.0,
-        weight_sum: 0.0,
         traffic: Arc::clone(&traffic),
         stop_at,
+        reached: None,
         actions: Vec::new(),
     };
     std::thread::Builder::new()
@@ -175,38 +168,26 @@ impl Controller {
         &self.history
     }
 
-    /// Supersteps that have closed.
-    pub(crate) fn supersteps(&self) -> u64 {
-        self.supersteps
-    }
-
-    /// Samples in the current model.
-    pub(crate) fn samples_in_model(&self) -> u64 {
-        self.samples_in_model
-    }
-
     /// What the current model's file says of it.
     pub(crate) fn about(&self, run: String) -> About {
         About {
             run,
             version: self.central.stamp().version,
-            samples: self.samples_in_model,
+            samples: self.central.totals().samples_in_model,
         }
     }
 
-    /// Mean loss of the last superstep's samples.
-    pub(crate) fn last_loss(&self) -> Option<f64> {
-        self.last_loss
-    }
-
-    /// Mean staleness of all samples in the model, in versions.
-    pub(crate) fn mean_staleness(&self) -> f64 {
-        self.staleness_sum / self.samples_in_model.max(1) as f64
-    }
-
-    /// Mean weight by staleness of all samples in the model, from 0 to 1; `None` before the first.
-    pub(crate) fn mean_weight(&self) -> Option<f64> {
-        (self.samples_in_model > 0).then(|| self.weight_sum / self.samples_in_model as f64)
+    /// The model that the run leaves, and what its file says of it: the one whose evaluation reached the run's aim, if
+    /// the run ended with that, or the last. Versions are made while a model is evaluated; only the evaluated one is known
+    /// to have reached the aim.
+    pub(crate) fn result(&self, run: String) -> (About, &[f32]) {
+        match &self.reached {
+            Some(EvaluatedModel { point, parameters }) => {
+                let (version, samples) = (point.version, point.samples);
+                (About { run, version, samples }, parameters)
+            }
+            None => (self.about(run), self.central.model()),
+        }
     }
 
     /// What has travelled over the volunteers' WebSockets.
@@ -262,7 +243,7 @@ impl Controller {
             }
             Event::Frame { connection, frame } => {
                 self.central
-                    .on_frame(now, connection, &frame, unguessable(), &mut self.actions);
+                    .on_frame(now, connection, &frame, random_token(), &mut self.actions);
             }
             Event::Disconnected { connection } => {
                 if let Some(Connection { peer, .. }) = self.connections.remove(&connection) {
@@ -270,21 +251,22 @@ impl Controller {
                 }
                 self.central.on_disconnected(now, connection, &mut self.actions);
             }
-            Event::Evaluated(point) => {
+            Event::Evaluated(model) => {
                 let EvaluationPoint {
                     version,
                     samples,
                     accuracy,
                     loss,
                     ..
-                } = point;
+                } = model.point;
                 let evaluated = Evaluated { loss, accuracy };
                 tracing::info!(
                     "version {version}: accuracy {}, loss {loss:.4}, {samples} samples",
                     evaluated.accuracy_text()
                 );
-                self.history.push_evaluation(point);
+                self.history.push_evaluation(model.point);
                 if self.stop_at.is_some_and(|goal| goal.is_reached_by(&evaluated)) {
+                    self.reached = Some(model);
                     self.central.finish(&mut self.actions);
                     self.act();
                     return true;
@@ -339,14 +321,9 @@ impl Controller {
         tracing::debug!(
             "version {version}: {samples} samples in {contributions} contributions, loss {loss:.4}, staleness {staleness:.2}, weight {weight:.2}, {open_for:?}"
         );
-        self.supersteps += 1;
-        self.samples_in_model += samples;
-        self.staleness_sum += staleness * samples as f64;
-        self.weight_sum += weight * samples as f64;
-        self.last_loss = Some(loss);
         let elapsed_seconds = self.began.elapsed().as_secs_f64();
         self.history.push_loss(LossPoint {
-            samples: self.samples_in_model,
+            samples: self.central.totals().samples_in_model,
             elapsed_seconds,
             loss,
         });
@@ -359,11 +336,4 @@ impl Controller {
             tracing::warn!("{peer}: {error}");
         }
     }
-}
-
-/// A number that nobody can guess, from the system's randomness.
-pub(crate) fn unguessable() -> Token {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    // A keyed hash (SipHash) of nothing, twice, under keys that the standard library takes from the system.
-    Token(RandomState::new().build_hasher().finish() ^ RandomState::new().build_hasher().finish().rotate_left(32))
 }

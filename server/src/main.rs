@@ -1,11 +1,12 @@
 //! `superstep`: one binary that trains one neural network across the browsers of people who open a web page.
 //!
 //! - [`cli`]: what can be asked of it.
-//! - [`run_file`], [`dataset`]: what an operator gives it.
+//! - [`run_file`], [`dataset`], [`goal`]: what an operator gives it, from the crate [`run`].
 //! - [`serve`]: `superstep serve`. It starts the [`controller`] (the driver around the central BSP module, 102), the
-//!   [`evaluation`] beside it, and [`http`], which serves the [`assets`], the [`api`], the [`shards`] and the [`socket`]s.
+//!   [`evaluation`] beside it, and [`http`], which serves the [`assets`], the [`api`], the [`shards`] and the
+//!   [`socket`]s.
 //! - [`native_volunteer`]: `superstep volunteer`, a local BSP module (103) without a browser.
-//! - [`reference`]: `superstep reference`, plain training on one thread, to compare with.
+//! - [`mod@reference`]: `superstep reference`, plain training on one thread, to compare with.
 //! - [`simulate`]: `superstep simulate`, whole runs in virtual time.
 //! - [`textbook`]: the loop that runs are compared with.
 //! - [`evaluate`]: `superstep evaluate`, how a model file does.
@@ -15,7 +16,6 @@ mod api;
 mod assets;
 mod cli;
 mod controller;
-mod dataset;
 mod evaluate;
 mod evaluation;
 mod history;
@@ -25,8 +25,8 @@ mod optimizer;
 mod outbox;
 #[cfg(test)]
 mod page_types;
+mod random_token;
 mod reference;
-mod run_file;
 mod serve;
 mod shards;
 mod simulate;
@@ -39,6 +39,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use run::{dataset, goal, run_file};
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Cli, Command, VolunteerArguments};
@@ -77,6 +78,6 @@ fn volunteer(arguments: &VolunteerArguments) -> anyhow::Result<()> {
         url: &arguments.url,
         workers: arguments.workers.unwrap_or(cores - 1).max(1),
         duty_percent: arguments.duty,
-        seed: controller::unguessable().0,
+        seed: random_token::random_token().0,
     })
 }

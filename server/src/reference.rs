@@ -1,26 +1,25 @@
 //! `superstep reference`: the same model, data, minibatches and optimizer on one thread, without any BSP system: the
-//! textbook's loop. A run is measured against it; in lockstep, with one volunteer of one ML module, it must agree bit for bit.
+//! textbook's loop. A run is measured against it; in lockstep, with one volunteer of one ML module, it must agree bit
+//! for bit.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use run::Run;
 
 use crate::cli::ReferenceArguments;
-use crate::dataset::Dataset;
 use crate::evaluation::Evaluator;
 use crate::model_file::{About, model_file, write_whole};
-use crate::run_file::RunFile;
 use crate::textbook::Textbook;
 
 /// Trains, and prints a line for each evaluation.
 pub(crate) fn reference(arguments: &ReferenceArguments) -> Result<()> {
-    let run_file = match &arguments.run {
-        Some(path) => RunFile::load(path)?,
-        None => RunFile::digits()?,
-    };
-    let dataset = Arc::new(Dataset::load(&run_file.dataset, run_file.seed)?);
-    let model = Arc::new(run_file.model_for(&dataset.format)?);
+    let Run {
+        run_file,
+        dataset,
+        model,
+    } = Run::load(arguments.run.as_deref())?;
     let minibatch = run_file.training.minibatch;
     let goal = run_file.goal();
     ensure!(
@@ -34,7 +33,7 @@ pub(crate) fn reference(arguments: &ReferenceArguments) -> Result<()> {
     );
 
     let mut textbook = Textbook::new(&run_file, Arc::clone(&model), Arc::clone(&dataset));
-    let mut evaluator = Evaluator::new(Arc::clone(&model), Arc::clone(&dataset));
+    let mut evaluator = Evaluator::new(Arc::clone(&model), Arc::clone(&dataset)).limited(run_file.evaluation.samples);
     let began = Instant::now();
     let mut evaluated = 0;
     println!("samples\tseconds\tloss\taccuracy");

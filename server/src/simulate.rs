@@ -22,7 +22,8 @@ use simulator::{Books, Nobody, World};
 
 use crate::cli::SimulateArguments;
 use crate::dataset::Dataset;
-use crate::evaluation::{Evaluated, Evaluator};
+use crate::evaluation::Evaluator;
+use crate::goal::Evaluated;
 use crate::optimizer::ServerOptimizer;
 use crate::run_file::RunFile;
 use crate::serve::central_config;
@@ -73,6 +74,11 @@ pub(crate) fn simulate(arguments: &SimulateArguments) -> Result<()> {
 /// All variants with all draws, in this order.
 fn finish(scenario: &Scenario, threads: usize) -> Result<Vec<Finished>> {
     let dataset = Arc::new(Dataset::load(&scenario.run.dataset, scenario.run.seed)?);
+    finish_on(dataset, scenario, threads)
+}
+
+/// The same, on a data set that is loaded already.
+fn finish_on(dataset: Arc<Dataset>, scenario: &Scenario, threads: usize) -> Result<Vec<Finished>> {
     let model = Arc::new(scenario.run.model_for(&dataset.format)?);
     let evaluators = (0..threads).map(|_| Evaluator::new(Arc::clone(&model), Arc::clone(&dataset)));
     let mut evaluators: Vec<Evaluator> = evaluators.collect();
@@ -287,5 +293,7 @@ fn fingerprint(finished: &[Finished]) -> u64 {
     all.value()
 }
 
+#[cfg(test)]
+mod fingerprints;
 #[cfg(test)]
 mod tests;

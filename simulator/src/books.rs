@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bsp::central::ClosedSuperstep;
+use bsp::central::Totals;
 
 /// What a run has come to. Samples are counted once: computed = accepted + refused + lost + still there.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -75,9 +75,12 @@ impl Books {
         ratio(self.bytes_down as f64, self.in_model as f64)
     }
 
-    pub(crate) fn on_superstep(&mut self, closed: &ClosedSuperstep) {
-        self.supersteps += 1;
-        self.in_model += closed.samples;
+    /// Takes over what the central module counts.
+    pub(crate) fn set_totals(&mut self, totals: &Totals) {
+        self.supersteps = totals.supersteps;
+        self.in_model = totals.samples_in_model;
+        self.staleness_sum = totals.staleness_sum;
+        self.weight_sum = totals.weight_sum;
     }
 }
 

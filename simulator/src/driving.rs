@@ -2,7 +2,7 @@
 
 use bsp::central::{self, ConnectionId};
 use bsp::local;
-use bsp::message::{FromVolunteer, ReadOut, Received, Token};
+use bsp::message::{FromVolunteer, Received, Token};
 use bytes::Bytes;
 
 use crate::gradients::Gradients;
@@ -106,7 +106,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         }
         let tab = connection.tab;
         self.observer.on_frame_at_central(self.now, id, frame);
-        let (before, version) = (self.central.totals(), self.central.stamp().version);
+        let before = self.central.totals();
         let token = Token(self.random.next());
         self.with_central(|central, now, actions| central.on_frame(now, id, frame, token, actions));
         let after = self.central.totals();
@@ -119,23 +119,17 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             && let Ok(Received { message, payload }) = FromVolunteer::decode(frame)
             && let FromVolunteer::ReadOut(read_out) = message
         {
-            self.count_settled(tab, &read_out, version, accepted == 1);
+            self.count_settled(tab, read_out.samples, accepted == 1);
             self.observer.on_settled(&read_out, &payload, accepted == 1);
         }
     }
 
-    /// A contribution was settled when the model was of this version.
-    fn count_settled(&mut self, tab: usize, read_out: &ReadOut, version: u64, is_accepted: bool) {
+    fn count_settled(&mut self, tab: usize, samples: u64, is_accepted: bool) {
         let books = &mut self.tabs[tab].books;
-        if !is_accepted {
-            books.refused += read_out.samples;
-            return;
-        }
-        books.accepted += read_out.samples;
-        let samples = read_out.samples as f64;
-        let staleness = version as f64 - read_out.version_sum as f64 / samples;
-        self.books.staleness_sum += staleness * samples;
-        self.books.weight_sum += self.config.weight_of(staleness) * samples;
+        *match is_accepted {
+            true => &mut books.accepted,
+            false => &mut books.refused,
+        } += samples;
     }
 
     fn on_frame_at_tab(&mut self, id: ConnectionId, frame: &Bytes) {
@@ -169,7 +163,6 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             }
             central::Action::ContributionRefused { session, reason, .. } => self.observer.on_refused(session, reason),
             central::Action::SuperstepClosed(closed) => {
-                self.books.on_superstep(&closed);
                 self.observer.on_superstep(self.now, &closed);
             }
             central::Action::Diverged => self.has_diverged = true,

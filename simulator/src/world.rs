@@ -206,6 +206,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
     /// The books as they stand now.
     pub fn books(&self) -> Books {
         let mut books = self.books;
+        books.set_totals(&self.central.totals());
         for Tab {
             books: of, machine, ml, ..
         } in &self.tabs
@@ -226,14 +227,15 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             if of.left.is_none() {
                 books.computing += ml.iter().map(|ml| ml.busy_for(self.now)).sum::<Duration>();
             }
-            books.alone += online.as_secs_f64() * f64::from(modules) * self.config.minibatch as f64 / step.as_secs_f64();
+            books.alone +=
+                online.as_secs_f64() * f64::from(modules) * self.config.minibatch as f64 / step.as_secs_f64();
         }
         books
     }
 
     /// Samples in closed supersteps.
     pub fn samples_in_model(&self) -> u64 {
-        self.books.in_model
+        self.central.totals().samples_in_model
     }
 
     /// Calls the central module, does its actions, and sets its alarm.

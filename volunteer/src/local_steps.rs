@@ -1,4 +1,4 @@
-//! Local steps: how an ML module moves along its own gradients between read-outs (DESIGN §4).
+//! Local steps: how an ML module moves along its own gradients between read-outs (docs/internals/local-steps.md).
 //!
 //! The optimizer here is the inner one, of which each ML module has its own; the run's optimizer is the outer one,
 //! whose gradient is the mean displacement. That is local SGD (Stich, arXiv 1805.09767) with plain descent inside and

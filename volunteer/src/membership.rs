@@ -185,8 +185,7 @@ impl Membership {
     }
 }
 
-/// What a tab needs for a model and so many bytes of samples (DESIGN §3: P · 4 bytes × (4 K + 5 + contributions
-/// kept), and here 2 more, where contributions are merged and for what their encoding loses).
+/// What a tab needs for a model and so many bytes of samples; docs/internals/shared-memory.md counts the vectors.
 pub fn memory_need(model: &Model, minibatch: usize, sample_bytes: u64, local_steps: Option<&LocalSteps>) -> MemoryNeed {
     /// Code, its data and stack, and what the allocator loses; measured at a fraction of this.
     const TAB: u64 = 16 << 20;

@@ -75,8 +75,8 @@ pub(crate) fn measure(run: RunText, duties: &[u8], duration: Duration) -> Result
     between(&before, &after, duties)
 }
 
-/// The moment after the next superstep: between two such moments is what was computed between two read-outs, however rare
-/// they are.
+/// The moment after the next superstep: between two such moments is what was computed between two read-outs, however
+/// rare they are.
 fn next_superstep(server: &Server) -> Result<Moment> {
     let version = server.version()?;
     let asked = Instant::now();

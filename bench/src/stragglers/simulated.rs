@@ -20,12 +20,13 @@ pub(super) struct Simulated {
 /// Virtual seconds: enough that the beginning and the end count for little.
 const SECONDS: u64 = 40;
 
-/// Simulates volunteers who come to these samples per second while they compute, in the share of the time that [`DUTIES`] leave them, in
-/// the run `run`.
+/// Simulates volunteers who come to these samples per second while they compute, in the share of the time that
+/// [`DUTIES`] leave them, in the run `run`.
 pub(super) fn simulate(run: &RunText, speeds: &[f64]) -> Result<Simulated> {
     let folder = tempfile::tempdir()?;
     fs::write(folder.path().join("run.toml"), run.as_str())?;
-    // A link of this machine with itself. It is as fast as memory, but whoever sends or receives has to get a core first.
+    // A link of this machine with itself. It is as fast as memory, but whoever sends or receives has to get a core
+    // first.
     let mut scenario = format!(
         "name = \"tabs\"\ndescription = \"The tabs that were measured.\"\nrun = \"run.toml\"\nseed = 1\n\
          evaluate_every_samples = 1_000_000_000\n\n[stop]\nsamples = 1_000_000_000\nseconds = {SECONDS}\n\n\

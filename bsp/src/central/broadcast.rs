@@ -1,22 +1,25 @@
 //! The model on its way down: encoded once per version, shared by all sockets.
 //!
-//! With [`Codec::F32`] a frame is the model. With another codec the central module keeps a replica R, which is what volunteers
-//! hold: the frame of version v is d_v = encoded(M_v − R_{v−1}), and R_v = R_{v−1} + decoded(d_v), on both sides with the same
-//! bits. What the encoding loses stays in M_v − R_v and is part of the next difference: error feedback, for all volunteers at
-//! once (as the server's side in Tang et al., DoubleSqueeze, arXiv 1905.05957). Who holds an older version gets the differences
-//! since then, if that is shorter than the whole; who holds none, and whoever joins, gets R_v whole in f32, never M_v: all
+//! With [`Codec::F32`] a frame is the model. With another codec the central module keeps a replica R, which is what
+//! volunteers hold:
+//!
+//! ```text
+//! d_v = encoded(M_v − R_{v−1})        the frame of version v
+//! R_v = R_{v−1} + decoded(d_v)        on both sides, with the same bits
+//! ```
+//!
+//! The loss of the encoding stays in M_v − R_v and is part of the next difference: error feedback, for all volunteers at once
+//! (as the server's side in Tang et al., DoubleSqueeze, arXiv 1905.05957). A volunteer that holds an older version gets the
+//! differences since then, if they are shorter than the whole. One that holds none gets R_v whole in f32, never M_v: all
 //! compute on the same bits.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 
-use super::session::Session;
-use super::{Action, Central};
 use crate::codec::Codec;
-use crate::message::{FLOAT_BYTES, FromCentral, ModelEncoding, SessionId, StoreModel};
+use crate::message::{FLOAT_BYTES, FromCentral, ModelEncoding, StoreModel};
 use crate::shared_memory::ModelStamp;
-use crate::time::Time;
 
 #[derive(Debug)]
 pub(super) struct Broadcast {
@@ -115,41 +118,6 @@ impl Broadcast {
 
     fn bytes_of_differences(&self, count: usize) -> usize {
         count * self.codec.encoded_bytes(self.replica.len())
-    }
-}
-
-impl Central {
-    pub(super) fn send_models_that_are_due(&mut self, now: Time, actions: &mut Vec<Action>) {
-        let stamp = self.stamp;
-        let due = |session: &Session| session.wants_model(stamp) && session.next_model_at <= now;
-        let sessions = self.sessions.iter().filter(|(_, session)| due(session));
-        let due: Vec<_> = sessions.map(|(id, _)| *id).collect();
-        for id in due {
-            self.send_model(now, id, actions);
-        }
-    }
-
-    /// Sends the newest model, unless the volunteer has it, has one on its way, or its link is to rest.
-    pub(super) fn send_model(&mut self, now: Time, id: SessionId, actions: &mut Vec<Action>) {
-        let Some(session) = self.sessions.get_mut(&id) else {
-            return;
-        };
-        let Some(to) = session.connection else { return };
-        session.is_model_asked_for = true;
-        if !session.wants_model(self.stamp) || session.next_model_at > now {
-            return;
-        }
-        if self.config.has_local_steps {
-            let settles = FromCentral::NextModelSettles {
-                through: session.settled_in_model,
-            };
-            let frame = settles.encode();
-            actions.push(Action::Send { to, frame });
-        }
-        let stored = session.stored.filter(|_| session.can_read_models);
-        let frame = self.broadcast.frame(stored, &self.model);
-        session.on_model_sent(now, self.stamp, &self.config);
-        actions.push(Action::Send { to, frame });
     }
 }
 

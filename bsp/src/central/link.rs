@@ -1,21 +1,26 @@
 //! What a volunteer's link takes for a contribution and a model, and the period that follows from it.
 //!
-//! A contribution and a model travel once a period. So that a link is busy with them for a set share of the time and no more,
-//! its volunteer's period is at least the time that both take, divided by that share; models keep that distance, too. The round
-//! trip of an empty message is not counted: it keeps nobody's line busy. Nor is what a busy machine adds: of the last few times the
-//! shortest counts. On a fast link the rest is far below the run's period, and changes nothing.
+//! ```text
+//! shortest period = min((upload + download) / communication_share, max_period)
+//! ```
+//!
+//! A contribution and a model travel once a period, so that the link is busy for `communication_share` of the time at most.
+//! Models keep that distance, too. Times count beyond the round trip of an empty message, which keeps no line busy. Of the
+//! last few times the shortest counts, since a busy machine makes some of them longer. On a fast link the shortest period is
+//! far below the run's, and changes nothing.
 
 use std::time::Duration;
 
-use super::Config;
+use super::config::Config;
+use crate::estimators::WindowedMin;
 use crate::message::Report;
-use crate::time::{ShortestOfLast, Time};
+use crate::time::Time;
 
 /// The times of one volunteer's link.
 #[derive(Debug, Default)]
 pub(super) struct LinkTimes {
     /// From sending a model until it is reported as stored, beyond the round trip.
-    download: ShortestOfLast,
+    download: WindowedMin,
     /// From sending a contribution until it is settled, beyond the round trip, as the volunteer reports it.
     upload: Duration,
     /// As the volunteer reports it.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::estimators::MovingAverage;
 use crate::time::Time;
 
 /// How long a measured rate is remembered: longer than a hiccup, shorter than the seconds in which a browser makes a page's
@@ -12,20 +13,36 @@ const RATE_MEMORY: Duration = Duration::from_secs(2);
 const LEAST_SECONDS: f64 = 1e-3;
 
 /// What is known of one volunteer's pace.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pace {
     first_arrival: Option<Time>,
     last_arrival: Option<Time>,
     /// Over the last few seconds, each with less weight the older it is: the time in which its contributions after the first
-    /// came, in seconds; how many; and their samples. Sums, not means of each one's rate: a hiccup of the network that holds
-    /// some back and then delivers them at once changes no sum.
+    /// came, in seconds; how many; and their samples. These are sums, not means of each one's rate: a hiccup of the network
+    /// that holds some back and then delivers them at once changes no sum.
     recent_seconds: f64,
     recent_contributions: f64,
     recent_samples: f64,
     /// When it reported its last model as stored; `None` once a contribution has followed.
     stored_at: Option<Time>,
     /// Mean time from such a report to the contribution that follows, in seconds.
-    response: Option<f64>,
+    response: MovingAverage,
+}
+
+impl Default for Pace {
+    fn default() -> Pace {
+        /// A new period must soon be in the mean.
+        const NEWEST: f64 = 0.25;
+        Pace {
+            first_arrival: None,
+            last_arrival: None,
+            recent_seconds: 0.0,
+            recent_contributions: 0.0,
+            recent_samples: 0.0,
+            stored_at: None,
+            response: MovingAverage::new(NEWEST),
+        }
+    }
 }
 
 impl Pace {
@@ -39,8 +56,6 @@ impl Pace {
 
     /// Says whether it is the first contribution since the volunteer stored its last model.
     pub(super) fn on_contribution(&mut self, now: Time, samples: u64) -> bool {
-        /// The share of the newest response in the mean: a new period must soon be in it.
-        const NEWEST: f64 = 0.25;
         if let Some(last) = self.last_arrival {
             let (elapsed, memory) = (now.since(last).as_secs_f64(), RATE_MEMORY.as_secs_f64());
             let kept = memory / (memory + elapsed);
@@ -55,22 +70,20 @@ impl Pace {
         let Some(stored_at) = self.stored_at.take() else {
             return false;
         };
-        let newest = now.since(stored_at).as_secs_f64();
-        let response = self.response.get_or_insert(newest);
-        *response += NEWEST * (newest - *response);
+        self.response.push(now.since(stored_at).as_secs_f64());
         true
     }
 
     /// Samples per second over the last few seconds; less and less when a contribution is long overdue: a volunteer may be
     /// here and compute nothing.
     pub(super) fn samples_per_second(&self, now: Time) -> f64 {
-        /// So many intervals without a contribution happen.
+        /// This many cycles without a contribution happen.
         const USUAL: f64 = 3.0;
-        let (Some(last), Some(interval)) = (self.last_arrival, self.interval()) else {
+        let (Some(last), Some(cycle)) = (self.last_arrival, self.cycle()) else {
             return 0.0;
         };
         let rate = self.recent_samples / self.recent_seconds.max(LEAST_SECONDS);
-        rate * (USUAL * interval / now.since(last).as_secs_f64()).min(1.0)
+        rate * (USUAL * cycle / now.since(last).as_secs_f64()).min(1.0)
     }
 
     /// For how long its rate has been measured.
@@ -84,15 +97,15 @@ impl Pace {
     /// When its next contribution should come: after the model that it has stored, as long as it took the last times; or by
     /// the mean time between the last ones.
     pub(super) fn predicted_arrival(&self) -> Option<Time> {
-        let (since, seconds) = match (self.stored_at, self.response) {
+        let (since, seconds) = match (self.stored_at, self.response.get()) {
             (Some(stored_at), Some(response)) => (stored_at, response),
-            _ => (self.last_arrival?, self.interval()?),
+            _ => (self.last_arrival?, self.cycle()?),
         };
         Some(since + Duration::try_from_secs_f64(seconds).ok()?)
     }
 
     /// Mean time between its contributions, in seconds, if there was more than one.
-    fn interval(&self) -> Option<f64> {
+    fn cycle(&self) -> Option<f64> {
         let is_known = self.recent_contributions > 0.0;
         is_known.then(|| self.recent_seconds.max(LEAST_SECONDS) / self.recent_contributions)
     }
@@ -142,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_contributes_seldom_has_a_rate_too() {
+    fn a_volunteer_that_contributes_seldom_has_a_rate_too() {
         let rate = after(&[0, 10_000, 20_000, 30_000]).samples_per_second(ms(30_000));
         assert!((9.9..10.1).contains(&rate), "{rate} samples a second");
     }

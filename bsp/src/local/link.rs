@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::time::{ShortestOfLast, Time};
+use crate::estimators::WindowedMin;
+use crate::time::Time;
 
 /// The first wait before a reconnect; it doubles with each that fails, …
 const FIRST_WAIT: Duration = Duration::from_millis(500);
@@ -42,11 +43,11 @@ pub(super) struct Link {
     /// How long the answer to a contribution may take.
     answer_within: Duration,
     /// How long one takes beyond the round trip.
-    upload: ShortestOfLast,
+    upload: WindowedMin,
     /// The shortest time from a hello to its welcome: what no bandwidth shortens.
     round_trip: Option<Duration>,
     /// Since when a contribution is on its way that has not been settled.
-    pub(super) contribution_on_its_way: Option<Time>,
+    contribution_on_its_way: Option<Time>,
 }
 
 impl Link {
@@ -59,7 +60,7 @@ impl Link {
             last_sent: now,
             last_heard: now,
             answer_within: ANSWER_WITHIN,
-            upload: ShortestOfLast::default(),
+            upload: WindowedMin::default(),
             round_trip: None,
             contribution_on_its_way: None,
         }
@@ -73,8 +74,14 @@ impl Link {
         self.last_sent
     }
 
-    pub(super) fn on_open(&mut self, now: Time) {
-        self.last_heard = now;
+    /// Whether a contribution is on its way that has not been settled.
+    pub(super) fn has_contribution_on_its_way(&self) -> bool {
+        self.contribution_on_its_way.is_some()
+    }
+
+    pub(super) fn on_contribution_sent(&mut self, now: Time) {
+        self.last_sent = now;
+        self.contribution_on_its_way = Some(now);
     }
 
     pub(super) fn on_heard(&mut self, now: Time) {

@@ -1,4 +1,4 @@
-//! Local steps: the model that an ML module moves by itself between read-outs (DESIGN §4).
+//! Local steps: the model that an ML module moves by itself between read-outs (docs/internals/local-steps.md).
 //!
 //! ```text
 //! W = M − (what this ML module has added and is not settled in M yet)

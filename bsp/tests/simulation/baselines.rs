@@ -13,7 +13,7 @@ use super::peer::{PEER, central_and_peer, frame, hello, join, plain, read_out, s
 use super::tab::Machine;
 use super::world::{World, config, ms, seconds};
 
-fn asynchronous() -> Config {
+pub(super) fn asynchronous() -> Config {
     Config {
         mode: Mode::Asynchronous,
         ..config()

@@ -23,7 +23,7 @@ use super::world::{World, config, ms, seconds};
 const LOSSY: [Codec; 3] = [Codec::F16, Codec::Int8, Codec::TopK];
 
 /// Both directions in this codec.
-fn encoded(codec: Codec, config: Config) -> Config {
+pub(super) fn encoded(codec: Codec, config: Config) -> Config {
     Config {
         contribution_codec: codec,
         model_codec: codec,

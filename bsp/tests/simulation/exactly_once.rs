@@ -17,7 +17,7 @@ fn run(seed: u64) -> World {
 }
 
 /// A run with faults of all kinds that a tab survives, drawn from the seed; then they stop, and all tabs leave.
-fn run_with(seed: u64, mut config: Config, gradients: Gradients) -> World {
+pub(super) fn run_with(seed: u64, mut config: Config, gradients: Gradients) -> World {
     let mut random = simulator::random::Random::new(seed);
     // (Local steps are for decoupled runs.)
     if random.chance(25) && config.mode == Mode::Decoupled && !config.has_local_steps {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bsp::central::ServerOptimizer;
+use bsp::central::{RecordError, ServerOptimizer};
 use bsp::message::SessionId;
 use bsp::ml_module::Outcome;
 use bsp::ml_module::working_copy::LocalOptimizer;
@@ -128,6 +128,14 @@ impl ServerOptimizer for Sgd {
             *parameter -= self.rate * rate_factor * slope;
         }
     }
+
+    fn record(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn load(&mut self, _: &[u8]) -> Result<(), RecordError> {
+        Ok(())
+    }
 }
 
 /// Steps well until step `good_steps`, and then makes a model that is not finite.
@@ -141,5 +149,13 @@ impl ServerOptimizer for Diverging {
             Some(left) => self.good_steps = left,
             None => model[PARAMETERS - 1] = f32::NAN,
         }
+    }
+
+    fn record(&self) -> Vec<u8> {
+        Vec::new()
+    }
+
+    fn load(&mut self, _: &[u8]) -> Result<(), RecordError> {
+        Ok(())
     }
 }

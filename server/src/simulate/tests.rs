@@ -51,7 +51,7 @@ fn scenario() -> Scenario {
     scenario_of(SCENARIO)
 }
 
-fn scenario_of(text: &str) -> Scenario {
+pub(super) fn scenario_of(text: &str) -> Scenario {
     let runs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../runs");
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("small.toml");

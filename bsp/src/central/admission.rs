@@ -1,0 +1,232 @@
+//! Which hellos and contributions are accepted. Pure: the answer follows from the arguments.
+//!
+//! The header is judged before the payload is touched: a payload is as long as the model, and a peer may send many.
+
+use bytes::Bytes;
+
+use super::config::Config;
+use super::open_superstep::MAX_CONTRIBUTIONS;
+use super::phase::Phase;
+use crate::codec::{Codec, CodecError, Encoded};
+use crate::combine::Admitted;
+use crate::message::{ContributionRefusal, Hello, PROTOCOL, ReadOut, Refusal};
+use crate::shared_memory::ModelStamp;
+
+/// Whether a volunteer that says this hello may take part.
+///
+/// # Errors
+/// Why it may not.
+pub(super) fn check_hello(hello: &Hello, config: &Config, phase: Phase) -> Result<(), Refusal> {
+    let (theirs, ours) = (hello.protocol, PROTOCOL);
+    match () {
+        () if theirs != ours => Err(Refusal::Protocol { theirs, ours }),
+        () if phase.is_finished() => Err(Refusal::Finished),
+        () if hello.run != config.run => Err(Refusal::AnotherRun),
+        () if hello.spec_hash != config.spec_hash => Err(Refusal::AnotherModel),
+        () => Ok(()),
+    }
+}
+
+/// The most samples that one contribution can be believed to hold: a million volunteers' day. So totals never overflow.
+const MAX_SAMPLES: u64 = 1 << 40;
+
+/// What a contribution is judged by, besides itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits<'a> {
+    /// What the run fixes.
+    pub(super) config: &'a Config,
+    /// Parameters of the model.
+    pub(super) parameters: usize,
+    /// The codec that its volunteer was asked for.
+    pub(super) codec: Codec,
+    /// Whether a contribution that missed its superstep is of no use.
+    pub(super) drops_late_ones: bool,
+    /// Whether the run goes on.
+    pub(super) is_open: bool,
+    /// Whether the open superstep takes another contribution of this session.
+    pub(super) has_room: bool,
+}
+
+/// A contribution that can be accepted, and its staleness in versions, where the current model is `stamp`.
+///
+/// # Errors
+/// Why it is refused.
+pub(super) fn admit(
+    header: &ReadOut,
+    payload: Bytes,
+    stamp: ModelStamp,
+    limits: &Limits<'_>,
+) -> Result<(Admitted, f64), ContributionRefusal> {
+    let staleness = judge(header, payload.len(), stamp, limits)?;
+    let gradient = Encoded::new(limits.codec, payload, limits.parameters).map_err(|error| match error {
+        CodecError::NotFinite { .. } => ContributionRefusal::NotFinite,
+        error => ContributionRefusal::Undecodable(error.to_string()),
+    })?;
+    let samples = header.samples as f64;
+    let admitted = Admitted {
+        session: header.session,
+        sequence: header.sequence,
+        samples: header.samples,
+        version: header.version_sum as f64 / samples,
+        steps: limits.config.has_local_steps.then(|| header.step_sum as f64 / samples),
+        gradient,
+    };
+    Ok((admitted, staleness))
+}
+
+/// Whether some of a contribution was computed on an earlier model than `stamp`. Compared as whole numbers: no rounding can
+/// change the answer.
+pub(super) fn is_late(header: &ReadOut, stamp: ModelStamp) -> bool {
+    header.version_sum < u128::from(stamp.version) * u128::from(header.samples)
+}
+
+/// A contribution's staleness, if its header can be believed and its payload has the right length.
+fn judge(
+    header: &ReadOut,
+    payload_bytes: usize,
+    stamp: ModelStamp,
+    limits: &Limits<'_>,
+) -> Result<f64, ContributionRefusal> {
+    let ReadOut { samples, gradients, .. } = *header;
+    let config = limits.config;
+    let is_of_this_run = (header.run, header.spec_hash) == (config.run, config.spec_hash);
+    if !is_of_this_run || header.incarnation != stamp.incarnation || !limits.is_open {
+        return Err(ContributionRefusal::AnotherRun);
+    }
+    let (got, expected) = (header.codec, limits.codec);
+    if got != expected {
+        return Err(ContributionRefusal::AnotherCodec { got, expected });
+    }
+    let (got, expected) = (payload_bytes, limits.codec.encoded_bytes(limits.parameters));
+    if got != expected {
+        return Err(ContributionRefusal::WrongLength { got, expected });
+    }
+    if !are_counts_plausible(header, config) {
+        return Err(ContributionRefusal::Implausible { samples, gradients });
+    }
+    let version = header.version_sum as f64 / samples as f64;
+    // Compared as whole numbers: rounding must not lift a mean above the version that all of it was computed on.
+    if header.version_sum > u128::from(stamp.version) * u128::from(samples) {
+        return Err(ContributionRefusal::FromTheFuture {
+            version: version as u64,
+        });
+    }
+    let staleness = (stamp.version as f64 - version).max(0.0);
+    if staleness > config.max_staleness as f64 {
+        return Err(ContributionRefusal::TooStale {
+            staleness: staleness as u64,
+            max: config.max_staleness,
+        });
+    }
+    if limits.drops_late_ones && staleness > 0.0 {
+        return Err(ContributionRefusal::Dropped {
+            version: version as u64,
+        });
+    }
+    // A loss beyond an f32 is none that was computed, and some of them together would leave f64, too.
+    if !(header.loss_sum as f32).is_finite() {
+        return Err(ContributionRefusal::NotFinite);
+    }
+    if !limits.has_room {
+        return Err(ContributionRefusal::TooMany { max: MAX_CONTRIBUTIONS });
+    }
+    Ok(staleness)
+}
+
+/// Whether so many samples can be in so many gradients of so many local steps.
+fn are_counts_plausible(header: &ReadOut, config: &Config) -> bool {
+    let ReadOut { samples, gradients, .. } = *header;
+    let most_samples = gradients.saturating_mul(config.minibatch).min(MAX_SAMPLES);
+    // No ML module can have made more steps than there are gradients in all.
+    let most_steps = u128::from(samples) * u128::from(gradients);
+    let are_steps_plausible = match config.has_local_steps {
+        true => (u128::from(samples)..=most_steps).contains(&header.step_sum),
+        false => header.step_sum == 0,
+    };
+    gradients > 0 && samples >= gradients && samples <= most_samples && are_steps_plausible
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::central::test_config::test_config;
+    use crate::message::{ModuleStepRun, Report, RunId, SessionId};
+
+    const STAMP: ModelStamp = ModelStamp {
+        incarnation: 1,
+        version: 20,
+    };
+    const PARAMETERS: usize = 2;
+
+    /// A contribution of 8 samples in 2 gradients on the current version.
+    fn header() -> ReadOut {
+        ReadOut {
+            run: test_config().run,
+            spec_hash: test_config().spec_hash,
+            incarnation: 1,
+            session: SessionId(3),
+            sequence: 5,
+            samples: 8,
+            gradients: 2,
+            loss_sum: 4.0,
+            version_sum: 8 * 20,
+            step_sum: 0,
+            codec: Codec::F32,
+            step_runs: Vec::<ModuleStepRun>::new(),
+            step_runs_not_listed: 0,
+            report: Report::default(),
+        }
+    }
+
+    fn payload(values: [f32; PARAMETERS]) -> Bytes {
+        values
+            .iter()
+            .flat_map(|value| value.to_le_bytes())
+            .collect::<Vec<_>>()
+            .into()
+    }
+
+    fn admitted(header: &ReadOut, payload: Bytes, has_room: bool) -> Result<(Admitted, f64), ContributionRefusal> {
+        let config = test_config();
+        let limits = Limits {
+            config: &config,
+            parameters: PARAMETERS,
+            codec: Codec::F32,
+            drops_late_ones: false,
+            is_open: true,
+            has_room,
+        };
+        admit(header, payload, STAMP, &limits)
+    }
+
+    #[test]
+    fn a_sound_contribution_is_admitted_with_its_staleness() {
+        let half_late = ReadOut {
+            version_sum: 4 * 20 + 4 * 18,
+            ..header()
+        };
+        let (admitted, staleness) = admitted(&half_late, payload([1.0, 2.0]), true).unwrap();
+        assert_eq!((staleness, admitted.version, admitted.samples), (1.0, 19.0, 8));
+        assert_eq!(
+            (admitted.session, admitted.sequence, admitted.steps),
+            (SessionId(3), 5, None)
+        );
+        assert!(is_late(&half_late, STAMP) && !is_late(&header(), STAMP));
+    }
+
+    #[test]
+    fn the_header_is_judged_before_the_payload_is_read() {
+        let not_finite = || payload([f32::NAN, 1.0]);
+        let refusal = |header: ReadOut, has_room| admitted(&header, not_finite(), has_room).unwrap_err();
+        assert_eq!(refusal(header(), true), ContributionRefusal::NotFinite);
+        let another_run = ReadOut {
+            run: RunId(99),
+            ..header()
+        };
+        assert_eq!(refusal(another_run, true), ContributionRefusal::AnotherRun);
+        let too_many = ContributionRefusal::TooMany { max: MAX_CONTRIBUTIONS };
+        assert_eq!(refusal(header(), false), too_many);
+        let empty = ReadOut { samples: 0, ..header() };
+        assert!(matches!(refusal(empty, true), ContributionRefusal::Implausible { .. }));
+    }
+}

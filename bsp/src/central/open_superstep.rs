@@ -1,0 +1,158 @@
+//! The open superstep: what has come in, and from whom.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::trainer::ClosedSuperstep;
+use crate::combine::Admitted;
+use crate::message::SessionId;
+use crate::time::Time;
+
+/// The most contributions of one session that an open superstep takes: an honest volunteer has one or two in it, a few when
+/// the period has just changed or the superstep was too small to close. Each costs as much memory as the model.
+pub(super) const MAX_CONTRIBUTIONS: usize = 16;
+
+/// The contributions of the open superstep.
+#[derive(Debug)]
+pub(super) struct OpenSuperstep {
+    opened: Time,
+    /// When its first contribution came.
+    holds_samples_since: Option<Time>,
+    contributions: Vec<Admitted>,
+    samples: u64,
+    loss_sum: f64,
+    /// The sessions that have contributed, and how often.
+    contributors: BTreeMap<SessionId, usize>,
+    /// The sessions that it does not wait for any more: those whose contributions were not only late ones to earlier versions.
+    arrived: BTreeSet<SessionId>,
+    quorum: Quorum,
+}
+
+/// Whether enough samples have come to give the missing volunteers a grace window only.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Quorum {
+    /// Whether they have, as things stand: more volunteers may be expected meanwhile.
+    pub(super) is_there: bool,
+    /// Since when they have for the first time.
+    pub(super) since: Option<Time>,
+}
+
+impl OpenSuperstep {
+    /// One that opens now.
+    pub(super) fn open_at(now: Time) -> OpenSuperstep {
+        OpenSuperstep {
+            opened: now,
+            holds_samples_since: None,
+            contributions: Vec::new(),
+            samples: 0,
+            loss_sum: 0.0,
+            contributors: BTreeMap::new(),
+            arrived: BTreeSet::new(),
+            quorum: Quorum::default(),
+        }
+    }
+
+    /// Adds a contribution. `is_in_time` says that the superstep need not wait for this volunteer any more.
+    pub(super) fn add(&mut self, now: Time, contribution: Admitted, loss_sum: f64, is_in_time: bool) {
+        self.holds_samples_since.get_or_insert(now);
+        self.samples = self.samples.saturating_add(contribution.samples);
+        self.loss_sum += loss_sum;
+        *self.contributors.entry(contribution.session).or_default() += 1;
+        if is_in_time {
+            self.arrived.insert(contribution.session);
+        }
+        self.contributions.push(contribution);
+    }
+
+    /// It does not wait for this volunteer: what it has contributed was refused, and nothing else is due.
+    pub(super) fn count_as_arrived(&mut self, session: SessionId) {
+        self.arrived.insert(session);
+    }
+
+    /// Says whether there is a quorum now.
+    pub(super) fn note_quorum(&mut self, now: Time, is_there: bool) {
+        self.quorum.is_there = is_there;
+        if is_there {
+            self.quorum.since.get_or_insert(now);
+        }
+    }
+
+    /// When it was opened: when the current version was made.
+    pub(super) fn opened(&self) -> Time {
+        self.opened
+    }
+
+    /// When its first contribution came.
+    pub(super) fn holds_samples_since(&self) -> Option<Time> {
+        self.holds_samples_since
+    }
+
+    /// Samples in it.
+    pub(super) fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// Whether the volunteer of a session is not waited for any more.
+    pub(super) fn has_arrived(&self, session: SessionId) -> bool {
+        self.arrived.contains(&session)
+    }
+
+    /// Whether any volunteer has contributed in time.
+    pub(super) fn has_arrivals(&self) -> bool {
+        !self.arrived.is_empty()
+    }
+
+    /// What is known of its quorum.
+    pub(super) fn quorum(&self) -> Quorum {
+        self.quorum
+    }
+
+    /// Whether it can take another contribution of this session.
+    pub(super) fn has_room_for(&self, session: SessionId) -> bool {
+        self.contributors
+            .get(&session)
+            .is_none_or(|count| *count < MAX_CONTRIBUTIONS)
+    }
+
+    /// Whether it can take another contribution of every session.
+    pub(super) fn has_room_for_all(&self) -> bool {
+        self.contributors.values().all(|count| *count < MAX_CONTRIBUTIONS)
+    }
+
+    /// The contributions in it, for the trainer, which sorts them.
+    pub(super) fn contributions_mut(&mut self) -> &mut [Admitted] {
+        &mut self.contributions
+    }
+
+    /// The sessions of its contributions, in the order of these.
+    pub(super) fn sessions(&self) -> Vec<SessionId> {
+        self.contributions.iter().map(|c| c.session).collect()
+    }
+
+    /// What it came to: it made version `version` at `now`. `weight_of` says what a sample of some staleness weighs.
+    pub(super) fn summary(&self, now: Time, version: u64, weight_of: impl Fn(f64) -> f64) -> ClosedSuperstep {
+        let sum = self
+            .contributions
+            .iter()
+            .map(|c| c.samples)
+            .fold(0, u64::saturating_add);
+        assert_eq!(self.samples, sum, "a superstep holds the samples of its contributions");
+        let samples = self.samples as f64;
+        let mean = |value_of: &dyn Fn(f64) -> f64| {
+            let staleness = |c: &Admitted| (version - 1) as f64 - c.version;
+            let values = self
+                .contributions
+                .iter()
+                .map(|c| value_of(staleness(c)) * c.samples as f64);
+            values.sum::<f64>() / samples
+        };
+        ClosedSuperstep {
+            version,
+            contributions: self.contributions.len(),
+            samples: self.samples,
+            loss: self.loss_sum / samples,
+            staleness: mean(&|staleness| staleness),
+            weight: mean(&weight_of),
+            open_for: now.since(self.opened),
+        }
+    }
+}

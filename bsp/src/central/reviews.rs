@@ -1,0 +1,87 @@
+//! How often all connected volunteers are looked at, so that a frame does not cost as much as they are many.
+//!
+//! Whether a superstep closes depends on every volunteer that is expected: on its rate, and on when its next contribution is
+//! predicted. A review looks at all of them. One review for a 64th of as many events costs an event 64 looks, however many
+//! volunteers there are. Up to 64 volunteers, each event is followed by a review. Beyond that, a quorum is noticed up to a
+//! 64th of the volunteers' frames late, which is less than a hundredth of a superstep: each volunteer sends a contribution
+//! and a receipt for the model. That all have arrived is never noticed late: a review follows as soon as enough have.
+
+/// An event is charged with this many looks.
+const LOOKS: usize = 64;
+
+/// What has happened since the last review.
+#[derive(Debug, Default)]
+pub(super) struct Reviews {
+    /// Volunteers that the last review has looked at.
+    looked_at: usize,
+    /// How many arrivals would have completed the superstep then; 0 if none was missing.
+    missing: usize,
+    events: usize,
+    arrivals: usize,
+}
+
+impl Reviews {
+    /// A frame has come, or a connection has ended.
+    pub(super) fn on_event(&mut self) {
+        self.events += 1;
+    }
+
+    /// The superstep waits for one volunteer less: it has contributed, paused or gone.
+    pub(super) fn on_arrival(&mut self) {
+        self.arrivals += 1;
+    }
+
+    /// Whether it is time for a review.
+    pub(super) fn is_due(&self) -> bool {
+        let may_be_complete = self.missing > 0 && self.arrivals >= self.missing;
+        may_be_complete || self.events.saturating_mul(LOOKS) >= self.looked_at
+    }
+
+    /// A review has looked at so many volunteers, and the superstep waits for `missing` more.
+    pub(super) fn on_review(&mut self, looked_at: usize, missing: usize) {
+        *self = Reviews {
+            looked_at,
+            missing,
+            ..Reviews::default()
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of 10,000 events are followed by a review of `volunteers` volunteers.
+    fn reviews_of(volunteers: usize) -> usize {
+        let mut reviews = Reviews::default();
+        let mut count = 0;
+        for _ in 0..10_000 {
+            reviews.on_event();
+            if reviews.is_due() {
+                reviews.on_review(volunteers, volunteers);
+                count += 1;
+            }
+        }
+        count
+    }
+
+    #[test]
+    fn an_event_costs_as_many_looks_however_many_volunteers_there_are() {
+        assert_eq!(reviews_of(64), 10_000);
+        for volunteers in [640, 6_400, 64_000] {
+            let looks = reviews_of(volunteers) * volunteers;
+            assert!(looks <= 10_000 * LOOKS + volunteers, "{looks} looks at {volunteers}");
+        }
+    }
+
+    #[test]
+    fn the_last_arrival_is_followed_by_a_review_at_once() {
+        let mut reviews = Reviews::default();
+        reviews.on_review(10_000, 3);
+        for is_due in [false, false, true] {
+            reviews.on_event();
+            reviews.on_arrival();
+            assert_eq!(reviews.is_due(), is_due);
+        }
+    }
+}

@@ -1,0 +1,524 @@
+//! All sessions, and their connections: hellos, farewells, silence.
+//!
+//! Whatever a frame changes is found by a look-up, and what time changes lies in ordered sets (quinn calls such a thing a
+//! timer table). So a frame costs O(log sessions), however many sessions there are, connected or not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::ConnectionId;
+use super::activity::Activity;
+use super::config::Config;
+use super::link::LinkTimes;
+use super::session::{Codecs, Session, VolunteerStatus};
+use crate::codec::Codec;
+use crate::message::{Hello, Refusal, Report, SessionId, Token, Welcome};
+use crate::shared_memory::ModelStamp;
+use crate::time::{Time, duration_micros};
+
+/// All sessions.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    sessions: BTreeMap<SessionId, Session>,
+    connections: BTreeMap<ConnectionId, SessionId>,
+    /// Sessions with a connection.
+    connected: BTreeSet<SessionId>,
+    timers: Timers,
+    last_session: u64,
+    /// The current model.
+    current: ModelStamp,
+}
+
+/// Instants, each beside the session that it belongs to.
+#[derive(Debug, Default)]
+struct Timers {
+    /// When sessions without a connection expire.
+    expiries: BTreeSet<(Time, SessionId)>,
+    /// When connected volunteers that compute were last heard of.
+    heard: BTreeSet<(Time, SessionId)>,
+    /// When volunteers that wait for a model may be sent one.
+    deliveries: BTreeSet<(Time, SessionId)>,
+    /// Where each session stands in the others.
+    instants: BTreeMap<SessionId, Instants>,
+}
+
+/// Where one session stands in [`Timers`].
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Instants {
+    expiry: Option<Time>,
+    heard: Option<Time>,
+    delivery: Option<Time>,
+}
+
+impl Instants {
+    fn of_session(session: &Session, current: ModelStamp, ttl: Duration) -> Instants {
+        let Session {
+            connection, activity, ..
+        } = session;
+        let is_heard = connection.is_some() && activity.is_computing();
+        Instants {
+            expiry: connection.is_none().then(|| activity.last_heard + ttl),
+            heard: is_heard.then_some(activity.last_heard),
+            delivery: session.wants_model(current).then(|| session.delivery.next_at()),
+        }
+    }
+}
+
+impl Timers {
+    fn set(&mut self, id: SessionId, after: Instants) {
+        let before = self.instants.insert(id, after).unwrap_or_default();
+        let sets = [
+            (&mut self.expiries, before.expiry, after.expiry),
+            (&mut self.heard, before.heard, after.heard),
+            (&mut self.deliveries, before.delivery, after.delivery),
+        ];
+        for (set, before, after) in sets {
+            if before == after {
+                continue;
+            }
+            if let Some(before) = before {
+                set.remove(&(before, id));
+            }
+            if let Some(after) = after {
+                set.insert((after, id));
+            }
+        }
+    }
+
+    fn forget(&mut self, id: SessionId) {
+        self.set(id, Instants::default());
+        self.instants.remove(&id);
+    }
+}
+
+/// What a hello has led to.
+#[derive(Debug, PartialEq)]
+pub(super) struct Joined {
+    /// The session, new or taken up again.
+    pub(super) session: SessionId,
+    /// The session's connection before, which is replaced.
+    pub(super) replaced: Option<ConnectionId>,
+}
+
+/// A model that is to be sent now.
+#[derive(Debug, PartialEq)]
+pub(super) struct DueModel {
+    pub(super) to: ConnectionId,
+    /// The model that differences can lead on from, if the volunteer has one and can read them.
+    pub(super) stored: Option<ModelStamp>,
+    /// The model settles the session's contributions up to this number.
+    pub(super) settles: u64,
+}
+
+impl Sessions {
+    /// None yet; the model `current` is what they will be sent.
+    pub(super) fn new(current: ModelStamp) -> Sessions {
+        Sessions {
+            current,
+            ..Sessions::default()
+        }
+    }
+
+    /// A volunteer says hello: its session is opened or taken up again, and this is its one connection from now on.
+    pub(super) fn on_hello(
+        &mut self,
+        now: Time,
+        from: ConnectionId,
+        hello: &Hello,
+        token: Token,
+        config: &Config,
+    ) -> Result<Joined, Refusal> {
+        let session = match hello.session {
+            Some((id, proof)) => match self.sessions.get(&id) {
+                Some(session) if session.token == proof => id,
+                _ => return Err(Refusal::SessionOver(id)),
+            },
+            None => self.open(now, from, token, config)?,
+        };
+        let replaced = self.attach(session, from, config);
+        self.change(session, config, |session| {
+            session.activity.last_heard = now;
+            session.codecs = Codecs::agreed(hello, config);
+            session.activity.on_report(hello.report);
+        });
+        Ok(Joined { session, replaced })
+    }
+
+    /// A new session; a hello that is said again on its own connection without naming one opens none.
+    fn open(&mut self, now: Time, from: ConnectionId, token: Token, config: &Config) -> Result<SessionId, Refusal> {
+        if let Some(id) = self.connections.get(&from) {
+            return Ok(*id);
+        }
+        if self.sessions.len() >= config.max_sessions {
+            return Err(Refusal::Full {
+                max: config.max_sessions,
+            });
+        }
+        self.last_session += 1;
+        let id = SessionId(self.last_session);
+        self.sessions.insert(id, Session::new(now, token));
+        Ok(id)
+    }
+
+    /// Makes `connection` the session's one connection; the one that it replaces.
+    fn attach(&mut self, id: SessionId, connection: ConnectionId, config: &Config) -> Option<ConnectionId> {
+        let session = self.sessions.get_mut(&id)?;
+        if session.connection == Some(connection) {
+            return None;
+        }
+        let replaced = session.connection.replace(connection);
+        session.on_connected();
+        if let Some(replaced) = replaced {
+            self.connections.remove(&replaced);
+        }
+        self.connected.insert(id);
+        if let Some(left) = self.connections.insert(connection, id) {
+            self.connected.remove(&left);
+            self.change(left, config, |left| left.connection = None);
+        }
+        replaced
+    }
+
+    /// The session of a connection that has just said something.
+    pub(super) fn on_heard(&mut self, now: Time, from: ConnectionId, config: &Config) -> Result<SessionId, Refusal> {
+        let id = *self.connections.get(&from).ok_or(Refusal::HelloFirst)?;
+        self.change(id, config, |session| session.activity.last_heard = now)
+            .ok_or(Refusal::SessionOver(id))?;
+        Ok(id)
+    }
+
+    /// A volunteer reports a model as stored: its session.
+    pub(super) fn on_stored(
+        &mut self,
+        now: Time,
+        from: ConnectionId,
+        stamp: ModelStamp,
+        config: &Config,
+    ) -> Result<SessionId, Refusal> {
+        let id = self.on_heard(now, from, config)?;
+        self.change(id, config, |session| session.on_stored(now, stamp));
+        Ok(id)
+    }
+
+    /// A volunteer says how it is doing: whether it computes.
+    pub(super) fn on_heartbeat(
+        &mut self,
+        now: Time,
+        from: ConnectionId,
+        report: Report,
+        config: &Config,
+    ) -> Result<bool, Refusal> {
+        let id = self.on_heard(now, from, config)?;
+        let is_computing = self.change(id, config, |session| {
+            session.activity.on_report(report);
+            session.activity.is_computing()
+        });
+        Ok(is_computing == Some(true))
+    }
+
+    /// A volunteer leaves for good.
+    pub(super) fn on_leave(&mut self, from: ConnectionId) -> Result<(), Refusal> {
+        let id = self.connections.remove(&from).ok_or(Refusal::HelloFirst)?;
+        self.sessions.remove(&id);
+        self.connected.remove(&id);
+        self.timers.forget(id);
+        Ok(())
+    }
+
+    /// A connection has ended, at `now` if that is known to be when its volunteer was last there.
+    pub(super) fn on_disconnected(&mut self, now: Option<Time>, connection: ConnectionId, config: &Config) {
+        let Some(id) = self.connections.remove(&connection) else {
+            return;
+        };
+        self.connected.remove(&id);
+        self.change(id, config, |session| {
+            session.connection = None;
+            if let Some(now) = now {
+                session.activity.last_heard = now;
+            }
+        });
+    }
+
+    /// Forgets the sessions that have been without a connection for too long.
+    pub(super) fn expire(&mut self, now: Time) {
+        while let Some((at, id)) = self.timers.expiries.first().copied()
+            && at <= now
+        {
+            self.timers.forget(id);
+            self.sessions.remove(&id);
+        }
+    }
+
+    /// A version was made: every volunteer that has asked for a model waits for it.
+    pub(super) fn on_version_made(&mut self, current: ModelStamp, config: &Config) {
+        self.current = current;
+        let connected: Vec<_> = self.connected.iter().copied().collect();
+        for id in connected {
+            self.change(id, config, |_| ());
+        }
+    }
+
+    /// A session is to be sent the newest model. What to send, unless it has it, has one on its way, or its link is to rest:
+    /// then it is due later. `rest` says how long a link rests after a model.
+    pub(super) fn ask_for_model(
+        &mut self,
+        now: Time,
+        id: SessionId,
+        config: &Config,
+        rest: impl FnOnce(&LinkTimes) -> Duration,
+    ) -> Option<DueModel> {
+        let current = self.current;
+        self.change(id, config, |session| {
+            let to = session.connection?;
+            session.delivery.ask();
+            if !session.wants_model(current) || session.delivery.next_at() > now {
+                return None;
+            }
+            let stored = session.delivery.stored().filter(|_| session.codecs.can_read_models);
+            session.delivery.on_sent(now, current, rest(&session.activity.link));
+            Some(DueModel {
+                to,
+                stored,
+                settles: session.numbers.in_model(current.version),
+            })
+        })?
+    }
+
+    /// The sessions that may be sent a model now, after their links have rested.
+    pub(super) fn due_deliveries(&self, now: Time) -> Vec<SessionId> {
+        let due = self.timers.deliveries.iter().take_while(|(at, _)| *at <= now);
+        let mut due: Vec<_> = due.map(|(_, id)| *id).collect();
+        due.sort();
+        due
+    }
+
+    /// When something is due that time alone brings: an expiry, or a model after a rest.
+    pub(super) fn next_timeout(&self, now: Time) -> Option<Time> {
+        let expiry = self.timers.expiries.first().map(|(at, _)| *at);
+        let delivery = self.timers.deliveries.first().map(|(at, _)| (*at).max(now));
+        expiry.into_iter().chain(delivery).min()
+    }
+
+    /// When the first of the volunteers that are expected now, being heard of within `live_for`, will not be any more.
+    pub(super) fn next_absence(&self, now: Time, live_for: Duration) -> Option<Time> {
+        let live = self.timers.heard.range((now - live_for, SessionId(0))..);
+        let (heard, _) = live.into_iter().next()?;
+        Some(*heard + live_for + Duration::from_micros(1))
+    }
+
+    /// The answer to a hello of this session, where the run's period is `run_period`.
+    pub(super) fn welcome(&mut self, id: SessionId, run_period: Duration, config: &Config) -> Result<Welcome, Refusal> {
+        let session = self.sessions.get_mut(&id).ok_or(Refusal::SessionOver(id))?;
+        Ok(Welcome {
+            session: id,
+            token: session.token,
+            settled: session.numbers.settled(),
+            durable: session.numbers.settled(),
+            period_us: duration_micros(session.activity.set_period(run_period, config)),
+            codec: session.codecs.contribution,
+        })
+    }
+
+    /// Where the run's period is `run_period`: the connected volunteers whose own has changed, by session, and to what.
+    pub(super) fn change_periods(&mut self, run_period: Duration, config: &Config) -> Vec<(ConnectionId, Duration)> {
+        let mut changes = Vec::new();
+        for id in &self.connected {
+            let Some(session) = self.sessions.get_mut(id) else {
+                continue;
+            };
+            let change = session.activity.change_of_period(run_period, config);
+            changes.extend(session.connection.zip(change));
+        }
+        changes
+    }
+
+    /// Contributions of this session up to this number are settled.
+    pub(super) fn settled(&self, id: SessionId) -> u64 {
+        self.sessions.get(&id).map_or(0, |session| session.numbers.settled())
+    }
+
+    /// How the contributions of this session are to be encoded.
+    pub(super) fn contribution_codec(&self, id: SessionId) -> Codec {
+        self.sessions
+            .get(&id)
+            .map_or(Codec::F32, |session| session.codecs.contribution)
+    }
+
+    /// The session with this number.
+    pub(super) fn get(&self, id: SessionId) -> Option<&Session> {
+        self.sessions.get(&id)
+    }
+
+    /// Changes a session, and what its timers follow from.
+    pub(super) fn change<R>(
+        &mut self,
+        id: SessionId,
+        config: &Config,
+        change: impl FnOnce(&mut Session) -> R,
+    ) -> Option<R> {
+        let session = self.sessions.get_mut(&id)?;
+        let outcome = change(session);
+        let instants = Instants::of_session(session, self.current, config.session_ttl);
+        self.timers.set(id, instants);
+        Some(outcome)
+    }
+
+    /// How many sessions have a connection.
+    pub(super) fn connected_count(&self) -> usize {
+        self.connected.len()
+    }
+
+    /// The activities of all connected volunteers, by session.
+    pub(super) fn activities(&self) -> impl Iterator<Item = (SessionId, &Activity)> + Clone {
+        let session = |id: &SessionId| Some((*id, &self.sessions.get(id)?.activity));
+        self.connected.iter().filter_map(session)
+    }
+
+    /// The sessions of all connections, in the order of the connections.
+    pub(super) fn by_connection(&self) -> Vec<SessionId> {
+        self.connections.values().copied().collect()
+    }
+
+    /// All connections.
+    pub(super) fn connections(&self) -> Vec<ConnectionId> {
+        self.connections.keys().copied().collect()
+    }
+
+    /// The status of all connected volunteers, by session.
+    pub(super) fn statuses(&self, now: Time, live_for: Duration) -> impl Iterator<Item = VolunteerStatus> + '_ {
+        self.connected
+            .iter()
+            .filter_map(move |id| self.sessions.get(id)?.status(*id, now, live_for))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::central::test_config::test_config;
+    use crate::message::PROTOCOL;
+
+    const TTL: Duration = Duration::from_secs(60);
+
+    fn hello(session: Option<(SessionId, Token)>, ml_modules: u16) -> Hello {
+        Hello {
+            protocol: PROTOCOL,
+            run: test_config().run,
+            spec_hash: test_config().spec_hash,
+            incarnation: None,
+            session,
+            codecs: Vec::new(),
+            report: Report {
+                ml_modules,
+                ..Report::default()
+            },
+        }
+    }
+
+    fn at(seconds: u64) -> Time {
+        Time::ZERO + Duration::from_secs(seconds)
+    }
+
+    /// Sessions 1, 2, … with connections of the same numbers, which said hello at 1, 2, … seconds.
+    fn joined(count: u64) -> Sessions {
+        let config = test_config();
+        let mut sessions = Sessions::new(ModelStamp::default());
+        for number in 1..=count {
+            let joined = sessions
+                .on_hello(
+                    at(number),
+                    ConnectionId(number),
+                    &hello(None, 1),
+                    Token(number),
+                    &config,
+                )
+                .unwrap();
+            assert_eq!((joined.session, joined.replaced), (SessionId(number), None));
+        }
+        sessions
+    }
+
+    #[test]
+    fn a_session_expires_a_while_after_its_connection_has_ended_and_not_before() {
+        let (config, mut sessions) = (test_config(), joined(2));
+        sessions.expire(at(10_000));
+        assert!(sessions.get(SessionId(1)).is_some(), "it is connected");
+        sessions.on_disconnected(Some(at(20)), ConnectionId(1), &config);
+        assert_eq!(sessions.next_timeout(at(20)), Some(at(20) + TTL));
+        sessions.expire(at(20) + TTL - Duration::from_micros(1));
+        assert!(sessions.get(SessionId(1)).is_some());
+        sessions.expire(at(20) + TTL);
+        assert!(sessions.get(SessionId(1)).is_none() && sessions.get(SessionId(2)).is_some());
+        assert_eq!(sessions.next_timeout(at(99)), None);
+    }
+
+    #[test]
+    fn a_session_that_is_taken_up_again_does_not_expire() {
+        let (config, mut sessions) = (test_config(), joined(1));
+        sessions.on_disconnected(Some(at(2)), ConnectionId(1), &config);
+        let again = hello(Some((SessionId(1), Token(1))), 1);
+        let joined = sessions.on_hello(at(3), ConnectionId(7), &again, Token(9), &config);
+        assert_eq!(joined.unwrap().session, SessionId(1));
+        sessions.expire(at(100_000));
+        assert_eq!(sessions.on_heard(at(4), ConnectionId(7), &config), Ok(SessionId(1)));
+    }
+
+    #[test]
+    fn a_session_of_a_connection_that_says_hello_for_another_one_expires() {
+        let (config, mut sessions) = (test_config(), joined(2));
+        let other = hello(Some((SessionId(2), Token(2))), 1);
+        let joined = sessions
+            .on_hello(at(5), ConnectionId(1), &other, Token(9), &config)
+            .unwrap();
+        assert_eq!((joined.session, joined.replaced), (SessionId(2), Some(ConnectionId(2))));
+        assert_eq!(sessions.connected_count(), 1);
+        sessions.expire(at(1) + TTL);
+        assert!(sessions.get(SessionId(1)).is_none());
+    }
+
+    #[test]
+    fn the_first_absence_is_that_of_the_volunteer_that_is_silent_for_longest_and_still_expected() {
+        let (config, mut sessions) = (test_config(), joined(3));
+        let live_for = Duration::from_secs(2);
+        let just_after = |seconds| at(seconds) + live_for + Duration::from_micros(1);
+        assert_eq!(sessions.next_absence(at(3), live_for), Some(just_after(1)));
+        assert_eq!(
+            sessions.next_absence(at(4), live_for),
+            Some(just_after(2)),
+            "the first is absent"
+        );
+        assert_eq!(sessions.on_heard(at(4), ConnectionId(2), &config), Ok(SessionId(2)));
+        assert_eq!(sessions.next_absence(at(4), live_for), Some(just_after(3)));
+        let paused = Report {
+            is_paused: true,
+            ..hello(None, 1).report
+        };
+        sessions.change(SessionId(3), &config, |session| session.activity.on_report(paused));
+        assert_eq!(sessions.next_absence(at(4), live_for), Some(just_after(4)));
+        sessions.on_leave(ConnectionId(2)).unwrap();
+        assert_eq!(sessions.next_absence(at(4), live_for), None);
+    }
+
+    #[test]
+    fn a_model_is_due_when_the_link_has_rested_and_once() {
+        let (config, mut sessions) = (test_config(), joined(1));
+        let rest = Duration::from_secs(5);
+        let stamp = |version| ModelStamp {
+            incarnation: 1,
+            version,
+        };
+        let ask = |sessions: &mut Sessions, now| sessions.ask_for_model(now, SessionId(1), &config, |_| rest);
+        sessions.on_version_made(stamp(1), &config);
+        assert!(ask(&mut sessions, at(1)).is_some());
+        assert!(ask(&mut sessions, at(1)).is_none(), "one is on its way");
+        sessions.change(SessionId(1), &config, |session| session.on_stored(at(2), stamp(1)));
+        assert!(sessions.due_deliveries(at(100)).is_empty(), "it has the newest");
+        sessions.on_version_made(stamp(2), &config);
+        assert_eq!(sessions.next_timeout(at(3)), Some(at(6)));
+        assert!(sessions.due_deliveries(at(5)).is_empty());
+        assert_eq!(sessions.due_deliveries(at(6)), [SessionId(1)]);
+        let due = ask(&mut sessions, at(6)).unwrap();
+        assert_eq!((due.to, due.settles), (ConnectionId(1), 0));
+        assert!(sessions.due_deliveries(at(100)).is_empty());
+    }
+}

@@ -1,0 +1,80 @@
+//! What a run has come to so far, counted in one place.
+
+use super::trainer::ClosedSuperstep;
+
+/// Totals of the run so far. Server, simulator and pages show these numbers and count none of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Totals {
+    /// Samples in accepted contributions.
+    pub samples: u64,
+    /// Gradients in accepted contributions.
+    pub gradients: u64,
+    /// Contributions that were accepted.
+    pub accepted: u64,
+    /// Contributions that were refused.
+    pub refused: u64,
+    /// Supersteps that have closed.
+    pub supersteps: u64,
+    /// Samples in closed supersteps: the current model has learned from them.
+    pub samples_in_model: u64,
+    /// Mean loss of the last superstep's samples; none before the first.
+    pub last_loss: Option<f64>,
+    /// Σ staleness · samples over accepted contributions, in versions.
+    pub staleness_sum: f64,
+    /// Σ weight by staleness · samples over accepted contributions.
+    pub weight_sum: f64,
+}
+
+impl Totals {
+    /// A contribution was accepted, so many versions late, and its samples weigh so much.
+    pub(super) fn on_accepted(&mut self, samples: u64, gradients: u64, staleness: f64, weight: f64) {
+        self.samples = self.samples.saturating_add(samples);
+        self.gradients = self.gradients.saturating_add(gradients);
+        self.accepted += 1;
+        self.staleness_sum += staleness * samples as f64;
+        self.weight_sum += weight * samples as f64;
+    }
+
+    /// A contribution was refused.
+    pub(super) fn on_refused(&mut self) {
+        self.refused += 1;
+    }
+
+    /// A superstep has closed and made a version.
+    pub(super) fn on_closed(&mut self, closed: &ClosedSuperstep) {
+        self.supersteps += 1;
+        self.samples_in_model = self.samples_in_model.saturating_add(closed.samples);
+        self.last_loss = Some(closed.loss);
+        assert!(
+            self.samples_in_model <= self.samples,
+            "a model holds no samples that were not accepted"
+        );
+    }
+
+    /// Mean staleness of an accepted sample, in versions; 0 before the first.
+    pub fn mean_staleness(&self) -> f64 {
+        self.staleness_sum / self.samples.max(1) as f64
+    }
+
+    /// Mean weight by staleness of an accepted sample, from 0 to 1; none before the first.
+    pub fn mean_weight(&self) -> Option<f64> {
+        (self.samples > 0).then(|| self.weight_sum / self.samples as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn means_are_over_accepted_samples() {
+        let mut totals = Totals::default();
+        assert_eq!((totals.mean_staleness(), totals.mean_weight()), (0.0, None));
+        totals.on_accepted(10, 2, 0.0, 1.0);
+        totals.on_accepted(30, 3, 1.0, 0.5);
+        totals.on_refused();
+        assert_eq!((totals.mean_staleness(), totals.mean_weight()), (0.75, Some(0.625)));
+        assert_eq!((totals.samples, totals.gradients), (40, 5));
+        assert_eq!((totals.accepted, totals.refused), (2, 1));
+    }
+}

@@ -1,0 +1,326 @@
+//! The model and everything that makes its next version: exactly what a checkpoint has to hold.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::config::{Config, LearningRateScaling};
+use crate::combine::{Admitted, Combiner, Usual};
+use crate::shared_memory::ModelStamp;
+
+/// Makes the next version of the model out of the combined gradient.
+pub trait ServerOptimizer: Send {
+    /// Moves `model` along the mean gradient `gradient`.
+    ///
+    /// `samples_in_model` counts the samples in all supersteps, those of this one included: schedules go by it. `rate_factor`
+    /// multiplies the learning rate: `lr_scaling` makes it of this superstep's size.
+    fn step(&mut self, model: &mut [f32], gradient: &[f32], samples_in_model: u64, rate_factor: f32);
+
+    /// What it remembers of past gradients, as bytes that [`ServerOptimizer::load`] reads.
+    fn record(&self) -> Vec<u8>;
+
+    /// Goes on from a record.
+    ///
+    /// # Errors
+    /// The record is not one of such an optimizer of such a model; then nothing has changed.
+    fn load(&mut self, record: &[u8]) -> Result<(), RecordError>;
+}
+
+/// Why a record can't be gone on from.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// It can't be read.
+    #[error("the record of the optimizer can't be read: {0}")]
+    Unreadable(String),
+    /// It belongs to another optimizer.
+    #[error("the record is of another optimizer than the run's; set the optimizer that it was trained with")]
+    AnotherOptimizer,
+    /// It belongs to a model of another size.
+    #[error("the record is of a model of {got} parameters; the run's has {expected}")]
+    AnotherModel {
+        /// Parameters in the record.
+        got: usize,
+        /// Parameters of the run's model.
+        expected: usize,
+    },
+}
+
+/// The model is not finite any more: the optimizer diverged. The version before stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Diverged;
+
+/// What a superstep came to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ClosedSuperstep {
+    /// The version that it made.
+    pub version: u64,
+    /// Contributions in it.
+    pub contributions: usize,
+    /// Samples in it.
+    pub samples: u64,
+    /// Mean loss of these samples, each on the version that it was computed on.
+    pub loss: f64,
+    /// Mean staleness of these samples, in versions.
+    pub staleness: f64,
+    /// Mean weight of these samples by their staleness, from 0 to 1.
+    pub weight: f64,
+    /// How long it was open.
+    pub open_for: Duration,
+}
+
+/// What training goes on from after a restart.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The model's incarnation.
+    pub incarnation: u32,
+    /// The model's version.
+    pub version: u64,
+    /// The model.
+    pub model: Vec<f32>,
+    /// Samples in closed supersteps.
+    pub samples_in_model: u64,
+    /// What the optimizer remembers.
+    pub optimizer: Vec<u8>,
+    /// What is usual of contributions.
+    pub usual: Usual,
+}
+
+/// The model, its optimizer, and what combines contributions.
+pub struct Trainer {
+    model: Vec<f32>,
+    optimizer: Box<dyn ServerOptimizer>,
+    combiner: Combiner,
+    stamp: ModelStamp,
+    samples_in_model: u64,
+    rate: RateScaling,
+    gradient: Vec<f32>,
+    /// The model before the last step, which stays if that one diverges.
+    model_before: Vec<f32>,
+}
+
+/// How the learning rate follows a superstep's size.
+#[derive(Clone, Copy, Debug)]
+struct RateScaling {
+    rule: LearningRateScaling,
+    superstep_samples: u64,
+    /// Samples of one contribution beyond this number weigh nothing, and are no reason for a longer step.
+    max_read_out_samples: u64,
+}
+
+impl Trainer {
+    /// Training that begins with the model `model`, as incarnation 1, version 0.
+    pub fn new(config: &Config, model: Vec<f32>, optimizer: Box<dyn ServerOptimizer>) -> Trainer {
+        Trainer {
+            combiner: Combiner::new(config.weighting, model.len()),
+            gradient: vec![0.0; model.len()],
+            model_before: model.clone(),
+            model,
+            optimizer,
+            stamp: ModelStamp {
+                incarnation: 1,
+                version: 0,
+            },
+            samples_in_model: 0,
+            rate: RateScaling {
+                rule: config.lr_scaling,
+                superstep_samples: config.superstep_samples,
+                max_read_out_samples: config.weighting.max_read_out_samples,
+            },
+        }
+    }
+
+    /// The current model's parameters.
+    pub fn model(&self) -> &[f32] {
+        &self.model
+    }
+
+    /// The current model's stamp.
+    pub fn stamp(&self) -> ModelStamp {
+        self.stamp
+    }
+
+    /// Makes the next version out of a superstep's contributions, which it sorts by session and number.
+    ///
+    /// `rate_share` multiplies the learning rate: 1, or less for a last superstep that holds too few samples for a whole step.
+    ///
+    /// # Errors
+    /// A parameter is not finite after the step: no version was made.
+    pub fn step(&mut self, contributions: &mut [Admitted], rate_share: f32) -> Result<(), Diverged> {
+        let samples: u64 = contributions.iter().map(|c| c.samples).fold(0, u64::saturating_add);
+        let weighed = contributions
+            .iter()
+            .map(|c| c.samples.min(self.rate.max_read_out_samples));
+        let factor = self.rate.rule.factor(weighed.sum(), self.rate.superstep_samples) * rate_share;
+        self.combiner
+            .combine(contributions, self.stamp.version, &mut self.gradient);
+        let samples_in_model = self.samples_in_model.saturating_add(samples);
+        self.model_before.copy_from_slice(&self.model);
+        self.optimizer
+            .step(&mut self.model, &self.gradient, samples_in_model, factor);
+        if !self.model.iter().all(|parameter| parameter.is_finite()) {
+            self.model.copy_from_slice(&self.model_before);
+            return Err(Diverged);
+        }
+        self.samples_in_model = samples_in_model;
+        self.stamp.version += 1;
+        Ok(())
+    }
+
+    /// What training can go on from.
+    pub fn record(&self) -> Record {
+        Record {
+            incarnation: self.stamp.incarnation,
+            version: self.stamp.version,
+            model: self.model.clone(),
+            samples_in_model: self.samples_in_model,
+            optimizer: self.optimizer.record(),
+            usual: self.combiner.usual().clone(),
+        }
+    }
+
+    /// Goes on from a record, as the same incarnation.
+    ///
+    /// # Errors
+    /// The record does not fit this model or its optimizer; then nothing has changed.
+    pub fn load(&mut self, record: Record) -> Result<(), RecordError> {
+        let (got, expected) = (record.model.len(), self.model.len());
+        if got != expected {
+            return Err(RecordError::AnotherModel { got, expected });
+        }
+        self.optimizer.load(&record.optimizer)?;
+        self.combiner.set_usual(record.usual);
+        self.model.copy_from_slice(&record.model);
+        self.samples_in_model = record.samples_in_model;
+        self.stamp = ModelStamp {
+            incarnation: record.incarnation,
+            version: record.version,
+        };
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::central::test_config::test_config;
+    use crate::codec::{Codec, Encoded};
+    use crate::combine::Weighting;
+    use crate::message::SessionId;
+
+    /// Descent along a velocity, at a rate that falls with the samples.
+    struct Momentum {
+        velocity: Vec<f32>,
+    }
+
+    impl ServerOptimizer for Momentum {
+        fn step(&mut self, model: &mut [f32], gradient: &[f32], samples_in_model: u64, rate_factor: f32) {
+            let rate = rate_factor / (1 + samples_in_model) as f32;
+            for ((parameter, slope), velocity) in model.iter_mut().zip(gradient).zip(&mut self.velocity) {
+                *velocity = 0.5 * *velocity + slope;
+                *parameter -= rate * *velocity;
+            }
+        }
+
+        fn record(&self) -> Vec<u8> {
+            self.velocity.iter().flat_map(|value| value.to_le_bytes()).collect()
+        }
+
+        fn load(&mut self, record: &[u8]) -> Result<(), RecordError> {
+            let (values, _) = record.as_chunks::<4>();
+            if values.len() != self.velocity.len() {
+                return Err(RecordError::AnotherOptimizer);
+            }
+            self.velocity = values.iter().map(|value| f32::from_le_bytes(*value)).collect();
+            Ok(())
+        }
+    }
+
+    fn trainer() -> Trainer {
+        let config = Config {
+            weighting: Weighting {
+                clip: 3.0,
+                ..test_config().weighting
+            },
+            ..test_config()
+        };
+        let velocity = vec![0.0; 2];
+        Trainer::new(&config, vec![1.0, -1.0], Box::new(Momentum { velocity }))
+    }
+
+    fn contribution(number: u64) -> Admitted {
+        let gradient = [number as f32, 0.25 * number as f32];
+        let bytes: Vec<u8> = gradient.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Admitted {
+            session: SessionId(1 + number % 3),
+            sequence: number,
+            samples: 8,
+            version: 0.0,
+            steps: None,
+            gradient: Encoded::new(Codec::F32, bytes.into(), 2).unwrap(),
+        }
+    }
+
+    fn train(trainer: &mut Trainer, numbers: std::ops::Range<u64>) {
+        for number in numbers {
+            trainer.step(&mut [contribution(number)], 1.0).unwrap();
+        }
+    }
+
+    fn bits(trainer: &Trainer) -> Vec<u32> {
+        trainer.model().iter().map(|parameter| parameter.to_bits()).collect()
+    }
+
+    #[test]
+    fn training_that_goes_on_from_a_record_makes_the_same_bits() {
+        let mut whole = trainer();
+        train(&mut whole, 0..40);
+        let mut before = trainer();
+        train(&mut before, 0..25);
+        let record = before.record();
+        let bytes = postcard::to_allocvec(&record).unwrap();
+        let mut after = trainer();
+        after.load(postcard::from_bytes(&bytes).unwrap()).unwrap();
+        assert_eq!(after.record(), record);
+        train(&mut after, 25..40);
+        assert_eq!(bits(&after), bits(&whole));
+        assert_eq!(after.record(), whole.record());
+    }
+
+    #[test]
+    fn a_record_that_does_not_fit_changes_nothing() {
+        let mut trainer = trainer();
+        train(&mut trainer, 0..3);
+        let record = trainer.record();
+        let other_model = Record {
+            model: vec![0.0; 3],
+            ..record.clone()
+        };
+        let misfit = RecordError::AnotherModel { got: 3, expected: 2 };
+        assert_eq!(trainer.load(other_model), Err(misfit));
+        let other_optimizer = Record {
+            optimizer: vec![0; 4],
+            model: vec![7.0; 2],
+            ..record.clone()
+        };
+        assert_eq!(trainer.load(other_optimizer), Err(RecordError::AnotherOptimizer));
+        assert_eq!(trainer.record(), record);
+    }
+
+    #[test]
+    fn a_step_that_is_not_finite_leaves_the_version_before() {
+        let mut trainer = trainer();
+        train(&mut trainer, 0..2);
+        let (model, stamp) = (bits(&trainer), trainer.stamp());
+        assert_eq!(trainer.step(&mut [contribution(3)], f32::INFINITY), Err(Diverged));
+        assert_eq!((bits(&trainer), trainer.stamp()), (model, stamp));
+    }
+
+    #[test]
+    fn a_share_of_a_step_moves_the_model_by_that_share() {
+        let (mut whole, mut half) = (trainer(), trainer());
+        whole.step(&mut [contribution(4)], 1.0).unwrap();
+        half.step(&mut [contribution(4)], 0.5).unwrap();
+        let moved = |trainer: &Trainer| 1.0 - trainer.model()[0];
+        assert!((moved(&half) / moved(&whole) - 0.5).abs() < 1e-5);
+    }
+}

@@ -1,0 +1,289 @@
+//! Training: contributions are settled, supersteps close, versions are made and sent.
+
+use std::cmp::Ordering;
+
+use bytes::Bytes;
+
+use super::ConnectionId;
+use super::action::Action;
+use super::admission::{Limits, admit, is_late};
+use super::broadcast::Broadcast;
+use super::config::Config;
+use super::phase::Phase;
+use super::policy::Receivers;
+use super::sessions::Sessions;
+use super::supersteps::{Arrival, Supersteps, Verdict};
+use super::totals::Totals;
+use super::trainer::{Diverged, ServerOptimizer, Trainer};
+use crate::combine::Admitted;
+use crate::message::{ContributionRefusal, FromCentral, ReadOut, Refusal, SessionId, Settled};
+use crate::time::{Time, duration_micros};
+
+/// The model in the making.
+pub(super) struct Training {
+    config: Config,
+    phase: Phase,
+    supersteps: Supersteps,
+    trainer: Trainer,
+    broadcast: Broadcast,
+    totals: Totals,
+}
+
+impl Training {
+    /// Training that begins at `now` with the model `model`, as incarnation 1, version 0.
+    pub(super) fn new(now: Time, config: Config, model: Vec<f32>, optimizer: Box<dyn ServerOptimizer>) -> Training {
+        let trainer = Trainer::new(&config, model, optimizer);
+        Training {
+            phase: Phase::Open,
+            supersteps: Supersteps::new(now, &config),
+            broadcast: Broadcast::new(config.model_codec, trainer.stamp(), trainer.model()),
+            totals: Totals::default(),
+            trainer,
+            config,
+        }
+    }
+
+    /// What the run fixes.
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// How far the run has come.
+    pub(super) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The superstep that is open, and when it closes.
+    pub(super) fn supersteps(&self) -> &Supersteps {
+        &self.supersteps
+    }
+
+    /// The model.
+    pub(super) fn trainer(&self) -> &Trainer {
+        &self.trainer
+    }
+
+    /// Totals so far.
+    pub(super) fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Nothing is accepted any more.
+    pub(super) fn finish(&mut self) {
+        self.phase = self.phase.finished();
+    }
+
+    /// A volunteer that may have been waited for has paused or gone.
+    pub(super) fn on_absence(&mut self) {
+        self.supersteps.on_absence();
+    }
+
+    /// A volunteer has stored a model: the newest one may follow.
+    pub(super) fn on_stored(
+        &mut self,
+        sessions: &mut Sessions,
+        now: Time,
+        session: SessionId,
+        actions: &mut Vec<Action>,
+    ) {
+        if self.supersteps.policy().receivers() == Receivers::Everyone {
+            self.send_model(sessions, now, session, actions);
+        }
+    }
+
+    /// Closes the open superstep now, if it holds samples. The optimizer's step is as much shorter as the superstep holds fewer
+    /// samples than it aims at.
+    pub(super) fn close_early(&mut self, sessions: &mut Sessions, now: Time, actions: &mut Vec<Action>) {
+        let samples = self.supersteps.open().samples();
+        if samples > 0 && !self.phase.has_diverged() {
+            let share = samples as f64 / self.config.superstep_samples as f64;
+            self.close(sessions, now, share.min(1.0) as f32, actions);
+        }
+    }
+
+    /// A frame has come, or a connection has ended.
+    pub(super) fn after_event(&mut self, sessions: &mut Sessions, now: Time, actions: &mut Vec<Action>) {
+        if self.supersteps.on_event() {
+            self.review(sessions, now, actions);
+        }
+    }
+
+    /// Looks at all volunteers, and closes the open superstep if it is time.
+    pub(super) fn review(&mut self, sessions: &mut Sessions, now: Time, actions: &mut Vec<Action>) {
+        match self.supersteps.review(now, sessions) {
+            Verdict::Close if !self.phase.has_diverged() => self.close(sessions, now, 1.0, actions),
+            Verdict::WaitAndAdapt => self.adapt_period(sessions, now, actions),
+            Verdict::Close | Verdict::Wait => {}
+        }
+    }
+
+    /// Makes the next version of the model out of the open superstep; `rate_share` multiplies the learning rate.
+    fn close(&mut self, sessions: &mut Sessions, now: Time, rate_share: f32, actions: &mut Vec<Action>) {
+        let mut closing = self.supersteps.close(now);
+        if let Err(Diverged) = self.trainer.step(closing.contributions_mut(), rate_share) {
+            self.phase = Phase::Diverged;
+            actions.push(Action::Diverged);
+            return;
+        }
+        let stamp = self.trainer.stamp();
+        self.broadcast.publish(stamp, self.trainer.model());
+        sessions.on_version_made(stamp, &self.config);
+        let policy = self.supersteps.policy();
+        let closed = closing.summary(now, stamp.version, |staleness| policy.weight_of(staleness));
+        let receivers = match policy.receivers() {
+            Receivers::Everyone => sessions.by_connection(),
+            Receivers::Contributors => closing.sessions(),
+        };
+        self.totals.on_closed(&closed);
+        actions.push(Action::SuperstepClosed(closed));
+        for session in receivers {
+            self.send_model(sessions, now, session, actions);
+        }
+        self.adapt_period(sessions, now, actions);
+    }
+
+    /// Sends the newest model, unless the volunteer has it, has one on its way, or its link is to rest.
+    pub(super) fn send_model(
+        &mut self,
+        sessions: &mut Sessions,
+        now: Time,
+        session: SessionId,
+        actions: &mut Vec<Action>,
+    ) {
+        let (policy, config) = (self.supersteps.policy(), &self.config);
+        let rest = |link: &_| policy.rest_after_model(link, config);
+        let Some(due) = sessions.ask_for_model(now, session, config, rest) else {
+            return;
+        };
+        let to = due.to;
+        if config.has_local_steps {
+            let through = due.settles;
+            actions.push(Action::send(to, &FromCentral::NextModelSettles { through }));
+        }
+        let frame = self.broadcast.frame(due.stored, self.trainer.model());
+        actions.push(Action::Send { to, frame });
+    }
+
+    /// Lets the period follow the volunteers' throughput, and tells those whose period has changed.
+    fn adapt_period(&mut self, sessions: &mut Sessions, now: Time, actions: &mut Vec<Action>) {
+        if !self.supersteps.adapt(now, sessions.activities(), &self.config) {
+            return;
+        }
+        let period = self.supersteps.policy().period();
+        for (to, period) in sessions.change_periods(period, &self.config) {
+            let period_us = duration_micros(period);
+            actions.push(Action::send(to, &FromCentral::ReadOutEvery { period_us }));
+        }
+    }
+
+    /// Settles a contribution that has come on this connection. Numbers are settled in order, without gaps; a contribution
+    /// that comes again is answered, and not read.
+    ///
+    /// # Errors
+    /// Why its volunteer is turned away: no honest one sends this.
+    pub(super) fn settle(
+        &mut self,
+        sessions: &mut Sessions,
+        now: Time,
+        from: ConnectionId,
+        header: &ReadOut,
+        payload: Bytes,
+        actions: &mut Vec<Action>,
+    ) -> Result<(), Refusal> {
+        let session = sessions.on_heard(now, from, &self.config)?;
+        if header.session != session {
+            return Err(Refusal::AnotherSession(header.session));
+        }
+        let settled = sessions.settled(session);
+        let (got, expected) = (header.sequence, settled + 1);
+        let refused = match got.cmp(&expected) {
+            Ordering::Greater => return Err(Refusal::OutOfOrder { got, expected }),
+            // It was settled before the link broke; the volunteer did not hear of it.
+            Ordering::Less => None,
+            Ordering::Equal => self.judge(sessions, now, header, payload).err(),
+        };
+        let is_refused = refused.is_some();
+        if let Some(reason) = refused.clone() {
+            let sequence = got;
+            actions.push(Action::ContributionRefused {
+                session,
+                sequence,
+                reason,
+            });
+        }
+        let through = settled.max(got);
+        let answer = Settled {
+            through,
+            durable: through,
+            refused,
+        };
+        actions.push(Action::send(from, &FromCentral::Settled(answer)));
+        if is_refused && self.supersteps.policy().receivers() == Receivers::Contributors {
+            // No version is made of it, but its volunteer waits for one.
+            self.send_model(sessions, now, session, actions);
+        }
+        Ok(())
+    }
+
+    /// Accepts or refuses the next contribution of its session.
+    fn judge(
+        &mut self,
+        sessions: &mut Sessions,
+        now: Time,
+        header: &ReadOut,
+        payload: Bytes,
+    ) -> Result<(), ContributionRefusal> {
+        let (session, stamp) = (header.session, self.trainer.stamp());
+        let codec = sessions.contribution_codec(session);
+        let limits = Limits {
+            config: &self.config,
+            parameters: self.trainer.model().len(),
+            codec,
+            drops_late_ones: self.supersteps.policy().drops_late_ones(),
+            is_open: self.phase == Phase::Open,
+            has_room: self.supersteps.open().has_room_for(session),
+        };
+        let outcome = admit(header, payload, stamp, &limits);
+        sessions.change(session, &self.config, |session| {
+            session.numbers.settle_next(stamp.version);
+            session.activity.on_report(header.report);
+        });
+        match outcome {
+            Ok((contribution, staleness)) => {
+                self.accept(sessions, now, header, contribution, staleness);
+                Ok(())
+            }
+            Err(reason) => {
+                self.refuse(sessions, header);
+                Err(reason)
+            }
+        }
+    }
+
+    fn accept(&mut self, sessions: &mut Sessions, now: Time, header: &ReadOut, contribution: Admitted, staleness: f64) {
+        let (samples, stamp) = (header.samples, self.trainer.stamp());
+        let arrival = sessions.change(header.session, &self.config, |session| {
+            session.tally.on_accepted(samples, staleness);
+            Arrival {
+                has_current: session.delivery.stored() == Some(stamp),
+                follows_model: session.activity.pace.on_contribution(now, samples),
+                is_late: is_late(header, stamp),
+            }
+        });
+        let weight = self.supersteps.policy().weight_of(staleness);
+        self.totals.on_accepted(samples, header.gradients, staleness, weight);
+        if let Some(arrival) = arrival {
+            self.supersteps.on_accepted(now, contribution, header.loss_sum, arrival);
+        }
+    }
+
+    fn refuse(&mut self, sessions: &mut Sessions, header: &ReadOut) {
+        sessions.change(header.session, &self.config, |session| {
+            session.tally.on_refused();
+            session.numbers.on_refused();
+        });
+        self.totals.on_refused();
+        let is_late = is_late(header, self.trainer.stamp());
+        self.supersteps.on_refused(header.session, is_late);
+    }
+}

@@ -1,0 +1,41 @@
+//! What a local BSP module must know from the start.
+
+use crate::codec::Codec;
+use crate::message::{Mode, ReadOut, Report, RunId, SessionId};
+
+/// What a local BSP module must know from the start.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Config {
+    /// The run to join.
+    pub run: RunId,
+    /// The hash of its model spec.
+    pub spec_hash: u64,
+    /// Decoupled, or one of the baselines.
+    pub mode: Mode,
+    /// Whether ML modules also move along their own gradients.
+    pub has_local_steps: bool,
+    /// Where the jitter of reconnecting begins: different in each tab.
+    pub jitter_seed: u64,
+}
+
+impl Config {
+    /// The header of a contribution that holds nothing yet.
+    pub(super) fn blank_header(&self) -> ReadOut {
+        ReadOut {
+            run: self.run,
+            spec_hash: self.spec_hash,
+            incarnation: 0,
+            session: SessionId(0),
+            sequence: 0,
+            samples: 0,
+            gradients: 0,
+            loss_sum: 0.0,
+            version_sum: 0,
+            step_sum: 0,
+            codec: Codec::F32,
+            step_runs: Vec::new(),
+            step_runs_not_listed: 0,
+            report: Report::default(),
+        }
+    }
+}
