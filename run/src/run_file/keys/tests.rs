@@ -105,37 +105,38 @@ fn check_defaults<T: DeserializeOwned + Serialize>(table: &str, text: &str) {
     }
 }
 
+const DATASETS: [&str; 4] = [
+    "kind = 'digits'",
+    "kind = 'idx'\ntrain_images = 'a'\ntrain_labels = 'b'\ntest_images = 'c'\ntest_labels = 'd'\nclasses = 2",
+    "kind = 'text'\nfile = 'a'\npositions = 2",
+    "kind = 'csv'\nfile = 'a'\ntargets = ['b']",
+];
+const OPTIMIZERS: [&str; 3] = ["kind = 'sgd'", "kind = 'adam'", "kind = 'adamw'"];
+const TRAINING: &str = "[optimizer]\nkind = 'sgd'\n[schedule]\nkind = 'constant'\nlearning_rate = 1";
+const MODEL: &str = "input = [1]\nlayers = []";
+const LAYERS: [&str; 18] = [
+    "kind = 'linear'\noutputs = 1",
+    "kind = 'conv2d'\nfilters = 1\nkernel = 1",
+    "kind = 'max_pool2d'\nsize = 1",
+    "kind = 'avg_pool2d'\nsize = 1",
+    "kind = 'group_norm'\ngroups = 1",
+    "kind = 'dropout'\nshare = 0.5",
+    "kind = 'residual'\nlayers = []",
+    "kind = 'embedding'\ntokens = 1\nwidth = 1",
+    "kind = 'causal_self_attention'\nheads = 1",
+    "kind = 'patchify'\nsize = 1",
+    "kind = 'flatten'",
+    "kind = 'relu'",
+    "kind = 'gelu'",
+    "kind = 'tanh'",
+    "kind = 'sigmoid'",
+    "kind = 'layer_norm'",
+    "kind = 'global_avg_pool'",
+    "kind = 'positional_embedding'",
+];
+
 #[test]
 fn every_key_of_a_run_file_has_its_row_and_its_default() {
-    const DATASETS: [&str; 4] = [
-        "kind = 'digits'",
-        "kind = 'idx'\ntrain_images = 'a'\ntrain_labels = 'b'\ntest_images = 'c'\ntest_labels = 'd'\nclasses = 2",
-        "kind = 'text'\nfile = 'a'\npositions = 2",
-        "kind = 'csv'\nfile = 'a'\ntargets = ['b']",
-    ];
-    const OPTIMIZERS: [&str; 3] = ["kind = 'sgd'", "kind = 'adam'", "kind = 'adamw'"];
-    const TRAINING: &str = "[optimizer]\nkind = 'sgd'\n[schedule]\nkind = 'constant'\nlearning_rate = 1";
-    const MODEL: &str = "input = [1]\nlayers = []";
-    const LAYERS: [&str; 18] = [
-        "kind = 'linear'\noutputs = 1",
-        "kind = 'conv2d'\nfilters = 1\nkernel = 1",
-        "kind = 'max_pool2d'\nsize = 1",
-        "kind = 'avg_pool2d'\nsize = 1",
-        "kind = 'group_norm'\ngroups = 1",
-        "kind = 'dropout'\nshare = 0.5",
-        "kind = 'residual'\nlayers = []",
-        "kind = 'embedding'\ntokens = 1\nwidth = 1",
-        "kind = 'causal_self_attention'\nheads = 1",
-        "kind = 'patchify'\nsize = 1",
-        "kind = 'flatten'",
-        "kind = 'relu'",
-        "kind = 'gelu'",
-        "kind = 'tanh'",
-        "kind = 'sigmoid'",
-        "kind = 'layer_norm'",
-        "kind = 'global_avg_pool'",
-        "kind = 'positional_embedding'",
-    ];
     let kind = |text: &str| text.split('\'').nth(1).unwrap().to_owned();
     for text in DATASETS {
         assert_eq!(
