@@ -11,7 +11,6 @@
 mod axis;
 mod operand;
 
-pub use axis::Axis;
 pub use operand::{Operand, Target};
 
 use operand::{PACKING_SLACK, are_neighbours};
@@ -75,11 +74,11 @@ impl<S: Scalar> Default for Packing<S> {
 
 /// The matrix product C = A·B, or C = C + A·B.
 ///
-/// A: (rows, depth), B: (depth, columns), C: (rows, columns). Operands are taken as they lie, transposed ones and parts of
-/// larger ones too.
+/// A: (rows, depth), B: (depth, columns), C: (rows, columns). All are taken as they lie, whatever their strides: transposed ones,
+/// parts of larger ones, and [views of more axes](Operand::new).
 ///
 /// # Panics
-/// Where the shapes do not fit each other or a view has gaps: both are errors of the caller's.
+/// Where the shapes do not fit each other: the caller's error.
 pub fn product<'a, 'b, 'c, S: Scalar>(
     a: impl Into<Operand<'a, S>>,
     b: impl Into<Operand<'b, S>>,
@@ -133,7 +132,7 @@ fn product_in_lanes<S: Scalar, L: Lanes<Scalar = S>>(
     assert_eq!(depth, b.rows.len(), "a product's operands have one depth");
     assert_eq!(
         (rows, columns),
-        (c.rows, c.columns.len()),
+        (c.rows.len(), c.columns.len()),
         "a product's result has its rows from the left, its columns from the right"
     );
     let b = b.transposed();
@@ -221,18 +220,12 @@ fn put<S: Scalar, L: Lanes<Scalar = S>>(
     places: &Places<'_>,
     update: Update,
 ) {
-    let rows = c.rows - row;
-    let values = &mut c.values[row * c.row_stride..];
-    for (row, sums) in tile.iter().enumerate() {
-        if row >= rows {
-            break;
-        }
-        let values = &mut values[row * c.row_stride..];
+    for (row, sums) in (row..c.rows.len()).zip(tile) {
+        let row = c.row_offset(row);
         for (vector, sums) in sums.iter().enumerate() {
             if let Some(place) = places.vectors[vector] {
-                let Some(place) = values[place..].first_chunk_mut() else {
-                    return;
-                };
+                // SAFETY: the vector's columns lie side by side: see `Places`.
+                let place = unsafe { c.elements(row + place) };
                 match update {
                     Update::Overwrite => sums.store(place),
                     Update::Add => L::load(place).add(*sums).store(place),
@@ -242,9 +235,11 @@ fn put<S: Scalar, L: Lanes<Scalar = S>>(
                 sums.store(&mut numbers);
                 let columns = places.columns.get(vector * LANES..).unwrap_or_default();
                 for (place, number) in columns.iter().zip(numbers) {
+                    // SAFETY: one element.
+                    let [place] = unsafe { c.elements(row + place) };
                     match update {
-                        Update::Overwrite => values[*place] = number,
-                        Update::Add => values[*place] += number,
+                        Update::Overwrite => *place = number,
+                        Update::Add => *place += number,
                     }
                 }
             }
@@ -257,9 +252,8 @@ mod tests {
     use super::*;
     use crate::lanes::{NativeLanes, PlainLanes};
     use crate::tensor::{matrix, matrix_mut};
-    use ndarray::ArrayView2;
+    use ndarray::{Array4, ArrayBase, ArrayView2, ArrayView4, Axis, Ix4, RawData, Slice};
     use proptest::prelude::*;
-    use std::ops::Range;
 
     /// The product that nobody can get wrong, in `f64`.
     fn triple_loop(a: &ArrayView2<'_, f32>, b: &ArrayView2<'_, f32>, c: &mut [f64]) {
@@ -364,35 +358,71 @@ mod tests {
         }
     }
 
-    #[test]
-    fn parts_of_matrices_are_multiplied_where_they_lie() {
-        let (width, rows, depth, columns) = (50, 2..15, 3..20, 20..41);
-        let (a, b) = (numbers(20 * width, 1), numbers(45 * width, 2));
-        let copied = |matrix: &[f32], rows: Range<usize>, columns: Range<usize>| -> Vec<f32> {
-            rows.flat_map(|row| matrix[row * width..][columns.clone()].to_vec())
-                .collect()
-        };
-        let (whole_a, whole_b) = (
-            copied(&a, rows.clone(), depth.clone()),
-            copied(&b, columns.clone(), 4..21),
-        );
-        let mut packing = Packing::new();
-        let mut expected = vec![0.0; rows.len() * columns.len()];
-        let [m, k, n] = [rows.len(), depth.len(), columns.len()];
-        let b_whole = matrix(&whole_b, n, k).reversed_axes();
-        let c = matrix_mut(&mut expected, m, n);
-        product(matrix(&whole_a, m, k), b_whole, c, Update::Overwrite, &mut packing);
+    /// How a tensor of four axes lies in a larger one: the order of its axes in memory, and for each the step from one index to the
+    /// next, forwards or backwards.
+    #[derive(Clone, Debug)]
+    struct Layout {
+        order: Vec<usize>,
+        steps: [isize; 4],
+    }
 
-        let before = numbers(20 * width, 3);
-        let mut c = before.clone();
-        let part = Target::part(&mut c, width, 1..1 + m, columns.clone());
-        let transposed = Operand::part(&b, width, columns.clone(), 4..21).transposed();
-        let a = Operand::part(&a, width, rows, depth);
-        product(a, transposed, part, Update::Overwrite, &mut packing);
-        assert_eq!(copied(&c, 1..1 + m, columns.clone()), expected);
-        for (place, (after, before)) in c.iter().zip(&before).enumerate() {
-            let written = (1..1 + m).contains(&(place / width)) && columns.contains(&(place % width));
-            assert!(written || after == before, "{place} is outside");
+    impl Layout {
+        fn any() -> impl Strategy<Value = Layout> {
+            let order = Just(vec![0, 1, 2, 3]).prop_shuffle();
+            let step = prop::sample::select(vec![1, 1, 1, 2, 3, -1, -2]);
+            (order, prop::array::uniform4(step)).prop_map(|(order, steps)| Layout { order, steps })
+        }
+
+        /// The larger tensor, with its axes in the order in which they lie.
+        fn block(&self, sizes: [usize; 4], seed: u32) -> Array4<f32> {
+            let size = |axis: usize| sizes[axis] * self.steps[axis].unsigned_abs() + 1;
+            let sizes = [0, 1, 2, 3].map(|place| size(self.order[place]));
+            Array4::from_shape_vec(sizes, numbers(sizes.iter().product(), seed)).unwrap()
+        }
+
+        fn tensor<R: RawData>(&self, block: ArrayBase<R, Ix4>) -> ArrayBase<R, Ix4> {
+            let place = |axis| self.order.iter().position(|other| *other == axis).unwrap();
+            let mut tensor = block.permuted_axes([0, 1, 2, 3].map(place));
+            for (axis, step) in self.steps.into_iter().enumerate() {
+                tensor.slice_axis_inplace(Axis(axis), Slice::new(1, None, step));
+            }
+            tensor
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_product_takes_any_strided_view(
+            layouts in prop::array::uniform3(Layout::any()), sizes in prop::array::uniform6(1..6_usize),
+            add in any::<bool>(), seed in any::<u32>(),
+        ) {
+            let [rows, more_rows, depth, more_depth, columns, more_columns] = sizes;
+            let update = if add { Update::Add } else { Update::Overwrite };
+            let sizes = [
+                [rows, more_rows, depth, more_depth],
+                [depth, more_depth, columns, more_columns],
+                [rows * more_rows, columns, more_columns, 1],
+            ];
+            let [a, b, mut c] = [0, 1, 2].map(|place| layouts[place].block(sizes[place], seed ^ place as u32));
+            let (a, b) = (layouts[0].tensor(a.view()), layouts[1].tensor(b.view()));
+            let (rows, depth, columns) = (rows * more_rows, depth * more_depth, columns * more_columns);
+            // The same product of copies that lie row by row.
+            let copy = |tensor: ArrayView4<'_, f32>| tensor.iter().copied().collect::<Vec<_>>();
+            let mut expected = c.clone();
+            let mut result = copy(layouts[2].tensor(c.view()));
+            let mut packing = Packing::new();
+            product(
+                matrix(&copy(a), rows, depth),
+                matrix(&copy(b), depth, columns),
+                matrix_mut(&mut result, rows, columns),
+                update,
+                &mut packing,
+            );
+            layouts[2].tensor(expected.view_mut()).iter_mut().zip(&result).for_each(|(place, x)| *place = *x);
+
+            let target = Target::new(layouts[2].tensor(c.view_mut()));
+            product(Operand::new(a, 2), Operand::new(b, 2), target, update, &mut packing);
+            prop_assert_eq!(c, expected);
         }
     }
 

@@ -1,7 +1,8 @@
 //! The layers: one file for each kind, with its keys in the run file, both passes and the check of its gradient.
 //!
-//! A further kind is one more file here and one more line in the list below. All of them take a whole minibatch as one slice,
-//! sample after sample, and write every number of their results, so that nothing depends on what a buffer held before.
+//! A further kind is one more file here and one more line in the list below. All of them take a whole minibatch as one view, whose
+//! first axis counts the samples and which lies in one piece, row-major. They write every number of their results, so that nothing
+//! depends on what a buffer held before.
 
 mod affine;
 #[cfg(test)]
@@ -17,6 +18,8 @@ use crate::initial::Initial;
 use crate::kernel::Packing;
 use crate::random::Generator;
 use crate::scalar::Scalar;
+pub(crate) use crate::shape::{count, shape_text};
+use ndarray::{ArrayViewD, ArrayViewMutD};
 use serde::{Deserialize, Serialize};
 
 /// The most numbers that one sample may have between two layers, or that a convolution may unfold it to. As `f32` they
@@ -164,7 +167,7 @@ pub(crate) trait Sizes {
 /// A layer's two passes.
 pub(crate) trait Passes<S: Scalar> {
     /// Overwrites the output.
-    fn forward(&self, parameters: &[S], input: &[S], output: &mut [S], memory: Memory<'_, S>);
+    fn forward(&self, parameters: &[S], input: ArrayViewD<'_, S>, output: ArrayViewMutD<'_, S>, memory: Memory<'_, S>);
 
     /// Overwrites the gradient by the parameters with the sum over the samples, and that by the input where it is
     /// wanted: nobody needs it of the first layer that has parameters.
@@ -172,7 +175,7 @@ pub(crate) trait Passes<S: Scalar> {
         &self,
         passed: Passed<'_, S>,
         parameter_gradient: &mut [S],
-        input_gradient: Option<&mut [S]>,
+        input_gradient: Option<ArrayViewMutD<'_, S>>,
         memory: Memory<'_, S>,
     );
 }
@@ -226,7 +229,7 @@ pub(crate) struct Needs {
     pub(crate) room: usize,
 }
 
-/// Memory that a layer works in, as much as it said that it [`Needs`].
+/// Memory that a layer works in, as much as it said that it [`Needs`]. It is flat: a layer takes its tensors from the front.
 pub(crate) struct Memory<'a, S> {
     /// What the forward pass keeps for the backward pass.
     pub(crate) indices: &'a mut [u32],
@@ -240,12 +243,13 @@ pub(crate) struct Memory<'a, S> {
 
 /// What the backward pass may look at.
 pub(crate) struct Passed<'a, S> {
+    /// The layer's part of the model's vector, from whose front it takes its tensors.
     pub(crate) parameters: &'a [S],
     /// What went in, and what came out of the forward pass.
-    pub(crate) input: &'a [S],
-    pub(crate) output: &'a [S],
+    pub(crate) input: ArrayViewD<'a, S>,
+    pub(crate) output: ArrayViewD<'a, S>,
     /// The loss's gradient by the output.
-    pub(crate) output_gradient: &'a [S],
+    pub(crate) output_gradient: ArrayViewD<'a, S>,
 }
 
 impl Layer {
@@ -279,23 +283,5 @@ impl Layer {
     /// See [`Sizes::tokens`].
     pub(crate) fn tokens(&self) -> Option<usize> {
         self.sizes().tokens()
-    }
-}
-
-/// How many numbers a shape holds, if they can be counted.
-pub(crate) fn count(shape: &[usize]) -> Option<usize> {
-    shape
-        .iter()
-        .try_fold(1_usize, |product, size| product.checked_mul(*size))
-}
-
-/// A shape as PyTorch prints it, but for a vector's, which is only its number.
-pub(crate) fn shape_text(shape: &[usize]) -> String {
-    match shape {
-        [one] => one.to_string(),
-        _ => format!(
-            "({})",
-            shape.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
-        ),
     }
 }

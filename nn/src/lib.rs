@@ -18,6 +18,7 @@ pub mod layer;
 pub mod loss;
 pub mod model;
 pub mod scratch;
+mod shape;
 
 pub mod optimizer;
 pub mod schedule;

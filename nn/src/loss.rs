@@ -10,6 +10,8 @@ mod softmax_cross_entropy;
 use crate::layer::shape_text;
 use crate::minibatch::Targets;
 use crate::scalar::Scalar;
+use crate::tensor::{rows, tensor};
+use ndarray::{ArrayViewD, ArrayViewMutD};
 use serde::{Deserialize, Serialize};
 
 /// What a run file calls the losses.
@@ -121,18 +123,26 @@ impl Answers {
 
     /// Overwrites `gradient` with the loss's gradient by what the model gave, and returns the sum over the samples of
     /// their losses. Targets that it does not [take](Answers::takes) have no loss.
-    pub(crate) fn backward<S: Scalar>(self, given: &[S], targets: Targets<'_, S>, gradient: &mut [S]) -> f64 {
+    pub(crate) fn backward<S: Scalar>(
+        self,
+        given: ArrayViewD<'_, S>,
+        targets: Targets<'_, S>,
+        mut gradient: ArrayViewMutD<'_, S>,
+    ) -> f64 {
         match (self, targets) {
             (Answers::Classes { places, classes }, Targets::Classes(targets)) => {
-                let sum = softmax_cross_entropy::backward(given, targets, classes, gradient);
+                let (logits, by_logits) = (rows(given, classes), rows(gradient.view_mut(), classes));
+                let sum = softmax_cross_entropy::backward(logits, targets, by_logits);
                 self.share_out(places, sum, gradient)
             }
             (Answers::Values { count }, Targets::Values(targets)) => {
-                let sum = mean_squared_error::backward(given, targets, gradient);
+                let targets = tensor(targets, given.raw_dim());
+                let sum = mean_squared_error::backward(given, targets, gradient.view_mut());
                 self.share_out(count, sum, gradient)
             }
             (Answers::Logits { count }, Targets::Values(targets)) => {
-                let sum = binary_cross_entropy::backward(given, targets, gradient);
+                let targets = tensor(targets, given.raw_dim());
+                let sum = binary_cross_entropy::backward(given, targets, gradient.view_mut());
                 self.share_out(count, sum, gradient)
             }
             _ => {
@@ -143,25 +153,27 @@ impl Answers {
     }
 
     /// The mean over a sample's answers instead of their sum.
-    fn share_out<S: Scalar>(self, answers: usize, sum: f64, gradient: &mut [S]) -> f64 {
+    fn share_out<S: Scalar>(self, answers: usize, sum: f64, mut gradient: ArrayViewMutD<'_, S>) -> f64 {
         if answers > 1 {
             let share = S::from_f64(1.0 / answers as f64);
-            for value in gradient {
-                *value = *value * share;
-            }
+            gradient.map_inplace(|value| *value = *value * share);
         }
         sum / answers as f64
     }
 
     /// The sum over the samples of their losses, and of the shares of their answers that are right, where answers can be.
-    pub(crate) fn evaluate<S: Scalar>(self, given: &[S], targets: Targets<'_, S>) -> (f64, Option<f64>) {
+    pub(crate) fn evaluate<S: Scalar>(self, given: ArrayViewD<'_, S>, targets: Targets<'_, S>) -> (f64, Option<f64>) {
         let (sum, right) = match (self, targets) {
             (Answers::Classes { classes, .. }, Targets::Classes(targets)) => {
-                let (sum, right) = softmax_cross_entropy::evaluate(given, targets, classes);
+                let (sum, right) = softmax_cross_entropy::evaluate(rows(given, classes), targets);
                 (sum, Some(right))
             }
-            (Answers::Values { .. }, Targets::Values(targets)) => (mean_squared_error::evaluate(given, targets), None),
+            (Answers::Values { .. }, Targets::Values(targets)) => {
+                let targets = tensor(targets, given.raw_dim());
+                (mean_squared_error::evaluate(given, targets), None)
+            }
             (Answers::Logits { .. }, Targets::Values(targets)) => {
+                let targets = tensor(targets, given.raw_dim());
                 let (sum, right) = binary_cross_entropy::evaluate(given, targets);
                 (sum, Some(right))
             }
@@ -176,12 +188,26 @@ impl Answers {
 mod tests {
     use super::*;
     use crate::layer::gradient_check::{central_differences, numbers};
+    use crate::shape::of_batch;
+    use crate::tensor::tensor_mut;
+
+    /// What a model gave for several samples, in its shape.
+    fn samples(answers: Answers, given: &[f64]) -> ArrayViewD<'_, f64> {
+        let sample = match answers {
+            Answers::Classes { places: 1, classes } => vec![classes],
+            Answers::Classes { places, classes } => vec![places, classes],
+            Answers::Values { count } | Answers::Logits { count } => vec![count],
+        };
+        tensor(given, of_batch(given.len() / sample.iter().product::<usize>(), &sample))
+    }
 
     fn check(answers: Answers, given: &[f64], targets: Targets<'_, f64>) {
         let mut gradient = vec![f64::NAN; given.len()];
-        let loss = answers.backward(given, targets, &mut gradient);
-        assert_eq!(loss, answers.evaluate(given, targets).0);
-        central_differences(given, &gradient, |given| answers.evaluate(given, targets).0);
+        let evaluate = |given: &[f64]| answers.evaluate(samples(answers, given), targets).0;
+        let by_given = tensor_mut(&mut gradient, samples(answers, given).raw_dim());
+        let loss = answers.backward(samples(answers, given), targets, by_given);
+        assert_eq!(loss, evaluate(given));
+        central_differences(given, &gradient, evaluate);
     }
 
     #[test]
@@ -218,9 +244,9 @@ mod tests {
     fn the_loss_of_a_sample_is_the_mean_over_its_answers() {
         let (given, classes) = (numbers(24, 9), [1, 0, 3, 2, 2, 1]);
         let each = Answers::Classes { places: 1, classes: 4 };
-        let (sum, right) = each.evaluate(&given, Targets::Classes(&classes));
+        let (sum, right) = each.evaluate(samples(each, &given), Targets::Classes(&classes));
         let three = Answers::Classes { places: 3, classes: 4 };
-        let (mean, share) = three.evaluate(&given, Targets::Classes(&classes));
+        let (mean, share) = three.evaluate(samples(three, &given), Targets::Classes(&classes));
         assert!((sum / 3.0 - mean).abs() < 1e-12);
         assert_eq!(right.map(|right| right / 3.0), share);
     }

@@ -8,7 +8,9 @@ use crate::minibatch::{Minibatch, Targets};
 use crate::random::{Generator, Purpose};
 use crate::scalar::Scalar;
 use crate::scratch::Scratch;
+use crate::shape::of_batch;
 use crate::spec::ModelSpec;
+use crate::tensor::tensor;
 use ndarray::ArrayViewD;
 use std::ops::Range;
 
@@ -258,7 +260,8 @@ impl Model {
                 "a token is a whole number from 0 to below {tokens}"
             );
         }
-        self.chain.forward(parameters, inputs, batch, scratch.memory(random));
+        self.chain
+            .forward(parameters, self.samples(inputs), scratch.memory(random));
         batch
     }
 
@@ -281,8 +284,13 @@ impl Model {
         let (given, output_gradient) = self.chain.output_and_its_gradient(&mut scratch.numbers, batch);
         let loss_sum = self.answers.backward(given, targets, output_gradient);
         self.chain
-            .backward(parameters, inputs, batch, gradient, None, scratch.memory(random));
+            .backward(parameters, self.samples(inputs), gradient, None, scratch.memory(random));
         loss_sum
+    }
+
+    /// Samples in their shape.
+    fn samples<'a, S>(&self, inputs: &'a [S]) -> ArrayViewD<'a, S> {
+        tensor(inputs, of_batch(inputs.len() / self.inputs(), &self.spec.input))
     }
 }
 

@@ -1,16 +1,15 @@
 //! Views of flat vectors: ndarray's types over memory that belongs to somebody else.
 
-use ndarray::{ArrayView2, ArrayViewMut2};
+use ndarray::{
+    ArrayBase, ArrayView, ArrayView2, ArrayViewMut, ArrayViewMut2, Dimension, IntoDimension, Ix2, IxDyn, RawData,
+};
 
 /// A matrix over a flat vector, row by row.
 ///
 /// # Panics
 /// Where the vector has another length: the caller's error.
 pub fn matrix<S>(values: &[S], rows: usize, columns: usize) -> ArrayView2<'_, S> {
-    match ArrayView2::from_shape((rows, columns), values) {
-        Ok(view) => view,
-        Err(_) => panic!("{} numbers are no matrix of {rows}×{columns}", values.len()),
-    }
+    tensor(values, (rows, columns))
 }
 
 /// A matrix to write to, over a flat vector, row by row.
@@ -18,11 +17,95 @@ pub fn matrix<S>(values: &[S], rows: usize, columns: usize) -> ArrayView2<'_, S>
 /// # Panics
 /// Where the vector has another length: the caller's error.
 pub fn matrix_mut<S>(values: &mut [S], rows: usize, columns: usize) -> ArrayViewMut2<'_, S> {
-    let count = values.len();
-    match ArrayViewMut2::from_shape((rows, columns), values) {
-        Ok(view) => view,
-        Err(_) => panic!("{count} numbers are no matrix of {rows}×{columns}"),
+    tensor_mut(values, (rows, columns))
+}
+
+/// A flat vector in a shape, row-major. Panics where it has another length.
+pub(crate) fn tensor<S, I: IntoDimension>(values: &[S], shape: I) -> ArrayView<'_, S, I::Dim> {
+    let shape = shape.into_dimension();
+    match ArrayView::from_shape(shape.clone(), values) {
+        Ok(view) if view.len() == values.len() => view,
+        _ => refuse(values.len(), shape.slice()),
     }
+}
+
+/// A flat vector in a shape, row-major, to write to. Panics where it has another length.
+pub(crate) fn tensor_mut<S, I: IntoDimension>(values: &mut [S], shape: I) -> ArrayViewMut<'_, S, I::Dim> {
+    let (shape, length) = (shape.into_dimension(), values.len());
+    match ArrayViewMut::from_shape(shape.clone(), values) {
+        Ok(view) if view.len() == length => view,
+        _ => refuse(length, shape.slice()),
+    }
+}
+
+/// Takes a tensor off a flat vector's front. Panics where the vector is too short.
+pub(crate) fn take<'a, S, I: IntoDimension>(values: &mut &'a [S], shape: I) -> ArrayView<'a, S, I::Dim> {
+    let shape = shape.into_dimension();
+    match values.split_off(..shape.size()) {
+        Some(front) => tensor(front, shape),
+        None => refuse(values.len(), shape.slice()),
+    }
+}
+
+/// Takes a tensor to write to off a flat vector's front. Panics where the vector is too short.
+pub(crate) fn take_mut<'a, S, I: IntoDimension>(values: &mut &'a mut [S], shape: I) -> ArrayViewMut<'a, S, I::Dim> {
+    let shape = shape.into_dimension();
+    match values.split_off_mut(..shape.size()) {
+        Some(front) => tensor_mut(front, shape),
+        None => refuse(values.len(), shape.slice()),
+    }
+}
+
+/// A view with as many axes as the caller knows it to have. Panics where it has others.
+pub(crate) fn ranked<R: RawData, D: Dimension>(view: ArrayBase<R, IxDyn>) -> ArrayBase<R, D> {
+    let rank = view.ndim();
+    match view.into_dimensionality() {
+        Ok(view) => view,
+        Err(_) => panic!("a view of {rank} axes has not {:?}", D::NDIM),
+    }
+}
+
+/// A view that lies in one piece, in another shape. Panics where it does not, or has another length.
+pub(crate) fn reshaped<R, D, I>(view: ArrayBase<R, D>, shape: I) -> ArrayBase<R, I::Dim>
+where
+    R: RawData,
+    D: Dimension,
+    I: IntoDimension,
+{
+    let (shape, length) = (shape.into_dimension(), view.len());
+    match view.into_shape_with_order(shape.clone()) {
+        Ok(view) => view,
+        Err(_) => refuse(length, shape.slice()),
+    }
+}
+
+/// A view that lies in one piece, as the rows of a matrix with so many columns. Panics where it does not.
+pub(crate) fn rows<R: RawData, D: Dimension>(view: ArrayBase<R, D>, columns: usize) -> ArrayBase<R, Ix2> {
+    let rows = view.len() / columns;
+    reshaped(view, (rows, columns))
+}
+
+/// The numbers of a view that lies in one piece, row-major. Panics where it does not.
+#[inline]
+pub(crate) fn flat<'a, S, D: Dimension>(view: ArrayView<'a, S, D>) -> &'a [S] {
+    match view.to_slice() {
+        Some(values) => values,
+        None => panic!("a view lies in one piece"),
+    }
+}
+
+/// The numbers to write to of a view that lies in one piece, row-major. Panics where it does not.
+#[inline]
+pub(crate) fn flat_mut<'a, S, D: Dimension>(view: ArrayViewMut<'a, S, D>) -> &'a mut [S] {
+    match view.into_slice() {
+        Some(values) => values,
+        None => panic!("a view lies in one piece"),
+    }
+}
+
+#[cold]
+fn refuse(length: usize, shape: &[usize]) -> ! {
+    panic!("{length} numbers are no tensor of {shape:?}")
 }
 
 #[cfg(test)]
@@ -30,8 +113,16 @@ mod tests {
     use super::*;
 
     #[test]
-    #[should_panic(expected = "5 numbers are no matrix of 2×3")]
+    #[should_panic(expected = "5 numbers are no tensor of [2, 3]")]
     fn a_vector_of_another_length_is_no_matrix() {
         matrix(&[0.0; 5], 2, 3);
+    }
+
+    #[test]
+    fn tensors_are_taken_off_a_vector_one_after_the_other() {
+        let mut values = &[1, 2, 3, 4, 5, 6, 7][..];
+        assert_eq!(take(&mut values, (2, 2)), ndarray::arr2(&[[1, 2], [3, 4]]));
+        assert_eq!(take(&mut values, 1), ndarray::arr1(&[5]));
+        assert_eq!(values, [6, 7]);
     }
 }

@@ -1,6 +1,8 @@
 use super::{Keys, Memory, Needs, Passed, Passes, Sizes};
 use crate::fnv1a::Fnv1a;
 use crate::scalar::Scalar;
+use crate::tensor::tensor;
+use ndarray::{ArrayViewD, ArrayViewMutD, Zip};
 use serde::{Deserialize, Serialize};
 
 /// Sets each number to zero with a probability while training, and lets the others grow as much, like `torch.nn.Dropout`
@@ -57,18 +59,26 @@ impl Sizes for DropoutLayer {
 }
 
 impl DropoutLayer {
-    fn multiply<S: Scalar>(&self, result: &mut [S], values: &[S], is_left: &[u32]) {
+    fn multiply<S: Scalar>(&self, result: ArrayViewMutD<'_, S>, values: ArrayViewD<'_, S>, is_left: &[u32]) {
         let scale = S::from_f64(self.scale);
-        for ((result, value), is_left) in result.iter_mut().zip(values).zip(is_left) {
-            *result = if *is_left == 0 { S::ZERO } else { *value * scale };
-        }
+        let is_left = tensor(is_left, values.raw_dim());
+        Zip::from(result)
+            .and(values)
+            .and(is_left)
+            .for_each(|result, value, is_left| *result = if *is_left == 0 { S::ZERO } else { *value * scale });
     }
 }
 
 impl<S: Scalar> Passes<S> for DropoutLayer {
-    fn forward(&self, _: &[S], input: &[S], output: &mut [S], memory: Memory<'_, S>) {
+    fn forward(
+        &self,
+        _: &[S],
+        input: ArrayViewD<'_, S>,
+        mut output: ArrayViewMutD<'_, S>,
+        memory: Memory<'_, S>,
+    ) {
         let Some(random) = memory.random else {
-            return output.copy_from_slice(input);
+            return output.assign(&input);
         };
         for is_left in memory.indices.iter_mut() {
             *is_left = u32::from(random.next_u32() >= self.threshold);
@@ -77,10 +87,16 @@ impl<S: Scalar> Passes<S> for DropoutLayer {
     }
 
     /// dX = dY where a number was left, as much larger; otherwise 0.
-    fn backward(&self, passed: Passed<'_, S>, _: &mut [S], input_gradient: Option<&mut [S]>, memory: Memory<'_, S>) {
-        let Some(input_gradient) = input_gradient else { return };
+    fn backward(
+        &self,
+        passed: Passed<'_, S>,
+        _: &mut [S],
+        input_gradient: Option<ArrayViewMutD<'_, S>>,
+        memory: Memory<'_, S>,
+    ) {
+        let Some(mut input_gradient) = input_gradient else { return };
         if memory.random.is_none() {
-            return input_gradient.copy_from_slice(passed.output_gradient);
+            return input_gradient.assign(&passed.output_gradient);
         }
         self.multiply(input_gradient, passed.output_gradient, memory.indices);
     }

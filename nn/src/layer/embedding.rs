@@ -1,8 +1,9 @@
 use super::{Keys, Memory, Passed, Passes, Sizes, Tensor, shape_text};
 use crate::fnv1a::Fnv1a;
 use crate::initial::Initial;
-use crate::lanes::add;
 use crate::scalar::Scalar;
+use crate::tensor::{rows, tensor, tensor_mut};
+use ndarray::{ArrayViewD, ArrayViewMutD};
 use serde::{Deserialize, Serialize};
 
 /// The most tokens: as far as an `f32`, which is what inputs are, counts without gaps.
@@ -86,15 +87,22 @@ impl Sizes for EmbeddingLayer {
     }
 }
 
-/// Where a token's row begins. The model has checked that it is one.
-fn row<S: Scalar>(token: S, width: usize) -> usize {
-    token.to_f64() as usize * width
+/// Which row of the weight is a token's. The model has checked that it is one.
+fn row<S: Scalar>(token: S) -> usize {
+    token.to_f64() as usize
 }
 
 impl<S: Scalar> Passes<S> for EmbeddingLayer {
-    fn forward(&self, weight: &[S], input: &[S], output: &mut [S], _: Memory<'_, S>) {
-        for (y, token) in output.chunks_exact_mut(self.width).zip(input) {
-            y.copy_from_slice(&weight[row(*token, self.width)..][..self.width]);
+    fn forward(
+        &self,
+        weight: &[S],
+        input: ArrayViewD<'_, S>,
+        output: ArrayViewMutD<'_, S>,
+        _: Memory<'_, S>,
+    ) {
+        let weight = tensor(weight, (self.tokens, self.width));
+        for (mut y, token) in rows(output, self.width).rows_mut().into_iter().zip(input) {
+            y.assign(&weight.row(row(*token)));
         }
     }
 
@@ -104,14 +112,17 @@ impl<S: Scalar> Passes<S> for EmbeddingLayer {
         &self,
         passed: Passed<'_, S>,
         parameter_gradient: &mut [S],
-        input_gradient: Option<&mut [S]>,
+        input_gradient: Option<ArrayViewMutD<'_, S>>,
         _: Memory<'_, S>,
     ) {
-        parameter_gradient.fill(S::ZERO);
-        for (dy, token) in passed.output_gradient.chunks_exact(self.width).zip(passed.input) {
-            add(&mut parameter_gradient[row(*token, self.width)..][..self.width], dy);
+        let mut dw = tensor_mut(parameter_gradient, (self.tokens, self.width));
+        dw.fill(S::ZERO);
+        let dy = rows(passed.output_gradient, self.width);
+        for (dy, token) in dy.rows().into_iter().zip(passed.input) {
+            let mut dw = dw.row_mut(row(*token));
+            dw += &dy;
         }
-        if let Some(input_gradient) = input_gradient {
+        if let Some(mut input_gradient) = input_gradient {
             input_gradient.fill(S::ZERO);
         }
     }

@@ -3,6 +3,8 @@ use super::{Keys, Memory, Passed, Passes, Sizes};
 use crate::extent::Extent;
 use crate::fnv1a::Fnv1a;
 use crate::scalar::Scalar;
+use crate::tensor::reshaped;
+use ndarray::{ArrayBase, ArrayViewD, ArrayViewMutD, Ix6, IxDyn, RawData};
 use serde::{Deserialize, Serialize};
 
 /// Cuts an image into patches, which become a sequence, row by row (Dosovitskiy et al., arXiv 2010.11929). Each patch's numbers are in
@@ -61,45 +63,37 @@ impl Sizes for PatchifyLayer {
 }
 
 impl PatchifyLayer {
-    /// Where each row of each patch begins in its image, in the order in which the patches have them.
-    fn rows(&self) -> impl Iterator<Item = usize> {
+    /// Images in six axes: (batch, channels, patch row, row in it, patch column, column in it).
+    fn of_images<R: RawData>(&self, images: ArrayBase<R, IxDyn>) -> ArrayBase<R, Ix6> {
         let PatchifyLayer { channels, size, places } = *self;
-        let width = places.width * size.width;
-        let patches = (0..places.height).flat_map(move |y| (0..places.width).map(move |x| (y, x)));
-        patches.flat_map(move |(patch_y, patch_x)| {
-            let lines = (0..channels).flat_map(move |channel| (0..size.height).map(move |y| (channel, y)));
-            lines.map(move |(channel, y)| {
-                let line = (channel * places.height + patch_y) * size.height + y;
-                line * width + patch_x * size.width
-            })
-        })
+        let batch = images.shape()[0];
+        reshaped(images, [batch, channels, places.height, size.height, places.width, size.width])
     }
 
-    fn elements(&self) -> usize {
-        self.output_shape().iter().product()
+    /// Patches in the axes of the images that they come from.
+    fn of_patches<R: RawData>(&self, patches: ArrayBase<R, IxDyn>) -> ArrayBase<R, Ix6> {
+        let PatchifyLayer { channels, size, places } = *self;
+        let batch = patches.shape()[0];
+        let patches = reshaped(patches, [batch, places.height, places.width, channels, size.height, size.width]);
+        patches.permuted_axes([0, 3, 1, 4, 2, 5])
     }
 }
 
 impl<S: Scalar> Passes<S> for PatchifyLayer {
-    fn forward(&self, _: &[S], input: &[S], output: &mut [S], _: Memory<'_, S>) {
-        let (elements, width) = (self.elements(), self.size.width);
-        for (y, x) in output.chunks_exact_mut(elements).zip(input.chunks_exact(elements)) {
-            for (row, start) in y.chunks_exact_mut(width).zip(self.rows()) {
-                row.copy_from_slice(&x[start..][..width]);
-            }
-        }
+    fn forward(&self, _: &[S], input: ArrayViewD<'_, S>, output: ArrayViewMutD<'_, S>, _: Memory<'_, S>) {
+        self.of_patches(output).assign(&self.of_images(input));
     }
 
     /// Each dY goes back to where its number came from.
-    fn backward(&self, passed: Passed<'_, S>, _: &mut [S], input_gradient: Option<&mut [S]>, _: Memory<'_, S>) {
+    fn backward(
+        &self,
+        passed: Passed<'_, S>,
+        _: &mut [S],
+        input_gradient: Option<ArrayViewMutD<'_, S>>,
+        _: Memory<'_, S>,
+    ) {
         let Some(input_gradient) = input_gradient else { return };
-        let (elements, width) = (self.elements(), self.size.width);
-        let samples = passed.output_gradient.chunks_exact(elements);
-        for (dy, dx) in samples.zip(input_gradient.chunks_exact_mut(elements)) {
-            for (row, start) in dy.chunks_exact(width).zip(self.rows()) {
-                dx[start..][..width].copy_from_slice(row);
-            }
-        }
+        self.of_images(input_gradient).assign(&self.of_patches(passed.output_gradient));
     }
 }
 

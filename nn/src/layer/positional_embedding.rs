@@ -2,8 +2,9 @@ use super::sequence::sequence;
 use super::{Keys, Memory, Passed, Passes, Sizes, Tensor};
 use crate::fnv1a::Fnv1a;
 use crate::initial::Initial;
-use crate::lanes::add;
 use crate::scalar::Scalar;
+use crate::tensor::{ranked, tensor, tensor_mut};
+use ndarray::{ArrayViewD, ArrayViewMutD, Ix3, Zip};
 use serde::{Deserialize, Serialize};
 
 /// Adds to each position a row of numbers of its own, so that layers that treat all positions alike can tell them apart:
@@ -47,13 +48,17 @@ impl Sizes for PositionalEmbeddingLayer {
 }
 
 impl<S: Scalar> Passes<S> for PositionalEmbeddingLayer {
-    fn forward(&self, weight: &[S], input: &[S], output: &mut [S], _: Memory<'_, S>) {
-        for (y, x) in output
-            .chunks_exact_mut(weight.len())
-            .zip(input.chunks_exact(weight.len()))
-        {
-            y.copy_from_slice(x);
-            add(y, weight);
+    fn forward(
+        &self,
+        weight: &[S],
+        input: ArrayViewD<'_, S>,
+        output: ArrayViewMutD<'_, S>,
+        _: Memory<'_, S>,
+    ) {
+        let weight = tensor(weight, self.shape);
+        let (mut y, x) = (ranked::<_, Ix3>(output), ranked::<_, Ix3>(input));
+        for (y, x) in y.outer_iter_mut().zip(x.outer_iter()) {
+            Zip::from(y).and(x).and(weight).for_each(|y, x, w| *y = *x + *w);
         }
     }
 
@@ -62,15 +67,15 @@ impl<S: Scalar> Passes<S> for PositionalEmbeddingLayer {
         &self,
         passed: Passed<'_, S>,
         parameter_gradient: &mut [S],
-        input_gradient: Option<&mut [S]>,
+        input_gradient: Option<ArrayViewMutD<'_, S>>,
         _: Memory<'_, S>,
     ) {
-        parameter_gradient.fill(S::ZERO);
-        for dy in passed.output_gradient.chunks_exact(parameter_gradient.len()) {
-            add(parameter_gradient, dy);
-        }
-        if let Some(input_gradient) = input_gradient {
-            input_gradient.copy_from_slice(passed.output_gradient);
+        let mut dw = tensor_mut(parameter_gradient, self.shape);
+        let dy = ranked::<_, Ix3>(passed.output_gradient);
+        dw.fill(S::ZERO);
+        dy.outer_iter().for_each(|dy| dw += &dy);
+        if let Some(mut input_gradient) = input_gradient {
+            input_gradient.assign(&dy);
         }
     }
 }

@@ -1,8 +1,9 @@
 use super::{Keys, Layer, LayerSpec, Memory, Needs, Passed, Passes, Sizes, Tensor, shape_text};
 use crate::chain::{Chain, MAX_LAYERS, Misfit, NO_TOKENS};
 use crate::fnv1a::Fnv1a;
-use crate::lanes::add;
 use crate::scalar::Scalar;
+use crate::tensor::{tensor, tensor_mut};
+use ndarray::{ArrayViewD, ArrayViewMutD};
 use serde::{Deserialize, Serialize};
 
 /// Adds what layers make of the input to the input (He et al., arXiv 1512.03385): Y = P(X) + F(X), where F is the layers one
@@ -125,10 +126,6 @@ impl ResidualLayer {
         self.chain.output_shape().iter().product()
     }
 
-    fn batch(&self, elements: usize) -> usize {
-        elements / self.chain.inputs()
-    }
-
     fn ways<'a, S>(&self, memory: Memory<'a, S>, batch: usize) -> Ways<'a, S> {
         let chain = self.chain.needs();
         let (indices, projection_indices) = memory.indices.split_at_mut(chain.indices * batch);
@@ -153,8 +150,14 @@ impl ResidualLayer {
 }
 
 impl<S: Scalar> Passes<S> for ResidualLayer {
-    fn forward(&self, parameters: &[S], input: &[S], output: &mut [S], memory: Memory<'_, S>) {
-        let batch = self.batch(input.len());
+    fn forward(
+        &self,
+        parameters: &[S],
+        input: ArrayViewD<'_, S>,
+        mut output: ArrayViewMutD<'_, S>,
+        memory: Memory<'_, S>,
+    ) {
+        let batch = input.shape()[0];
         let (inner, projection) = parameters.split_at(self.chain.parameter_count());
         let Ways {
             chain:
@@ -179,10 +182,13 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
                     packing: &mut *packing,
                     random: random.as_deref_mut(),
                 };
-                layer.passes().forward(projection, input, projected, memory);
-                output.copy_from_slice(projected);
+                let mut projected = tensor_mut(projected, output.raw_dim());
+                layer
+                    .passes()
+                    .forward(projection, input.view(), projected.view_mut(), memory);
+                output.assign(&projected);
             }
-            None => output.copy_from_slice(input),
+            None => output.assign(&input),
         }
         let memory = Memory {
             indices,
@@ -191,8 +197,8 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
             packing,
             random,
         };
-        self.chain.forward(inner, input, batch, memory);
-        add(output, self.chain.output(numbers, batch));
+        self.chain.forward(inner, input, memory);
+        output += &self.chain.output(numbers, batch);
     }
 
     /// dX = P′(dY) + F′(dY).
@@ -200,10 +206,10 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
         &self,
         passed: Passed<'_, S>,
         parameter_gradient: &mut [S],
-        input_gradient: Option<&mut [S]>,
+        input_gradient: Option<ArrayViewMutD<'_, S>>,
         memory: Memory<'_, S>,
     ) {
-        let batch = self.batch(passed.input.len());
+        let batch = passed.input.shape()[0];
         let (inner, projection) = passed.parameters.split_at(self.chain.parameter_count());
         let (inner_gradient, projection_gradient) = parameter_gradient.split_at_mut(self.chain.parameter_count());
         let Ways {
@@ -221,8 +227,8 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
             second,
         } = self.ways(memory, batch);
         let mut input_gradient = input_gradient;
-        let (_, output_gradient) = self.chain.output_and_its_gradient(numbers, batch);
-        output_gradient.copy_from_slice(passed.output_gradient);
+        let (_, mut output_gradient) = self.chain.output_and_its_gradient(numbers, batch);
+        output_gradient.assign(&passed.output_gradient);
         let memory = Memory {
             indices,
             numbers,
@@ -230,12 +236,12 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
             packing: &mut *packing,
             random: random.as_deref_mut(),
         };
-        let wanted = input_gradient.as_deref_mut();
+        let wanted = input_gradient.as_mut().map(|gradient| gradient.view_mut());
         self.chain
-            .backward(inner, passed.input, batch, inner_gradient, wanted, memory);
+            .backward(inner, passed.input.view(), inner_gradient, wanted, memory);
         let Some(layer) = &self.projection else {
-            if let Some(input_gradient) = input_gradient {
-                add(input_gradient, passed.output_gradient);
+            if let Some(mut input_gradient) = input_gradient {
+                input_gradient += &passed.output_gradient;
             }
             return;
         };
@@ -246,15 +252,16 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
             packing,
             random,
         };
+        let shape = passed.input.raw_dim();
+        let wanted = input_gradient.is_some().then(|| tensor_mut(&mut *second, shape.clone()));
         let passed = Passed {
             parameters: projection,
-            output: projected,
+            output: tensor(projected, passed.output.raw_dim()),
             ..passed
         };
-        let wanted = input_gradient.is_some().then_some(&mut *second);
         layer.passes().backward(passed, projection_gradient, wanted, memory);
-        if let Some(input_gradient) = input_gradient {
-            add(input_gradient, second);
+        if let Some(mut input_gradient) = input_gradient {
+            input_gradient += &tensor(second, shape);
         }
     }
 }
