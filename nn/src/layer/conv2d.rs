@@ -238,11 +238,10 @@ impl Conv2dLayer {
         self.incoming().unfolded(padded, channels, window)
     }
 
-    /// The reverse of unfolding: adds each number of an unfolded sample, (channels, kernel height, kernel width, out height, out
+    /// The reverse of unfolding, from zeros: adds each number of an unfolded sample, (channels, kernel height, kernel width, out height, out
     /// width), to where it came from. What came from the padding is dropped.
     fn fold<S: Scalar>(&self, unfolded: ArrayView5<'_, S>, mut sample: ArrayViewMut3<'_, S>) {
         let Window { stride, padding, .. } = self.window;
-        sample.fill(S::ZERO);
         for (ky, kx) in self.window.corners() {
             let (rows, columns) = (self.window.rows(ky), self.window.columns(kx));
             if rows.is_empty() || columns.is_empty() {
@@ -281,6 +280,7 @@ impl Conv2dLayer {
         let (size, out) = (self.window.size, self.window.places);
         let unfolded = [samples, self.channels, size.height, size.width, out.height, out.width];
         let unfolded = reshaped(room, unfolded);
+        flat_mut(dx.view_mut()).fill(S::ZERO);
         for (unfolded, dx) in unfolded.outer_iter().zip(dx.outer_iter_mut()) {
             self.fold(unfolded, dx);
         }

@@ -44,12 +44,13 @@ impl Images {
         let shape = [images.dim().0, self.channels, padded.height, padded.width];
         let room = flat_mut(take_mut(&mut room, shape));
         room.fill(S::ZERO);
-        let inside = s![height..height + self.plane.height, width..width + self.plane.width];
+        let inside = s![.., height..height + self.plane.height, width..width + self.plane.width];
         let planes = shape[0] * self.channels;
         let mut to = tensor_mut(room, [planes, shape[2], shape[3]]);
         let from = reshaped(images, [planes, self.plane.height, self.plane.width]);
+        let mut to = to.slice_mut(inside);
         for (mut to, from) in to.outer_iter_mut().zip(from.outer_iter()) {
-            for (to, from) in to.slice_mut(inside).rows_mut().into_iter().zip(from.rows()) {
+            for (to, from) in to.rows_mut().into_iter().zip(from.rows()) {
                 flat_mut(to).copy_from_slice(flat(from));
             }
         }
