@@ -6,7 +6,7 @@ use crate::layer::{Layer, LayerSpec, Memory, Needs, Passed, Tensor, count, shape
 use crate::scalar::Scalar;
 use crate::shape::of_batch;
 use crate::tensor::{tensor, tensor_mut};
-use ndarray::{ArrayViewD, ArrayViewMutD};
+use ndarray::{ArrayView4, ArrayViewMut4};
 
 /// The most parameters of a model. One vector is then 256 MiB, and a tab with a single ML module needs nine of them
 /// and what is not durable yet: no more fit into the 4 GiB that it can address.
@@ -135,7 +135,7 @@ impl Chain {
     }
 
     /// Computes what comes out, to stay in the memory: see [`Chain::output`].
-    pub(crate) fn forward<S: Scalar>(&self, parameters: &[S], input: ArrayViewD<'_, S>, memory: Memory<'_, S>) {
+    pub(crate) fn forward<S: Scalar>(&self, parameters: &[S], input: ArrayView4<'_, S>, memory: Memory<'_, S>) {
         let Memory {
             mut indices,
             mut numbers,
@@ -168,7 +168,7 @@ impl Chain {
     }
 
     /// What came out of the last layer.
-    pub(crate) fn output<'a, S>(&self, numbers: &'a [S], batch: usize) -> ArrayViewD<'a, S> {
+    pub(crate) fn output<'a, S>(&self, numbers: &'a [S], batch: usize) -> ArrayView4<'a, S> {
         let (outputs, before) = match self.layers.split_last() {
             Some((last, before)) => (last.outputs, before),
             None => (0, &[][..]),
@@ -183,7 +183,7 @@ impl Chain {
         &self,
         numbers: &'a mut [S],
         batch: usize,
-    ) -> (ArrayViewD<'a, S>, ArrayViewMutD<'a, S>) {
+    ) -> (ArrayView4<'a, S>, ArrayViewMut4<'a, S>) {
         let kept: usize = self.layers.iter().map(Link::numbers).sum();
         let (kept, gradients) = numbers.split_at_mut(kept * batch);
         let outputs = self.layers.last().map_or(0, |last| last.outputs);
@@ -197,9 +197,9 @@ impl Chain {
     pub(crate) fn backward<S: Scalar>(
         &self,
         parameters: &[S],
-        input: ArrayViewD<'_, S>,
+        input: ArrayView4<'_, S>,
         parameter_gradient: &mut [S],
-        mut input_gradient: Option<ArrayViewMutD<'_, S>>,
+        mut input_gradient: Option<ArrayViewMut4<'_, S>>,
         memory: Memory<'_, S>,
     ) {
         let Memory {

@@ -1,7 +1,7 @@
 //! The layers: one file for each kind, with its keys in the run file, both passes and the check of its gradient.
 //!
-//! A further kind is one more file here and one more line in the list below. All of them take a whole minibatch as one view, whose
-//! first axis counts the samples and which lies in one piece, row-major. They write every number of their results, so that nothing
+//! A further kind is one more file here and one more line in the list below. All of them take a whole minibatch as one view,
+//! (batch, channels, height, width) or [what stands for it](crate::shape::of_batch), which lies in one piece, row-major. They write every number of their results, so that nothing
 //! depends on what a buffer held before.
 
 mod affine;
@@ -19,7 +19,7 @@ use crate::kernel::Packing;
 use crate::random::Generator;
 use crate::scalar::Scalar;
 pub(crate) use crate::shape::{count, shape_text};
-use ndarray::{ArrayViewD, ArrayViewMutD};
+use ndarray::{ArrayView4, ArrayViewMut4};
 use serde::{Deserialize, Serialize};
 
 /// The most numbers that one sample may have between two layers, or that a convolution may unfold it to. As `f32` they
@@ -167,7 +167,7 @@ pub(crate) trait Sizes {
 /// A layer's two passes.
 pub(crate) trait Passes<S: Scalar> {
     /// Overwrites the output.
-    fn forward(&self, parameters: &[S], input: ArrayViewD<'_, S>, output: ArrayViewMutD<'_, S>, memory: Memory<'_, S>);
+    fn forward(&self, parameters: &[S], input: ArrayView4<'_, S>, output: ArrayViewMut4<'_, S>, memory: Memory<'_, S>);
 
     /// Overwrites the gradient by the parameters with the sum over the samples, and that by the input where it is
     /// wanted: nobody needs it of the first layer that has parameters.
@@ -175,7 +175,7 @@ pub(crate) trait Passes<S: Scalar> {
         &self,
         passed: Passed<'_, S>,
         parameter_gradient: &mut [S],
-        input_gradient: Option<ArrayViewMutD<'_, S>>,
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
         memory: Memory<'_, S>,
     );
 }
@@ -246,10 +246,10 @@ pub(crate) struct Passed<'a, S> {
     /// The layer's part of the model's vector, from whose front it takes its tensors.
     pub(crate) parameters: &'a [S],
     /// What went in, and what came out of the forward pass.
-    pub(crate) input: ArrayViewD<'a, S>,
-    pub(crate) output: ArrayViewD<'a, S>,
+    pub(crate) input: ArrayView4<'a, S>,
+    pub(crate) output: ArrayView4<'a, S>,
     /// The loss's gradient by the output.
-    pub(crate) output_gradient: ArrayViewD<'a, S>,
+    pub(crate) output_gradient: ArrayView4<'a, S>,
 }
 
 impl Layer {

@@ -10,8 +10,8 @@ mod softmax_cross_entropy;
 use crate::layer::shape_text;
 use crate::minibatch::Targets;
 use crate::scalar::Scalar;
-use crate::tensor::{rows, tensor};
-use ndarray::{ArrayViewD, ArrayViewMutD};
+use crate::tensor::{OnePiece, rows};
+use ndarray::{ArrayView4, ArrayViewMut4};
 use serde::{Deserialize, Serialize};
 
 /// What a run file calls the losses.
@@ -125,9 +125,9 @@ impl Answers {
     /// their losses. Targets that it does not [take](Answers::takes) have no loss.
     pub(crate) fn backward<S: Scalar>(
         self,
-        given: ArrayViewD<'_, S>,
+        given: ArrayView4<'_, S>,
         targets: Targets<'_, S>,
-        mut gradient: ArrayViewMutD<'_, S>,
+        mut gradient: ArrayViewMut4<'_, S>,
     ) -> f64 {
         match (self, targets) {
             (Answers::Classes { places, classes }, Targets::Classes(targets)) => {
@@ -136,45 +136,41 @@ impl Answers {
                 self.share_out(places, sum, gradient)
             }
             (Answers::Values { count }, Targets::Values(targets)) => {
-                let targets = tensor(targets, given.raw_dim());
-                let sum = mean_squared_error::backward(given, targets, gradient.view_mut());
+                let sum = mean_squared_error::backward(given.line(), targets.into(), gradient.view_mut().line());
                 self.share_out(count, sum, gradient)
             }
             (Answers::Logits { count }, Targets::Values(targets)) => {
-                let targets = tensor(targets, given.raw_dim());
-                let sum = binary_cross_entropy::backward(given, targets, gradient.view_mut());
+                let sum = binary_cross_entropy::backward(given.line(), targets.into(), gradient.view_mut().line());
                 self.share_out(count, sum, gradient)
             }
             _ => {
-                gradient.fill(S::ZERO);
+                gradient.line().fill(S::ZERO);
                 0.0
             }
         }
     }
 
     /// The mean over a sample's answers instead of their sum.
-    fn share_out<S: Scalar>(self, answers: usize, sum: f64, mut gradient: ArrayViewMutD<'_, S>) -> f64 {
+    fn share_out<S: Scalar>(self, answers: usize, sum: f64, gradient: ArrayViewMut4<'_, S>) -> f64 {
         if answers > 1 {
             let share = S::from_f64(1.0 / answers as f64);
-            gradient.map_inplace(|value| *value = *value * share);
+            gradient.line().map_inplace(|value| *value = *value * share);
         }
         sum / answers as f64
     }
 
     /// The sum over the samples of their losses, and of the shares of their answers that are right, where answers can be.
-    pub(crate) fn evaluate<S: Scalar>(self, given: ArrayViewD<'_, S>, targets: Targets<'_, S>) -> (f64, Option<f64>) {
+    pub(crate) fn evaluate<S: Scalar>(self, given: ArrayView4<'_, S>, targets: Targets<'_, S>) -> (f64, Option<f64>) {
         let (sum, right) = match (self, targets) {
             (Answers::Classes { classes, .. }, Targets::Classes(targets)) => {
                 let (sum, right) = softmax_cross_entropy::evaluate(rows(given, classes), targets);
                 (sum, Some(right))
             }
             (Answers::Values { .. }, Targets::Values(targets)) => {
-                let targets = tensor(targets, given.raw_dim());
-                (mean_squared_error::evaluate(given, targets), None)
+                (mean_squared_error::evaluate(given.line(), targets.into()), None)
             }
             (Answers::Logits { .. }, Targets::Values(targets)) => {
-                let targets = tensor(targets, given.raw_dim());
-                let (sum, right) = binary_cross_entropy::evaluate(given, targets);
+                let (sum, right) = binary_cross_entropy::evaluate(given.line(), targets.into());
                 (sum, Some(right))
             }
             _ => (0.0, None),
@@ -189,10 +185,10 @@ mod tests {
     use super::*;
     use crate::layer::gradient_check::{central_differences, numbers};
     use crate::shape::of_batch;
-    use crate::tensor::tensor_mut;
+    use crate::tensor::{tensor, tensor_mut};
 
     /// What a model gave for several samples, in its shape.
-    fn samples(answers: Answers, given: &[f64]) -> ArrayViewD<'_, f64> {
+    fn samples(answers: Answers, given: &[f64]) -> ArrayView4<'_, f64> {
         let sample = match answers {
             Answers::Classes { places: 1, classes } => vec![classes],
             Answers::Classes { places, classes } => vec![places, classes],

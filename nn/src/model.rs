@@ -11,7 +11,7 @@ use crate::scratch::Scratch;
 use crate::shape::of_batch;
 use crate::spec::ModelSpec;
 use crate::tensor::tensor;
-use ndarray::ArrayViewD;
+use ndarray::{ArrayView4, ArrayViewD};
 use std::ops::Range;
 
 mod data;
@@ -289,7 +289,7 @@ impl Model {
     }
 
     /// Samples in their shape.
-    fn samples<'a, S>(&self, inputs: &'a [S]) -> ArrayViewD<'a, S> {
+    fn samples<'a, S>(&self, inputs: &'a [S]) -> ArrayView4<'a, S> {
         tensor(inputs, of_batch(inputs.len() / self.inputs(), &self.spec.input))
     }
 }

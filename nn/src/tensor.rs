@@ -1,7 +1,8 @@
 //! Views of flat vectors: ndarray's types over memory that belongs to somebody else.
 
 use ndarray::{
-    ArrayBase, ArrayView, ArrayView2, ArrayViewMut, ArrayViewMut2, Dimension, IntoDimension, Ix2, IxDyn, RawData,
+    ArrayBase, ArrayView, ArrayView1, ArrayView2, ArrayViewMut, ArrayViewMut1, ArrayViewMut2, Dimension, IntoDimension,
+    Ix1, Ix2, RawData,
 };
 
 /// A matrix over a flat vector, row by row.
@@ -56,33 +57,58 @@ pub(crate) fn take_mut<'a, S, I: IntoDimension>(values: &mut &'a mut [S], shape:
     }
 }
 
-/// A view with as many axes as the caller knows it to have. Panics where it has others.
-pub(crate) fn ranked<R: RawData, D: Dimension>(view: ArrayBase<R, IxDyn>) -> ArrayBase<R, D> {
-    let rank = view.ndim();
-    match view.into_dimensionality() {
-        Ok(view) => view,
-        Err(_) => panic!("a view of {rank} axes has not {:?}", D::NDIM),
+/// A view that lies in one piece, row-major, whatever its axes.
+pub(crate) trait OnePiece {
+    /// Its numbers one after the other.
+    type Line;
+
+    /// What is done to each number alike needs no shape, and [`Zip`](ndarray::Zip) over one axis is a tenth of the code that it is
+    /// over any number of them. Panics where the view has gaps or another order.
+    fn line(self) -> Self::Line;
+}
+
+impl<'a, S, D: Dimension> OnePiece for ArrayView<'a, S, D> {
+    type Line = ArrayView1<'a, S>;
+
+    #[inline(never)]
+    fn line(self) -> ArrayView1<'a, S> {
+        flat(self).into()
     }
 }
 
-/// A view that lies in one piece, in another shape. Panics where it does not, or has another length.
-pub(crate) fn reshaped<R, D, I>(view: ArrayBase<R, D>, shape: I) -> ArrayBase<R, I::Dim>
-where
-    R: RawData,
-    D: Dimension,
-    I: IntoDimension,
-{
-    let (shape, length) = (shape.into_dimension(), view.len());
-    match view.into_shape_with_order(shape.clone()) {
+impl<'a, S, D: Dimension> OnePiece for ArrayViewMut<'a, S, D> {
+    type Line = ArrayViewMut1<'a, S>;
+
+    #[inline(never)]
+    fn line(self) -> ArrayViewMut1<'a, S> {
+        flat_mut(self).into()
+    }
+}
+
+/// Numbers one after the other, in a shape. Panics where it has another length.
+pub(crate) fn shaped<R: RawData, I: IntoDimension>(line: ArrayBase<R, Ix1>, shape: I) -> ArrayBase<R, I::Dim> {
+    let (shape, length) = (shape.into_dimension(), line.len());
+    match line.into_shape_with_order(shape.clone()) {
         Ok(view) => view,
         Err(_) => refuse(length, shape.slice()),
     }
 }
 
+/// A view that lies in one piece, in another shape. Panics where it does not, or has another length.
+pub(crate) fn reshaped<R, V, I>(view: V, shape: I) -> ArrayBase<R, I::Dim>
+where
+    R: RawData,
+    V: OnePiece<Line = ArrayBase<R, Ix1>>,
+    I: IntoDimension,
+{
+    shaped(view.line(), shape)
+}
+
 /// A view that lies in one piece, as the rows of a matrix with so many columns. Panics where it does not.
-pub(crate) fn rows<R: RawData, D: Dimension>(view: ArrayBase<R, D>, columns: usize) -> ArrayBase<R, Ix2> {
-    let rows = view.len() / columns;
-    reshaped(view, (rows, columns))
+pub(crate) fn rows<R: RawData, V: OnePiece<Line = ArrayBase<R, Ix1>>>(view: V, columns: usize) -> ArrayBase<R, Ix2> {
+    let line = view.line();
+    let rows = line.len() / columns;
+    shaped(line, (rows, columns))
 }
 
 /// The numbers of a view that lies in one piece, row-major. Panics where it does not.

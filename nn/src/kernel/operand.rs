@@ -4,6 +4,7 @@ use super::axis::{Axis, Run};
 use crate::lanes::{LANES, Lanes};
 use crate::scalar::Scalar;
 use ndarray::{ArrayView, ArrayView2, ArrayViewMut, ArrayViewMut2, Dimension, StrideShape};
+use std::iter::zip;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -31,11 +32,11 @@ impl<'a, S> Operand<'a, S> {
     /// # Panics
     /// Where the rows or the columns have more than three strides: the caller's error.
     pub fn new<D: Dimension>(view: ArrayView<'a, S, D>, row_axes: usize) -> Self {
-        let axes = Axes::new(&view.raw_dim(), view.strides(), row_axes);
+        let axes = Axes::new(view.shape(), view.strides(), row_axes);
         Operand {
             lowest: view.as_ptr().wrapping_sub(axes.start()),
             span: axes.span(),
-            is_readable_between: view.to_slice_memory_order().is_some(),
+            is_readable_between: has_no_gaps(view.shape(), view.strides()),
             rows: axes.rows,
             columns: axes.columns,
             lifetime: PhantomData,
@@ -103,7 +104,7 @@ impl<'a, S> Target<'a, S> {
     /// # Panics
     /// Where the columns have more than three strides: the caller's error.
     pub fn new<D: Dimension>(mut view: ArrayViewMut<'a, S, D>) -> Self {
-        let axes = Axes::new(&view.raw_dim(), view.strides(), 1);
+        let axes = Axes::new(view.shape(), view.strides(), 1);
         Target {
             lowest: view.as_mut_ptr().wrapping_sub(axes.start()),
             span: axes.span(),
@@ -145,8 +146,8 @@ struct Axes {
 }
 
 impl Axes {
-    fn new<D: Dimension>(sizes: &D, strides: &[isize], row_axes: usize) -> Axes {
-        let (row_sizes, column_sizes) = sizes.slice().split_at(row_axes);
+    fn new(sizes: &[usize], strides: &[isize], row_axes: usize) -> Axes {
+        let (row_sizes, column_sizes) = sizes.split_at(row_axes);
         let (row_strides, column_strides) = strides.split_at(row_axes);
         Axes {
             rows: Axis::new(row_sizes, row_strides),
@@ -166,6 +167,17 @@ impl Axes {
             _ => self.rows.reach() + self.columns.reach() + 1,
         }
     }
+}
+
+/// Whether all numbers between the elements with the lowest and the highest address are elements: each axis's stride is as many
+/// numbers as the axes of smaller strides hold.
+fn has_no_gaps(sizes: &[usize], strides: &[isize]) -> bool {
+    let axes = || zip(sizes, strides).filter(|(size, _)| **size != 1);
+    axes().all(|(_, stride)| {
+        let stride = stride.unsigned_abs();
+        let inside = axes().filter(|(_, other)| other.unsigned_abs() < stride);
+        inside.map(|(size, _)| size).product::<usize>() == stride
+    })
 }
 
 /// How a panel's vectors lie to each other.

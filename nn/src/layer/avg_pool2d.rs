@@ -3,7 +3,7 @@ use super::{Keys, Memory, Passed, Passes, Sizes};
 use crate::extent::Extent;
 use crate::fnv1a::Fnv1a;
 use crate::scalar::Scalar;
-use ndarray::{ArrayViewD, ArrayViewMutD, Zip};
+use ndarray::{ArrayView4, ArrayViewMut4, Zip};
 use serde::{Deserialize, Serialize};
 
 /// The mean of each window, like `torch.nn.AvgPool2d`.
@@ -61,7 +61,7 @@ impl AvgPool2dLayer {
 }
 
 impl<S: Scalar> Passes<S> for AvgPool2dLayer {
-    fn forward(&self, _: &[S], input: ArrayViewD<'_, S>, output: ArrayViewMutD<'_, S>, _: Memory<'_, S>) {
+    fn forward(&self, _: &[S], input: ArrayView4<'_, S>, output: ArrayViewMut4<'_, S>, _: Memory<'_, S>) {
         let share = self.share();
         let mut y = planes(output, self.window.places);
         for (mut y, x) in y.outer_iter_mut().zip(planes(input, self.window.plane).outer_iter()) {
@@ -80,7 +80,7 @@ impl<S: Scalar> Passes<S> for AvgPool2dLayer {
         &self,
         passed: Passed<'_, S>,
         _: &mut [S],
-        input_gradient: Option<ArrayViewMutD<'_, S>>,
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
         _: Memory<'_, S>,
     ) {
         let Some(input_gradient) = input_gradient else { return };

@@ -6,10 +6,8 @@ use crate::fnv1a::Fnv1a;
 use crate::initial::Initial;
 use crate::kernel::{Packing, Update, product};
 use crate::scalar::Scalar;
-use crate::tensor::{reshaped, rows, take, take_mut};
-use ndarray::{
-    ArrayBase, ArrayView2, ArrayViewD, ArrayViewMut2, ArrayViewMut4, ArrayViewMutD, Ix2, Ix4, RawData, s,
-};
+use crate::tensor::{OnePiece, shaped, rows, take, take_mut};
+use ndarray::{ArrayBase, ArrayView2, ArrayView4, ArrayViewMut2, ArrayViewMut4, Ix1, Ix4, RawData, s};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
@@ -160,9 +158,10 @@ impl CausalSelfAttentionLayer {
     }
 
     /// Each head's share of the columns: (batch, heads, positions, head width).
-    fn by_heads<R: RawData>(&self, rows: ArrayBase<R, Ix2>) -> ArrayBase<R, Ix4> {
+    fn by_heads<R: RawData>(&self, rows: impl OnePiece<Line = ArrayBase<R, Ix1>>) -> ArrayBase<R, Ix4> {
+        let rows = rows.line();
         let shape = [rows.len() / self.elements(), self.positions, self.heads, self.head_width()];
-        reshaped(rows, shape).permuted_axes([0, 2, 1, 3])
+        shaped(rows, shape).permuted_axes([0, 2, 1, 3])
     }
 
     /// P and A of one head of a sample. Of P, blocks to the right of the diagonal are neither written nor ever read, and in the
@@ -231,8 +230,8 @@ impl<S: Scalar> Passes<S> for CausalSelfAttentionLayer {
     fn forward(
         &self,
         mut parameters: &[S],
-        input: ArrayViewD<'_, S>,
-        output: ArrayViewMutD<'_, S>,
+        input: ArrayView4<'_, S>,
+        output: ArrayViewMut4<'_, S>,
         memory: Memory<'_, S>,
     ) {
         let (width, packing) = (self.width, memory.packing);
@@ -262,7 +261,7 @@ impl<S: Scalar> Passes<S> for CausalSelfAttentionLayer {
         &self,
         passed: Passed<'_, S>,
         mut parameter_gradient: &mut [S],
-        input_gradient: Option<ArrayViewMutD<'_, S>>,
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
         memory: Memory<'_, S>,
     ) {
         let (width, packing, mut parameters) = (self.width, memory.packing, passed.parameters);

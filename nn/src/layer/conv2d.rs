@@ -6,10 +6,8 @@ use crate::fnv1a::Fnv1a;
 use crate::kernel::{Operand, Packing, Target, Update, product};
 use crate::lanes::sum;
 use crate::scalar::Scalar;
-use crate::tensor::{flat, flat_mut, ranked, reshaped, take, take_mut, tensor, tensor_mut};
-use ndarray::{
-    ArrayView4, ArrayView5, ArrayViewD, ArrayViewMut3, ArrayViewMut4, ArrayViewMutD, Axis, Ix4, Zip, s,
-};
+use crate::tensor::{flat, flat_mut, reshaped, take, take_mut, tensor, tensor_mut};
+use ndarray::{ArrayView4, ArrayView5, ArrayViewMut3, ArrayViewMut4, Axis, Zip, s};
 use serde::{Deserialize, Serialize};
 
 /// Convolution (cross-correlation, strictly), like `torch.nn.Conv2d`: Yₙ = W·unfold(Xₙ) + b for each sample n.
@@ -316,7 +314,9 @@ impl Conv2dLayer {
         let kernels = reshaped(weight, [groups, filters, channels, height * width]);
         let turned = kernels.slice(s![.., .., .., ..;-1]).permuted_axes([0, 2, 1, 3]);
         let copy = flat_mut(take_mut(room, turned.raw_dim()));
-        tensor_mut(copy, turned.raw_dim()).assign(&turned);
+        Zip::from(tensor_mut(copy, turned.raw_dim()))
+            .and(turned)
+            .for_each(|to, from| *to = *from);
         tensor(copy, [groups, channels, filters, height, width])
     }
 }
@@ -345,13 +345,13 @@ impl<S: Scalar> Passes<S> for Conv2dLayer {
     fn forward(
         &self,
         mut parameters: &[S],
-        input: ArrayViewD<'_, S>,
-        output: ArrayViewMutD<'_, S>,
+        input: ArrayView4<'_, S>,
+        output: ArrayViewMut4<'_, S>,
         memory: Memory<'_, S>,
     ) {
         let weight = take(&mut parameters, self.weight_shape());
         let bias = take(&mut parameters, self.filters);
-        let (input, mut output) = (ranked::<_, Ix4>(input), ranked::<_, Ix4>(output));
+        let (input, mut output) = (input, output);
         for mut image in output.outer_iter_mut() {
             for (mut plane, bias) in image.outer_iter_mut().zip(bias) {
                 plane.fill(*bias);
@@ -375,15 +375,15 @@ impl<S: Scalar> Passes<S> for Conv2dLayer {
         &self,
         passed: Passed<'_, S>,
         mut parameter_gradient: &mut [S],
-        input_gradient: Option<ArrayViewMutD<'_, S>>,
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
         memory: Memory<'_, S>,
     ) {
         parameter_gradient.fill(S::ZERO);
         let mut dw = take_mut(&mut parameter_gradient, self.weight_shape());
         let mut db = take_mut(&mut parameter_gradient, self.filters);
         let (input, dy) = (
-            ranked::<_, Ix4>(passed.input),
-            ranked::<_, Ix4>(passed.output_gradient),
+            passed.input,
+            passed.output_gradient,
         );
         for image in dy.outer_iter() {
             for (db, plane) in db.iter_mut().zip(image.outer_iter()) {
@@ -401,7 +401,7 @@ impl<S: Scalar> Passes<S> for Conv2dLayer {
             }
         }
         let Some(input_gradient) = input_gradient else { return };
-        let mut dx = ranked::<_, Ix4>(input_gradient);
+        let mut dx = input_gradient;
         let mut parameters = passed.parameters;
         let weight = take(&mut parameters, self.weight_shape());
         let (outgoing, mut room) = (self.outgoing(), memory.room);

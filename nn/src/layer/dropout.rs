@@ -1,8 +1,8 @@
 use super::{Keys, Memory, Needs, Passed, Passes, Sizes};
 use crate::fnv1a::Fnv1a;
 use crate::scalar::Scalar;
-use crate::tensor::tensor;
-use ndarray::{ArrayViewD, ArrayViewMutD, Zip};
+use crate::tensor::{flat, flat_mut, OnePiece, tensor};
+use ndarray::{ArrayView4, ArrayViewMut4, Zip};
 use serde::{Deserialize, Serialize};
 
 /// Sets each number to zero with a probability while training, and lets the others grow as much, like `torch.nn.Dropout`
@@ -59,12 +59,11 @@ impl Sizes for DropoutLayer {
 }
 
 impl DropoutLayer {
-    fn multiply<S: Scalar>(&self, result: ArrayViewMutD<'_, S>, values: ArrayViewD<'_, S>, is_left: &[u32]) {
+    fn multiply<S: Scalar>(&self, result: ArrayViewMut4<'_, S>, values: ArrayView4<'_, S>, is_left: &[u32]) {
         let scale = S::from_f64(self.scale);
-        let is_left = tensor(is_left, values.raw_dim());
-        Zip::from(result)
-            .and(values)
-            .and(is_left)
+        Zip::from(result.line())
+            .and(values.line())
+            .and(tensor(is_left, is_left.len()))
             .for_each(|result, value, is_left| *result = if *is_left == 0 { S::ZERO } else { *value * scale });
     }
 }
@@ -73,12 +72,12 @@ impl<S: Scalar> Passes<S> for DropoutLayer {
     fn forward(
         &self,
         _: &[S],
-        input: ArrayViewD<'_, S>,
-        mut output: ArrayViewMutD<'_, S>,
+        input: ArrayView4<'_, S>,
+        output: ArrayViewMut4<'_, S>,
         memory: Memory<'_, S>,
     ) {
         let Some(random) = memory.random else {
-            return output.assign(&input);
+            return flat_mut(output).copy_from_slice(flat(input));
         };
         for is_left in memory.indices.iter_mut() {
             *is_left = u32::from(random.next_u32() >= self.threshold);
@@ -91,12 +90,12 @@ impl<S: Scalar> Passes<S> for DropoutLayer {
         &self,
         passed: Passed<'_, S>,
         _: &mut [S],
-        input_gradient: Option<ArrayViewMutD<'_, S>>,
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
         memory: Memory<'_, S>,
     ) {
-        let Some(mut input_gradient) = input_gradient else { return };
+        let Some(input_gradient) = input_gradient else { return };
         if memory.random.is_none() {
-            return input_gradient.assign(&passed.output_gradient);
+            return flat_mut(input_gradient).copy_from_slice(flat(passed.output_gradient));
         }
         self.multiply(input_gradient, passed.output_gradient, memory.indices);
     }

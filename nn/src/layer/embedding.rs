@@ -2,8 +2,8 @@ use super::{Keys, Memory, Passed, Passes, Sizes, Tensor, shape_text};
 use crate::fnv1a::Fnv1a;
 use crate::initial::Initial;
 use crate::scalar::Scalar;
-use crate::tensor::{rows, tensor, tensor_mut};
-use ndarray::{ArrayViewD, ArrayViewMutD};
+use crate::tensor::{flat, flat_mut, rows, tensor, tensor_mut};
+use ndarray::{ArrayView4, ArrayViewMut4};
 use serde::{Deserialize, Serialize};
 
 /// The most tokens: as far as an `f32`, which is what inputs are, counts without gaps.
@@ -96,12 +96,12 @@ impl<S: Scalar> Passes<S> for EmbeddingLayer {
     fn forward(
         &self,
         weight: &[S],
-        input: ArrayViewD<'_, S>,
-        output: ArrayViewMutD<'_, S>,
+        input: ArrayView4<'_, S>,
+        output: ArrayViewMut4<'_, S>,
         _: Memory<'_, S>,
     ) {
         let weight = tensor(weight, (self.tokens, self.width));
-        for (mut y, token) in rows(output, self.width).rows_mut().into_iter().zip(input) {
+        for (mut y, token) in rows(output, self.width).rows_mut().into_iter().zip(flat(input)) {
             y.assign(&weight.row(row(*token)));
         }
     }
@@ -112,18 +112,18 @@ impl<S: Scalar> Passes<S> for EmbeddingLayer {
         &self,
         passed: Passed<'_, S>,
         parameter_gradient: &mut [S],
-        input_gradient: Option<ArrayViewMutD<'_, S>>,
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
         _: Memory<'_, S>,
     ) {
         let mut dw = tensor_mut(parameter_gradient, (self.tokens, self.width));
         dw.fill(S::ZERO);
         let dy = rows(passed.output_gradient, self.width);
-        for (dy, token) in dy.rows().into_iter().zip(passed.input) {
+        for (dy, token) in dy.rows().into_iter().zip(flat(passed.input)) {
             let mut dw = dw.row_mut(row(*token));
             dw += &dy;
         }
-        if let Some(mut input_gradient) = input_gradient {
-            input_gradient.fill(S::ZERO);
+        if let Some(input_gradient) = input_gradient {
+            flat_mut(input_gradient).fill(S::ZERO);
         }
     }
 }

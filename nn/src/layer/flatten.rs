@@ -2,7 +2,7 @@ use super::{Keys, Memory, Passed, Passes, Sizes};
 use crate::fnv1a::Fnv1a;
 use crate::scalar::Scalar;
 use crate::tensor::{flat, flat_mut};
-use ndarray::{ArrayViewD, ArrayViewMutD};
+use ndarray::{ArrayView4, ArrayViewMut4};
 use serde::{Deserialize, Serialize};
 
 /// Takes (batch, channels, height, width), or any other shape, for (batch, elements), like `torch.nn.Flatten`.
@@ -39,8 +39,8 @@ impl<S: Scalar> Passes<S> for FlattenLayer {
     fn forward(
         &self,
         _: &[S],
-        input: ArrayViewD<'_, S>,
-        output: ArrayViewMutD<'_, S>,
+        input: ArrayView4<'_, S>,
+        output: ArrayViewMut4<'_, S>,
         _: Memory<'_, S>,
     ) {
         flat_mut(output).copy_from_slice(flat(input));
@@ -50,7 +50,7 @@ impl<S: Scalar> Passes<S> for FlattenLayer {
         &self,
         passed: Passed<'_, S>,
         _: &mut [S],
-        input_gradient: Option<ArrayViewMutD<'_, S>>,
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
         _: Memory<'_, S>,
     ) {
         if let Some(input_gradient) = input_gradient {

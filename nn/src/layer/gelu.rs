@@ -4,7 +4,7 @@ use crate::fnv1a::Fnv1a;
 use crate::lanes::Lanes;
 use crate::scalar::Scalar;
 use crate::tensor::{flat, flat_mut};
-use ndarray::{ArrayViewD, ArrayViewMutD};
+use ndarray::{ArrayView4, ArrayViewMut4};
 use serde::{Deserialize, Serialize};
 
 /// Y = X · Φ(X), where Φ is the normal distribution's, like `torch.nn.GELU` (Hendrycks and Gimpel, arXiv 1606.08415); of any
@@ -48,8 +48,8 @@ impl<S: Scalar> Passes<S> for GeluLayer {
     fn forward(
         &self,
         _: &[S],
-        input: ArrayViewD<'_, S>,
-        output: ArrayViewMutD<'_, S>,
+        input: ArrayView4<'_, S>,
+        output: ArrayViewMut4<'_, S>,
         memory: Memory<'_, S>,
     ) {
         map([flat(input)], [flat_mut(output), memory.numbers], |[x]| {
@@ -63,7 +63,7 @@ impl<S: Scalar> Passes<S> for GeluLayer {
         &self,
         passed: Passed<'_, S>,
         _: &mut [S],
-        input_gradient: Option<ArrayViewMutD<'_, S>>,
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
         memory: Memory<'_, S>,
     ) {
         let Some(input_gradient) = input_gradient else { return };

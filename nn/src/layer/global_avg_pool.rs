@@ -3,8 +3,8 @@ use super::{Keys, Memory, Passed, Passes, Sizes};
 use crate::fnv1a::Fnv1a;
 use crate::lanes::sum;
 use crate::scalar::Scalar;
-use crate::tensor::{flat, ranked, rows};
-use ndarray::{ArrayViewD, ArrayViewMutD, Ix3, Zip};
+use crate::tensor::{flat, flat_mut, rows};
+use ndarray::{ArrayView4, ArrayViewMut4, Axis, Zip};
 use serde::{Deserialize, Serialize};
 
 /// The mean of each channel, like `torch.nn.AdaptiveAvgPool2d(1)` with a `Flatten` after it; of a sequence, the mean of its
@@ -65,18 +65,18 @@ impl<S: Scalar> Passes<S> for GlobalAvgPoolLayer {
     fn forward(
         &self,
         _: &[S],
-        input: ArrayViewD<'_, S>,
-        mut output: ArrayViewMutD<'_, S>,
+        input: ArrayView4<'_, S>,
+        output: ArrayViewMut4<'_, S>,
         _: Memory<'_, S>,
     ) {
         let share = self.share();
         if self.axes == Axes::ChannelsThenPlaces {
-            for (y, plane) in output.iter_mut().zip(rows(input, self.places).rows()) {
+            for (y, plane) in flat_mut(output).iter_mut().zip(rows(input, self.places).rows()) {
                 *y = sum(flat(plane)) * share;
             }
             return;
         }
-        let x = ranked::<_, Ix3>(input);
+        let x = input.index_axis_move(Axis(1), 0);
         for (mut y, sequence) in rows(output, self.channels).rows_mut().into_iter().zip(x.outer_iter()) {
             y.fill(S::ZERO);
             sequence.rows().into_iter().for_each(|x| y += &x);
@@ -89,19 +89,19 @@ impl<S: Scalar> Passes<S> for GlobalAvgPoolLayer {
         &self,
         passed: Passed<'_, S>,
         _: &mut [S],
-        input_gradient: Option<ArrayViewMutD<'_, S>>,
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
         _: Memory<'_, S>,
     ) {
         let Some(input_gradient) = input_gradient else { return };
         let share = self.share();
         if self.axes == Axes::ChannelsThenPlaces {
             let mut planes = rows(input_gradient, self.places);
-            for (mut plane, dy) in planes.rows_mut().into_iter().zip(passed.output_gradient) {
+            for (mut plane, dy) in planes.rows_mut().into_iter().zip(flat(passed.output_gradient)) {
                 plane.fill(*dy * share);
             }
             return;
         }
-        let mut dx = ranked::<_, Ix3>(input_gradient);
+        let mut dx = input_gradient.index_axis_move(Axis(1), 0);
         let dy = rows(passed.output_gradient, self.channels);
         for (mut sequence, dy) in dx.outer_iter_mut().zip(dy.rows()) {
             for dx in sequence.rows_mut() {

@@ -5,7 +5,7 @@ use crate::fnv1a::Fnv1a;
 use crate::lanes::{dot, sum};
 use crate::scalar::Scalar;
 use crate::tensor::{flat, rows, take, take_mut};
-use ndarray::{ArrayViewD, ArrayViewMut1, ArrayViewMut2, ArrayViewMutD, Axis, Zip};
+use ndarray::{ArrayView4, ArrayViewMut1, ArrayViewMut2, ArrayViewMut4, Axis, Zip};
 use serde::{Deserialize, Serialize};
 
 /// Normalises each sample's channels in groups, like `torch.nn.GroupNorm` (Wu and He, arXiv 1803.08494): Y = W·N + b, where N has
@@ -100,8 +100,8 @@ impl<S: Scalar> Passes<S> for GroupNormLayer {
     fn forward(
         &self,
         mut parameters: &[S],
-        input: ArrayViewD<'_, S>,
-        output: ArrayViewMutD<'_, S>,
+        input: ArrayView4<'_, S>,
+        output: ArrayViewMut4<'_, S>,
         memory: Memory<'_, S>,
     ) {
         let channels = self.shape[0];
@@ -125,7 +125,7 @@ impl<S: Scalar> Passes<S> for GroupNormLayer {
         &self,
         passed: Passed<'_, S>,
         parameter_gradient: &mut [S],
-        input_gradient: Option<ArrayViewMutD<'_, S>>,
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
         memory: Memory<'_, S>,
     ) {
         let (channels, places) = (self.shape[0], self.places());

@@ -3,7 +3,7 @@ use super::{Keys, Memory, Needs, Passed, Passes, Sizes, Tensor};
 use crate::fnv1a::Fnv1a;
 use crate::scalar::Scalar;
 use crate::tensor::{rows, take, take_mut, tensor};
-use ndarray::{ArrayViewD, ArrayViewMut1, ArrayViewMut2, ArrayViewMutD, Zip};
+use ndarray::{ArrayView4, ArrayViewMut1, ArrayViewMut2, ArrayViewMut4, Zip};
 use serde::{Deserialize, Serialize};
 
 /// Normalises along the last axis, like `torch.nn.LayerNorm` (Ba, Kiros and Hinton, arXiv 1607.06450): Y = W·N + b, where N has mean
@@ -77,8 +77,8 @@ impl<S: Scalar> Passes<S> for LayerNormLayer {
     fn forward(
         &self,
         mut parameters: &[S],
-        input: ArrayViewD<'_, S>,
-        output: ArrayViewMutD<'_, S>,
+        input: ArrayView4<'_, S>,
+        output: ArrayViewMut4<'_, S>,
         memory: Memory<'_, S>,
     ) {
         let (weight, bias) = (take(&mut parameters, self.width), take(&mut parameters, self.width));
@@ -103,7 +103,7 @@ impl<S: Scalar> Passes<S> for LayerNormLayer {
         &self,
         passed: Passed<'_, S>,
         mut parameter_gradient: &mut [S],
-        input_gradient: Option<ArrayViewMutD<'_, S>>,
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
         memory: Memory<'_, S>,
     ) {
         let dy = rows(passed.output_gradient, self.width);

@@ -4,7 +4,7 @@ use crate::fnv1a::Fnv1a;
 use crate::kernel::Update;
 use crate::scalar::Scalar;
 use crate::tensor::{rows, take, take_mut};
-use ndarray::{ArrayViewD, ArrayViewMutD};
+use ndarray::{ArrayView4, ArrayViewMut4};
 use serde::{Deserialize, Serialize};
 
 /// Fully connected, like `torch.nn.Linear`: Y = X·Wᵀ + b.
@@ -86,8 +86,8 @@ impl<S: Scalar> Passes<S> for LinearLayer {
     fn forward(
         &self,
         mut parameters: &[S],
-        input: ArrayViewD<'_, S>,
-        output: ArrayViewMutD<'_, S>,
+        input: ArrayView4<'_, S>,
+        output: ArrayViewMut4<'_, S>,
         memory: Memory<'_, S>,
     ) {
         let weight = take(&mut parameters, (self.outputs, self.inputs));
@@ -100,7 +100,7 @@ impl<S: Scalar> Passes<S> for LinearLayer {
         &self,
         passed: Passed<'_, S>,
         mut parameter_gradient: &mut [S],
-        input_gradient: Option<ArrayViewMutD<'_, S>>,
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
         memory: Memory<'_, S>,
     ) {
         let Passed { mut parameters, input, output_gradient, .. } = passed;

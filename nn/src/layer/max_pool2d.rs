@@ -4,7 +4,7 @@ use crate::extent::Extent;
 use crate::fnv1a::Fnv1a;
 use crate::scalar::Scalar;
 use crate::tensor::{flat, flat_mut, tensor, tensor_mut};
-use ndarray::{ArrayViewD, ArrayViewMutD, Zip};
+use ndarray::{ArrayView4, ArrayViewMut4, Zip};
 use serde::{Deserialize, Serialize};
 use std::hint::select_unpredictable;
 
@@ -113,7 +113,7 @@ fn row_of_touching_windows<S: Scalar, const WIDTH: usize>(x: &[S], first: usize,
 
 impl<S: Scalar> Passes<S> for MaxPool2dLayer {
     /// Keeps for each output its maximum's index in the plane.
-    fn forward(&self, _: &[S], input: ArrayViewD<'_, S>, output: ArrayViewMutD<'_, S>, memory: Memory<'_, S>) {
+    fn forward(&self, _: &[S], input: ArrayView4<'_, S>, output: ArrayViewMut4<'_, S>, memory: Memory<'_, S>) {
         let Window {
             plane,
             size,
@@ -146,7 +146,7 @@ impl<S: Scalar> Passes<S> for MaxPool2dLayer {
         &self,
         passed: Passed<'_, S>,
         _: &mut [S],
-        input_gradient: Option<ArrayViewMutD<'_, S>>,
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
         memory: Memory<'_, S>,
     ) {
         let Some(input_gradient) = input_gradient else { return };

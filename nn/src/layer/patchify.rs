@@ -3,8 +3,8 @@ use super::{Keys, Memory, Passed, Passes, Sizes};
 use crate::extent::Extent;
 use crate::fnv1a::Fnv1a;
 use crate::scalar::Scalar;
-use crate::tensor::reshaped;
-use ndarray::{ArrayBase, ArrayViewD, ArrayViewMutD, Ix6, IxDyn, RawData};
+use crate::tensor::{OnePiece, reshaped};
+use ndarray::{ArrayBase, ArrayView4, ArrayView6, ArrayViewMut4, ArrayViewMut6, Ix1, Ix6, RawData, Zip};
 use serde::{Deserialize, Serialize};
 
 /// Cuts an image into patches, which become a sequence, row by row (Dosovitskiy et al., arXiv 2010.11929). Each patch's numbers are in
@@ -64,24 +64,28 @@ impl Sizes for PatchifyLayer {
 
 impl PatchifyLayer {
     /// Images in six axes: (batch, channels, patch row, row in it, patch column, column in it).
-    fn of_images<R: RawData>(&self, images: ArrayBase<R, IxDyn>) -> ArrayBase<R, Ix6> {
+    fn of_images<R: RawData>(&self, images: impl OnePiece<Line = ArrayBase<R, Ix1>>, batch: usize) -> ArrayBase<R, Ix6> {
         let PatchifyLayer { channels, size, places } = *self;
-        let batch = images.shape()[0];
         reshaped(images, [batch, channels, places.height, size.height, places.width, size.width])
     }
 
     /// Patches in the axes of the images that they come from.
-    fn of_patches<R: RawData>(&self, patches: ArrayBase<R, IxDyn>) -> ArrayBase<R, Ix6> {
+    fn of_patches<R: RawData>(&self, patches: impl OnePiece<Line = ArrayBase<R, Ix1>>, batch: usize) -> ArrayBase<R, Ix6> {
         let PatchifyLayer { channels, size, places } = *self;
-        let batch = patches.shape()[0];
         let patches = reshaped(patches, [batch, places.height, places.width, channels, size.height, size.width]);
         patches.permuted_axes([0, 3, 1, 4, 2, 5])
     }
 }
 
+/// Copies numbers from where they lie to where they belong.
+fn copy<S: Scalar>(to: ArrayViewMut6<'_, S>, from: ArrayView6<'_, S>) {
+    Zip::from(to).and(from).for_each(|to, from| *to = *from);
+}
+
 impl<S: Scalar> Passes<S> for PatchifyLayer {
-    fn forward(&self, _: &[S], input: ArrayViewD<'_, S>, output: ArrayViewMutD<'_, S>, _: Memory<'_, S>) {
-        self.of_patches(output).assign(&self.of_images(input));
+    fn forward(&self, _: &[S], input: ArrayView4<'_, S>, output: ArrayViewMut4<'_, S>, _: Memory<'_, S>) {
+        let batch = input.shape()[0];
+        copy(self.of_patches(output, batch), self.of_images(input, batch));
     }
 
     /// Each dY goes back to where its number came from.
@@ -89,11 +93,15 @@ impl<S: Scalar> Passes<S> for PatchifyLayer {
         &self,
         passed: Passed<'_, S>,
         _: &mut [S],
-        input_gradient: Option<ArrayViewMutD<'_, S>>,
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
         _: Memory<'_, S>,
     ) {
         let Some(input_gradient) = input_gradient else { return };
-        self.of_images(input_gradient).assign(&self.of_patches(passed.output_gradient));
+        let batch = passed.input.shape()[0];
+        copy(
+            self.of_images(input_gradient, batch),
+            self.of_patches(passed.output_gradient, batch),
+        );
     }
 }
 

@@ -3,8 +3,8 @@ use super::{Keys, Memory, Passed, Passes, Sizes, Tensor};
 use crate::fnv1a::Fnv1a;
 use crate::initial::Initial;
 use crate::scalar::Scalar;
-use crate::tensor::{ranked, tensor, tensor_mut};
-use ndarray::{ArrayViewD, ArrayViewMutD, Ix3, Zip};
+use crate::tensor::{flat, flat_mut, tensor, tensor_mut};
+use ndarray::{ArrayView4, ArrayViewMut4, Axis, Zip};
 use serde::{Deserialize, Serialize};
 
 /// Adds to each position a row of numbers of its own, so that layers that treat all positions alike can tell them apart:
@@ -51,12 +51,12 @@ impl<S: Scalar> Passes<S> for PositionalEmbeddingLayer {
     fn forward(
         &self,
         weight: &[S],
-        input: ArrayViewD<'_, S>,
-        output: ArrayViewMutD<'_, S>,
+        input: ArrayView4<'_, S>,
+        output: ArrayViewMut4<'_, S>,
         _: Memory<'_, S>,
     ) {
         let weight = tensor(weight, self.shape);
-        let (mut y, x) = (ranked::<_, Ix3>(output), ranked::<_, Ix3>(input));
+        let (mut y, x) = (output.index_axis_move(Axis(1), 0), input.index_axis_move(Axis(1), 0));
         for (y, x) in y.outer_iter_mut().zip(x.outer_iter()) {
             Zip::from(y).and(x).and(weight).for_each(|y, x, w| *y = *x + *w);
         }
@@ -67,15 +67,15 @@ impl<S: Scalar> Passes<S> for PositionalEmbeddingLayer {
         &self,
         passed: Passed<'_, S>,
         parameter_gradient: &mut [S],
-        input_gradient: Option<ArrayViewMutD<'_, S>>,
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
         _: Memory<'_, S>,
     ) {
         let mut dw = tensor_mut(parameter_gradient, self.shape);
-        let dy = ranked::<_, Ix3>(passed.output_gradient);
+        let dy = passed.output_gradient.index_axis_move(Axis(1), 0);
         dw.fill(S::ZERO);
         dy.outer_iter().for_each(|dy| dw += &dy);
-        if let Some(mut input_gradient) = input_gradient {
-            input_gradient.assign(&dy);
+        if let Some(input_gradient) = input_gradient {
+            flat_mut(input_gradient).copy_from_slice(flat(dy));
         }
     }
 }

@@ -1,7 +1,8 @@
 use super::{Keys, Memory, Passed, Passes, Sizes};
 use crate::fnv1a::Fnv1a;
 use crate::scalar::Scalar;
-use ndarray::{ArrayViewD, ArrayViewMutD, Zip};
+use crate::tensor::OnePiece;
+use ndarray::{ArrayView4, ArrayViewMut4, Zip};
 use serde::{Deserialize, Serialize};
 use std::hint::select_unpredictable;
 
@@ -39,12 +40,12 @@ impl<S: Scalar> Passes<S> for ReluLayer {
     fn forward(
         &self,
         _: &[S],
-        input: ArrayViewD<'_, S>,
-        output: ArrayViewMutD<'_, S>,
+        input: ArrayView4<'_, S>,
+        output: ArrayViewMut4<'_, S>,
         _: Memory<'_, S>,
     ) {
-        Zip::from(output)
-            .and(input)
+        Zip::from(output.line())
+            .and(input.line())
             .for_each(|y, x| *y = if *x < S::ZERO { S::ZERO } else { *x });
     }
 
@@ -53,13 +54,13 @@ impl<S: Scalar> Passes<S> for ReluLayer {
         &self,
         passed: Passed<'_, S>,
         _: &mut [S],
-        input_gradient: Option<ArrayViewMutD<'_, S>>,
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
         _: Memory<'_, S>,
     ) {
         let Some(input_gradient) = input_gradient else { return };
-        Zip::from(input_gradient)
-            .and(passed.output_gradient)
-            .and(passed.output)
+        Zip::from(input_gradient.line())
+            .and(passed.output_gradient.line())
+            .and(passed.output.line())
             // A select, not a branch around a load: only then does the loop run in vectors.
             .for_each(|dx, dy, y| *dx = select_unpredictable(*y > S::ZERO, *dy, S::ZERO));
     }

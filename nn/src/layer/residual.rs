@@ -2,8 +2,8 @@ use super::{Keys, Layer, LayerSpec, Memory, Needs, Passed, Passes, Sizes, Tensor
 use crate::chain::{Chain, MAX_LAYERS, Misfit, NO_TOKENS};
 use crate::fnv1a::Fnv1a;
 use crate::scalar::Scalar;
-use crate::tensor::{tensor, tensor_mut};
-use ndarray::{ArrayViewD, ArrayViewMutD};
+use crate::tensor::{flat, flat_mut, OnePiece, tensor, tensor_mut};
+use ndarray::{ArrayView4, ArrayViewMut4, Zip};
 use serde::{Deserialize, Serialize};
 
 /// Adds what layers make of the input to the input (He et al., arXiv 1512.03385): Y = P(X) + F(X), where F is the layers one
@@ -149,12 +149,19 @@ impl ResidualLayer {
     }
 }
 
+/// Adds numbers to others of the same shape.
+fn add<S: Scalar>(sums: ArrayViewMut4<'_, S>, values: ArrayView4<'_, S>) {
+    Zip::from(sums.line())
+        .and(values.line())
+        .for_each(|sum, value| *sum += *value);
+}
+
 impl<S: Scalar> Passes<S> for ResidualLayer {
     fn forward(
         &self,
         parameters: &[S],
-        input: ArrayViewD<'_, S>,
-        mut output: ArrayViewMutD<'_, S>,
+        input: ArrayView4<'_, S>,
+        mut output: ArrayViewMut4<'_, S>,
         memory: Memory<'_, S>,
     ) {
         let batch = input.shape()[0];
@@ -186,9 +193,9 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
                 layer
                     .passes()
                     .forward(projection, input.view(), projected.view_mut(), memory);
-                output.assign(&projected);
+                flat_mut(output.view_mut()).copy_from_slice(flat(projected.view()));
             }
-            None => output.assign(&input),
+            None => flat_mut(output.view_mut()).copy_from_slice(flat(input.view())),
         }
         let memory = Memory {
             indices,
@@ -198,7 +205,7 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
             random,
         };
         self.chain.forward(inner, input, memory);
-        output += &self.chain.output(numbers, batch);
+        add(output, self.chain.output(numbers, batch));
     }
 
     /// dX = P′(dY) + F′(dY).
@@ -206,7 +213,7 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
         &self,
         passed: Passed<'_, S>,
         parameter_gradient: &mut [S],
-        input_gradient: Option<ArrayViewMutD<'_, S>>,
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
         memory: Memory<'_, S>,
     ) {
         let batch = passed.input.shape()[0];
@@ -227,8 +234,8 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
             second,
         } = self.ways(memory, batch);
         let mut input_gradient = input_gradient;
-        let (_, mut output_gradient) = self.chain.output_and_its_gradient(numbers, batch);
-        output_gradient.assign(&passed.output_gradient);
+        let (_, output_gradient) = self.chain.output_and_its_gradient(numbers, batch);
+        flat_mut(output_gradient).copy_from_slice(flat(passed.output_gradient.view()));
         let memory = Memory {
             indices,
             numbers,
@@ -240,8 +247,8 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
         self.chain
             .backward(inner, passed.input.view(), inner_gradient, wanted, memory);
         let Some(layer) = &self.projection else {
-            if let Some(mut input_gradient) = input_gradient {
-                input_gradient += &passed.output_gradient;
+            if let Some(input_gradient) = input_gradient {
+                add(input_gradient, passed.output_gradient);
             }
             return;
         };
@@ -260,8 +267,8 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
             ..passed
         };
         layer.passes().backward(passed, projection_gradient, wanted, memory);
-        if let Some(mut input_gradient) = input_gradient {
-            input_gradient += &tensor(second, shape);
+        if let Some(input_gradient) = input_gradient {
+            add(input_gradient, tensor(second, shape));
         }
     }
 }

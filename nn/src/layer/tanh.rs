@@ -2,8 +2,8 @@ use super::{Keys, Memory, Passed, Passes, Sizes};
 use crate::elementary::map;
 use crate::fnv1a::Fnv1a;
 use crate::scalar::Scalar;
-use crate::tensor::{flat, flat_mut};
-use ndarray::{ArrayViewD, ArrayViewMutD, Zip};
+use crate::tensor::{flat, flat_mut, OnePiece};
+use ndarray::{ArrayView4, ArrayViewMut4, Zip};
 use serde::{Deserialize, Serialize};
 
 /// Y = tanh(X), like `torch.nn.Tanh`; of any shape.
@@ -38,8 +38,8 @@ impl<S: Scalar> Passes<S> for TanhLayer {
     fn forward(
         &self,
         _: &[S],
-        input: ArrayViewD<'_, S>,
-        output: ArrayViewMutD<'_, S>,
+        input: ArrayView4<'_, S>,
+        output: ArrayViewMut4<'_, S>,
         _: Memory<'_, S>,
     ) {
         map([flat(input)], [flat_mut(output)], |[x]| [S::tanh_lanes(x)]);
@@ -50,13 +50,13 @@ impl<S: Scalar> Passes<S> for TanhLayer {
         &self,
         passed: Passed<'_, S>,
         _: &mut [S],
-        input_gradient: Option<ArrayViewMutD<'_, S>>,
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
         _: Memory<'_, S>,
     ) {
         let Some(input_gradient) = input_gradient else { return };
-        Zip::from(input_gradient)
-            .and(passed.output_gradient)
-            .and(passed.output)
+        Zip::from(input_gradient.line())
+            .and(passed.output_gradient.line())
+            .and(passed.output.line())
             .for_each(|dx, dy, y| *dx = *dy * (S::ONE - *y * *y));
     }
 }

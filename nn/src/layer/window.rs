@@ -2,8 +2,8 @@
 
 use super::shape_text;
 use crate::extent::Extent;
-use crate::tensor::reshaped;
-use ndarray::{ArrayBase, Ix1, Ix2, Ix3, IxDyn, RawData, s};
+use crate::tensor::{OnePiece, shaped};
+use ndarray::{ArrayBase, Ix1, Ix2, Ix3, RawData, s};
 use std::ops::Range;
 
 /// A window on its way over a plane with zeros around it.
@@ -118,10 +118,11 @@ fn inside(offset: usize, padding: usize, stride: usize, length: usize, places: u
 }
 
 /// All planes of a minibatch of images, those of a sample one after the other.
-pub(crate) fn planes<R: RawData>(images: ArrayBase<R, IxDyn>, plane: Extent) -> ArrayBase<R, Ix3> {
+pub(crate) fn planes<R: RawData>(images: impl OnePiece<Line = ArrayBase<R, Ix1>>, plane: Extent) -> ArrayBase<R, Ix3> {
     let Extent { height, width } = plane;
+    let images = images.line();
     let count = images.len() / (height * width);
-    reshaped(images, [count, height, width])
+    shaped(images, [count, height, width])
 }
 
 /// The three sizes of an image, or an error with the mend.

@@ -1,13 +1,13 @@
 //! Sigmoid and binary cross-entropy in one, as `torch.nn.BCEWithLogitsLoss(reduction="sum")`.
 
 use crate::scalar::Scalar;
-use ndarray::{ArrayViewD, ArrayViewMutD, Zip};
+use ndarray::{ArrayView1, ArrayViewMut1, Zip};
 
 /// The loss's gradient by the logits, σ(Y) − T, and its sum. All: (samples · outputs); targets from 0 to 1.
 pub(super) fn backward<S: Scalar>(
-    logits: ArrayViewD<'_, S>,
-    targets: ArrayViewD<'_, S>,
-    gradient: ArrayViewMutD<'_, S>,
+    logits: ArrayView1<'_, S>,
+    targets: ArrayView1<'_, S>,
+    gradient: ArrayViewMut1<'_, S>,
 ) -> f64 {
     Zip::from(gradient)
         .and(logits)
@@ -22,7 +22,7 @@ pub(super) fn backward<S: Scalar>(
 }
 
 /// The loss's sum, and how many logits are on their target's side: above 0 where it is above ½.
-pub(super) fn evaluate<S: Scalar>(logits: ArrayViewD<'_, S>, targets: ArrayViewD<'_, S>) -> (f64, usize) {
+pub(super) fn evaluate<S: Scalar>(logits: ArrayView1<'_, S>, targets: ArrayView1<'_, S>) -> (f64, usize) {
     let half = S::from_f64(0.5);
     Zip::from(logits)
         .and(targets)
@@ -44,10 +44,10 @@ fn one<S: Scalar>(y: S, target: S) -> (S, f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::{ArrayD, arr1};
+    use ndarray::{Array1, arr1};
 
-    fn vector<S: Scalar>(values: &[S]) -> ArrayD<S> {
-        arr1(values).into_dyn()
+    fn vector<S: Scalar>(values: &[S]) -> Array1<S> {
+        arr1(values)
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! Squared differences, as `torch.nn.MSELoss(reduction="sum")`.
 
 use crate::scalar::Scalar;
-use ndarray::{ArrayViewD, ArrayViewMutD, Zip};
+use ndarray::{ArrayView1, ArrayViewMut1, Zip};
 
 /// The loss's gradient by what the model gave, 2 · (Y − T), and its sum. All: (samples · outputs).
 pub(super) fn backward<S: Scalar>(
-    given: ArrayViewD<'_, S>,
-    targets: ArrayViewD<'_, S>,
-    gradient: ArrayViewMutD<'_, S>,
+    given: ArrayView1<'_, S>,
+    targets: ArrayView1<'_, S>,
+    gradient: ArrayViewMut1<'_, S>,
 ) -> f64 {
     Zip::from(gradient)
         .and(given)
@@ -20,7 +20,7 @@ pub(super) fn backward<S: Scalar>(
 }
 
 /// The loss's sum.
-pub(super) fn evaluate<S: Scalar>(given: ArrayViewD<'_, S>, targets: ArrayViewD<'_, S>) -> f64 {
+pub(super) fn evaluate<S: Scalar>(given: ArrayView1<'_, S>, targets: ArrayView1<'_, S>) -> f64 {
     Zip::from(given).and(targets).fold(0.0, |sum, y, target| {
         let difference = *y - *target;
         sum + (difference * difference).to_f64()
@@ -34,10 +34,10 @@ mod tests {
 
     #[test]
     fn it_is_the_sum_of_the_squares() {
-        let (given, targets) = (arr1(&[1.0_f32, 5.0]).into_dyn(), arr1(&[3.0, 4.0]).into_dyn());
-        let mut gradient = arr1(&[0.0; 2]).into_dyn();
+        let (given, targets) = (arr1(&[1.0_f32, 5.0]), arr1(&[3.0, 4.0]));
+        let mut gradient = arr1(&[0.0; 2]);
         assert_eq!(backward(given.view(), targets.view(), gradient.view_mut()), 5.0);
-        assert_eq!(gradient, arr1(&[-4.0, 2.0]).into_dyn());
+        assert_eq!(gradient, arr1(&[-4.0, 2.0]));
         assert_eq!(evaluate(given.view(), targets.view()), 5.0);
     }
 }
