@@ -132,7 +132,7 @@ fn product_in_lanes<S: Scalar, L: Lanes<Scalar = S>>(
     assert_eq!(depth, b.rows.len(), "a product's operands have one depth");
     assert_eq!(
         (rows, columns),
-        (c.rows.len(), c.columns.len()),
+        (c.rows, c.columns.len()),
         "a product's result has its rows from the left, its columns from the right"
     );
     let b = b.transposed();
@@ -220,12 +220,15 @@ fn put<S: Scalar, L: Lanes<Scalar = S>>(
     places: &Places<'_>,
     update: Update,
 ) {
-    for (row, sums) in (row..c.rows.len()).zip(tile) {
-        let row = c.row_offset(row);
+    let (rows, mut offset) = (c.rows - row, c.row_offset(row));
+    for (row, sums) in tile.iter().enumerate() {
+        if row >= rows {
+            break;
+        }
         for (vector, sums) in sums.iter().enumerate() {
             if let Some(place) = places.vectors[vector] {
                 // SAFETY: the vector's columns lie side by side: see `Places`.
-                let place = unsafe { c.elements(row + place) };
+                let place = unsafe { c.elements(offset + place) };
                 match update {
                     Update::Overwrite => sums.store(place),
                     Update::Add => L::load(place).add(*sums).store(place),
@@ -236,7 +239,7 @@ fn put<S: Scalar, L: Lanes<Scalar = S>>(
                 let columns = places.columns.get(vector * LANES..).unwrap_or_default();
                 for (place, number) in columns.iter().zip(numbers) {
                     // SAFETY: one element.
-                    let [place] = unsafe { c.elements(row + place) };
+                    let [place] = unsafe { c.elements(offset + place) };
                     match update {
                         Update::Overwrite => *place = number,
                         Update::Add => *place += number,
@@ -244,6 +247,7 @@ fn put<S: Scalar, L: Lanes<Scalar = S>>(
                 }
             }
         }
+        offset = offset.wrapping_add(c.row_stride);
     }
 }
 

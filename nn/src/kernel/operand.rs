@@ -93,7 +93,10 @@ impl<'a, S> From<ArrayView2<'a, S>> for Operand<'a, S> {
 pub struct Target<'a, S> {
     lowest: *mut S,
     span: usize,
-    pub(super) rows: Axis,
+    pub(super) rows: usize,
+    /// Where the first row lies, from the number with the lowest address.
+    first_row: usize,
+    pub(super) row_stride: usize,
     pub(super) columns: Axis,
     lifetime: PhantomData<&'a mut [S]>,
 }
@@ -108,17 +111,19 @@ impl<'a, S> Target<'a, S> {
         Target {
             lowest: view.as_mut_ptr().wrapping_sub(axes.start()),
             span: axes.span(),
-            rows: axes.rows,
+            rows: axes.rows.len(),
+            first_row: axes.rows.start(),
+            // One axis of a view has one stride.
+            row_stride: axes.rows.stride(),
             columns: axes.columns,
             lifetime: PhantomData,
         }
     }
 
-    /// Where a row lies, from the one with the lowest address.
+    /// Where a row lies, from the number with the lowest address.
     #[inline(always)]
     pub(super) fn row_offset(&self, row: usize) -> usize {
-        // One axis of a view has one stride.
-        self.rows.start().wrapping_add(row.wrapping_mul(self.rows.stride()))
+        self.first_row.wrapping_add(row.wrapping_mul(self.row_stride))
     }
 
     /// Some elements side by side, from an offset on.
@@ -251,9 +256,10 @@ impl<S: Scalar> Operand<'_, S> {
             vector + depth.reach + WIDTH <= self.span,
             "a panel lies within its operand"
         );
-        for (place, offset) in panel.as_chunks_mut::<WIDTH>().0.iter_mut().zip(depth.offsets) {
+        let (values, panel) = (self.lowest.wrapping_add(vector), panel.as_chunks_mut::<WIDTH>().0);
+        for (place, offset) in panel.iter_mut().zip(depth.offsets) {
             // SAFETY: no offset is larger than `reach`, and vectors side by side are elements: as in `numbers`.
-            *place = unsafe { self.lowest.add(vector + offset).cast::<[S; WIDTH]>().read() };
+            *place = *unsafe { &*values.add(*offset).cast::<[S; WIDTH]>() };
         }
     }
 
