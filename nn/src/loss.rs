@@ -75,7 +75,10 @@ impl LossSpec {
     pub(crate) fn fit(self, outgoing: &[usize], from: &str) -> Result<Answers, String> {
         match (self, outgoing) {
             (LossSpec::SoftmaxCrossEntropy, &[classes] | &[_, classes]) if classes < 2 => Err(format!(
-                "the last layer ({from}) gives {classes} class; a loss needs 2 or more: raise outputs"
+                "the last layer ({from}) gives {classes} number, but {} needs one for each class; set outputs to the number of \
+                 classes, or loss = \"mean_squared_error\" where the targets are numbers, or \"binary_cross_entropy\" where they \
+                 are 0 or 1",
+                self.name()
             )),
             (LossSpec::SoftmaxCrossEntropy, &[classes]) => Ok(Answers::Classes { places: 1, classes }),
             (LossSpec::SoftmaxCrossEntropy, &[places, classes]) => Ok(Answers::Classes { places, classes }),
@@ -258,7 +261,7 @@ mod tests {
             soft.fit(&[7, 10], "linear"),
             Ok(Answers::Classes { places: 7, classes: 10 })
         );
-        assert!(soft.fit(&[7, 1], "linear").unwrap_err().contains("raise outputs"));
+        assert!(soft.fit(&[7, 1], "linear").unwrap_err().contains("one for each class"));
         assert_eq!(
             LossSpec::MeanSquaredError.fit(&[3, 4], "linear").unwrap_err(),
             "the last layer (linear) gives (3, 4), but mean_squared_error needs a vector; end with a flatten and a linear \

@@ -43,13 +43,13 @@ pub enum ScheduleKind {
 impl ScheduleSpec {
     /// Finds settings that make no sense.
     pub fn check(&self) -> Result<(), SettingError> {
-        const ABOVE_ZERO: &str = "a number above 0";
-        let is_positive = |value: f64| value > 0.0 && value.is_finite();
+        // As it multiplies gradients: beyond 3.4e38 infinite, and nearest to 0 nothing.
+        let rate = self.learning_rate as f32;
         check(
             "learning_rate",
             self.learning_rate,
-            ABOVE_ZERO,
-            is_positive(self.learning_rate),
+            "a number above 0, up to 1e38",
+            rate > 0.0 && self.learning_rate <= 1e38,
         )?;
         match self.kind {
             ScheduleKind::Constant => Ok(()),
@@ -310,6 +310,8 @@ mod tests {
         let refused = |text: &str| from_toml(text).unwrap().check().unwrap_err().key;
         assert_eq!(refused("kind = 'constant'\nlearning_rate = 0.0"), "learning_rate");
         assert_eq!(refused("kind = 'constant'\nlearning_rate = nan"), "learning_rate");
+        assert_eq!(refused("kind = 'constant'\nlearning_rate = 1e39"), "learning_rate");
+        assert_eq!(refused("kind = 'constant'\nlearning_rate = 1e-60"), "learning_rate");
         let cosine = "kind = 'cosine'\nlearning_rate = 0.1\nwarmup_samples = 10\n";
         assert_eq!(refused(&format!("{cosine}total_samples = 10")), "total_samples");
         assert_eq!(

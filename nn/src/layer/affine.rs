@@ -4,6 +4,7 @@
 
 use crate::kernel::{Packing, Update, product};
 use crate::scalar::Scalar;
+use crate::tensor::sum_rows;
 use ndarray::{ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2};
 
 /// Overwrites Y.
@@ -23,11 +24,10 @@ pub(crate) fn by_parameters<S: Scalar>(
     x: ArrayView2<'_, S>,
     dy: ArrayView2<'_, S>,
     dw: ArrayViewMut2<'_, S>,
-    mut db: ArrayViewMut1<'_, S>,
+    db: ArrayViewMut1<'_, S>,
     packing: &mut Packing<S>,
 ) {
-    db.fill(S::ZERO);
-    dy.rows().into_iter().for_each(|row| db += &row);
+    sum_rows(dy, db);
     product(dy.reversed_axes(), x, dw, Update::Overwrite, packing);
 }
 

@@ -2,6 +2,7 @@ use super::affine;
 use super::sequence::sequence;
 use super::softmax::{self, softmax};
 use super::{Keys, MAX_ELEMENTS, Memory, Needs, Passed, Passes, Sizes, Tensor, count};
+use crate::extent::whole;
 use crate::fnv1a::Fnv1a;
 use crate::initial::Initial;
 use crate::kernel::{Packing, Update, product};
@@ -30,6 +31,7 @@ const BLOCK: usize = 32;
 #[serde(deny_unknown_fields)]
 pub struct CausalSelfAttention {
     /// Into how many parts the width is divided, each with probabilities of its own.
+    #[serde(deserialize_with = "whole")]
     pub heads: usize,
 }
 

@@ -1,7 +1,7 @@
 use super::images::Images;
 use super::window::{Window, image};
 use super::{Keys, MAX_ELEMENTS, Memory, Needs, Passed, Passes, Sizes, Tensor, count};
-use crate::extent::Extent;
+use crate::extent::{Extent, whole, whole_if_set};
 use crate::fnv1a::Fnv1a;
 use crate::kernel::{Operand, Packing, Target, Update, product};
 use crate::lanes::sum;
@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct Conv2d {
     /// How many channels come out.
+    #[serde(deserialize_with = "whole")]
     pub filters: usize,
     /// What a filter sees at once.
     pub kernel: Extent,
@@ -32,10 +33,10 @@ pub struct Conv2d {
     #[serde(default = "zero")]
     pub padding: Extent,
     /// Into how many groups the channels and the filters are divided.
-    #[serde(default = "one_group")]
+    #[serde(default = "one_group", deserialize_with = "whole")]
     pub groups: usize,
     /// How many channels come in, if the run file wants it checked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "whole_if_set", skip_serializing_if = "Option::is_none")]
     pub channels: Option<usize>,
 }
 
@@ -104,35 +105,24 @@ impl Keys for Conv2d {
                  both"
             ));
         }
-        let window = Window::new(Extent { height, width }, "kernel", kernel, stride, padding)?;
-        let layer = Conv2dLayer {
-            channels: given,
-            filters,
-            groups,
-            window,
+        let fitted = |padding| {
+            let window = Window::new(Extent { height, width }, "kernel", kernel, stride, padding)?;
+            let layer = Conv2dLayer {
+                channels: given,
+                filters,
+                groups,
+                window,
+            };
+            layer.check_sizes().map(|()| layer)
         };
-        let unfolded = count(&[
-            given,
-            kernel.height,
-            kernel.width,
-            window.places.height,
-            window.places.width,
-        ]);
-        if unfolded.is_none_or(|unfolded| unfolded > MAX_ELEMENTS) {
-            return Err(format!(
-                "unfolds a sample to more than {MAX_ELEMENTS} numbers ({given} channels · kernel {kernel} · {} \
-                 places); make the kernel or the image smaller, or the stride larger",
-                window.places
-            ));
-        }
-        if layer.room().is_none_or(|room| room > MAX_ELEMENTS) {
-            return Err(format!(
-                "works in more than {MAX_ELEMENTS} numbers for a sample ({filters} filters, kernel {kernel} and padding {padding} on \
-                 {}); make one of them smaller",
-                window.plane
-            ));
-        }
-        Ok(layer)
+        let widest = widest_padding(kernel);
+        fitted(padding).or_else(|problem| match fitted(widest) {
+            // A kernel beyond it sees zeros only.
+            Ok(_) if padding.height > widest.height || padding.width > widest.width => Err(format!(
+                "has padding = {padding}, which makes the image too large; set padding to {widest} or less"
+            )),
+            _ => Err(problem),
+        })
     }
 
     fn hash(&self, hash: &mut Fnv1a) {
@@ -160,11 +150,38 @@ impl Sizes for Conv2dLayer {
     }
 }
 
+/// The widest padding of which a kernel still sees the image from every place.
+fn widest_padding(kernel: Extent) -> Extent {
+    let [height, width] = [kernel.height, kernel.width].map(|size| size.saturating_sub(1));
+    Extent { height, width }
+}
+
 /// How many places a product takes at once, of as many samples as that are: small images share the packing of the weights,
 /// and the sum over the places is as long as the product's blocks.
 const PLACES_AT_ONCE: usize = 512;
 
 impl Conv2dLayer {
+    /// Whether what its passes work in can be counted and held.
+    fn check_sizes(&self) -> Result<(), String> {
+        let Conv2dLayer { channels, filters, window, .. } = self;
+        let Window { size, places, .. } = window;
+        let unfolded = count(&[*channels, size.height, size.width, places.height, places.width]);
+        if unfolded.is_none_or(|unfolded| unfolded > MAX_ELEMENTS) {
+            return Err(format!(
+                "unfolds a sample to more than {MAX_ELEMENTS} numbers ({channels} channels · kernel {size} · {places} places); make \
+                 the kernel or the image smaller, or the stride larger",
+            ));
+        }
+        if self.room().is_none_or(|room| room > MAX_ELEMENTS) {
+            return Err(format!(
+                "works in more than {MAX_ELEMENTS} numbers for a sample ({filters} filters, kernel {size} and padding {} on {}); make \
+                 one of them smaller",
+                window.padding, window.plane
+            ));
+        }
+        Ok(())
+    }
+
     /// How many numbers of a sample one output is a sum over.
     fn fan_in(&self) -> usize {
         self.channels / self.groups * self.window.size.height * self.window.size.width
@@ -445,6 +462,23 @@ mod tests {
                 ..Conv2d::new(filters, kernel)
             };
             check(&fit(keys, &incoming), incoming.iter().product(), 3);
+        }
+    }
+
+    #[test]
+    fn a_padding_far_beyond_the_image_is_refused_with_one_that_fits() {
+        for padding in [1_000_000, usize::MAX] {
+            let mut keys = Conv2d {
+                padding: padding.into(),
+                ..Conv2d::new(4, [3, 5])
+            };
+            let misfit = Layer::new(&keys.clone().into(), &[1, 28, 28], "relu").unwrap_err();
+            assert_eq!(
+                misfit,
+                format!("has padding = {padding}×{padding}, which makes the image too large; set padding to 2×4 or less")
+            );
+            keys.padding = [2, 4].into();
+            assert!(Layer::new(&keys.into(), &[1, 28, 28], "relu").is_ok());
         }
     }
 

@@ -1,4 +1,5 @@
 use super::{Keys, Memory, Passed, Passes, Sizes, Tensor, shape_text};
+use crate::extent::whole;
 use crate::fnv1a::Fnv1a;
 use crate::initial::Initial;
 use crate::scalar::Scalar;
@@ -24,8 +25,10 @@ const MAX_TOKENS: usize = 1 << 24;
 #[serde(deny_unknown_fields)]
 pub struct Embedding {
     /// How many tokens there are.
+    #[serde(deserialize_with = "whole")]
     pub tokens: usize,
     /// How many numbers each becomes.
+    #[serde(deserialize_with = "whole")]
     pub width: usize,
 }
 

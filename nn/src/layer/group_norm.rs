@@ -1,6 +1,7 @@
 use super::normalization::{backward, normalize};
 use super::window::image;
 use super::{Keys, Memory, Needs, Passed, Passes, Sizes, Tensor};
+use crate::extent::whole;
 use crate::fnv1a::Fnv1a;
 use crate::lanes::{dot, sum};
 use crate::scalar::Scalar;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct GroupNorm {
     /// How many groups the channels are divided into.
+    #[serde(deserialize_with = "whole")]
     pub groups: usize,
 }
 

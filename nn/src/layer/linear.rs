@@ -1,5 +1,6 @@
 use super::affine;
 use super::{Keys, Memory, Passed, Passes, Sizes, Tensor, shape_text};
+use crate::extent::{whole, whole_if_set};
 use crate::fnv1a::Fnv1a;
 use crate::kernel::Update;
 use crate::scalar::Scalar;
@@ -15,9 +16,10 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct Linear {
     /// How many numbers come out.
+    #[serde(deserialize_with = "whole")]
     pub outputs: usize,
     /// How many come in, if the run file wants it checked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "whole_if_set", skip_serializing_if = "Option::is_none")]
     pub inputs: Option<usize>,
 }
 

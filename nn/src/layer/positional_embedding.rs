@@ -3,7 +3,7 @@ use super::{Keys, Memory, Passed, Passes, Sizes, Tensor};
 use crate::fnv1a::Fnv1a;
 use crate::initial::Initial;
 use crate::scalar::Scalar;
-use crate::tensor::{flat, flat_mut, tensor, tensor_mut};
+use crate::tensor::{flat, flat_mut, rows, sum_rows, tensor};
 use ndarray::{ArrayView4, ArrayViewMut4, Axis, Zip};
 use serde::{Deserialize, Serialize};
 
@@ -70,10 +70,8 @@ impl<S: Scalar> Passes<S> for PositionalEmbeddingLayer {
         input_gradient: Option<ArrayViewMut4<'_, S>>,
         _: Memory<'_, S>,
     ) {
-        let mut dw = tensor_mut(parameter_gradient, self.shape);
-        let dy = passed.output_gradient.index_axis_move(Axis(1), 0);
-        dw.fill(S::ZERO);
-        dy.outer_iter().for_each(|dy| dw += &dy);
+        let dy = rows(passed.output_gradient, parameter_gradient.len());
+        sum_rows(dy, parameter_gradient.into());
         if let Some(input_gradient) = input_gradient {
             flat_mut(input_gradient).copy_from_slice(flat(dy));
         }

@@ -55,16 +55,22 @@ impl Keys for Residual {
                 return Err(format!("in its {part} (embedding): {NO_TOKENS}"));
             }
         }
-        let (beside, name) = match &projection {
-            Some(layer) => (layer.output_shape(), "its projection"),
-            None => (incoming.to_vec(), from),
-        };
-        if chain.output_shape() != beside {
-            return Err(format!(
-                "adds what its layers give, {}, to what {name} gives, {}; make them equal, or add a projection",
-                shape_text(chain.output_shape()),
-                shape_text(&beside)
-            ));
+        let given = shape_text(chain.output_shape());
+        match &projection {
+            Some(layer) if layer.output_shape() != chain.output_shape() => {
+                return Err(format!(
+                    "adds what its layers give, {given}, to what its projection gives, {}; let its projection give {given}, too",
+                    shape_text(&layer.output_shape()),
+                ));
+            }
+            None if incoming != chain.output_shape() => {
+                let comes_in = shape_text(incoming);
+                return Err(format!(
+                    "adds what its layers give, {given}, to what {from} gives, {comes_in}; let its layers give {comes_in}, too, or \
+                     add a projection to {given}"
+                ));
+            }
+            _ => {}
         }
         let inside = |part: &'static str| {
             move |tensor: Tensor| Tensor {
@@ -348,12 +354,16 @@ mod tests {
         );
         assert_eq!(
             misfit(residual(&[Linear::new(5).into()], None), &[8]),
-            "adds what its layers give, 5, to what flatten gives, 8; make them equal, or add a projection"
+            "adds what its layers give, 5, to what flatten gives, 8; let its layers give 8, too, or add a projection to 5"
         );
         assert_eq!(
             misfit(residual(&[Linear::new(5).into()], Some(Linear::new(6).into())), &[8]),
-            "adds what its layers give, 5, to what its projection gives, 6; make them equal, or add a projection"
+            "adds what its layers give, 5, to what its projection gives, 6; let its projection give 5, too"
         );
+        // Either fix of the first, and that of the second, fits.
+        let fits = |keys: Residual| Layer::new(&keys.into(), &[8], "flatten").is_ok();
+        assert!(fits(residual(&[Linear::new(8).into()], None)));
+        assert!(fits(residual(&[Linear::new(5).into()], Some(Linear::new(5).into()))));
         assert!(misfit(residual(&[], None), &[8]).contains("has 0 layers"));
     }
 

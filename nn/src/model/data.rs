@@ -67,24 +67,6 @@ impl Model {
     /// Whether it can be trained on data of this format: takes inputs of its shape, or images as vectors of as many
     /// elements, and answers what the data asks.
     pub fn check_data(&self, format: &SampleFormat) -> Result<(), DataMisfit> {
-        let (input, shape) = (&self.spec.input, &format.shape);
-        let is_image = shape.len() == 3;
-        let is_vector_of_all = is_image && *input == [format.elements()];
-        if input != shape && !is_vector_of_all {
-            let or_a_vector = match is_image {
-                true => format!(
-                    ", or [{}] for a model that starts with a linear layer",
-                    format.elements()
-                ),
-                false => String::new(),
-            };
-            return Err(DataMisfit::InputShape {
-                input: input.clone(),
-                shape: shape.clone(),
-                or_a_vector,
-            });
-        }
-        self.check_tokens(&format.content)?;
         let (needed, targets) = match format.content {
             ContentFormat::Text { .. } => (LossSpec::SoftmaxCrossEntropy, "tokens"),
             ContentFormat::Bytes { .. }
@@ -105,6 +87,24 @@ impl Model {
                 mend: needed.name(),
             });
         }
+        let (input, shape) = (&self.spec.input, &format.shape);
+        let is_image = shape.len() == 3;
+        let is_vector_of_all = is_image && *input == [format.elements()];
+        if input != shape && !is_vector_of_all {
+            let or_a_vector = match is_image {
+                true => format!(
+                    ", or [{}] for a model that starts with a linear layer",
+                    format.elements()
+                ),
+                false => String::new(),
+            };
+            return Err(DataMisfit::InputShape {
+                input: input.clone(),
+                shape: shape.clone(),
+                or_a_vector,
+            });
+        }
+        self.check_tokens(&format.content)?;
         let (given, expected) = (self.answers.targets(), format.targets());
         if given != expected {
             let mend = match (self.answers, format.content.clone()) {
@@ -207,6 +207,10 @@ mod tests {
             "the last layer gives 9 outputs, but [dataset] has 10 classes; set outputs = 10"
         );
         let values = table(TableTargets::Values { count: 2 });
+        // The loss comes first: what else does not fit may fit another one.
+        for (inputs, outputs) in [(4, 2), (5, 2), (4, 7)] {
+            assert!(misfit(&[inputs], &linear(outputs), soft, &[4], values.clone()).starts_with("loss = "));
+        }
         assert_eq!(
             misfit(&[4], &linear(2), soft, &[4], values.clone()),
             "loss = \"softmax_cross_entropy\" does not suit [dataset], whose targets are numbers; set loss = \

@@ -373,6 +373,7 @@ fn a_model_that_is_too_large_is_refused_before_anything_is_allocated() {
             "more than 67108864 numbers",
             "above 67108864 parameters",
             "cannot be counted",
+            "makes the image too large",
         ];
         assert!(says_so.iter().any(|words| message.contains(words)), "{message}");
     }
@@ -382,7 +383,7 @@ fn a_model_that_is_too_large_is_refused_before_anything_is_allocated() {
 fn a_model_must_end_in_classes_and_have_something_to_train() {
     assert!(error(&[8], &[]).contains("no layers"));
     assert!(error(&[8], &[relu()]).contains("nothing to train"));
-    assert!(error(&[8], &[linear(1)]).contains("2 or more"));
+    assert!(error(&[8], &[linear(1)]).contains("where the targets are numbers"));
     assert!(error(&[1, 8, 8], &[conv(2, 3, 1, 0)]).contains("last layer (conv2d) gives (2, 6, 6)"));
     assert!(error(&[8, 8], &[linear(2)]).contains("[features] or [channels, height, width]"));
     assert!(error(&[8], &vec![relu(); MAX_LAYERS + 1]).contains("1025 layers"));
