@@ -1,4 +1,4 @@
-//! The matrix product: every layer's heavy work goes through [`product`].
+//! The matrix product: every layer's heavy work goes through [`matmul`].
 //!
 //! Both operands are first packed into the order in which the innermost loop reads them, so that a transposed operand
 //! costs nothing more than its packing. That loop keeps a tile of 4×8 sums in eight registers of four lanes: larger tiles
@@ -79,18 +79,18 @@ impl<S: Scalar> Default for Packing<S> {
 ///
 /// # Panics
 /// Where the shapes do not fit each other: the caller's error.
-pub fn product<'a, 'b, 'c, S: Scalar>(
+pub fn matmul<'a, 'b, 'c, S: Scalar>(
     a: impl Into<Operand<'a, S>>,
     b: impl Into<Operand<'b, S>>,
     c: impl Into<Target<'c, S>>,
     update: Update,
     packing: &mut Packing<S>,
 ) {
-    product_of_parts(a.into(), b.into(), c.into(), update, packing);
+    matmul_of_views(a.into(), b.into(), c.into(), update, packing);
 }
 
 /// Compiled once, whatever the operands were made from.
-fn product_of_parts<S: Scalar>(
+fn matmul_of_views<S: Scalar>(
     a: Operand<'_, S>,
     b: Operand<'_, S>,
     c: Target<'_, S>,
@@ -100,28 +100,28 @@ fn product_of_parts<S: Scalar>(
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx") {
         // SAFETY: the processor has AVX, which is all that the function asks for.
-        return unsafe { product_encoded_for_avx(a, b, c, update, packing) };
+        return unsafe { matmul_encoded_for_avx(a, b, c, update, packing) };
     }
-    product_in_lanes::<S, S::Lanes>(a, b, c, update, packing);
+    matmul_in_lanes::<S, S::Lanes>(a, b, c, update, packing);
 }
 
 /// The same operations on the same lanes in AVX's encoding: instructions that leave their operands whole and spread one
 /// number from memory over all lanes, as browsers use for WebAssembly. 256³ ran at 51 instead of 38 GFLOP/s.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx")]
-fn product_encoded_for_avx<S: Scalar>(
+fn matmul_encoded_for_avx<S: Scalar>(
     a: Operand<'_, S>,
     b: Operand<'_, S>,
     c: Target<'_, S>,
     update: Update,
     packing: &mut Packing<S>,
 ) {
-    product_in_lanes::<S, S::Lanes>(a, b, c, update, packing);
+    matmul_in_lanes::<S, S::Lanes>(a, b, c, update, packing);
 }
 
 /// The product in lanes of the caller's choice, so that a test can compare two kinds bit for bit.
 #[inline(always)]
-fn product_in_lanes<S: Scalar, L: Lanes<Scalar = S>>(
+fn matmul_in_lanes<S: Scalar, L: Lanes<Scalar = S>>(
     a: Operand<'_, S>,
     b: Operand<'_, S>,
     mut c: Target<'_, S>,
@@ -303,11 +303,11 @@ mod tests {
         let mut packing = Packing::new();
         packing.rows.fill(f32::NAN);
         packing.columns.fill(f32::NAN);
-        product(a, b, matrix_mut(&mut native, rows, columns), update, &mut packing);
+        matmul(a, b, matrix_mut(&mut native, rows, columns), update, &mut packing);
         let c = matrix_mut(&mut sse2_or_wasm, rows, columns);
-        product_in_lanes::<f32, NativeLanes>(a.into(), b.into(), c.into(), update, &mut packing);
+        matmul_in_lanes::<f32, NativeLanes>(a.into(), b.into(), c.into(), update, &mut packing);
         let c = matrix_mut(&mut plain, rows, columns);
-        product_in_lanes::<f32, PlainLanes<f32>>(a.into(), b.into(), c.into(), update, &mut packing);
+        matmul_in_lanes::<f32, PlainLanes<f32>>(a.into(), b.into(), c.into(), update, &mut packing);
         let bits = |numbers: &[f32]| numbers.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&native), bits(&plain), "the lanes differ");
         assert_eq!(bits(&sse2_or_wasm), bits(&plain), "the lanes differ");
@@ -341,7 +341,7 @@ mod tests {
         let mut packing = Packing::new();
         let mut whole = vec![0.0; 9 * 17];
         let c = matrix_mut(&mut whole, 9, 17);
-        product(
+        matmul(
             matrix(&a, 9, 100),
             matrix(&b, 100, 17),
             c,
@@ -351,7 +351,7 @@ mod tests {
         for row in 0..9 {
             let mut alone = vec![0.0; 17];
             let a = matrix(&a[row * 100..][..100], 1, 100);
-            product(
+            matmul(
                 a,
                 matrix(&b, 100, 17),
                 matrix_mut(&mut alone, 1, 17),
@@ -415,7 +415,7 @@ mod tests {
             let mut expected = c.clone();
             let mut result = copy(layouts[2].tensor(c.view()));
             let mut packing = Packing::new();
-            product(
+            matmul(
                 matrix(&copy(a), rows, depth),
                 matrix(&copy(b), depth, columns),
                 matrix_mut(&mut result, rows, columns),
@@ -425,7 +425,7 @@ mod tests {
             layouts[2].tensor(expected.view_mut()).iter_mut().zip(&result).for_each(|(place, x)| *place = *x);
 
             let target = Target::new(layouts[2].tensor(c.view_mut()));
-            product(Operand::new(a, 2), Operand::new(b, 2), target, update, &mut packing);
+            matmul(Operand::new(a, 2), Operand::new(b, 2), target, update, &mut packing);
             prop_assert_eq!(c, expected);
         }
     }
@@ -435,7 +435,7 @@ mod tests {
     fn operands_that_do_not_fit_are_refused() {
         let values = [0.0_f32; 6];
         let c = &mut [0.0; 4];
-        product(
+        matmul(
             matrix(&values, 2, 3),
             matrix(&values, 2, 3),
             matrix_mut(c, 2, 2),

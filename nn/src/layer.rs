@@ -14,8 +14,8 @@ mod softmax;
 mod window;
 
 use crate::fnv1a::Fnv1a;
-use crate::initial::Initial;
 use crate::kernel::Packing;
+pub(crate) use crate::parameters::Tensor;
 use crate::random::Generator;
 use crate::scalar::Scalar;
 pub(crate) use crate::shape::{count, shape_text};
@@ -178,44 +178,6 @@ pub(crate) trait Passes<S: Scalar> {
         input_gradient: Option<ArrayViewMut4<'_, S>>,
         memory: Memory<'_, S>,
     );
-}
-
-/// One tensor of a layer's parameters.
-#[derive(Clone, Debug)]
-pub(crate) struct Tensor {
-    pub(crate) name: String,
-    pub(crate) shape: Vec<usize>,
-    pub(crate) initial: Initial,
-}
-
-impl Tensor {
-    /// A weight and a bias as PyTorch's layers have them. shape: that of the weight, outputs first.
-    pub(crate) fn weight_and_bias(shape: Vec<usize>) -> Vec<Tensor> {
-        let initial = Initial::Uniform {
-            fan_in: shape[1..].iter().product(),
-        };
-        let bias = Tensor {
-            name: "bias".to_owned(),
-            shape: vec![shape[0]],
-            initial,
-        };
-        let weight = Tensor {
-            name: "weight".to_owned(),
-            shape,
-            initial,
-        };
-        vec![weight, bias]
-    }
-
-    /// A weight that begins at 1 and a bias that begins at 0, as PyTorch's normalisations have them.
-    pub(crate) fn scale_and_shift(size: usize) -> Vec<Tensor> {
-        let tensor = |name: &str, initial| Tensor {
-            name: name.to_owned(),
-            shape: vec![size],
-            initial,
-        };
-        vec![tensor("weight", Initial::Ones), tensor("bias", Initial::Zeros)]
-    }
 }
 
 /// How much memory a layer needs besides what goes in and comes out.

@@ -1,22 +1,21 @@
 //! A model: its description, its parameters' names and places in one vector, and its gradient.
 
-use crate::chain::{Chain, MAX_LAYERS, Misfit};
-use crate::initial::{self, Initial};
 use crate::layer::{MAX_ELEMENTS, count};
 use crate::loss::Answers;
 use crate::minibatch::{Minibatch, Targets};
+use crate::parameters;
 use crate::random::{Generator, Purpose};
 use crate::scalar::Scalar;
 use crate::scratch::Scratch;
+use crate::sequential::{MAX_LAYERS, Misfit, Sequential};
 use crate::shape::of_batch;
 use crate::spec::ModelSpec;
 use crate::tensor::tensor;
 use ndarray::{ArrayView4, ArrayViewD};
-use std::ops::Range;
 
 mod data;
 
-pub use crate::chain::MAX_PARAMETERS;
+pub use crate::parameters::{MAX_PARAMETERS, Parameter};
 pub use data::DataMisfit;
 
 /// Why a description is no model: where, what comes in, what is needed, and the mend.
@@ -38,20 +37,6 @@ pub enum SpecError {
         /// What is wrong and the mend.
         problem: String,
     },
-}
-
-/// One tensor of a model's parameters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parameter {
-    /// As `torch.nn.Sequential` of the same layers names it: the layer's place counted from 0, and its own name.
-    pub name: String,
-    /// As PyTorch has it: (outputs, inputs), (filters, channels, height, width) or (tokens, width) for a weight, one size for
-    /// a bias.
-    pub shape: Vec<usize>,
-    /// Where it lies in the vector, row-major.
-    pub range: Range<usize>,
-    /// What a run starts from.
-    pub(crate) initial: Initial,
 }
 
 /// What a gradient was computed of.
@@ -79,7 +64,7 @@ pub struct Evaluation {
 #[derive(Clone, Debug)]
 pub struct Model {
     spec: ModelSpec,
-    chain: Chain,
+    layers: Sequential,
     parameters: Vec<Parameter>,
     answers: Answers,
 }
@@ -98,14 +83,14 @@ impl Model {
                 spec.layers.len()
             )));
         }
-        let chain = Chain::new(&spec.layers, &spec.input, "the model's input");
-        let (chain, tensors) = chain.map_err(|Misfit { place, problem }| SpecError::Layer {
+        let layers = Sequential::new(&spec.layers, &spec.input, "the model's input");
+        let (layers, tensors) = layers.map_err(|Misfit { place, problem }| SpecError::Layer {
             layer: place + 1,
             kind: spec.layers[place].kind(),
             problem,
         })?;
-        let answers = spec.loss.fit(chain.output_shape(), last.kind()).map_err(error)?;
-        if chain.parameter_count() == 0 {
+        let answers = spec.loss.fit(layers.output_shape(), last.kind()).map_err(error)?;
+        if layers.parameter_count() == 0 {
             return Err(error(
                 "no layer has parameters, so there is nothing to train; add a linear layer".into(),
             ));
@@ -126,7 +111,7 @@ impl Model {
             .collect();
         Ok(Model {
             spec: spec.clone(),
-            chain,
+            layers,
             parameters,
             answers,
         })
@@ -139,17 +124,17 @@ impl Model {
 
     /// The length of the vector.
     pub fn parameter_count(&self) -> usize {
-        self.chain.parameter_count()
+        self.layers.parameter_count()
     }
 
     /// How many numbers one sample has.
     pub fn inputs(&self) -> usize {
-        self.chain.inputs()
+        self.layers.inputs()
     }
 
     /// If the model's inputs have to be tokens, how many there are: each input is then a whole number from 0 to below it.
     pub fn tokens(&self) -> Option<usize> {
-        self.chain.tokens()
+        self.layers.tokens()
     }
 
     /// What the model answers for one sample.
@@ -172,18 +157,18 @@ impl Model {
     /// every machine.
     pub fn initial_parameters(&self, seed: u64) -> Vec<f32> {
         let mut vector = vec![0.0; self.parameter_count()];
-        initial::parameters(seed, &self.parameters, &mut vector);
+        parameters::fill_all(seed, &self.parameters, &mut vector);
         vector
     }
 
     /// Allocates what `gradient` and `evaluate` work in, for batches of up to `max_batch` samples.
     pub fn scratch(&self, max_batch: usize) -> Scratch {
-        Scratch::new(self.chain.needs(), max_batch)
+        Scratch::new(self.layers.needs(), max_batch)
     }
 
     /// How many bytes a scratch has; `usize::MAX` if they cannot be counted.
     pub fn scratch_bytes(&self, max_batch: usize) -> usize {
-        Scratch::<f32>::bytes(self.chain.needs(), max_batch)
+        Scratch::<f32>::bytes(self.layers.needs(), max_batch)
     }
 
     /// Overwrites `gradient` with the **sum** over the samples of the loss's gradient by the parameters. Allocates
@@ -214,7 +199,7 @@ impl Model {
     /// As [`Model::gradient`].
     pub fn evaluate(&self, parameters: &[f32], batch: &Minibatch<'_>, scratch: &mut Scratch) -> Evaluation {
         let samples = self.forward(parameters, batch.inputs, batch.targets, None, scratch);
-        let given = self.chain.output(&scratch.numbers, samples);
+        let given = self.layers.output(&scratch.numbers, samples);
         let (loss_sum, correct) = self.answers.evaluate(given, batch.targets);
         Evaluation {
             samples,
@@ -248,7 +233,7 @@ impl Model {
             "the scratch was made for {} samples, not {batch}",
             scratch.max_batch
         );
-        assert_eq!(scratch.needs, self.chain.needs(), "the scratch is not of this model");
+        assert_eq!(scratch.needs, self.layers.needs(), "the scratch is not of this model");
         assert!(
             self.answers.takes(targets, batch),
             "the targets are not those of {:?}",
@@ -260,7 +245,7 @@ impl Model {
                 "a token is a whole number from 0 to below {tokens}"
             );
         }
-        self.chain
+        self.layers
             .forward(parameters, self.samples(inputs), scratch.memory(random));
         batch
     }
@@ -281,9 +266,9 @@ impl Model {
             "the gradient is not of this model"
         );
         let batch = self.forward(parameters, inputs, targets, random.as_deref_mut(), scratch);
-        let (given, output_gradient) = self.chain.output_and_its_gradient(&mut scratch.numbers, batch);
+        let (given, output_gradient) = self.layers.output_and_its_gradient(&mut scratch.numbers, batch);
         let loss_sum = self.answers.backward(given, targets, output_gradient);
-        self.chain
+        self.layers
             .backward(parameters, self.samples(inputs), gradient, None, scratch.memory(random));
         loss_sum
     }

@@ -48,8 +48,14 @@ impl ScheduleSpec {
         check(
             "learning_rate",
             self.learning_rate,
-            "a number above 0, up to 1e38",
-            rate > 0.0 && self.learning_rate <= 1e38,
+            "a number above 0",
+            rate > 0.0 || self.learning_rate.is_infinite(),
+        )?;
+        check(
+            "learning_rate",
+            self.learning_rate,
+            "1e38 or less",
+            self.learning_rate <= 1e38,
         )?;
         match self.kind {
             ScheduleKind::Constant => Ok(()),

@@ -2,7 +2,7 @@
 //!
 //! X: (rows, inputs), W: (outputs, inputs), b: (outputs), Y: (rows, outputs).
 
-use crate::kernel::{Packing, Update, product};
+use crate::kernel::{Packing, Update, matmul};
 use crate::scalar::Scalar;
 use crate::tensor::sum_rows;
 use ndarray::{ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2};
@@ -16,7 +16,7 @@ pub(crate) fn forward<S: Scalar>(
     packing: &mut Packing<S>,
 ) {
     y.rows_mut().into_iter().for_each(|mut row| row.assign(&bias));
-    product(x, weight.reversed_axes(), y, Update::Add, packing);
+    matmul(x, weight.reversed_axes(), y, Update::Add, packing);
 }
 
 /// Overwrites the gradients by the parameters: dW = dYᵀ·X, db = Σ over the rows of dY.
@@ -28,7 +28,7 @@ pub(crate) fn by_parameters<S: Scalar>(
     packing: &mut Packing<S>,
 ) {
     sum_rows(dy, db);
-    product(dy.reversed_axes(), x, dw, Update::Overwrite, packing);
+    matmul(dy.reversed_axes(), x, dw, Update::Overwrite, packing);
 }
 
 /// The gradient by the input: dX = dY·W.
@@ -39,5 +39,5 @@ pub(crate) fn by_input<S: Scalar>(
     update: Update,
     packing: &mut Packing<S>,
 ) {
-    product(dy, weight, dx, update, packing);
+    matmul(dy, weight, dx, update, packing);
 }

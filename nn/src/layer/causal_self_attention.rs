@@ -4,8 +4,8 @@ use super::softmax::{self, softmax};
 use super::{Keys, MAX_ELEMENTS, Memory, Needs, Passed, Passes, Sizes, Tensor, count};
 use crate::extent::whole;
 use crate::fnv1a::Fnv1a;
-use crate::initial::Initial;
-use crate::kernel::{Packing, Update, product};
+use crate::parameters::Initial;
+use crate::kernel::{Packing, Update, matmul};
 use crate::scalar::Scalar;
 use crate::tensor::{OnePiece, shaped, rows, take, take_mut};
 use ndarray::{ArrayBase, ArrayView2, ArrayView4, ArrayViewMut2, ArrayViewMut4, Ix1, Ix4, RawData, s};
@@ -179,13 +179,13 @@ impl CausalSelfAttentionLayer {
             let (block, seen) = (s![rows.clone(), ..], s![..rows.end, ..]);
             let mut p = p.slice_mut(s![rows.clone(), ..rows.end]);
             let k = k.slice(seen).reversed_axes();
-            product(q.slice(block), k, p.view_mut(), Update::Overwrite, packing);
+            matmul(q.slice(block), k, p.view_mut(), Update::Overwrite, packing);
             for (row, mut p) in rows.zip(p.rows_mut()) {
                 softmax(p.slice_mut(s![..=row]), self.scale());
                 p.slice_mut(s![row + 1..]).fill(S::ZERO);
             }
             let a = a.slice_mut(block);
-            product(p.view(), v.slice(seen), a, Update::Overwrite, packing);
+            matmul(p.view(), v.slice(seen), a, Update::Overwrite, packing);
         }
     }
 
@@ -205,13 +205,13 @@ impl CausalSelfAttentionLayer {
             let (block, seen) = (s![rows.clone(), ..], s![..rows.end, ..]);
             let mut ds = ds.slice_mut(s![rows.clone(), ..rows.end]);
             let v = v.slice(seen).reversed_axes();
-            product(da.slice(block), v, ds.view_mut(), Update::Overwrite, packing);
+            matmul(da.slice(block), v, ds.view_mut(), Update::Overwrite, packing);
             for (row, mut ds) in rows.zip(ds.rows_mut()) {
                 softmax::backward(p.slice(s![row, ..=row]), ds.slice_mut(s![..=row]), self.scale());
                 ds.slice_mut(s![row + 1..]).fill(S::ZERO);
             }
             let dq = dq.slice_mut(block);
-            product(ds.view(), k.slice(seen), dq, Update::Overwrite, packing);
+            matmul(ds.view(), k.slice(seen), dq, Update::Overwrite, packing);
         }
         // Every dP and dQ of the head has been computed: its V and K are needed no more.
         for columns in self.blocks() {
@@ -219,10 +219,10 @@ impl CausalSelfAttentionLayer {
             let looks = s![columns.start.., columns];
             let p = p.slice(looks).reversed_axes();
             let dv = v.slice_mut(block);
-            product(p, da.slice(seeing), dv, Update::Overwrite, packing);
+            matmul(p, da.slice(seeing), dv, Update::Overwrite, packing);
             let ds = ds.slice(looks).reversed_axes();
             let dk = k.slice_mut(block);
-            product(ds, q.slice(seeing), dk, Update::Overwrite, packing);
+            matmul(ds, q.slice(seeing), dk, Update::Overwrite, packing);
         }
         q.assign(&dq);
     }

@@ -3,7 +3,7 @@ use super::window::{Window, image};
 use super::{Keys, MAX_ELEMENTS, Memory, Needs, Passed, Passes, Sizes, Tensor, count};
 use crate::extent::{Extent, whole, whole_if_set};
 use crate::fnv1a::Fnv1a;
-use crate::kernel::{Operand, Packing, Target, Update, product};
+use crate::kernel::{Operand, Packing, Target, Update, matmul};
 use crate::lanes::sum;
 use crate::scalar::Scalar;
 use crate::tensor::{flat, flat_mut, reshaped, take, take_mut, tensor, tensor_mut};
@@ -290,7 +290,7 @@ impl Conv2dLayer {
         for ((w, dy), u) in groups.zip(room.axis_iter_mut(Axis(1))) {
             let w = Operand::new(w.permuted_axes([1, 2, 3, 0]), 3);
             let u = Target::new(u.permuted_axes([1, 0, 2]));
-            product(w, filters_first(dy), u, Update::Overwrite, packing);
+            matmul(w, filters_first(dy), u, Update::Overwrite, packing);
         }
         let (size, out) = (self.window.size, self.window.places);
         let unfolded = [samples, self.channels, size.height, size.width, out.height, out.width];
@@ -320,7 +320,7 @@ impl Conv2dLayer {
             let seen = group * filters..(group + 1) * filters;
             let u = images.unfolded(dy, seen, (size, 1.into(), plane));
             let dx = Target::new(dx.permuted_axes([1, 0, 2, 3]));
-            product(Operand::new(w, 1), u, dx, Update::Overwrite, packing);
+            matmul(Operand::new(w, 1), u, dx, Update::Overwrite, packing);
         }
     }
 
@@ -382,7 +382,7 @@ impl<S: Scalar> Passes<S> for Conv2dLayer {
             for (group, (w, y)) in groups.enumerate() {
                 let y = Target::new(y.permuted_axes([1, 0, 2, 3]));
                 let u = self.unfolded(x, group);
-                product(Operand::new(w, 1), u, y, Update::Add, memory.packing);
+                matmul(Operand::new(w, 1), u, y, Update::Add, memory.packing);
             }
         }
     }
@@ -414,7 +414,7 @@ impl<S: Scalar> Passes<S> for Conv2dLayer {
             let groups = dw.outer_iter_mut().zip(by_groups(&dy, self.groups));
             for (group, (dw, dy)) in groups.enumerate() {
                 let u = self.unfolded(x, group).transposed();
-                product(filters_first(dy), u, Target::new(dw), Update::Add, memory.packing);
+                matmul(filters_first(dy), u, Target::new(dw), Update::Add, memory.packing);
             }
         }
         let Some(input_gradient) = input_gradient else { return };

@@ -1,7 +1,7 @@
 use super::{Keys, Memory, Passed, Passes, Sizes, Tensor, shape_text};
 use crate::extent::whole;
 use crate::fnv1a::Fnv1a;
-use crate::initial::Initial;
+use crate::parameters::Initial;
 use crate::scalar::Scalar;
 use crate::tensor::{flat, flat_mut, rows, tensor, tensor_mut};
 use ndarray::{ArrayView4, ArrayViewMut4};

@@ -1,7 +1,7 @@
 use super::sequence::sequence;
 use super::{Keys, Memory, Passed, Passes, Sizes, Tensor};
 use crate::fnv1a::Fnv1a;
-use crate::initial::Initial;
+use crate::parameters::Initial;
 use crate::scalar::Scalar;
 use crate::tensor::{flat, flat_mut, rows, sum_rows, tensor};
 use ndarray::{ArrayView4, ArrayViewMut4, Axis, Zip};

@@ -1,5 +1,5 @@
 use super::{Keys, Layer, LayerSpec, Memory, Needs, Passed, Passes, Sizes, Tensor, shape_text};
-use crate::chain::{Chain, MAX_LAYERS, Misfit, NO_TOKENS};
+use crate::sequential::{Sequential, MAX_LAYERS, Misfit, NO_TOKENS};
 use crate::fnv1a::Fnv1a;
 use crate::scalar::Scalar;
 use crate::tensor::{flat, flat_mut, OnePiece, tensor, tensor_mut};
@@ -23,7 +23,7 @@ pub struct Residual {
 /// Fitted to what comes in.
 #[derive(Clone, Debug)]
 pub(crate) struct ResidualLayer {
-    chain: Chain,
+    chain: Sequential,
     projection: Option<Box<Layer>>,
     projection_needs: Needs,
     /// Those of the chain, then those of the projection.
@@ -37,7 +37,7 @@ impl Keys for Residual {
         if self.layers.is_empty() || self.layers.len() > MAX_LAYERS {
             return Err(format!("has {} layers; give it 1 to {MAX_LAYERS}", self.layers.len()));
         }
-        let (chain, tensors) = Chain::new(&self.layers, incoming, from).map_err(|Misfit { place, problem }| {
+        let (chain, tensors) = Sequential::new(&self.layers, incoming, from).map_err(|Misfit { place, problem }| {
             format!("in its layer {} ({}): {problem}", place + 1, self.layers[place].kind())
         })?;
         let projection = match &self.projection {

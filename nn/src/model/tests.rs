@@ -105,7 +105,7 @@ fn a_whole_models_gradient_is_the_central_differences() {
     let (batch, labels) = (3, [2, 0, 1]);
     let parameters = numbers(model.parameter_count(), 11);
     let inputs = numbers(batch * model.inputs(), 1234);
-    let mut scratch = Scratch::<f64>::new(model.chain.needs(), batch);
+    let mut scratch = Scratch::<f64>::new(model.layers.needs(), batch);
     let mut gradient = vec![f64::NAN; parameters.len()];
     model.gradient_of(
         &parameters,
@@ -160,7 +160,7 @@ fn a_gradient_is_the_sum_of_its_samples_gradients() {
     let model = small_cnn();
     let parameters = numbers(model.parameter_count(), 3);
     let (inputs, labels) = (numbers(4 * model.inputs(), 9), [0, 1, 2, 0]);
-    let mut scratch = Scratch::<f64>::new(model.chain.needs(), 4);
+    let mut scratch = Scratch::<f64>::new(model.layers.needs(), 4);
     let (mut whole, mut one) = (vec![0.0; parameters.len()], vec![0.0; parameters.len()]);
     let loss = model.gradient_of(
         &parameters,

@@ -3,14 +3,11 @@
 use std::ops::Range;
 
 use crate::layer::{Layer, LayerSpec, Memory, Needs, Passed, Tensor, count, shape_text};
+use crate::parameters::MAX_PARAMETERS;
 use crate::scalar::Scalar;
 use crate::shape::of_batch;
 use crate::tensor::{tensor, tensor_mut};
 use ndarray::{ArrayView4, ArrayViewMut4};
-
-/// The most parameters of a model. One vector is then 256 MiB, and a tab with a single ML module needs nine of them
-/// and what is not durable yet: no more fit into the 4 GiB that it can address.
-pub const MAX_PARAMETERS: usize = 1 << 26;
 
 /// The most layers of a chain: far beyond what a browser trains, and few enough that a description stays small.
 pub(crate) const MAX_LAYERS: usize = 1024;
@@ -28,7 +25,7 @@ pub(crate) struct Misfit {
 
 /// Layers that are known to fit each other.
 #[derive(Clone, Debug)]
-pub(crate) struct Chain {
+pub(crate) struct Sequential {
     layers: Vec<Link>,
     /// The shape of one sample.
     input_shape: Vec<usize>,
@@ -53,10 +50,14 @@ struct Link {
     needs: Needs,
 }
 
-impl Chain {
+impl Sequential {
     /// Fits layers to each other and to what comes in from the layer (or input) called `from`; and the tensors of their
     /// parameters, in the vector's order, named as `torch.nn.Sequential` names them.
-    pub(crate) fn new(specs: &[LayerSpec], incoming: &[usize], from: &str) -> Result<(Chain, Vec<Tensor>), Misfit> {
+    pub(crate) fn new(
+        specs: &[LayerSpec],
+        incoming: &[usize],
+        from: &str,
+    ) -> Result<(Sequential, Vec<Tensor>), Misfit> {
         let (mut layers, mut tensors) = (Vec::new(), Vec::new());
         let (mut shape, mut from, mut end) = (incoming.to_vec(), from, 0);
         for (place, spec) in specs.iter().enumerate() {
@@ -98,7 +99,7 @@ impl Chain {
             numbers: sum(|link| link.numbers()).saturating_add(widest.saturating_mul(2)),
             room: layers.iter().map(|link| link.needs.room).max().unwrap_or(0),
         };
-        let chain = Chain {
+        let sequential = Sequential {
             layers,
             input_shape: incoming.to_vec(),
             inputs: incoming.iter().product(),
@@ -106,7 +107,7 @@ impl Chain {
             needs,
             widest,
         };
-        Ok((chain, tensors))
+        Ok((sequential, tensors))
     }
 
     /// How many numbers one sample has.
@@ -134,7 +135,7 @@ impl Chain {
         self.needs
     }
 
-    /// Computes what comes out, to stay in the memory: see [`Chain::output`].
+    /// Computes what comes out, to stay in the memory: see [`Sequential::output`].
     pub(crate) fn forward<S: Scalar>(&self, parameters: &[S], input: ArrayView4<'_, S>, memory: Memory<'_, S>) {
         let Memory {
             mut indices,
@@ -178,7 +179,7 @@ impl Chain {
         tensor(output, of_batch(batch, self.output_shape()))
     }
 
-    /// Where the loss's gradient by what came out has to be put before [`Chain::backward`], and what came out.
+    /// Where the loss's gradient by what came out has to be put before [`Sequential::backward`], and what came out.
     pub(crate) fn output_and_its_gradient<'a, S>(
         &self,
         numbers: &'a mut [S],
