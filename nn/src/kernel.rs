@@ -1,9 +1,9 @@
 //! The matrix product: every layer's heavy work goes through [`matmul`].
 //!
 //! Both operands are first packed into the order in which the innermost loop reads them, so that a transposed operand
-//! costs nothing more than its packing. That loop keeps a tile of 4×8 sums in eight registers of four lanes: larger tiles
-//! spill in browsers (6×8 and 4×12 run at 0.6 times the speed; 3×12 fits, but gains in the loop what it loses at its edges),
-//! smaller ones leave the adders waiting for each other.
+//! costs nothing more than its packing. That loop keeps a tile of 4×8 sums in eight registers of four lanes: larger
+//! tiles spill in browsers (6×8 and 4×12 run at 0.6 times the speed; 3×12 fits, but gains in the loop what it loses at
+//! its edges), smaller ones leave the adders waiting for each other.
 //!
 //! Each element of the result is a sum over the depth in ascending order, from zero, in blocks of `DEPTH_BLOCK`; it
 //! depends on neither the machine nor the size of the other dimensions.
@@ -26,8 +26,8 @@ const TILE_COLUMNS: usize = TILE_VECTORS * LANES;
 /// How much of the depth is multiplied at once. One panel of each operand (16 KiB and 8 KiB) stays in a first-level
 /// cache of 32 KiB.
 const DEPTH_BLOCK: usize = 512;
-/// How many rows of the left operand are packed at once, where they are as deep as a block: 256 KiB, which stays in a second-level
-/// cache. Of shallower rows as many more: for each block of rows the right operand is packed again.
+/// How many rows of the left operand are packed at once, where they are as deep as a block: 256 KiB, which stays in a
+/// second-level cache. Of shallower rows as many more: for each block of rows the right operand is packed again.
 const ROW_BLOCK: usize = 128;
 
 /// Whether a product replaces what the result held or is added to it.
@@ -74,8 +74,8 @@ impl<S: Scalar> Default for Packing<S> {
 
 /// The matrix product C = A·B, or C = C + A·B.
 ///
-/// A: (rows, depth), B: (depth, columns), C: (rows, columns). All are taken as they lie, whatever their strides: transposed ones,
-/// parts of larger ones, and [views of more axes](Operand::new).
+/// A: (rows, depth), B: (depth, columns), C: (rows, columns). All are taken as they lie, whatever their strides:
+/// transposed ones, parts of larger ones, and [views of more axes](Operand::new).
 ///
 /// # Panics
 /// Where the shapes do not fit each other: the caller's error.
@@ -171,9 +171,9 @@ fn matmul_in_lanes<S: Scalar, L: Lanes<Scalar = S>>(
 
 /// The innermost loop: a tile's sums over one block of the depth.
 ///
-/// `rows`: (depth, `TILE_ROWS`), `columns`: (depth, `TILE_COLUMNS`), both packed. Multiply, then add: never fused. Two slices that
-/// are eaten from their fronts become two pointers and one comparison; indices, iterators and unrolling in the source all
-/// became more, and slower, in wasm (products of 256×256×256: 35 to 42 instead of 46 GFLOP/s).
+/// `rows`: (depth, `TILE_ROWS`), `columns`: (depth, `TILE_COLUMNS`), both packed. Multiply, then add: never fused. Two
+/// slices that are eaten from their fronts become two pointers and one comparison; indices, iterators and unrolling in
+/// the source all became more, and slower, in wasm (products of 256×256×256: 35 to 42 instead of 46 GFLOP/s).
 #[inline(always)]
 fn tile<S: Scalar, L: Lanes<Scalar = S>>(rows: &[S], columns: &[S]) -> [[L; TILE_VECTORS]; TILE_ROWS] {
     let mut sums = [[L::splat(S::ZERO); TILE_VECTORS]; TILE_ROWS];
@@ -362,8 +362,8 @@ mod tests {
         }
     }
 
-    /// How a tensor of four axes lies in a larger one: the order of its axes in memory, and for each the step from one index to the
-    /// next, forwards or backwards.
+    /// How a tensor of four axes lies in a larger one: the order of its axes in memory, and for each the step from one
+    /// index to the next, forwards or backwards.
     #[derive(Clone, Debug)]
     struct Layout {
         order: Vec<usize>,

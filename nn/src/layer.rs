@@ -1,8 +1,8 @@
 //! The layers: one file for each kind, with its keys in the run file, both passes and the check of its gradient.
 //!
-//! A further kind is one more file here and one more line in the list below. All of them take a whole minibatch as one view,
-//! (batch, channels, height, width) or [what stands for it](crate::shape::of_batch), which lies in one piece, row-major. They write every number of their results, so that nothing
-//! depends on what a buffer held before.
+//! A further kind is one more file here and one more line in the list below. All of them take a whole minibatch as one
+//! view, (batch, channels, height, width) or what stands for it (`shape.rs`), which lies in one piece,
+//! row-major. They write every number of their results, so that nothing depends on what a buffer held before.
 
 mod affine;
 #[cfg(test)]
@@ -191,7 +191,8 @@ pub(crate) struct Needs {
     pub(crate) room: usize,
 }
 
-/// Memory that a layer works in, as much as it said that it [`Needs`]. It is flat: a layer takes its tensors from the front.
+/// Memory that a layer works in, as much as it said that it [`Needs`]. It is flat: a layer takes its tensors from the
+/// front.
 pub(crate) struct Memory<'a, S> {
     /// What the forward pass keeps for the backward pass.
     pub(crate) indices: &'a mut [u32],

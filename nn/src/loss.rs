@@ -1,7 +1,7 @@
 //! What training makes small: the losses, one file each.
 //!
-//! The loss of a sample is the mean over its answers, as PyTorch's losses with `reduction = "mean"` of one sample; what is
-//! summed up, here and in the BSP system, is the samples' losses and gradients.
+//! The loss of a sample is the mean over its answers, as PyTorch's losses with `reduction = "mean"` of one sample; what
+//! is summed up, here and in the BSP system, is the samples' losses and gradients.
 
 mod binary_cross_entropy;
 mod mean_squared_error;
@@ -75,9 +75,9 @@ impl LossSpec {
     pub(crate) fn fit(self, outgoing: &[usize], from: &str) -> Result<Answers, String> {
         match (self, outgoing) {
             (LossSpec::SoftmaxCrossEntropy, &[classes] | &[_, classes]) if classes < 2 => Err(format!(
-                "the last layer ({from}) gives {classes} number, but {} needs one for each class; set outputs to the number of \
-                 classes, or loss = \"mean_squared_error\" where the targets are numbers, or \"binary_cross_entropy\" where they \
-                 are 0 or 1",
+                "the last layer ({from}) gives {classes} number, but {} needs one for each class; set outputs to the \
+                 number of classes, or loss = \"mean_squared_error\" where the targets are numbers, or \
+                 \"binary_cross_entropy\" where they are 0 or 1",
                 self.name()
             )),
             (LossSpec::SoftmaxCrossEntropy, &[classes]) => Ok(Answers::Classes { places: 1, classes }),
@@ -162,7 +162,8 @@ impl Answers {
         sum / answers as f64
     }
 
-    /// The sum over the samples of their losses, and of the shares of their answers that are right, where answers can be.
+    /// The sum over the samples of their losses, and of the shares of their answers that are right, where answers can
+    /// be.
     pub(crate) fn evaluate<S: Scalar>(self, given: ArrayView4<'_, S>, targets: Targets<'_, S>) -> (f64, Option<f64>) {
         let (sum, right) = match (self, targets) {
             (Answers::Classes { classes, .. }, Targets::Classes(targets)) => {
@@ -264,8 +265,8 @@ mod tests {
         assert!(soft.fit(&[7, 1], "linear").unwrap_err().contains("one for each class"));
         assert_eq!(
             LossSpec::MeanSquaredError.fit(&[3, 4], "linear").unwrap_err(),
-            "the last layer (linear) gives (3, 4), but mean_squared_error needs a vector; end with a flatten and a linear \
-             layer"
+            "the last layer (linear) gives (3, 4), but mean_squared_error needs a vector; end with a flatten and a \
+             linear layer"
         );
         assert_eq!(
             LossSpec::BinaryCrossEntropy.fit(&[1], "linear"),

@@ -61,6 +61,24 @@ pub struct Evaluation {
 }
 
 /// A description whose layers are known to fit each other. With a vector of parameters it is a whole model.
+///
+/// ```
+/// use nn::layer::{Linear, Relu};
+/// use nn::{LossSpec, Minibatch, Model, ModelSpec, Targets};
+///
+/// let layers = vec![Linear::new(8).into(), Relu {}.into(), Linear::new(2).into()];
+/// let model = Model::new(&ModelSpec { input: vec![3], layers, loss: LossSpec::SoftmaxCrossEntropy })?;
+/// let mut parameters = model.initial_parameters(1);
+/// let (mut gradient, mut scratch) = (vec![0.0; parameters.len()], model.scratch(2));
+/// let inputs = [0.5, -1.0, 2.0, 1.5, 0.0, -0.5];
+/// let batch = Minibatch { inputs: &inputs, targets: Targets::Classes(&[0, 1]), key: None };
+/// let before = model.gradient(&parameters, &batch, &mut gradient, &mut scratch).loss_sum;
+/// for (parameter, gradient) in parameters.iter_mut().zip(&gradient) {
+///     *parameter -= 0.1 * gradient;
+/// }
+/// assert!(model.evaluate(&parameters, &batch, &mut scratch).loss_sum < before);
+/// # Ok::<(), nn::SpecError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Model {
     spec: ModelSpec,
@@ -132,7 +150,8 @@ impl Model {
         self.layers.inputs()
     }
 
-    /// If the model's inputs have to be tokens, how many there are: each input is then a whole number from 0 to below it.
+    /// If the model's inputs have to be tokens, how many there are: each input is then a whole number from 0 to below
+    /// it.
     pub fn tokens(&self) -> Option<usize> {
         self.layers.tokens()
     }
@@ -175,8 +194,9 @@ impl Model {
     /// nothing, and the same arguments give the same bits, whatever the scratch was used for before.
     ///
     /// # Panics
-    /// Where a slice has the wrong length, the batch is larger than the scratch was made for, a target is not one that the
-    /// model can answer, or an input is no token where the model takes tokens: whoever takes data in has to check it there.
+    /// Where a slice has the wrong length, the batch is larger than the scratch was made for, a target is not one that
+    /// the model can answer, or an input is no token where the model takes tokens: whoever takes data in has to check
+    /// it there.
     pub fn gradient(
         &self,
         parameters: &[f32],

@@ -1,4 +1,5 @@
-//! The tensors of a model's parameters, and the numbers that a run starts from: a seed's, with the same bits on every machine.
+//! The tensors of a model's parameters, and the numbers that a run starts from: a seed's, with the same bits on every
+//! machine.
 
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -13,8 +14,8 @@ pub const MAX_PARAMETERS: usize = 1 << 26;
 pub struct Parameter {
     /// As `torch.nn.Sequential` of the same layers names it: the layer's place counted from 0, and its own name.
     pub name: String,
-    /// As PyTorch has it: (outputs, inputs), (filters, channels, height, width) or (tokens, width) for a weight, one size for
-    /// a bias.
+    /// As PyTorch has it: (outputs, inputs), (filters, channels, height, width) or (tokens, width) for a weight, one
+    /// size for a bias.
     pub shape: Vec<usize>,
     /// Where it lies in the vector, row-major.
     pub range: Range<usize>,
@@ -84,9 +85,9 @@ pub(crate) enum Initial {
 
 /// Fills one tensor.
 ///
-/// Uniform numbers between ±1/√fan_in are what `torch.nn.Linear` and `torch.nn.Conv2d` start from (Kaiming-uniform with a = √5, for weight and bias
-/// alike). He's √6/√fan_in would suit rectifiers at least as well, but a run can then not be laid beside PyTorch's of
-/// the same description, which is what our figures are compared with.
+/// Uniform numbers between ±1/√fan_in are what `torch.nn.Linear` and `torch.nn.Conv2d` start from (Kaiming-uniform with
+/// a = √5, for weight and bias alike). He's √6/√fan_in would suit rectifiers at least as well, but a run can then not
+/// be laid beside PyTorch's of the same description, which is what our figures are compared with.
 ///
 /// The tensor's place in the model is the generator's stream, so that each has numbers of its own. A number is an odd
 /// 25-bit integer over 2²⁴, which an `f32` holds exactly, times the bound: one rounding, and never zero.

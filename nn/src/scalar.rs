@@ -38,7 +38,8 @@ pub trait Scalar:
     /// The square root: rounded correctly everywhere, by IEEE 754.
     fn sqrt(self) -> Self;
 
-    /// e to the power of each lane: for `f32` [`elementary`](crate::elementary)'s, for `f64` `libm`'s, as of the three that follow.
+    /// e to the power of each lane: for `f32` `elementary.rs`'s, for `f64` `libm`'s, as of the three
+    /// that follow.
     fn exp_lanes(x: Self::Lanes) -> Self::Lanes;
 
     /// The hyperbolic tangent of each lane.

@@ -124,8 +124,8 @@ fn power(mut base: f64, mut exponent: u64) -> f64 {
     product
 }
 
-/// The schedule as it is written. Serde can't refuse unknown keys in a flattened enum, so the keys of all kinds lie side by
-/// side here, and are sorted out afterwards.
+/// The schedule as it is written. Serde can't refuse unknown keys in a flattened enum, so the keys of all kinds lie
+/// side by side here, and are sorted out afterwards.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Keys {
@@ -177,7 +177,8 @@ impl TryFrom<Keys> for ScheduleSpec {
         {
             let (kind, of_kind) = (keys.kind.name(), of_kind.name());
             return Err(format!(
-                "`{key}` is a key of the {of_kind} schedule, not of the {kind} one; remove it, or set kind = \"{of_kind}\""
+                "`{key}` is a key of the {of_kind} schedule, not of the {kind} one; remove it, or set kind = \
+                 \"{of_kind}\""
             ));
         }
         let missing = |key: &str| format!("the {} schedule needs the key `{key}`; add it", keys.kind.name());

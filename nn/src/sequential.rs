@@ -161,7 +161,7 @@ impl Sequential {
             link.layer.passes().forward(
                 &parameters[link.range.clone()],
                 input,
-                tensor_mut(output, shape.clone()),
+                tensor_mut(output, shape),
                 memory,
             );
             input = tensor(output, shape);
@@ -193,8 +193,8 @@ impl Sequential {
         (output, tensor_mut(gradient, of_batch(batch, self.output_shape())))
     }
 
-    /// Overwrites the gradient by the parameters, and that by the input where it is wanted. The passes have to be called in
-    /// turn, with the same parameters, input and memory.
+    /// Overwrites the gradient by the parameters, and that by the input where it is wanted. The passes have to be
+    /// called in turn, with the same parameters, input and memory.
     pub(crate) fn backward<S: Scalar>(
         &self,
         parameters: &[S],
@@ -244,7 +244,7 @@ impl Sequential {
             let passed = Passed {
                 parameters: &parameters[link.range.clone()],
                 input: came_in,
-                output: tensor(output, shape.clone()),
+                output: tensor(output, shape),
                 output_gradient: tensor(&current[..link.outputs * batch], shape),
             };
             let memory = Memory {

@@ -21,9 +21,9 @@ pub(crate) fn shape_text(shape: &[usize]) -> String {
     }
 }
 
-/// The shape of a minibatch of such samples: (batch, channels, height, width). A sequence, (positions, width), is an image of one
-/// channel, and a vector one of one row. So every layer's views have as many axes, which a compiler knows: views of any number of
-/// axes (`ArrayViewD`) made the engine's wasm code 1.4 times as large.
+/// The shape of a minibatch of such samples: (batch, channels, height, width). A sequence, (positions, width), is an
+/// image of one channel, and a vector one of one row. So every layer's views have as many axes, which a compiler knows:
+/// views of any number of axes (`ArrayViewD`) made the engine's wasm code 1.4 times as large.
 pub(crate) fn of_batch(batch: usize, sample: &[usize]) -> [usize; MAX_AXES + 1] {
     let mut sizes = [1; MAX_AXES + 1];
     sizes[0] = batch;

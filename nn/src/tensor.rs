@@ -63,8 +63,8 @@ pub(crate) trait OnePiece {
     /// Its numbers one after the other.
     type Line;
 
-    /// What is done to each number alike needs no shape, and [`Zip`](ndarray::Zip) over one axis is a tenth of the code that it is
-    /// over any number of them. Panics where the view has gaps or another order.
+    /// What is done to each number alike needs no shape, and [`Zip`](ndarray::Zip) over one axis is a tenth of the code
+    /// that it is over any number of them. Panics where the view has gaps or another order.
     fn line(self) -> Self::Line;
 }
 
@@ -130,8 +130,8 @@ pub(crate) fn flat_mut<'a, S, D: Dimension>(view: ArrayViewMut<'a, S, D>) -> &'a
     }
 }
 
-/// How many rows are added one after the other. In `f32` 262,144 rows of 0.1 come to 2.5 thousandths less than they are; in blocks
-/// of so many the error stays that of a block.
+/// How many rows are added one after the other. In `f32` 262,144 rows of 0.1 come to 2.5 thousandths less than they
+/// are; in blocks of so many the error stays that of a block.
 const ROWS_OF_A_SUM: usize = 4096;
 
 /// How many columns of such a block are added up side by side, on the stack.

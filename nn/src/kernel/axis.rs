@@ -8,9 +8,9 @@ const LEVELS: usize = 3;
 
 /// An axis of a matrix: each index lies at an offset of its own from the one with the lowest address.
 ///
-/// Up to three levels, the outermost first, like hours, minutes and seconds: the index counts through the sizes, and each
-/// count takes its stride. So one axis can be the places of a window on all images of a minibatch, another the numbers that
-/// the window sees at once.
+/// Up to three levels, the outermost first, like hours, minutes and seconds: the index counts through the sizes, and
+/// each count takes its stride. So one axis can be the places of a window on all images of a minibatch, another the
+/// numbers that the window sees at once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Axis {
     sizes: [usize; LEVELS],
@@ -29,8 +29,8 @@ pub(super) struct Run {
 }
 
 impl Axis {
-    /// Some of a view's axes, one inside the other, with their sizes and strides. Levels that together have one stride become
-    /// one, for longer runs.
+    /// Some of a view's axes, one inside the other, with their sizes and strides. Levels that together have one stride
+    /// become one, for longer runs.
     ///
     /// # Panics
     /// Where more levels than three are left: the caller's error.
@@ -152,7 +152,8 @@ mod tests {
     proptest! {
         #[test]
         fn an_axis_counts_through_its_levels(
-            sizes in any::<[u8; 3]>(), strides in any::<[i8; 3]>(), is_dense in any::<[bool; 2]>(), part in any::<[u8; 2]>(),
+            sizes in any::<[u8; 3]>(), strides in any::<[i8; 3]>(),
+            is_dense in any::<[bool; 2]>(), part in any::<[u8; 2]>(),
         ) {
             let sizes = sizes.map(|size| usize::from(size % 5));
             let mut strides = strides.map(|stride| isize::from(stride % 7));

@@ -11,15 +11,15 @@ use std::ops::Range;
 /// How many numbers packing may write behind a panel: what does not fit a whole square, or a whole vector.
 pub(super) const PACKING_SLACK: usize = 32;
 
-/// A matrix that a product reads: a view of two axes, or of more, of which the first ones together count its rows and the
-/// others its columns.
+/// A matrix that a product reads: a view of two axes, or of more, of which the first ones together count its rows and
+/// the others its columns.
 #[derive(Clone, Copy, Debug)]
 pub struct Operand<'a, S> {
     /// From the number with the lowest address to the one with the highest: `span` of them, all in one allocation.
     lowest: *const S,
     span: usize,
-    /// Whether numbers of the span may be read that are no elements. Between the elements of a view with gaps may lie what
-    /// another thread writes to.
+    /// Whether numbers of the span may be read that are no elements. Between the elements of a view with gaps may lie
+    /// what another thread writes to.
     is_readable_between: bool,
     pub(super) rows: Axis,
     pub(super) columns: Axis,
@@ -43,8 +43,8 @@ impl<'a, S> Operand<'a, S> {
         }
     }
 
-    /// As [`Operand::new`], of a slice seen in a shape with strides, which may show a number several times. That the slice
-    /// may be read as a whole makes views with gaps cheaper to pack.
+    /// As [`Operand::new`], of a slice seen in a shape with strides, which may show a number several times. That the
+    /// slice may be read as a whole makes views with gaps cheaper to pack.
     ///
     /// # Panics
     /// Where the shape reaches beyond the slice, too: the caller's error.
@@ -75,8 +75,8 @@ impl<'a, S> Operand<'a, S> {
             offset <= self.span && length <= self.span - offset,
             "a panel lies within its operand"
         );
-        // SAFETY: the numbers lie in the span, so in one allocation, and are elements of the view that the operand was made
-        // from, or of a slice around it: nobody writes to them while the view lives.
+        // SAFETY: the numbers lie in the span, so in one allocation, and are elements of the view that the operand was
+        // made from, or of a slice around it: nobody writes to them while the view lives.
         unsafe { std::slice::from_raw_parts(self.lowest.add(offset), length) }
     }
 }
@@ -87,8 +87,8 @@ impl<'a, S> From<ArrayView2<'a, S>> for Operand<'a, S> {
     }
 }
 
-/// A matrix that a product writes: a view of two axes, or of more, of which the first counts its rows and the others together
-/// its columns.
+/// A matrix that a product writes: a view of two axes, or of more, of which the first counts its rows and the others
+/// together its columns.
 #[derive(Debug)]
 pub struct Target<'a, S> {
     lowest: *mut S,
@@ -174,8 +174,8 @@ impl Axes {
     }
 }
 
-/// Whether all numbers between the elements with the lowest and the highest address are elements: each axis's stride is as many
-/// numbers as the axes of smaller strides hold.
+/// Whether all numbers between the elements with the lowest and the highest address are elements: each axis's stride is
+/// as many numbers as the axes of smaller strides hold.
 fn has_no_gaps(sizes: &[usize], strides: &[isize]) -> bool {
     let axes = || zip(sizes, strides).filter(|(size, _)| **size != 1);
     axes().all(|(_, stride)| {
@@ -218,8 +218,8 @@ impl<S: Scalar> Operand<'_, S> {
         }
     }
 
-    /// Copies `WIDTH` vectors from the `first` on, in a block of the depth, as (depth, WIDTH); what lies beyond the last
-    /// vector is zero. It may leave anything in the panel's slack behind that.
+    /// Copies `WIDTH` vectors from the `first` on, in a block of the depth, as (depth, WIDTH); what lies beyond the
+    /// last vector is zero. It may leave anything in the panel's slack behind that.
     #[inline(always)]
     pub(super) fn pack<L: Lanes<Scalar = S>, const WIDTH: usize>(
         &self,
@@ -263,9 +263,9 @@ impl<S: Scalar> Operand<'_, S> {
         }
     }
 
-    /// Vectors in two pieces, each of which lies side by side: the first is copied in full width, and what is too much of
-    /// it is overwritten by the second, whose excess the next row of the panel overwrites. `false` where that would read
-    /// beyond the span or what is no element.
+    /// Vectors in two pieces, each of which lies side by side: the first is copied in full width, and what is too much
+    /// of it is overwritten by the second, whose excess the next row of the panel overwrites. `false` where that would
+    /// read beyond the span or what is no element.
     #[inline(always)]
     fn pack_halves<const WIDTH: usize>(
         &self,
@@ -307,10 +307,10 @@ impl<S: Scalar> Operand<'_, S> {
         }
     }
 
-    /// One of these runs: squares of 4×4 are turned in registers. With one number at a time X·Wᵀ of 64×784×256 ran at 42
-    /// instead of 50 GFLOP/s (`throughput` example). The last square may be more than is left of the run, and what follows
-    /// overwrites it; it is left out where that would read beyond the span or what is no element. Returns how much of the run
-    /// has been packed.
+    /// One of these runs: squares of 4×4 are turned in registers. With one number at a time X·Wᵀ of 64×784×256 ran at
+    /// 42 instead of 50 GFLOP/s (`throughput` example). The last square may be more than is left of the run, and what
+    /// follows overwrites it; it is left out where that would read beyond the span or what is no element. Returns how
+    /// much of the run has been packed.
     #[inline(always)]
     fn pack_squares<L: Lanes<Scalar = S>, const WIDTH: usize>(
         &self,

@@ -12,21 +12,21 @@ use ndarray::{ArrayBase, ArrayView2, ArrayView4, ArrayViewMut2, ArrayViewMut4, I
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// How many positions are multiplied at once: blocks to the right of the diagonal, nearly half of all where there are many, are
-/// left out.
+/// How many positions are multiplied at once: blocks to the right of the diagonal, nearly half of all where there are
+/// many, are left out.
 const BLOCK: usize = 32;
 
-/// Each position looks at itself and those before it (Vaswani et al., arXiv 1706.03762), like `torch.nn.MultiheadAttention(width,
-/// heads, batch_first=True)` of X, X and X with a causal mask and without dropout.
+/// Each position looks at itself and those before it (Vaswani et al., arXiv 1706.03762), like
+/// `torch.nn.MultiheadAttention(width, heads, batch_first=True)` of X, X and X with a causal mask and without dropout.
 ///
-/// [Q K V] = X·Wᵢᵀ + bᵢ; of each head, which has its share of their columns, P = softmax(Q·Kᵀ / √(width / heads)), over the
-/// positions up to the row's own, and A = P·V; Y = A·Wₒᵀ + bₒ.
+/// [Q K V] = X·Wᵢᵀ + bᵢ; of each head, which has its share of their columns, P = softmax(Q·Kᵀ / √(width / heads)), over
+/// the positions up to the row's own, and A = P·V; Y = A·Wₒᵀ + bₒ.
 ///
-/// X, Y, Q, K, V, A: (batch, positions, width), P: (batch, heads, positions, positions), Wᵢ: (3 · width, width), bᵢ: (3 · width),
-/// Wₒ: (width, width), bₒ: (width).
+/// X, Y, Q, K, V, A: (batch, positions, width), P: (batch, heads, positions, positions), Wᵢ: (3 · width, width), bᵢ: (3
+/// · width), Wₒ: (width, width), bₒ: (width).
 ///
-/// Both weights start as a linear layer's, and both biases at 0. PyTorch starts Wₒ and the biases so too, but Wᵢ from Xavier's √1.5/√width
-/// instead of 1/√width.
+/// Both weights start as a linear layer's, and both biases at 0. PyTorch starts Wₒ and the biases so too, but Wᵢ from
+/// Xavier's √1.5/√width instead of 1/√width.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CausalSelfAttention {
@@ -59,8 +59,8 @@ impl Keys for CausalSelfAttention {
         }
         if count(&[heads, positions, positions]).is_none_or(|probabilities| probabilities > MAX_ELEMENTS) {
             return Err(format!(
-                "has more than {MAX_ELEMENTS} probabilities for a sample ({heads} heads · {positions} positions · {positions} \
-                 positions); make the sequence shorter"
+                "has more than {MAX_ELEMENTS} probabilities for a sample ({heads} heads · {positions} positions · \
+                 {positions} positions); make the sequence shorter"
             ));
         }
         Ok(CausalSelfAttentionLayer {
@@ -109,8 +109,8 @@ impl Sizes for CausalSelfAttentionLayer {
     }
 }
 
-/// What the forward pass keeps, and what the backward pass overwrites with the gradients by it, but for P. Q, K, V and A: (batch ·
-/// positions, width), P: (batch, heads, positions, positions).
+/// What the forward pass keeps, and what the backward pass overwrites with the gradients by it, but for P. Q, K, V and
+/// A: (batch · positions, width), P: (batch, heads, positions, positions).
 struct Kept<'a, S> {
     queries: ArrayViewMut2<'a, S>,
     keys: ArrayViewMut2<'a, S>,
@@ -166,8 +166,8 @@ impl CausalSelfAttentionLayer {
         shaped(rows, shape).permuted_axes([0, 2, 1, 3])
     }
 
-    /// P and A of one head of a sample. Of P, blocks to the right of the diagonal are neither written nor ever read, and in the
-    /// blocks on the diagonal it is zero to the right of it.
+    /// P and A of one head of a sample. Of P, blocks to the right of the diagonal are neither written nor ever read,
+    /// and in the blocks on the diagonal it is zero to the right of it.
     fn attend<S: Scalar>(
         &self,
         [q, k, v]: [ArrayView2<'_, S>; 3],
@@ -189,8 +189,8 @@ impl CausalSelfAttentionLayer {
         }
     }
 
-    /// Of one head of a sample, puts dQ, dK and dV in the places of Q, K and V: dP = dA·Vᵀ, dV = Pᵀ·dA, and with the gradient
-    /// by the scores, dS, dQ = dS·K, dK = dSᵀ·Q.
+    /// Of one head of a sample, puts dQ, dK and dV in the places of Q, K and V: dP = dA·Vᵀ, dV = Pᵀ·dA, and with the
+    /// gradient by the scores, dS, dQ = dS·K, dK = dSᵀ·Q.
     fn attend_backward<S: Scalar>(
         &self,
         [mut q, mut k, mut v]: [ArrayViewMut2<'_, S>; 3],
@@ -258,7 +258,8 @@ impl<S: Scalar> Passes<S> for CausalSelfAttentionLayer {
         affine::forward(kept.attended.view(), weight, bias, rows(output, width), packing);
     }
 
-    /// Through each projection as through a linear layer. The gradients by A, Q, K and V take the places of what they are by.
+    /// Through each projection as through a linear layer. The gradients by A, Q, K and V take the places of what they
+    /// are by.
     fn backward(
         &self,
         passed: Passed<'_, S>,

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 /// Y: (batch, filters, out height, out width), unfold(Xₙ): (fan in, places) with fan in = channels · kernel height ·
 /// kernel width and places = out height · out width.
 ///
-/// With groups, each group of filters sees its own group of channels only, as if the groups were convolutions side by side: W is
-/// (filters, channels / groups, kernel height, kernel width). As many groups as channels make it depthwise.
+/// With groups, each group of filters sees its own group of channels only, as if the groups were convolutions side by
+/// side: W is (filters, channels / groups, kernel height, kernel width). As many groups as channels make it depthwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Conv2d {
@@ -101,8 +101,8 @@ impl Keys for Conv2d {
         }
         if !given.is_multiple_of(groups) || !filters.is_multiple_of(groups) {
             return Err(format!(
-                "has groups = {groups}, but {from} gives {given} channels, and filters = {filters}; set groups to a divisor of \
-                 both"
+                "has groups = {groups}, but {from} gives {given} channels, and filters = {filters}; set groups to a \
+                 divisor of both"
             ));
         }
         let fitted = |padding| {
@@ -116,12 +116,12 @@ impl Keys for Conv2d {
             layer.check_sizes().map(|()| layer)
         };
         let widest = widest_padding(kernel);
-        fitted(padding).or_else(|problem| match fitted(widest) {
+        fitted(padding).map_err(|problem| match fitted(widest) {
             // A kernel beyond it sees zeros only.
-            Ok(_) if padding.height > widest.height || padding.width > widest.width => Err(format!(
-                "has padding = {padding}, which makes the image too large; set padding to {widest} or less"
-            )),
-            _ => Err(problem),
+            Ok(_) if padding.height > widest.height || padding.width > widest.width => {
+                format!("has padding = {padding}, which makes the image too large; set padding to {widest} or less")
+            }
+            _ => problem,
         })
     }
 
@@ -156,8 +156,8 @@ fn widest_padding(kernel: Extent) -> Extent {
     Extent { height, width }
 }
 
-/// How many places a product takes at once, of as many samples as that are: small images share the packing of the weights,
-/// and the sum over the places is as long as the product's blocks.
+/// How many places a product takes at once, of as many samples as that are: small images share the packing of the
+/// weights, and the sum over the places is as long as the product's blocks.
 const PLACES_AT_ONCE: usize = 512;
 
 impl Conv2dLayer {
@@ -168,14 +168,14 @@ impl Conv2dLayer {
         let unfolded = count(&[*channels, size.height, size.width, places.height, places.width]);
         if unfolded.is_none_or(|unfolded| unfolded > MAX_ELEMENTS) {
             return Err(format!(
-                "unfolds a sample to more than {MAX_ELEMENTS} numbers ({channels} channels · kernel {size} · {places} places); make \
-                 the kernel or the image smaller, or the stride larger",
+                "unfolds a sample to more than {MAX_ELEMENTS} numbers ({channels} channels · kernel {size} · {places} \
+                 places); make the kernel or the image smaller, or the stride larger",
             ));
         }
         if self.room().is_none_or(|room| room > MAX_ELEMENTS) {
             return Err(format!(
-                "works in more than {MAX_ELEMENTS} numbers for a sample ({filters} filters, kernel {size} and padding {} on {}); make \
-                 one of them smaller",
+                "works in more than {MAX_ELEMENTS} numbers for a sample ({filters} filters, kernel {size} and padding \
+                 {} on {}); make one of them smaller",
                 window.padding, window.plane
             ));
         }
@@ -238,7 +238,8 @@ impl Conv2dLayer {
         Some(by_input.max(self.incoming().room(samples)?))
     }
 
-    /// W by groups: (groups, filters, channels, kernel height, kernel width), filters and channels being those of a group.
+    /// W by groups: (groups, filters, channels, kernel height, kernel width), filters and channels being those of a
+    /// group.
     fn weight_shape(&self) -> [usize; 5] {
         let Extent { height, width } = self.window.size;
         let [channels, filters] = [self.channels, self.filters].map(|all| all / self.groups);
@@ -253,8 +254,8 @@ impl Conv2dLayer {
         self.incoming().unfolded(padded, channels, window)
     }
 
-    /// The reverse of unfolding, from zeros: adds each number of an unfolded sample, (channels, kernel height, kernel width, out height, out
-    /// width), to where it came from. What came from the padding is dropped.
+    /// The reverse of unfolding, from zeros: adds each number of an unfolded sample, (channels, kernel height, kernel
+    /// width, out height, out width), to where it came from. What came from the padding is dropped.
     fn fold<S: Scalar>(&self, unfolded: ArrayView5<'_, S>, mut sample: ArrayViewMut3<'_, S>) {
         let Window { stride, padding, .. } = self.window;
         for (ky, kx) in self.window.corners() {
@@ -301,8 +302,8 @@ impl Conv2dLayer {
         }
     }
 
-    /// Overwrites the gradient by the input, of a few samples, for a stride of 1: the convolution of dY with the kernels turned
-    /// around, filters and channels exchanged.
+    /// Overwrites the gradient by the input, of a few samples, for a stride of 1: the convolution of dY with the
+    /// kernels turned around, filters and channels exchanged.
     fn input_gradient_by_convolution<S: Scalar>(
         &self,
         images: &Images,
@@ -324,7 +325,8 @@ impl Conv2dLayer {
         }
     }
 
-    /// The kernels turned around, filters and channels exchanged: (groups, channels, filters, kernel height, kernel width).
+    /// The kernels turned around, filters and channels exchanged: (groups, channels, filters, kernel height, kernel
+    /// width).
     fn turn<'a, S: Scalar>(&self, weight: ArrayView5<'_, S>, room: &mut &'a mut [S]) -> ArrayView5<'a, S> {
         let [groups, filters, channels, height, width] = self.weight_shape();
         // A kernel that is turned around is read backwards.
@@ -475,7 +477,8 @@ mod tests {
             let misfit = Layer::new(&keys.clone().into(), &[1, 28, 28], "relu").unwrap_err();
             assert_eq!(
                 misfit,
-                format!("has padding = {padding}×{padding}, which makes the image too large; set padding to 2×4 or less")
+                format!("has padding = {padding}×{padding}, which makes the image too large; \
+                    set padding to 2×4 or less")
             );
             keys.padding = [2, 4].into();
             assert!(Layer::new(&keys.into(), &[1, 28, 28], "relu").is_ok());

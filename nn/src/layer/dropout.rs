@@ -5,8 +5,9 @@ use crate::tensor::{flat, flat_mut, OnePiece, tensor};
 use ndarray::{ArrayView4, ArrayViewMut4, Zip};
 use serde::{Deserialize, Serialize};
 
-/// Sets each number to zero with a probability while training, and lets the others grow as much, like `torch.nn.Dropout`
-/// (Srivastava et al., JMLR 15, 2014); of any shape. Which ones depends on the minibatch's key alone.
+/// Sets each number to zero with a probability while training, and lets the others grow as much, like
+/// `torch.nn.Dropout` (Srivastava et al., JMLR 15, 2014); of any shape. Which ones depends on the minibatch's key
+/// alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dropout {

@@ -14,13 +14,13 @@ const MAX_TOKENS: usize = 1 << 24;
 ///
 /// X: (batch, positions), whole numbers from 0 to below `tokens`, W: (tokens, width), Y: (batch, positions, width).
 ///
-/// The model's first layer, and nowhere else: no layer gives tokens, and none can be given a gradient by them. Whoever takes
-/// data in has to check that they are below [`Model::tokens`](crate::Model::tokens).
+/// The model's first layer, and nowhere else: no layer gives tokens, and none can be given a gradient by them. Whoever
+/// takes data in has to check that they are below [`Model::tokens`](crate::Model::tokens).
 ///
-/// It starts from uniform numbers with the standard deviation of GPT-2's embeddings, 0.02 (Radford et al., "Language Models are
-/// Unsupervised Multitask Learners", 2019; the number is in the code published with it). PyTorch's normal numbers of deviation 1
-/// are as large as what a normalisation gives: a transformer's blocks then add little to them for long, and where the same
-/// weight gives the logits too, these start far too large.
+/// It starts from uniform numbers with the standard deviation of GPT-2's embeddings, 0.02 (Radford et al., "Language
+/// Models are Unsupervised Multitask Learners", 2019; the number is in the code published with it). PyTorch's normal
+/// numbers of deviation 1 are as large as what a normalisation gives: a transformer's blocks then add little to them
+/// for long, and where the same weight gives the logits too, these start far too large.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Embedding {
@@ -109,8 +109,8 @@ impl<S: Scalar> Passes<S> for EmbeddingLayer {
         }
     }
 
-    /// Each dY is added to its token's dW, in the order of the positions. There is no gradient by tokens: where one is wanted
-    /// it is zero.
+    /// Each dY is added to its token's dW, in the order of the positions. There is no gradient by tokens: where one is
+    /// wanted it is zero.
     fn backward(
         &self,
         passed: Passed<'_, S>,

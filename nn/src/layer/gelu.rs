@@ -7,8 +7,8 @@ use crate::tensor::{flat, flat_mut};
 use ndarray::{ArrayView4, ArrayViewMut4};
 use serde::{Deserialize, Serialize};
 
-/// Y = X · Φ(X), where Φ is the normal distribution's, like `torch.nn.GELU` (Hendrycks and Gimpel, arXiv 1606.08415); of any
-/// shape. Not the approximation by a hyperbolic tangent.
+/// Y = X · Φ(X), where Φ is the normal distribution's, like `torch.nn.GELU` (Hendrycks and Gimpel, arXiv 1606.08415);
+/// of any shape. Not the approximation by a hyperbolic tangent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gelu {}

@@ -7,8 +7,8 @@ use crate::tensor::{flat, flat_mut, rows};
 use ndarray::{ArrayView4, ArrayViewMut4, Axis, Zip};
 use serde::{Deserialize, Serialize};
 
-/// The mean of each channel, like `torch.nn.AdaptiveAvgPool2d(1)` with a `Flatten` after it; of a sequence, the mean of its
-/// positions.
+/// The mean of each channel, like `torch.nn.AdaptiveAvgPool2d(1)` with a `Flatten` after it; of a sequence, the mean of
+/// its positions.
 ///
 /// X: (batch, channels, height, width), Y: (batch, channels); or X: (batch, positions, width), Y: (batch, width).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

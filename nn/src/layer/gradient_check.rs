@@ -114,8 +114,8 @@ pub(crate) fn backward<S: Scalar>(
     let (incoming, outgoing) = (of_batch(batch, &layer.incoming), of_batch(batch, &layer.output_shape()));
     let passed = Passed {
         parameters,
-        input: tensor(input, incoming.clone()),
-        output: tensor(&output, outgoing.clone()),
+        input: tensor(input, incoming),
+        output: tensor(&output, outgoing),
         output_gradient: tensor(output_gradient, outgoing),
     };
     let by_input = tensor_mut(&mut input_gradient, incoming);

@@ -9,8 +9,8 @@ use crate::tensor::{flat, rows, take, take_mut};
 use ndarray::{ArrayView4, ArrayViewMut1, ArrayViewMut2, ArrayViewMut4, Axis, Zip};
 use serde::{Deserialize, Serialize};
 
-/// Normalises each sample's channels in groups, like `torch.nn.GroupNorm` (Wu and He, arXiv 1803.08494): Y = W·N + b, where N has
-/// mean 0 and variance 1 in each group, and each channel has its weight and bias.
+/// Normalises each sample's channels in groups, like `torch.nn.GroupNorm` (Wu and He, arXiv 1803.08494): Y = W·N + b,
+/// where N has mean 0 and variance 1 in each group, and each channel has its weight and bias.
 ///
 /// X, Y: (batch, channels, height, width), W, b: (channels).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -57,9 +57,9 @@ impl Images {
         tensor(room, shape)
     }
 
-    /// Row (channel, window row, window column), column (sample, place row, place column): what that corner of a window sees
-    /// at that place, of some of the channels. Nothing is copied: each number of a padded image is seen from all places that
-    /// the window sees it from.
+    /// Row (channel, window row, window column), column (sample, place row, place column): what that corner of a window
+    /// sees at that place, of some of the channels. Nothing is copied: each number of a padded image is seen from all
+    /// places that the window sees it from.
     pub(crate) fn unfolded<'a, S>(
         &self,
         padded: ArrayView4<'a, S>,

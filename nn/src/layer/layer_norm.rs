@@ -6,8 +6,8 @@ use crate::tensor::{rows, take, take_mut, tensor};
 use ndarray::{ArrayView4, ArrayViewMut1, ArrayViewMut2, ArrayViewMut4, Zip};
 use serde::{Deserialize, Serialize};
 
-/// Normalises along the last axis, like `torch.nn.LayerNorm` (Ba, Kiros and Hinton, arXiv 1607.06450): Y = W·N + b, where N has mean
-/// 0 and variance 1 in each row.
+/// Normalises along the last axis, like `torch.nn.LayerNorm` (Ba, Kiros and Hinton, arXiv 1607.06450): Y = W·N + b,
+/// where N has mean 0 and variance 1 in each row.
 ///
 /// X, Y: (batch, …, width), W, b: (width).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

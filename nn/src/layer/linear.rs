@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 /// Fully connected, like `torch.nn.Linear`: Y = X·Wᵀ + b.
 ///
-/// X: (batch, inputs), W: (outputs, inputs), b: (outputs), Y: (batch, outputs); row-major. Of a sequence, X: (batch, positions,
-/// inputs), it takes each position by itself: Y: (batch, positions, outputs).
+/// X: (batch, inputs), W: (outputs, inputs), b: (outputs), Y: (batch, outputs); row-major. Of a sequence, X: (batch,
+/// positions, inputs), it takes each position by itself: Y: (batch, positions, outputs).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Linear {
@@ -49,7 +49,8 @@ impl Keys for Linear {
             [positions, given] => (Some(positions), given),
             _ => {
                 return Err(format!(
-                    "expects a vector or a sequence (positions, width), but {from} gives {}; put a flatten layer before it",
+                    "expects a vector or a sequence (positions, width), but {from} gives {}; put a flatten layer \
+                     before it",
                     shape_text(incoming)
                 ));
             }

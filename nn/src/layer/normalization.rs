@@ -8,8 +8,8 @@ use ndarray::{ArrayView1, ArrayViewMut1};
 /// What PyTorch's normalisations add to the variance by default.
 pub(crate) const EPSILON: f64 = 1e-5;
 
-/// Overwrites `normalized` with (X − mean(X)) / √(variance(X) + ε), and returns 1 / √(variance(X) + ε). The variance is the
-/// mean square, not corrected, as PyTorch's normalisations have it.
+/// Overwrites `normalized` with (X − mean(X)) / √(variance(X) + ε), and returns 1 / √(variance(X) + ε). The variance is
+/// the mean square, not corrected, as PyTorch's normalisations have it.
 pub(crate) fn normalize<S: Scalar>(input: ArrayView1<'_, S>, normalized: ArrayViewMut1<'_, S>) -> S {
     let (input, normalized) = (flat(input), flat_mut(normalized));
     let count = S::from_f64(input.len() as f64);

@@ -7,8 +7,9 @@ use crate::tensor::{OnePiece, reshaped};
 use ndarray::{ArrayBase, ArrayView4, ArrayView6, ArrayViewMut4, ArrayViewMut6, Ix1, Ix6, RawData, Zip};
 use serde::{Deserialize, Serialize};
 
-/// Cuts an image into patches, which become a sequence, row by row (Dosovitskiy et al., arXiv 2010.11929). Each patch's numbers are in
-/// the order (channel, row, column), like `torch.nn.functional.unfold` with kernel = stride = size, its last two axes exchanged.
+/// Cuts an image into patches, which become a sequence, row by row (Dosovitskiy et al., arXiv 2010.11929). Each patch's
+/// numbers are in the order (channel, row, column), like `torch.nn.functional.unfold` with kernel = stride = size, its
+/// last two axes exchanged.
 ///
 /// X: (batch, channels, height, width), Y: (batch, patches, channels · patch height · patch width).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,13 +65,21 @@ impl Sizes for PatchifyLayer {
 
 impl PatchifyLayer {
     /// Images in six axes: (batch, channels, patch row, row in it, patch column, column in it).
-    fn of_images<R: RawData>(&self, images: impl OnePiece<Line = ArrayBase<R, Ix1>>, batch: usize) -> ArrayBase<R, Ix6> {
+    fn of_images<R: RawData>(
+        &self,
+        images: impl OnePiece<Line = ArrayBase<R, Ix1>>,
+        batch: usize,
+    ) -> ArrayBase<R, Ix6> {
         let PatchifyLayer { channels, size, places } = *self;
         reshaped(images, [batch, channels, places.height, size.height, places.width, size.width])
     }
 
     /// Patches in the axes of the images that they come from.
-    fn of_patches<R: RawData>(&self, patches: impl OnePiece<Line = ArrayBase<R, Ix1>>, batch: usize) -> ArrayBase<R, Ix6> {
+    fn of_patches<R: RawData>(
+        &self,
+        patches: impl OnePiece<Line = ArrayBase<R, Ix1>>,
+        batch: usize,
+    ) -> ArrayBase<R, Ix6> {
         let PatchifyLayer { channels, size, places } = *self;
         let patches = reshaped(patches, [batch, places.height, places.width, channels, size.height, size.width]);
         patches.permuted_axes([0, 3, 1, 4, 2, 5])

@@ -7,11 +7,12 @@ use crate::tensor::{flat, flat_mut, rows, sum_rows, tensor};
 use ndarray::{ArrayView4, ArrayViewMut4, Axis, Zip};
 use serde::{Deserialize, Serialize};
 
-/// Adds to each position a row of numbers of its own, so that layers that treat all positions alike can tell them apart:
-/// Yₚ = Xₚ + Wₚ, the learned position embeddings of Vaswani et al., arXiv 1706.03762, table 3, as GPT-2 has them.
+/// Adds to each position a row of numbers of its own, so that layers that treat all positions alike can tell them
+/// apart: Yₚ = Xₚ + Wₚ, the learned position embeddings of Vaswani et al., arXiv 1706.03762, table 3, as GPT-2 has
+/// them.
 ///
-/// X, Y: (batch, positions, width), W: (positions, width), which starts as an [`Embedding`](super::Embedding)'s. In PyTorch it is an
-/// `Embedding` of the numbers of the positions, added.
+/// X, Y: (batch, positions, width), W: (positions, width), which starts as an [`Embedding`](super::Embedding)'s. In
+/// PyTorch it is an `Embedding` of the numbers of the positions, added.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PositionalEmbedding {}
@@ -93,8 +94,8 @@ mod tests {
     fn what_is_no_sequence_is_refused() {
         assert_eq!(
             Layer::new(&PositionalEmbedding {}.into(), &[3, 8, 8], "conv2d").unwrap_err(),
-            "expects a sequence (positions, width), but conv2d gives (3, 8, 8); put an embedding layer before it, or a patchify \
-             layer where the input is an image"
+            "expects a sequence (positions, width), but conv2d gives (3, 8, 8); put an embedding layer before it, or \
+             a patchify layer where the input is an image"
         );
     }
 }

@@ -6,10 +6,11 @@ use crate::tensor::{flat, flat_mut, OnePiece, tensor, tensor_mut};
 use ndarray::{ArrayView4, ArrayViewMut4, Zip};
 use serde::{Deserialize, Serialize};
 
-/// Adds what layers make of the input to the input (He et al., arXiv 1512.03385): Y = P(X) + F(X), where F is the layers one
-/// after the other, and P the projection, or nothing: P(X) = X.
+/// Adds what layers make of the input to the input (He et al., arXiv 1512.03385): Y = P(X) + F(X), where F is the
+/// layers one after the other, and P the projection, or nothing: P(X) = X.
 ///
-/// Its parameters are named as those of a PyTorch module with a `Sequential` called `layers` and a module called `projection`.
+/// Its parameters are named as those of a PyTorch module with a `Sequential` called `layers` and a module called
+/// `projection`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Residual {
@@ -59,15 +60,16 @@ impl Keys for Residual {
         match &projection {
             Some(layer) if layer.output_shape() != chain.output_shape() => {
                 return Err(format!(
-                    "adds what its layers give, {given}, to what its projection gives, {}; let its projection give {given}, too",
+                    "adds what its layers give, {given}, to what its projection gives, {}; let its projection give \
+                     {given}, too",
                     shape_text(&layer.output_shape()),
                 ));
             }
             None if incoming != chain.output_shape() => {
                 let comes_in = shape_text(incoming);
                 return Err(format!(
-                    "adds what its layers give, {given}, to what {from} gives, {comes_in}; let its layers give {comes_in}, too, or \
-                     add a projection to {given}"
+                    "adds what its layers give, {given}, to what {from} gives, {comes_in}; let its layers give \
+                     {comes_in}, too, or add a projection to {given}"
                 ));
             }
             _ => {}
@@ -266,7 +268,7 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
             random,
         };
         let shape = passed.input.raw_dim();
-        let wanted = input_gradient.is_some().then(|| tensor_mut(&mut *second, shape.clone()));
+        let wanted = input_gradient.is_some().then(|| tensor_mut(&mut *second, shape));
         let passed = Passed {
             parameters: projection,
             output: tensor(projected, passed.output.raw_dim()),
@@ -354,7 +356,8 @@ mod tests {
         );
         assert_eq!(
             misfit(residual(&[Linear::new(5).into()], None), &[8]),
-            "adds what its layers give, 5, to what flatten gives, 8; let its layers give 8, too, or add a projection to 5"
+            "adds what its layers give, 5, to what flatten gives, 8; let its layers give 8, too, or add a projection \
+             to 5"
         );
         assert_eq!(
             misfit(residual(&[Linear::new(5).into()], Some(Linear::new(6).into())), &[8]),

@@ -6,8 +6,8 @@ use crate::scalar::Scalar;
 use crate::tensor::{flat, flat_mut};
 use ndarray::{ArrayView1, ArrayViewMut1};
 
-/// Turns scores s into probabilities p = exp(scale · s) / Σ exp(scale · s). The largest score is subtracted first, so that no
-/// exponential overflows; scale is above 0.
+/// Turns scores s into probabilities p = exp(scale · s) / Σ exp(scale · s). The largest score is subtracted first, so
+/// that no exponential overflows; scale is above 0.
 pub(crate) fn softmax<S: Scalar>(row: ArrayViewMut1<'_, S>, scale: S) {
     let row = flat_mut(row);
     let Some(largest) = largest(row) else { return };

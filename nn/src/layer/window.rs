@@ -144,7 +144,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_window_is_inside_exactly_where_its_formula_says(
-            offset in 0..9_usize, padding in 0..6_usize, stride in 1..5_usize, length in 0..9_usize, places in 0..9_usize,
+            offset in 0..9_usize, padding in 0..6_usize, stride in 1..5_usize, length in 0..9_usize,
+            places in 0..9_usize,
         ) {
             let range = inside(offset, padding, stride, length, places);
             for place in 0..places {

@@ -8,8 +8,8 @@ use ndarray::{ArrayView2, ArrayViewMut2};
 
 /// The loss's gradient by the logits, and its sum.
 ///
-/// logits: (answers, classes), labels: (answers), gradient: (answers, classes), overwritten with softmax(logits) − one-hot.
-/// The row's maximum is subtracted first, so that no exponential overflows.
+/// logits: (answers, classes), labels: (answers), gradient: (answers, classes), overwritten with softmax(logits) −
+/// one-hot. The row's maximum is subtracted first, so that no exponential overflows.
 pub(super) fn backward<S: Scalar>(
     logits: ArrayView2<'_, S>,
     labels: &[u32],

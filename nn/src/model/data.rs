@@ -77,7 +77,7 @@ impl Model {
                 targets: TableTargets::Values { .. },
             } => (LossSpec::MeanSquaredError, "numbers"),
             ContentFormat::Table {
-                targets: TableTargets::Chances { .. },
+                targets: TableTargets::Probabilities { .. },
             } => (LossSpec::BinaryCrossEntropy, "0 or 1"),
         };
         if self.spec.loss != needed {
@@ -199,8 +199,8 @@ mod tests {
         assert_eq!(misfit(&[64], &linear(10), soft, &[1, 8, 8], images()), "fits");
         assert_eq!(
             misfit(&[1, 9, 9], &flat(10), soft, &[1, 8, 8], images()),
-            "input = [1, 9, 9], but the samples of [dataset] have the shape [1, 8, 8]; set input = [1, 8, 8], or [64] for a \
-             model that starts with a linear layer"
+            "input = [1, 9, 9], but the samples of [dataset] have the shape [1, 8, 8]; set input = [1, 8, 8], or [64] \
+             for a model that starts with a linear layer"
         );
         assert_eq!(
             misfit(&[64], &linear(9), soft, &[1, 8, 8], images()),
@@ -224,9 +224,9 @@ mod tests {
             misfit(&[4], &linear(3), LossSpec::MeanSquaredError, &[4], values),
             "the last layer gives 3 answers for a sample, but [dataset] has 2; set outputs to as many"
         );
-        let chances = table(TableTargets::Chances { count: 1 });
+        let probabilities = table(TableTargets::Probabilities { count: 1 });
         assert_eq!(
-            misfit(&[4], &linear(1), LossSpec::BinaryCrossEntropy, &[4], chances),
+            misfit(&[4], &linear(1), LossSpec::BinaryCrossEntropy, &[4], probabilities),
             "fits"
         );
         let class = table(TableTargets::Class { classes: 3 });
@@ -241,7 +241,8 @@ mod tests {
         );
         assert_eq!(
             misfit(&[4], &[embedding(4), Linear::new(5).into()], soft, &[4], text()),
-            "[dataset] has 5 different tokens, but the model takes 4 different tokens; set tokens = 5 in its embedding layer"
+            "[dataset] has 5 different tokens, but the model takes 4 different tokens; set tokens = 5 in its \
+             embedding layer"
         );
         assert_eq!(
             misfit(
@@ -251,7 +252,8 @@ mod tests {
                 &[4],
                 text()
             ),
-            "the last layer gives 1 answers for a sample, but [dataset] has 4; end with a linear layer at every position"
+            "the last layer gives 1 answers for a sample, but [dataset] has 4; end with a linear layer at every \
+             position"
         );
         assert_eq!(
             misfit(&[4], &[embedding(5), Linear::new(7).into()], soft, &[4], text()),

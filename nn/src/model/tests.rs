@@ -248,8 +248,8 @@ fn a_model_that_begins_with_an_embedding_says_how_many_tokens_there_are() {
     let embedding: LayerSpec = Embedding { tokens: 5, width: 4 }.into();
     assert_eq!(
         error(&[3], &[relu(), embedding, flatten(), linear(2)]),
-        "layer 2 (embedding): takes tokens, which only a model's input gives; make it the model's first layer, not in a \
-         residual one"
+        "layer 2 (embedding): takes tokens, which only a model's input gives; make it the model's first layer, not in \
+         a residual one"
     );
 }
 
