@@ -34,7 +34,7 @@ pub(super) fn load(spec: &CsvSpec, run_seed: u64) -> Result<Dataset, DatasetErro
         TargetKind::Numbers => TableTargets::Values {
             count: targets.len() as u32,
         },
-        TargetKind::Chances => TableTargets::Chances {
+        TargetKind::Chances => TableTargets::Probabilities {
             count: targets.len() as u32,
         },
         TargetKind::Class => TableTargets::Class {
@@ -419,7 +419,7 @@ mod tests {
         assert_eq!(
             dataset.format.content,
             ContentFormat::Table {
-                targets: TableTargets::Chances { count: 1 }
+                targets: TableTargets::Probabilities { count: 1 }
             }
         );
     }
