@@ -2,7 +2,7 @@
 //! picks the lines that contain it.
 
 use ndarray::ArrayView2;
-use nn::kernel::{Packing, Update, product};
+use nn::kernel::{Packing, Update, matmul};
 use nn::lanes::{LANES, Lanes, NativeLanes};
 use nn::loss::Answers;
 use nn::tensor::{matrix, matrix_mut};
@@ -90,7 +90,7 @@ fn measure_product(rows: usize, depth: usize, columns: usize, transposed: [bool;
                 operand(&a, transposed[0], rows, depth),
                 operand(&b, transposed[1], depth, columns),
             );
-            product(a, b, matrix_mut(&mut c, rows, columns), Update::Overwrite, &mut packing);
+            matmul(a, b, matrix_mut(&mut c, rows, columns), Update::Overwrite, &mut packing);
         }
     });
     println!("{name}: {:.1} GFLOP/s", operations * repeats as f64 / seconds / 1e9);

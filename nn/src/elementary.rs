@@ -1,8 +1,9 @@
 //! Elementary functions of four numbers at once: what activations, softmax and losses spend their time on.
 //!
-//! Each is a fixed sequence of additions, multiplications, divisions and choices of [`lanes`](crate::lanes), so that it gives the same
-//! bits on every machine, as `libm` does; but `libm` takes one number at a time. Without branches a function costs the
-//! same whatever it is of. The errors named here are the largest that the tests find; 1 ulp is the distance to the next number.
+//! Each is a fixed sequence of additions, multiplications, divisions and choices of [`lanes`](crate::lanes), so that it
+//! gives the same bits on every machine, as `libm` does; but `libm` takes one number at a time. Without branches a
+//! function costs the same whatever it is of. The errors named here are the largest that the tests find; 1 ulp is the
+//! distance to the next number.
 
 use crate::lanes::{LANES, Lanes, SingleLanes};
 use crate::scalar::Scalar;
@@ -18,8 +19,8 @@ fn polynomial<L: SingleLanes, const N: usize>(x: L, coefficients: [f32; N]) -> L
     sum.unwrap_or(L::splat(0.0))
 }
 
-/// e to the power of x, within 1.1 ulp. Infinite from 88.73 on, where `f32` ends; 0 below −86.99, a little before it would be smaller than
-/// the smallest normal number; not a number stays.
+/// e to the power of x, within 1.1 ulp. Infinite from 88.73 on, where `f32` ends; 0 below −86.99, a little before it
+/// would be smaller than the smallest normal number; not a number stays.
 ///
 /// x = n · ln 2 + r; then e^x = 2^n · e^r, the latter by the polynomial of Cephes' `expf` (Moshier, netlib.org/cephes).
 #[inline(always)]
@@ -44,7 +45,8 @@ pub(crate) fn exp<L: SingleLanes>(x: L) -> L {
     power.add(power).mul(shifted.half_the_power_of_two())
 }
 
-/// The hyperbolic tangent, within 1.6 ulp, by Cephes' `tanhf`: x + x³ · P(x²) near 0, and 1 − 2 / (e^2|x| + 1) with the sign of x beyond.
+/// The hyperbolic tangent, within 1.6 ulp, by Cephes' `tanhf`: x + x³ · P(x²) near 0, and 1 − 2 / (e^2|x| + 1) with the
+/// sign of x beyond.
 #[inline(always)]
 pub(crate) fn tanh<L: SingleLanes>(x: L) -> L {
     let (zero, one) = (L::splat(0.0), L::splat(1.0));
@@ -69,11 +71,12 @@ pub(crate) fn sigmoid<L: SingleLanes>(x: L) -> L {
     one.div(one.add(exp(L::splat(0.0).sub(x))))
 }
 
-/// The normal distribution Φ(x) and its density φ(x) = e^(−x²/2) / √2π. Φ is within 2.4 · 10⁻⁷, and far below 0, where it is small
-/// itself, within a hundred-thousandth of itself.
+/// The normal distribution Φ(x) and its density φ(x) = e^(−x²/2) / √2π. Φ is within 2.4 · 10⁻⁷, and far below 0, where
+/// it is small itself, within a hundred-thousandth of itself.
 ///
-/// Φ(−|x|) = φ(x) · t · P(t) with t = 1 / (1 + 0.3 · |x|), after Abramowitz and Stegun, 26.2.17; with three coefficients more, fitted
-/// for the smallest largest error relative to Φ(−|x|) + 0.03, for |x| up to 13.2, where φ becomes 0.
+/// Φ(−|x|) = φ(x) · t · P(t) with t = 1 / (1 + 0.3 · |x|), after Abramowitz and Stegun, 26.2.17; with three
+/// coefficients more, fitted for the smallest largest error relative to Φ(−|x|) + 0.03, for |x| up to 13.2, where φ
+/// becomes 0.
 #[inline(always)]
 pub(crate) fn normal<L: SingleLanes>(x: L) -> (L, L) {
     let (zero, one) = (L::splat(0.0), L::splat(1.0));
@@ -212,7 +215,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn native_lanes_give_the_bits_of_plain_lanes(x in any::<[f32; LANES]>(), y in prop::array::uniform4(-100.0..100.0_f32)) {
+        fn native_lanes_give_the_bits_of_plain_lanes(
+            x in any::<[f32; LANES]>(), y in prop::array::uniform4(-100.0..100.0_f32)) {
             for x in [x, y] {
                 prop_assert_eq!(all::<NativeLanes>(x), all::<PlainLanes<f32>>(x));
             }

@@ -2,8 +2,8 @@
 
 use crate::extent::Extent;
 
-/// The hash FNV-1a in 64 bits (Fowler, Noll, Vo), over bytes. It tells content apart and finds damage, it does not guard
-/// against forgers.
+/// The hash FNV-1a in 64 bits (Fowler, Noll, Vo), over bytes. It tells content apart and finds damage, it does not
+/// guard against forgers.
 pub(crate) struct Fnv1a(u64);
 
 impl Fnv1a {

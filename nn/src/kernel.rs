@@ -1,9 +1,9 @@
-//! The matrix product: every layer's heavy work goes through [`product`].
+//! The matrix product: every layer's heavy work goes through [`matmul`].
 //!
 //! Both operands are first packed into the order in which the innermost loop reads them, so that a transposed operand
-//! costs nothing more than its packing. That loop keeps a tile of 4×8 sums in eight registers of four lanes: larger tiles
-//! spill in browsers (6×8 and 4×12 run at 0.6 times the speed; 3×12 fits, but gains in the loop what it loses at its edges),
-//! smaller ones leave the adders waiting for each other.
+//! costs nothing more than its packing. That loop keeps a tile of 4×8 sums in eight registers of four lanes: larger
+//! tiles spill in browsers (6×8 and 4×12 run at 0.6 times the speed; 3×12 fits, but gains in the loop what it loses at
+//! its edges), smaller ones leave the adders waiting for each other.
 //!
 //! Each element of the result is a sum over the depth in ascending order, from zero, in blocks of `DEPTH_BLOCK`; it
 //! depends on neither the machine nor the size of the other dimensions.
@@ -11,7 +11,6 @@
 mod axis;
 mod operand;
 
-pub use axis::Axis;
 pub use operand::{Operand, Target};
 
 use operand::{PACKING_SLACK, are_neighbours};
@@ -27,8 +26,8 @@ const TILE_COLUMNS: usize = TILE_VECTORS * LANES;
 /// How much of the depth is multiplied at once. One panel of each operand (16 KiB and 8 KiB) stays in a first-level
 /// cache of 32 KiB.
 const DEPTH_BLOCK: usize = 512;
-/// How many rows of the left operand are packed at once, where they are as deep as a block: 256 KiB, which stays in a second-level
-/// cache. Of shallower rows as many more: for each block of rows the right operand is packed again.
+/// How many rows of the left operand are packed at once, where they are as deep as a block: 256 KiB, which stays in a
+/// second-level cache. Of shallower rows as many more: for each block of rows the right operand is packed again.
 const ROW_BLOCK: usize = 128;
 
 /// Whether a product replaces what the result held or is added to it.
@@ -75,23 +74,23 @@ impl<S: Scalar> Default for Packing<S> {
 
 /// The matrix product C = A·B, or C = C + A·B.
 ///
-/// A: (rows, depth), B: (depth, columns), C: (rows, columns). Operands are taken as they lie, transposed ones and parts of
-/// larger ones too.
+/// A: (rows, depth), B: (depth, columns), C: (rows, columns). All are taken as they lie, whatever their strides:
+/// transposed ones, parts of larger ones, and [views of more axes](Operand::new).
 ///
 /// # Panics
-/// Where the shapes do not fit each other or a view has gaps: both are errors of the caller's.
-pub fn product<'a, 'b, 'c, S: Scalar>(
+/// Where the shapes do not fit each other: the caller's error.
+pub fn matmul<'a, 'b, 'c, S: Scalar>(
     a: impl Into<Operand<'a, S>>,
     b: impl Into<Operand<'b, S>>,
     c: impl Into<Target<'c, S>>,
     update: Update,
     packing: &mut Packing<S>,
 ) {
-    product_of_parts(a.into(), b.into(), c.into(), update, packing);
+    matmul_of_views(a.into(), b.into(), c.into(), update, packing);
 }
 
 /// Compiled once, whatever the operands were made from.
-fn product_of_parts<S: Scalar>(
+fn matmul_of_views<S: Scalar>(
     a: Operand<'_, S>,
     b: Operand<'_, S>,
     c: Target<'_, S>,
@@ -101,28 +100,28 @@ fn product_of_parts<S: Scalar>(
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx") {
         // SAFETY: the processor has AVX, which is all that the function asks for.
-        return unsafe { product_encoded_for_avx(a, b, c, update, packing) };
+        return unsafe { matmul_encoded_for_avx(a, b, c, update, packing) };
     }
-    product_in_lanes::<S, S::Lanes>(a, b, c, update, packing);
+    matmul_in_lanes::<S, S::Lanes>(a, b, c, update, packing);
 }
 
 /// The same operations on the same lanes in AVX's encoding: instructions that leave their operands whole and spread one
 /// number from memory over all lanes, as browsers use for WebAssembly. 256³ ran at 51 instead of 38 GFLOP/s.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx")]
-fn product_encoded_for_avx<S: Scalar>(
+fn matmul_encoded_for_avx<S: Scalar>(
     a: Operand<'_, S>,
     b: Operand<'_, S>,
     c: Target<'_, S>,
     update: Update,
     packing: &mut Packing<S>,
 ) {
-    product_in_lanes::<S, S::Lanes>(a, b, c, update, packing);
+    matmul_in_lanes::<S, S::Lanes>(a, b, c, update, packing);
 }
 
 /// The product in lanes of the caller's choice, so that a test can compare two kinds bit for bit.
 #[inline(always)]
-fn product_in_lanes<S: Scalar, L: Lanes<Scalar = S>>(
+fn matmul_in_lanes<S: Scalar, L: Lanes<Scalar = S>>(
     a: Operand<'_, S>,
     b: Operand<'_, S>,
     mut c: Target<'_, S>,
@@ -172,9 +171,9 @@ fn product_in_lanes<S: Scalar, L: Lanes<Scalar = S>>(
 
 /// The innermost loop: a tile's sums over one block of the depth.
 ///
-/// `rows`: (depth, `TILE_ROWS`), `columns`: (depth, `TILE_COLUMNS`), both packed. Multiply, then add: never fused. Two slices that
-/// are eaten from their fronts become two pointers and one comparison; indices, iterators and unrolling in the source all
-/// became more, and slower, in wasm (products of 256×256×256: 35 to 42 instead of 46 GFLOP/s).
+/// `rows`: (depth, `TILE_ROWS`), `columns`: (depth, `TILE_COLUMNS`), both packed. Multiply, then add: never fused. Two
+/// slices that are eaten from their fronts become two pointers and one comparison; indices, iterators and unrolling in
+/// the source all became more, and slower, in wasm (products of 256×256×256: 35 to 42 instead of 46 GFLOP/s).
 #[inline(always)]
 fn tile<S: Scalar, L: Lanes<Scalar = S>>(rows: &[S], columns: &[S]) -> [[L; TILE_VECTORS]; TILE_ROWS] {
     let mut sums = [[L::splat(S::ZERO); TILE_VECTORS]; TILE_ROWS];
@@ -221,18 +220,15 @@ fn put<S: Scalar, L: Lanes<Scalar = S>>(
     places: &Places<'_>,
     update: Update,
 ) {
-    let rows = c.rows - row;
-    let values = &mut c.values[row * c.row_stride..];
+    let (rows, mut offset) = (c.rows - row, c.row_offset(row));
     for (row, sums) in tile.iter().enumerate() {
         if row >= rows {
             break;
         }
-        let values = &mut values[row * c.row_stride..];
         for (vector, sums) in sums.iter().enumerate() {
             if let Some(place) = places.vectors[vector] {
-                let Some(place) = values[place..].first_chunk_mut() else {
-                    return;
-                };
+                // SAFETY: the vector's columns lie side by side: see `Places`.
+                let place = unsafe { c.elements(offset + place) };
                 match update {
                     Update::Overwrite => sums.store(place),
                     Update::Add => L::load(place).add(*sums).store(place),
@@ -242,13 +238,16 @@ fn put<S: Scalar, L: Lanes<Scalar = S>>(
                 sums.store(&mut numbers);
                 let columns = places.columns.get(vector * LANES..).unwrap_or_default();
                 for (place, number) in columns.iter().zip(numbers) {
+                    // SAFETY: one element.
+                    let [place] = unsafe { c.elements(offset + place) };
                     match update {
-                        Update::Overwrite => values[*place] = number,
-                        Update::Add => values[*place] += number,
+                        Update::Overwrite => *place = number,
+                        Update::Add => *place += number,
                     }
                 }
             }
         }
+        offset = offset.wrapping_add(c.row_stride);
     }
 }
 
@@ -257,9 +256,8 @@ mod tests {
     use super::*;
     use crate::lanes::{NativeLanes, PlainLanes};
     use crate::tensor::{matrix, matrix_mut};
-    use ndarray::ArrayView2;
+    use ndarray::{Array4, ArrayBase, ArrayView2, ArrayView4, Axis, Ix4, RawData, Slice};
     use proptest::prelude::*;
-    use std::ops::Range;
 
     /// The product that nobody can get wrong, in `f64`.
     fn triple_loop(a: &ArrayView2<'_, f32>, b: &ArrayView2<'_, f32>, c: &mut [f64]) {
@@ -305,11 +303,11 @@ mod tests {
         let mut packing = Packing::new();
         packing.rows.fill(f32::NAN);
         packing.columns.fill(f32::NAN);
-        product(a, b, matrix_mut(&mut native, rows, columns), update, &mut packing);
+        matmul(a, b, matrix_mut(&mut native, rows, columns), update, &mut packing);
         let c = matrix_mut(&mut sse2_or_wasm, rows, columns);
-        product_in_lanes::<f32, NativeLanes>(a.into(), b.into(), c.into(), update, &mut packing);
+        matmul_in_lanes::<f32, NativeLanes>(a.into(), b.into(), c.into(), update, &mut packing);
         let c = matrix_mut(&mut plain, rows, columns);
-        product_in_lanes::<f32, PlainLanes<f32>>(a.into(), b.into(), c.into(), update, &mut packing);
+        matmul_in_lanes::<f32, PlainLanes<f32>>(a.into(), b.into(), c.into(), update, &mut packing);
         let bits = |numbers: &[f32]| numbers.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&native), bits(&plain), "the lanes differ");
         assert_eq!(bits(&sse2_or_wasm), bits(&plain), "the lanes differ");
@@ -343,7 +341,7 @@ mod tests {
         let mut packing = Packing::new();
         let mut whole = vec![0.0; 9 * 17];
         let c = matrix_mut(&mut whole, 9, 17);
-        product(
+        matmul(
             matrix(&a, 9, 100),
             matrix(&b, 100, 17),
             c,
@@ -353,7 +351,7 @@ mod tests {
         for row in 0..9 {
             let mut alone = vec![0.0; 17];
             let a = matrix(&a[row * 100..][..100], 1, 100);
-            product(
+            matmul(
                 a,
                 matrix(&b, 100, 17),
                 matrix_mut(&mut alone, 1, 17),
@@ -364,35 +362,71 @@ mod tests {
         }
     }
 
-    #[test]
-    fn parts_of_matrices_are_multiplied_where_they_lie() {
-        let (width, rows, depth, columns) = (50, 2..15, 3..20, 20..41);
-        let (a, b) = (numbers(20 * width, 1), numbers(45 * width, 2));
-        let copied = |matrix: &[f32], rows: Range<usize>, columns: Range<usize>| -> Vec<f32> {
-            rows.flat_map(|row| matrix[row * width..][columns.clone()].to_vec())
-                .collect()
-        };
-        let (whole_a, whole_b) = (
-            copied(&a, rows.clone(), depth.clone()),
-            copied(&b, columns.clone(), 4..21),
-        );
-        let mut packing = Packing::new();
-        let mut expected = vec![0.0; rows.len() * columns.len()];
-        let [m, k, n] = [rows.len(), depth.len(), columns.len()];
-        let b_whole = matrix(&whole_b, n, k).reversed_axes();
-        let c = matrix_mut(&mut expected, m, n);
-        product(matrix(&whole_a, m, k), b_whole, c, Update::Overwrite, &mut packing);
+    /// How a tensor of four axes lies in a larger one: the order of its axes in memory, and for each the step from one
+    /// index to the next, forwards or backwards.
+    #[derive(Clone, Debug)]
+    struct Layout {
+        order: Vec<usize>,
+        steps: [isize; 4],
+    }
 
-        let before = numbers(20 * width, 3);
-        let mut c = before.clone();
-        let part = Target::part(&mut c, width, 1..1 + m, columns.clone());
-        let transposed = Operand::part(&b, width, columns.clone(), 4..21).transposed();
-        let a = Operand::part(&a, width, rows, depth);
-        product(a, transposed, part, Update::Overwrite, &mut packing);
-        assert_eq!(copied(&c, 1..1 + m, columns.clone()), expected);
-        for (place, (after, before)) in c.iter().zip(&before).enumerate() {
-            let written = (1..1 + m).contains(&(place / width)) && columns.contains(&(place % width));
-            assert!(written || after == before, "{place} is outside");
+    impl Layout {
+        fn any() -> impl Strategy<Value = Layout> {
+            let order = Just(vec![0, 1, 2, 3]).prop_shuffle();
+            let step = prop::sample::select(vec![1, 1, 1, 2, 3, -1, -2]);
+            (order, prop::array::uniform4(step)).prop_map(|(order, steps)| Layout { order, steps })
+        }
+
+        /// The larger tensor, with its axes in the order in which they lie.
+        fn block(&self, sizes: [usize; 4], seed: u32) -> Array4<f32> {
+            let size = |axis: usize| sizes[axis] * self.steps[axis].unsigned_abs() + 1;
+            let sizes = [0, 1, 2, 3].map(|place| size(self.order[place]));
+            Array4::from_shape_vec(sizes, numbers(sizes.iter().product(), seed)).unwrap()
+        }
+
+        fn tensor<R: RawData>(&self, block: ArrayBase<R, Ix4>) -> ArrayBase<R, Ix4> {
+            let place = |axis| self.order.iter().position(|other| *other == axis).unwrap();
+            let mut tensor = block.permuted_axes([0, 1, 2, 3].map(place));
+            for (axis, step) in self.steps.into_iter().enumerate() {
+                tensor.slice_axis_inplace(Axis(axis), Slice::new(1, None, step));
+            }
+            tensor
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_product_takes_any_strided_view(
+            layouts in prop::array::uniform3(Layout::any()), sizes in prop::array::uniform6(1..6_usize),
+            add in any::<bool>(), seed in any::<u32>(),
+        ) {
+            let [rows, more_rows, depth, more_depth, columns, more_columns] = sizes;
+            let update = if add { Update::Add } else { Update::Overwrite };
+            let sizes = [
+                [rows, more_rows, depth, more_depth],
+                [depth, more_depth, columns, more_columns],
+                [rows * more_rows, columns, more_columns, 1],
+            ];
+            let [a, b, mut c] = [0, 1, 2].map(|place| layouts[place].block(sizes[place], seed ^ place as u32));
+            let (a, b) = (layouts[0].tensor(a.view()), layouts[1].tensor(b.view()));
+            let (rows, depth, columns) = (rows * more_rows, depth * more_depth, columns * more_columns);
+            // The same product of copies that lie row by row.
+            let copy = |tensor: ArrayView4<'_, f32>| tensor.iter().copied().collect::<Vec<_>>();
+            let mut expected = c.clone();
+            let mut result = copy(layouts[2].tensor(c.view()));
+            let mut packing = Packing::new();
+            matmul(
+                matrix(&copy(a), rows, depth),
+                matrix(&copy(b), depth, columns),
+                matrix_mut(&mut result, rows, columns),
+                update,
+                &mut packing,
+            );
+            layouts[2].tensor(expected.view_mut()).iter_mut().zip(&result).for_each(|(place, x)| *place = *x);
+
+            let target = Target::new(layouts[2].tensor(c.view_mut()));
+            matmul(Operand::new(a, 2), Operand::new(b, 2), target, update, &mut packing);
+            prop_assert_eq!(c, expected);
         }
     }
 
@@ -401,7 +435,7 @@ mod tests {
     fn operands_that_do_not_fit_are_refused() {
         let values = [0.0_f32; 6];
         let c = &mut [0.0; 4];
-        product(
+        matmul(
             matrix(&values, 2, 3),
             matrix(&values, 2, 3),
             matrix_mut(c, 2, 2),

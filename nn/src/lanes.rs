@@ -50,7 +50,8 @@ pub trait Lanes: Copy {
 
 /// Lanes of `f32`, whose bits are known.
 pub trait SingleLanes: Lanes<Scalar = f32> {
-    /// 2^(n − 1) where a lane holds 3 · 2²² + n, whose lowest bits are those of n, a whole number from −126 to 128; 0 for n = −126.
+    /// 2^(n − 1) where a lane holds 3 · 2²² + n, whose lowest bits are those of n, a whole number from −126 to 128; 0
+    /// for n = −126.
     fn half_the_power_of_two(self) -> Self;
 }
 
@@ -200,8 +201,8 @@ pub fn dot<S: Scalar>(left: &[S], right: &[S]) -> S {
     sum(&columns)
 }
 
-/// The largest number of a slice, if it has any. Where one is not a number, so is the result, or it is one of the others; the same on
-/// every machine.
+/// The largest number of a slice, if it has any. Where one is not a number, so is the result, or it is one of the
+/// others; the same on every machine.
 pub fn largest<S: Scalar>(values: &[S]) -> Option<S> {
     let larger = |column: &mut S, value: &S| *column = if *value > *column { *value } else { *column };
     let mut columns = [*values.first()?; 8];

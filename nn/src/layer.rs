@@ -1,7 +1,8 @@
 //! The layers: one file for each kind, with its keys in the run file, both passes and the check of its gradient.
 //!
-//! A further kind is one more file here and one more line in the list below. All of them take a whole minibatch as one slice,
-//! sample after sample, and write every number of their results, so that nothing depends on what a buffer held before.
+//! A further kind is one more file here and one more line in the list below. All of them take a whole minibatch as one
+//! view, (batch, channels, height, width) or what stands for it (`shape.rs`), which lies in one piece,
+//! row-major. They write every number of their results, so that nothing depends on what a buffer held before.
 
 mod affine;
 #[cfg(test)]
@@ -13,10 +14,12 @@ mod softmax;
 mod window;
 
 use crate::fnv1a::Fnv1a;
-use crate::initial::Initial;
 use crate::kernel::Packing;
+pub(crate) use crate::parameters::Tensor;
 use crate::random::Generator;
 use crate::scalar::Scalar;
+pub(crate) use crate::shape::{count, shape_text};
+use ndarray::{ArrayView4, ArrayViewMut4};
 use serde::{Deserialize, Serialize};
 
 /// The most numbers that one sample may have between two layers, or that a convolution may unfold it to. As `f32` they
@@ -169,10 +172,16 @@ pub(crate) trait Sizes {
 /// A layer's two passes.
 pub(crate) trait Passes<S: Scalar> {
     /// Overwrites the output.
-    fn forward(&self, parameters: &[S], input: &[S], output: &mut [S], memory: Memory<'_, S>);
+    fn forward(&self, parameters: &[S], input: ArrayView4<'_, S>, output: ArrayViewMut4<'_, S>, memory: Memory<'_, S>);
 
     /// The same where no backward pass follows, in less memory where the layer has layers of its own.
-    fn evaluate(&self, parameters: &[S], input: &[S], output: &mut [S], memory: Memory<'_, S>) {
+    fn evaluate(
+        &self,
+        parameters: &[S],
+        input: ArrayView4<'_, S>,
+        output: ArrayViewMut4<'_, S>,
+        memory: Memory<'_, S>,
+    ) {
         self.forward(parameters, input, output, memory);
     }
 
@@ -182,47 +191,9 @@ pub(crate) trait Passes<S: Scalar> {
         &self,
         passed: Passed<'_, S>,
         parameter_gradient: &mut [S],
-        input_gradient: Option<&mut [S]>,
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
         memory: Memory<'_, S>,
     );
-}
-
-/// One tensor of a layer's parameters.
-#[derive(Clone, Debug)]
-pub(crate) struct Tensor {
-    pub(crate) name: String,
-    pub(crate) shape: Vec<usize>,
-    pub(crate) initial: Initial,
-}
-
-impl Tensor {
-    /// A weight and a bias as PyTorch's layers have them. shape: that of the weight, outputs first.
-    pub(crate) fn weight_and_bias(shape: Vec<usize>) -> Vec<Tensor> {
-        let initial = Initial::Uniform {
-            fan_in: shape[1..].iter().product(),
-        };
-        let bias = Tensor {
-            name: "bias".to_owned(),
-            shape: vec![shape[0]],
-            initial,
-        };
-        let weight = Tensor {
-            name: "weight".to_owned(),
-            shape,
-            initial,
-        };
-        vec![weight, bias]
-    }
-
-    /// A weight that begins at 1 and a bias that begins at 0, as PyTorch's normalisations have them.
-    pub(crate) fn scale_and_shift(size: usize) -> Vec<Tensor> {
-        let tensor = |name: &str, initial| Tensor {
-            name: name.to_owned(),
-            shape: vec![size],
-            initial,
-        };
-        vec![tensor("weight", Initial::Ones), tensor("bias", Initial::Zeros)]
-    }
 }
 
 /// How much memory a layer needs besides what goes in and comes out.
@@ -236,7 +207,8 @@ pub(crate) struct Needs {
     pub(crate) room: usize,
 }
 
-/// Memory that a layer works in, as much as it said that it [`Needs`].
+/// Memory that a layer works in, as much as it said that it [`Needs`]. It is flat: a layer takes its tensors from the
+/// front.
 pub(crate) struct Memory<'a, S> {
     /// What the forward pass keeps for the backward pass.
     pub(crate) indices: &'a mut [u32],
@@ -250,12 +222,13 @@ pub(crate) struct Memory<'a, S> {
 
 /// What the backward pass may look at.
 pub(crate) struct Passed<'a, S> {
+    /// The layer's part of the model's vector, from whose front it takes its tensors.
     pub(crate) parameters: &'a [S],
     /// What went in, and what came out of the forward pass.
-    pub(crate) input: &'a [S],
-    pub(crate) output: &'a [S],
+    pub(crate) input: ArrayView4<'a, S>,
+    pub(crate) output: ArrayView4<'a, S>,
     /// The loss's gradient by the output.
-    pub(crate) output_gradient: &'a [S],
+    pub(crate) output_gradient: ArrayView4<'a, S>,
 }
 
 impl Layer {
@@ -294,23 +267,5 @@ impl Layer {
     /// See [`Sizes::tokens`].
     pub(crate) fn tokens(&self) -> Option<usize> {
         self.sizes().tokens()
-    }
-}
-
-/// How many numbers a shape holds, if they can be counted.
-pub(crate) fn count(shape: &[usize]) -> Option<usize> {
-    shape
-        .iter()
-        .try_fold(1_usize, |product, size| product.checked_mul(*size))
-}
-
-/// A shape as PyTorch prints it, but for a vector's, which is only its number.
-pub(crate) fn shape_text(shape: &[usize]) -> String {
-    match shape {
-        [one] => one.to_string(),
-        _ => format!(
-            "({})",
-            shape.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
-        ),
     }
 }

@@ -11,13 +11,14 @@
 pub mod extent;
 pub mod spec;
 
-mod chain;
 mod fnv1a;
-mod initial;
 pub mod layer;
 pub mod loss;
 pub mod model;
+mod parameters;
 pub mod scratch;
+mod sequential;
+mod shape;
 
 pub mod optimizer;
 pub mod schedule;

@@ -1,7 +1,7 @@
 //! What training makes small: the losses, one file each.
 //!
-//! The loss of a sample is the mean over its answers, as PyTorch's losses with `reduction = "mean"` of one sample; what is
-//! summed up, here and in the BSP system, is the samples' losses and gradients.
+//! The loss of a sample is the mean over its answers, as PyTorch's losses with `reduction = "mean"` of one sample; what
+//! is summed up, here and in the BSP system, is the samples' losses and gradients.
 
 mod binary_cross_entropy;
 mod mean_squared_error;
@@ -10,6 +10,8 @@ mod softmax_cross_entropy;
 use crate::layer::shape_text;
 use crate::minibatch::Targets;
 use crate::scalar::Scalar;
+use crate::tensor::{OnePiece, rows};
+use ndarray::{ArrayView4, ArrayViewMut4};
 use serde::{Deserialize, Serialize};
 
 /// What a run file calls the losses.
@@ -73,7 +75,10 @@ impl LossSpec {
     pub(crate) fn fit(self, outgoing: &[usize], from: &str) -> Result<Answers, String> {
         match (self, outgoing) {
             (LossSpec::SoftmaxCrossEntropy, &[classes] | &[_, classes]) if classes < 2 => Err(format!(
-                "the last layer ({from}) gives {classes} class; a loss needs 2 or more: raise outputs"
+                "the last layer ({from}) gives {classes} number, but {} needs one for each class; set outputs to the \
+                 number of classes, or loss = \"mean_squared_error\" where the targets are numbers, or \
+                 \"binary_cross_entropy\" where they are 0 or 1",
+                self.name()
             )),
             (LossSpec::SoftmaxCrossEntropy, &[classes]) => Ok(Answers::Classes { places: 1, classes }),
             (LossSpec::SoftmaxCrossEntropy, &[places, classes]) => Ok(Answers::Classes { places, classes }),
@@ -121,48 +126,55 @@ impl Answers {
 
     /// Overwrites `gradient` with the loss's gradient by what the model gave, and returns the sum over the samples of
     /// their losses. Targets that it does not [take](Answers::takes) have no loss.
-    pub(crate) fn backward<S: Scalar>(self, given: &[S], targets: Targets<'_, S>, gradient: &mut [S]) -> f64 {
+    pub(crate) fn backward<S: Scalar>(
+        self,
+        given: ArrayView4<'_, S>,
+        targets: Targets<'_, S>,
+        mut gradient: ArrayViewMut4<'_, S>,
+    ) -> f64 {
         match (self, targets) {
             (Answers::Classes { places, classes }, Targets::Classes(targets)) => {
-                let sum = softmax_cross_entropy::backward(given, targets, classes, gradient);
+                let (logits, by_logits) = (rows(given, classes), rows(gradient.view_mut(), classes));
+                let sum = softmax_cross_entropy::backward(logits, targets, by_logits);
                 self.share_out(places, sum, gradient)
             }
             (Answers::Values { count }, Targets::Values(targets)) => {
-                let sum = mean_squared_error::backward(given, targets, gradient);
+                let sum = mean_squared_error::backward(given.line(), targets.into(), gradient.view_mut().line());
                 self.share_out(count, sum, gradient)
             }
             (Answers::Logits { count }, Targets::Values(targets)) => {
-                let sum = binary_cross_entropy::backward(given, targets, gradient);
+                let sum = binary_cross_entropy::backward(given.line(), targets.into(), gradient.view_mut().line());
                 self.share_out(count, sum, gradient)
             }
             _ => {
-                gradient.fill(S::ZERO);
+                gradient.line().fill(S::ZERO);
                 0.0
             }
         }
     }
 
     /// The mean over a sample's answers instead of their sum.
-    fn share_out<S: Scalar>(self, answers: usize, sum: f64, gradient: &mut [S]) -> f64 {
+    fn share_out<S: Scalar>(self, answers: usize, sum: f64, gradient: ArrayViewMut4<'_, S>) -> f64 {
         if answers > 1 {
             let share = S::from_f64(1.0 / answers as f64);
-            for value in gradient {
-                *value = *value * share;
-            }
+            gradient.line().map_inplace(|value| *value = *value * share);
         }
         sum / answers as f64
     }
 
-    /// The sum over the samples of their losses, and of the shares of their answers that are right, where answers can be.
-    pub(crate) fn evaluate<S: Scalar>(self, given: &[S], targets: Targets<'_, S>) -> (f64, Option<f64>) {
+    /// The sum over the samples of their losses, and of the shares of their answers that are right, where answers can
+    /// be.
+    pub(crate) fn evaluate<S: Scalar>(self, given: ArrayView4<'_, S>, targets: Targets<'_, S>) -> (f64, Option<f64>) {
         let (sum, right) = match (self, targets) {
             (Answers::Classes { classes, .. }, Targets::Classes(targets)) => {
-                let (sum, right) = softmax_cross_entropy::evaluate(given, targets, classes);
+                let (sum, right) = softmax_cross_entropy::evaluate(rows(given, classes), targets);
                 (sum, Some(right))
             }
-            (Answers::Values { .. }, Targets::Values(targets)) => (mean_squared_error::evaluate(given, targets), None),
+            (Answers::Values { .. }, Targets::Values(targets)) => {
+                (mean_squared_error::evaluate(given.line(), targets.into()), None)
+            }
             (Answers::Logits { .. }, Targets::Values(targets)) => {
-                let (sum, right) = binary_cross_entropy::evaluate(given, targets);
+                let (sum, right) = binary_cross_entropy::evaluate(given.line(), targets.into());
                 (sum, Some(right))
             }
             _ => (0.0, None),
@@ -176,12 +188,26 @@ impl Answers {
 mod tests {
     use super::*;
     use crate::layer::gradient_check::{central_differences, numbers};
+    use crate::shape::of_batch;
+    use crate::tensor::{tensor, tensor_mut};
+
+    /// What a model gave for several samples, in its shape.
+    fn samples(answers: Answers, given: &[f64]) -> ArrayView4<'_, f64> {
+        let sample = match answers {
+            Answers::Classes { places: 1, classes } => vec![classes],
+            Answers::Classes { places, classes } => vec![places, classes],
+            Answers::Values { count } | Answers::Logits { count } => vec![count],
+        };
+        tensor(given, of_batch(given.len() / sample.iter().product::<usize>(), &sample))
+    }
 
     fn check(answers: Answers, given: &[f64], targets: Targets<'_, f64>) {
         let mut gradient = vec![f64::NAN; given.len()];
-        let loss = answers.backward(given, targets, &mut gradient);
-        assert_eq!(loss, answers.evaluate(given, targets).0);
-        central_differences(given, &gradient, |given| answers.evaluate(given, targets).0);
+        let evaluate = |given: &[f64]| answers.evaluate(samples(answers, given), targets).0;
+        let by_given = tensor_mut(&mut gradient, samples(answers, given).raw_dim());
+        let loss = answers.backward(samples(answers, given), targets, by_given);
+        assert_eq!(loss, evaluate(given));
+        central_differences(given, &gradient, evaluate);
     }
 
     #[test]
@@ -218,9 +244,9 @@ mod tests {
     fn the_loss_of_a_sample_is_the_mean_over_its_answers() {
         let (given, classes) = (numbers(24, 9), [1, 0, 3, 2, 2, 1]);
         let each = Answers::Classes { places: 1, classes: 4 };
-        let (sum, right) = each.evaluate(&given, Targets::Classes(&classes));
+        let (sum, right) = each.evaluate(samples(each, &given), Targets::Classes(&classes));
         let three = Answers::Classes { places: 3, classes: 4 };
-        let (mean, share) = three.evaluate(&given, Targets::Classes(&classes));
+        let (mean, share) = three.evaluate(samples(three, &given), Targets::Classes(&classes));
         assert!((sum / 3.0 - mean).abs() < 1e-12);
         assert_eq!(right.map(|right| right / 3.0), share);
     }
@@ -236,11 +262,11 @@ mod tests {
             soft.fit(&[7, 10], "linear"),
             Ok(Answers::Classes { places: 7, classes: 10 })
         );
-        assert!(soft.fit(&[7, 1], "linear").unwrap_err().contains("raise outputs"));
+        assert!(soft.fit(&[7, 1], "linear").unwrap_err().contains("one for each class"));
         assert_eq!(
             LossSpec::MeanSquaredError.fit(&[3, 4], "linear").unwrap_err(),
-            "the last layer (linear) gives (3, 4), but mean_squared_error needs a vector; end with a flatten and a linear \
-             layer"
+            "the last layer (linear) gives (3, 4), but mean_squared_error needs a vector; end with a flatten and a \
+             linear layer"
         );
         assert_eq!(
             LossSpec::BinaryCrossEntropy.fit(&[1], "linear"),

@@ -1,21 +1,22 @@
 //! A model: its description, its parameters' names and places in one vector, and its gradient.
 
-use crate::chain::{Chain, MAX_LAYERS, Misfit};
-use crate::initial::{self, Initial};
 use crate::layer::{MAX_ELEMENTS, Needs, count};
 use crate::loss::Answers;
 use crate::minibatch::{Minibatch, Targets};
+use crate::parameters;
 use crate::random::{Generator, Purpose};
 use crate::scalar::Scalar;
 use crate::scratch::Scratch;
+use crate::sequential::{MAX_LAYERS, Misfit, Sequential};
+use crate::shape::of_batch;
 use crate::spec::ModelSpec;
-use ndarray::ArrayViewD;
-use std::ops::Range;
+use crate::tensor::tensor;
+use ndarray::{ArrayView4, ArrayViewD};
 
 mod data;
 mod evaluation;
 
-pub use crate::chain::MAX_PARAMETERS;
+pub use crate::parameters::{MAX_PARAMETERS, Parameter};
 pub use data::DataMisfit;
 pub use evaluation::EvaluationScratch;
 
@@ -40,20 +41,6 @@ pub enum SpecError {
     },
 }
 
-/// One tensor of a model's parameters.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parameter {
-    /// As `torch.nn.Sequential` of the same layers names it: the layer's place counted from 0, and its own name.
-    pub name: String,
-    /// As PyTorch has it: (outputs, inputs), (filters, channels, height, width) or (tokens, width) for a weight, one size for
-    /// a bias.
-    pub shape: Vec<usize>,
-    /// Where it lies in the vector, row-major.
-    pub range: Range<usize>,
-    /// What a run starts from.
-    pub(crate) initial: Initial,
-}
-
 /// What a gradient was computed of.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outcome {
@@ -76,10 +63,29 @@ pub struct Evaluation {
 }
 
 /// A description whose layers are known to fit each other. With a vector of parameters it is a whole model.
+///
+/// ```
+/// use nn::layer::{Linear, Relu};
+/// use nn::{LossSpec, Minibatch, Model, ModelSpec, Targets};
+///
+/// let layers = vec![Linear::new(8).into(), Relu {}.into(), Linear::new(2).into()];
+/// let model = Model::new(&ModelSpec { input: vec![3], layers, loss: LossSpec::SoftmaxCrossEntropy })?;
+/// let mut parameters = model.initial_parameters(1);
+/// let (mut gradient, mut scratch) = (vec![0.0; parameters.len()], model.scratch(2));
+/// let inputs = [0.5, -1.0, 2.0, 1.5, 0.0, -0.5];
+/// let batch = Minibatch { inputs: &inputs, targets: Targets::Classes(&[0, 1]), key: None };
+/// let before = model.gradient(&parameters, &batch, &mut gradient, &mut scratch).loss_sum;
+/// for (parameter, gradient) in parameters.iter_mut().zip(&gradient) {
+///     *parameter -= 0.1 * gradient;
+/// }
+/// let mut scratch = model.evaluation_scratch(2);
+/// assert!(model.evaluate(&parameters, &batch, &mut scratch).loss_sum < before);
+/// # Ok::<(), nn::SpecError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Model {
     spec: ModelSpec,
-    chain: Chain,
+    layers: Sequential,
     parameters: Vec<Parameter>,
     answers: Answers,
 }
@@ -98,14 +104,14 @@ impl Model {
                 spec.layers.len()
             )));
         }
-        let chain = Chain::new(&spec.layers, &spec.input, "the model's input");
-        let (chain, tensors) = chain.map_err(|Misfit { place, problem }| SpecError::Layer {
+        let layers = Sequential::new(&spec.layers, &spec.input, "the model's input");
+        let (layers, tensors) = layers.map_err(|Misfit { place, problem }| SpecError::Layer {
             layer: place + 1,
             kind: spec.layers[place].kind(),
             problem,
         })?;
-        let answers = spec.loss.fit(chain.output_shape(), last.kind()).map_err(error)?;
-        if chain.parameter_count() == 0 {
+        let answers = spec.loss.fit(layers.output_shape(), last.kind()).map_err(error)?;
+        if layers.parameter_count() == 0 {
             return Err(error(
                 "no layer has parameters, so there is nothing to train; add a linear layer".into(),
             ));
@@ -126,7 +132,7 @@ impl Model {
             .collect();
         Ok(Model {
             spec: spec.clone(),
-            chain,
+            layers,
             parameters,
             answers,
         })
@@ -139,17 +145,18 @@ impl Model {
 
     /// The length of the vector.
     pub fn parameter_count(&self) -> usize {
-        self.chain.parameter_count()
+        self.layers.parameter_count()
     }
 
     /// How many numbers one sample has.
     pub fn inputs(&self) -> usize {
-        self.chain.inputs()
+        self.layers.inputs()
     }
 
-    /// If the model's inputs have to be tokens, how many there are: each input is then a whole number from 0 to below it.
+    /// If the model's inputs have to be tokens, how many there are: each input is then a whole number from 0 to below
+    /// it.
     pub fn tokens(&self) -> Option<usize> {
-        self.chain.tokens()
+        self.layers.tokens()
     }
 
     /// What the model answers for one sample.
@@ -172,26 +179,27 @@ impl Model {
     /// every machine.
     pub fn initial_parameters(&self, seed: u64) -> Vec<f32> {
         let mut vector = vec![0.0; self.parameter_count()];
-        initial::parameters(seed, &self.parameters, &mut vector);
+        parameters::fill_all(seed, &self.parameters, &mut vector);
         vector
     }
 
     /// Allocates what `gradient` works in, for batches of up to `max_batch` samples.
     pub fn scratch(&self, max_batch: usize) -> Scratch {
-        Scratch::new(self.chain.needs(), max_batch)
+        Scratch::new(self.layers.needs(), max_batch)
     }
 
     /// How many bytes a scratch has; `usize::MAX` if they cannot be counted.
     pub fn scratch_bytes(&self, max_batch: usize) -> usize {
-        Scratch::<f32>::bytes(self.chain.needs(), max_batch)
+        Scratch::<f32>::bytes(self.layers.needs(), max_batch)
     }
 
     /// Overwrites `gradient` with the **sum** over the samples of the loss's gradient by the parameters. Allocates
     /// nothing, and the same arguments give the same bits, whatever the scratch was used for before.
     ///
     /// # Panics
-    /// Where a slice has the wrong length, the batch is larger than the scratch was made for, a target is not one that the
-    /// model can answer, or an input is no token where the model takes tokens: whoever takes data in has to check it there.
+    /// Where a slice has the wrong length, the batch is larger than the scratch was made for, a target is not one that
+    /// the model can answer, or an input is no token where the model takes tokens: whoever takes data in has to check
+    /// it there.
     pub fn gradient(
         &self,
         parameters: &[f32],
@@ -217,8 +225,9 @@ impl Model {
         random: Option<&mut Generator>,
         scratch: &mut Scratch<S>,
     ) -> usize {
-        let batch = self.checked_batch(parameters, inputs, targets, self.chain.needs(), scratch);
-        self.chain.forward(parameters, inputs, batch, scratch.memory(random));
+        let batch = self.checked_batch(parameters, inputs, targets, self.layers.needs(), scratch);
+        self.layers
+            .forward(parameters, self.samples(inputs), scratch.memory(random));
         batch
     }
 
@@ -278,11 +287,16 @@ impl Model {
             "the gradient is not of this model"
         );
         let batch = self.forward(parameters, inputs, targets, random.as_deref_mut(), scratch);
-        let (given, output_gradient) = self.chain.output_and_its_gradient(&mut scratch.numbers, batch);
+        let (given, output_gradient) = self.layers.output_and_its_gradient(&mut scratch.numbers, batch);
         let loss_sum = self.answers.backward(given, targets, output_gradient);
-        self.chain
-            .backward(parameters, inputs, batch, gradient, None, scratch.memory(random));
+        self.layers
+            .backward(parameters, self.samples(inputs), gradient, None, scratch.memory(random));
         loss_sum
+    }
+
+    /// Samples in their shape.
+    fn samples<'a, S>(&self, inputs: &'a [S]) -> ArrayView4<'a, S> {
+        tensor(inputs, of_batch(inputs.len() / self.inputs(), &self.spec.input))
     }
 }
 

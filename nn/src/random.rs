@@ -1,8 +1,8 @@
 //! Counter-based random numbers: every number has a name, and can be drawn again from that name alone.
 //!
-//! A generator is ChaCha8 whose 32-byte key holds *whose* numbers they are (run seed, session, ML module) and *what for*
-//! ([`Purpose`]), and whose stream number says *which*. Nothing is carried over from one draw to the next, so a minibatch
-//! can be drawn again for an audit without replaying those before it, and two purposes never share a number.
+//! A generator is ChaCha8 whose 32-byte key holds *whose* numbers they are (run seed, session, ML module) and *what
+//! for* ([`Purpose`]), and whose stream number says *which*. Nothing is carried over from one draw to the next, so a
+//! minibatch can be drawn again for an audit without replaying those before it, and two purposes never share a number.
 //! The numbers are integers, hence the same natively and in wasm.
 
 use rand_chacha::ChaCha8Rng;
@@ -10,8 +10,8 @@ use rand_core::{Rng, SeedableRng};
 
 /// What random numbers are drawn for. Each purpose has numbers of its own.
 ///
-/// The discriminants are part of the generator's key and never change: with other ones, an old run's minibatches couldn't
-/// be drawn again.
+/// The discriminants are part of the generator's key and never change: with other ones, an old run's minibatches
+/// couldn't be drawn again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Purpose {
@@ -27,8 +27,8 @@ pub enum Purpose {
     Dropout = 5,
 }
 
-/// The name of a minibatch, and with the model's version of a gradient: with the shards it is all that is needed to draw
-/// the same samples again.
+/// The name of a minibatch, and with the model's version of a gradient: with the shards it is all that is needed to
+/// draw the same samples again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MinibatchKey {
     /// The seed of the run, from its run file.
@@ -77,8 +77,8 @@ impl Generator {
 
     /// A number below `n`, each as likely as any other. `n` must not be 0.
     ///
-    /// Multiply and reject (Lemire, "Fast Random Integer Generation in an Interval", 2019): a plain remainder would prefer
-    /// small numbers.
+    /// Multiply and reject (Lemire, "Fast Random Integer Generation in an Interval", 2019): a plain remainder would
+    /// prefer small numbers.
     pub fn below(&mut self, n: u32) -> u32 {
         assert!(n > 0, "no number is below 0");
         let mut product = u64::from(self.next_u32()) * u64::from(n);
@@ -100,19 +100,20 @@ impl Generator {
     }
 }
 
-/// How often the halves are mixed. Four rounds make a random function a random permutation (Luby and Rackoff); twice that,
-/// because the round function is a short hash and the halves of a small shard are a few bits.
+/// How often the halves are mixed. Four rounds make a random function a random permutation (Luby and Rackoff); twice
+/// that, because the round function is a short hash and the halves of a small shard are a few bits.
 const ROUNDS: usize = 8;
 
-/// Shorter halves leave too few round functions to choose from: with 2 bits some orders of four items came a sixth more often
-/// than others.
+/// Shorter halves leave too few round functions to choose from: with 2 bits some orders of four items came a sixth more
+/// often than others.
 const SMALLEST_HALF_BITS: u32 = 4;
 
-/// A random order of the numbers below `n`, of which any one can be looked up without computing, or storing, the others.
+/// A random order of the numbers below `n`, of which any one can be looked up without computing, or storing, the
+/// others.
 ///
 /// A Feistel network over the smallest square of a power of two that holds `n`; a result that isn't below `n` is put
-/// through again until one is ("cycle walking": fewer than four times on average from 64 on). It takes no memory that grows
-/// with `n`, so that an ML module can draw without replacement and still allocate nothing.
+/// through again until one is ("cycle walking": fewer than four times on average from 64 on). It takes no memory that
+/// grows with `n`, so that an ML module can draw without replacement and still allocate nothing.
 #[derive(Clone, Debug)]
 pub struct Permutation {
     n: u32,

@@ -53,8 +53,9 @@ pub enum TableTargets {
         /// How many.
         count: u32,
     },
-    /// Numbers from 0, no, to 1, yes.
-    Chances {
+    /// Numbers from 0, no, to 1, yes; "chances" in a run's description.
+    #[serde(rename = "chances")]
+    Probabilities {
         /// How many.
         count: u32,
     },
@@ -150,7 +151,7 @@ impl TableTargets {
     pub fn count(self) -> usize {
         match self {
             TableTargets::Class { .. } => 1,
-            TableTargets::Values { count } | TableTargets::Chances { count } => count as usize,
+            TableTargets::Values { count } | TableTargets::Probabilities { count } => count as usize,
         }
     }
 
@@ -159,7 +160,7 @@ impl TableTargets {
         match self {
             TableTargets::Class { classes } => target >= 0.0 && target < classes as f32 && target.trunc() == target,
             TableTargets::Values { .. } => target.is_finite(),
-            TableTargets::Chances { .. } => (0.0..=1.0).contains(&target),
+            TableTargets::Probabilities { .. } => (0.0..=1.0).contains(&target),
         }
     }
 
@@ -167,7 +168,7 @@ impl TableTargets {
         match self {
             TableTargets::Class { classes } => format!("rows of {elements} numbers and {classes} classes"),
             TableTargets::Values { count } => format!("rows of {elements} numbers and {count} targets"),
-            TableTargets::Chances { count } => format!("rows of {elements} numbers and {count} chances"),
+            TableTargets::Probabilities { count } => format!("rows of {elements} numbers and {count} chances"),
         }
     }
 }
@@ -210,7 +211,7 @@ mod tests {
             },
             ContentFormat::Text { tokens: 65 },
             ContentFormat::Table {
-                targets: TableTargets::Chances { count: 2 },
+                targets: TableTargets::Probabilities { count: 2 },
             },
         ];
         for content in contents {
@@ -232,7 +233,7 @@ mod tests {
                 .into_iter()
                 .all(|target| !class.takes(target))
         );
-        let chance = TableTargets::Chances { count: 1 };
+        let chance = TableTargets::Probabilities { count: 1 };
         assert!(chance.takes(0.3) && !chance.takes(1.1) && !chance.takes(f32::NAN));
         assert!(!TableTargets::Values { count: 1 }.takes(f32::INFINITY));
     }

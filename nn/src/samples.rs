@@ -1,12 +1,13 @@
 //! The samples of a tab: shards that arrive one by one, and minibatches drawn from those that have.
 //!
 //! Which samples a step draws depends on its key (run seed, session, ML module, step) alone, so that a gradient can be
-//! computed again anywhere. An ML module stays with a shard for a window of [`STEPS_PER_SHARD`] steps, visits all shards in
-//! a random order, and starts over with another order. Over its visits it goes through the samples of a shard in random
-//! orders too, each sample once before any comes again: drawing without replacement, as in an epoch of ordinary training.
+//! computed again anywhere. An ML module stays with a shard for a window of [`STEPS_PER_SHARD`] steps, visits all
+//! shards in a random order, and starts over with another order. Over its visits it goes through the samples of a shard
+//! in random orders too, each sample once before any comes again: drawing without replacement, as in an epoch of
+//! ordinary training.
 //!
-//! An ML module never waits for a shard: it leaves out the steps whose shard has not arrived, and the runs of steps in its
-//! read-outs show which.
+//! An ML module never waits for a shard: it leaves out the steps whose shard has not arrived, and the runs of steps in
+//! its read-outs show which.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,8 +17,9 @@ use crate::random::{MinibatchKey, Permutation, Purpose};
 use crate::sample_format::{OtherFormat, SampleFormat};
 use crate::shard::Shard;
 
-/// How many consecutive steps of an ML module draw from one shard. With minibatches of 32 it is one pass over 2,000 samples,
-/// so that a tab needs a new shard only as fast as it can use up the old one. Part of what a key means: never changes.
+/// How many consecutive steps of an ML module draw from one shard. With minibatches of 32 it is one pass over 2,000
+/// samples, so that a tab needs a new shard only as fast as it can use up the old one. Part of what a key means: never
+/// changes.
 pub const STEPS_PER_SHARD: u64 = 64;
 
 /// Why a shard was not taken.
@@ -48,7 +50,8 @@ pub enum SamplesError {
     },
 }
 
-/// The samples of a tab. The BSP worker sets shards as they arrive; ML modules on other threads draw from those that have.
+/// The samples of a tab. The BSP worker sets shards as they arrive; ML modules on other threads draw from those that
+/// have.
 #[derive(Debug)]
 pub struct Samples {
     format: SampleFormat,
@@ -110,8 +113,8 @@ impl Samples {
         slot.set(shard).map_err(|_| SamplesError::AlreadySet { index })
     }
 
-    /// The order in which to fetch the shards, each once, for a tab with this many ML modules: by when the first of them
-    /// wants it.
+    /// The order in which to fetch the shards, each once, for a tab with this many ML modules: by when the first of
+    /// them wants it.
     pub fn fetch_order(&self, ml_modules: u32) -> Vec<Wanted> {
         let orders: Vec<Permutation> = (0..ml_modules)
             .filter_map(|ml_module| self.shard_order(ml_module, 0))

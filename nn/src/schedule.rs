@@ -43,13 +43,19 @@ pub enum ScheduleKind {
 impl ScheduleSpec {
     /// Finds settings that make no sense.
     pub fn check(&self) -> Result<(), SettingError> {
-        const ABOVE_ZERO: &str = "a number above 0";
-        let is_positive = |value: f64| value > 0.0 && value.is_finite();
+        // As it multiplies gradients: beyond 3.4e38 infinite, and nearest to 0 nothing.
+        let rate = self.learning_rate as f32;
         check(
             "learning_rate",
             self.learning_rate,
-            ABOVE_ZERO,
-            is_positive(self.learning_rate),
+            "a number above 0",
+            rate > 0.0 || self.learning_rate.is_infinite(),
+        )?;
+        check(
+            "learning_rate",
+            self.learning_rate,
+            "1e38 or less",
+            self.learning_rate <= 1e38,
         )?;
         match self.kind {
             ScheduleKind::Constant => Ok(()),
@@ -118,8 +124,8 @@ fn power(mut base: f64, mut exponent: u64) -> f64 {
     product
 }
 
-/// The schedule as it is written. Serde can't refuse unknown keys in a flattened enum, so the keys of all kinds lie side by
-/// side here, and are sorted out afterwards.
+/// The schedule as it is written. Serde can't refuse unknown keys in a flattened enum, so the keys of all kinds lie
+/// side by side here, and are sorted out afterwards.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Keys {
@@ -171,7 +177,8 @@ impl TryFrom<Keys> for ScheduleSpec {
         {
             let (kind, of_kind) = (keys.kind.name(), of_kind.name());
             return Err(format!(
-                "`{key}` is a key of the {of_kind} schedule, not of the {kind} one; remove it, or set kind = \"{of_kind}\""
+                "`{key}` is a key of the {of_kind} schedule, not of the {kind} one; remove it, or set kind = \
+                 \"{of_kind}\""
             ));
         }
         let missing = |key: &str| format!("the {} schedule needs the key `{key}`; add it", keys.kind.name());
@@ -310,6 +317,8 @@ mod tests {
         let refused = |text: &str| from_toml(text).unwrap().check().unwrap_err().key;
         assert_eq!(refused("kind = 'constant'\nlearning_rate = 0.0"), "learning_rate");
         assert_eq!(refused("kind = 'constant'\nlearning_rate = nan"), "learning_rate");
+        assert_eq!(refused("kind = 'constant'\nlearning_rate = 1e39"), "learning_rate");
+        assert_eq!(refused("kind = 'constant'\nlearning_rate = 1e-60"), "learning_rate");
         let cosine = "kind = 'cosine'\nlearning_rate = 0.1\nwarmup_samples = 10\n";
         assert_eq!(refused(&format!("{cosine}total_samples = 10")), "total_samples");
         assert_eq!(

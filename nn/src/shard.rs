@@ -147,8 +147,8 @@ pub enum ShardError {
     },
 }
 
-/// An immutable block of samples. Whoever has one knows that its parts fit each other: that all labels are classes, all tokens
-/// tokens, and all numbers finite.
+/// An immutable block of samples. Whoever has one knows that its parts fit each other: that all labels are classes, all
+/// tokens tokens, and all numbers finite.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shard {
     samples: usize,

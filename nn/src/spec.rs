@@ -1,5 +1,6 @@
 //! What a run file says of a model: its input, its layers, its loss.
 
+use crate::extent::wholes;
 use crate::fnv1a::Fnv1a;
 use crate::layer::LayerSpec;
 use crate::loss::LossSpec;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct ModelSpec {
     /// The shape of one sample: `[features]`, `[channels, height, width]`, or `[positions]` of a text.
+    #[serde(deserialize_with = "wholes")]
     pub input: Vec<usize>,
     /// The layers, from the input to the classes.
     pub layers: Vec<LayerSpec>,
@@ -144,11 +146,29 @@ mod tests {
         assert_eq!(kernel("[3, 4]").unwrap(), MaxPool2d::new([3, 4]).into());
         for bad in ["-1", "[3]", "[3, 4, 5]", "2.5", "\"3\"", "[3, -4]"] {
             let error = kernel(bad).unwrap_err();
-            assert!(
-                error.contains("height, width") || error.contains("usize"),
-                "{bad}: {error}"
-            );
+            let is_plain = error.contains("height, width") || error.contains("a whole number");
+            assert!(is_plain && !error.contains("usize"), "{bad}: {error}");
         }
+    }
+
+    #[test]
+    fn a_number_that_is_none_is_refused_in_the_readers_words() {
+        for (kind, key) in [
+            ("linear", "outputs"),
+            ("conv2d", "filters"),
+            ("embedding", "tokens"),
+            ("group_norm", "groups"),
+            ("causal_self_attention", "heads"),
+        ] {
+            for value in ["[12, 7]", "\"12\"", "-1", "2.5"] {
+                let error = layer(&format!("kind = \"{kind}\"\n{key} = {value}")).unwrap_err();
+                assert!(error.contains("expected a whole number, 0 or more"), "{error}");
+            }
+        }
+        let error = toml::from_str::<ModelSpec>("input = [12.5]\nlayers = []")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("expected a whole number"), "{error}");
     }
 
     #[test]

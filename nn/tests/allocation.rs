@@ -1,5 +1,5 @@
-//! After warm-up, drawing minibatches and computing gradients allocate nothing: in a tab the memory is shared, and an ML
-//! module that waits for the allocator's lock waits for the others.
+//! After warm-up, drawing minibatches and computing gradients allocate nothing: in a tab the memory is shared, and an
+//! ML module that waits for the allocator's lock waits for the others.
 
 use nn::minibatch::MinibatchBuffer;
 use nn::random::MinibatchKey;
@@ -10,15 +10,16 @@ use nn::{Minibatch, Model, ModelSpec, Targets};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// The system's allocator, and a count for each thread: the test harness allocates in threads of its own, whenever it likes.
+/// The system's allocator, and a count for each thread: the test harness allocates in threads of its own, whenever it
+/// likes.
 struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
 }
 
-// SAFETY: every call is the system allocator's own, which keeps the contract; counting touches no memory of it and allocates
-// nothing.
+// SAFETY: every call is the system allocator's own, which keeps the contract; counting touches no memory of it and
+// allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
@@ -59,7 +60,8 @@ const MODEL: &str = r#"
     kernel = 1
     [[layers]]
     kind = "residual"
-    layers = [{ kind = "group_norm", groups = 3 }, { kind = "gelu" }, { kind = "conv2d", filters = 6, kernel = 1, groups = 3 }]
+    layers = [{ kind = "group_norm", groups = 3 }, { kind = "gelu" },
+        { kind = "conv2d", filters = 6, kernel = 1, groups = 3 }]
     projection = { kind = "conv2d", filters = 6, kernel = 1 }
     [[layers]]
     kind = "avg_pool2d"
@@ -89,7 +91,8 @@ const TRANSFORMER: &str = r#"
     layers = [{ kind = "layer_norm" }, { kind = "causal_self_attention", heads = 2 }]
     [[layers]]
     kind = "residual"
-    layers = [{ kind = "layer_norm" }, { kind = "linear", outputs = 12 }, { kind = "gelu" }, { kind = "linear", outputs = 6 }]
+    layers = [{ kind = "layer_norm" }, { kind = "linear", outputs = 12 }, { kind = "gelu" },
+        { kind = "linear", outputs = 6 }]
     [[layers]]
     kind = "flatten"
     [[layers]]

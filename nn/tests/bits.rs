@@ -47,7 +47,8 @@ const TRANSFORMER: &str = r#"
     layers = [{ kind = "layer_norm" }, { kind = "causal_self_attention", heads = 3 }]
     [[layers]]
     kind = "residual"
-    layers = [{ kind = "layer_norm" }, { kind = "linear", outputs = 24 }, { kind = "gelu" }, { kind = "linear", outputs = 12 }]
+    layers = [{ kind = "layer_norm" }, { kind = "linear", outputs = 24 }, { kind = "gelu" },
+        { kind = "linear", outputs = 12 }]
     [[layers]]
     kind = "global_avg_pool"
     [[layers]]

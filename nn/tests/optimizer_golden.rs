@@ -20,7 +20,8 @@ struct Case {
 }
 
 /// PyTorch orders some of the same operations differently, so the last bits may differ; more must not. Relative to the
-/// larger of the parameter and the distance that it has come, because a parameter near 0 is a difference of larger numbers.
+/// larger of the parameter and the distance that it has come, because a parameter near 0 is a difference of larger
+/// numbers.
 const TOLERANCE: f32 = 2e-6;
 
 #[test]

@@ -1,6 +1,6 @@
 //! A matrix product, which a gradient's time goes to.
 
-use nn::kernel::{Packing, Update, product};
+use nn::kernel::{Packing, Update, matmul};
 use nn::tensor::{matrix, matrix_mut};
 use wasm_bindgen::prelude::*;
 
@@ -69,7 +69,7 @@ impl Product {
                 matrix(&self.b, depth, columns)
             };
             let c = matrix_mut(&mut self.c, rows, columns);
-            product(a, b, c, Update::Overwrite, &mut self.packing);
+            matmul(a, b, c, Update::Overwrite, &mut self.packing);
         }
     }
 }

@@ -1,19 +1,23 @@
 //! Where the rows or the columns of a matrix lie: one stride for an ordinary one, several for the patches of an image.
 
+use std::iter::zip;
 use std::ops::Range;
 
 /// How many levels an axis counts through.
 const LEVELS: usize = 3;
 
-/// An axis of a matrix: each index lies at an offset of its own from the first.
+/// An axis of a matrix: each index lies at an offset of its own from the one with the lowest address.
 ///
-/// Up to three levels, the outermost first, like hours, minutes and seconds: the index counts through the sizes, and each
-/// count takes its stride. So one axis can be the places of a window on all images of a minibatch, another the numbers that
-/// the window sees at once.
+/// Up to three levels, the outermost first, like hours, minutes and seconds: the index counts through the sizes, and
+/// each count takes its stride. So one axis can be the places of a window on all images of a minibatch, another the
+/// numbers that the window sees at once.
 #[derive(Clone, Copy, Debug)]
-pub struct Axis {
+pub(super) struct Axis {
     sizes: [usize; LEVELS],
+    /// Of a level that counts backwards the two's complement: sums of offsets wrap.
     strides: [usize; LEVELS],
+    /// Where the first index lies, from the one with the lowest address.
+    start: usize,
 }
 
 /// Indices that follow each other at the innermost level's stride.
@@ -25,22 +29,27 @@ pub(super) struct Run {
 }
 
 impl Axis {
-    /// Of one level.
-    pub fn new(size: usize, stride: usize) -> Axis {
-        Axis::levels([(1, 0), (1, 0), (size, stride)])
-    }
-
-    /// Of three levels, each with its size and stride. Levels that together have one stride become one, for longer runs.
-    pub fn levels(levels: [(usize, usize); LEVELS]) -> Axis {
+    /// Some of a view's axes, one inside the other, with their sizes and strides. Levels that together have one stride
+    /// become one, for longer runs.
+    ///
+    /// # Panics
+    /// Where more levels than three are left: the caller's error.
+    pub(super) fn new(sizes: &[usize], strides: &[isize]) -> Axis {
         let mut axis = Axis {
             sizes: [1; LEVELS],
             strides: [0; LEVELS],
+            start: 0,
         };
         let mut free = LEVELS;
-        for (size, stride) in levels.into_iter().rev().filter(|(size, _)| *size != 1) {
+        for (&size, &stride) in zip(sizes, strides).rev().filter(|(size, _)| **size != 1) {
+            if stride < 0 {
+                axis.start += size.saturating_sub(1) * stride.unsigned_abs();
+            }
+            let stride = stride as usize;
             match axis.sizes.get(free) {
-                Some(inner) if axis.strides[free] * inner == stride => axis.sizes[free] *= size,
+                Some(inner) if axis.strides[free].wrapping_mul(*inner) == stride => axis.sizes[free] *= size,
                 _ => {
+                    assert!(free > 0, "an axis of a product has at most {LEVELS} strides");
                     free -= 1;
                     (axis.sizes[free], axis.strides[free]) = (size, stride);
                 }
@@ -59,10 +68,17 @@ impl Axis {
         self.strides[LEVELS - 1]
     }
 
-    /// How far the last index lies from the first.
+    /// Where the first index lies, from the one with the lowest address: 0 unless a level counts backwards.
+    pub(super) fn start(&self) -> usize {
+        self.start
+    }
+
+    /// How far the index with the highest address lies from that with the lowest.
     pub(super) fn reach(&self) -> usize {
-        let levels = self.sizes.iter().zip(self.strides);
-        levels.map(|(size, stride)| size.saturating_sub(1) * stride).sum()
+        let levels = zip(self.sizes, self.strides);
+        levels
+            .map(|(size, stride)| size.saturating_sub(1) * (stride as isize).unsigned_abs())
+            .sum()
     }
 
     /// The runs that a range of indices falls into.
@@ -90,7 +106,7 @@ impl Axis {
         let mut places = offsets.iter_mut();
         for Run { offset, length } in self.runs(range) {
             for (index, place) in places.by_ref().take(length).enumerate() {
-                *place = offset + index * self.stride();
+                *place = offset.wrapping_add(index.wrapping_mul(self.stride()));
             }
         }
     }
@@ -113,8 +129,9 @@ impl Iterator for Runs<'_> {
             return None;
         }
         let [_, middle, inner] = self.axis.sizes;
-        let counts = self.counts.iter().zip(self.axis.strides);
-        let offset = counts.map(|(count, stride)| count * stride).sum();
+        let offset = zip(self.counts, self.axis.strides).fold(self.axis.start, |offset, (count, stride)| {
+            offset.wrapping_add(count.wrapping_mul(stride))
+        });
         let length = self.remaining.min(inner - self.counts[2]);
         self.remaining -= length;
         self.counts[2] = 0;
@@ -135,34 +152,47 @@ mod tests {
     proptest! {
         #[test]
         fn an_axis_counts_through_its_levels(
-            sizes in any::<[u8; 3]>(), strides in any::<[u8; 3]>(), is_dense in any::<[bool; 2]>(), part in any::<[u8; 2]>(),
+            sizes in any::<[u8; 3]>(), strides in any::<[i8; 3]>(),
+            is_dense in any::<[bool; 2]>(), part in any::<[u8; 2]>(),
         ) {
             let sizes = sizes.map(|size| usize::from(size % 5));
-            let mut strides = strides.map(|stride| usize::from(stride % 7));
+            let mut strides = strides.map(|stride| isize::from(stride % 7));
             for level in [1, 0] {
                 if is_dense[level] {
-                    strides[level] = strides[level + 1] * sizes[level + 1];
+                    strides[level] = strides[level + 1] * sizes[level + 1] as isize;
                 }
             }
-            let axis = Axis::levels([0, 1, 2].map(|level| (sizes[level], strides[level])));
+            let axis = Axis::new(&sizes, &strides);
             let mut expected = Vec::new();
-            for outer in 0..sizes[0] {
-                for middle in 0..sizes[1] {
-                    for inner in 0..sizes[2] {
+            for outer in 0..sizes[0] as isize {
+                for middle in 0..sizes[1] as isize {
+                    for inner in 0..sizes[2] as isize {
                         expected.push(outer * strides[0] + middle * strides[1] + inner * strides[2]);
                     }
                 }
             }
             prop_assert_eq!(axis.len(), expected.len());
-            prop_assert!(expected.is_empty() || expected.iter().max() == Some(&axis.reach()));
+            let lowest = expected.iter().copied().min().unwrap_or(0);
+            let expected: Vec<usize> = expected.iter().map(|offset| (offset - lowest) as usize).collect();
+            if let (Some(first), Some(highest)) = (expected.first(), expected.iter().max()) {
+                prop_assert_eq!((axis.start(), axis.reach()), (*first, *highest));
+            }
             let [start, end] = part.map(|part| usize::from(part).min(expected.len()));
             let range = start.min(end)..end;
             let runs = axis.runs(range.clone());
-            let offsets = runs.flat_map(|run| (0..run.length).map(move |index| run.offset + index * axis.stride()));
+            let offsets = runs.flat_map(|run| {
+                (0..run.length).map(move |index| run.offset.wrapping_add(index.wrapping_mul(axis.stride())))
+            });
             prop_assert_eq!(offsets.collect::<Vec<_>>(), &expected[range.clone()]);
             let mut offsets = vec![0; range.len()];
             axis.write_offsets(range.start, &mut offsets);
             prop_assert_eq!(offsets, &expected[range]);
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "at most 3 strides")]
+    fn an_axis_of_more_levels_is_refused() {
+        Axis::new(&[2, 2, 2, 2], &[50, 20, 5, 1]);
     }
 }

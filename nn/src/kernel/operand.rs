@@ -1,123 +1,188 @@
-//! The matrices of a product: slices, seen through their two axes.
+//! The matrices of a product: ndarray's views, seen through their two axes.
 
 use super::axis::{Axis, Run};
 use crate::lanes::{LANES, Lanes};
 use crate::scalar::Scalar;
-use ndarray::{ArrayView2, ArrayViewMut2};
+use ndarray::{ArrayView, ArrayView2, ArrayViewMut, ArrayViewMut2, Dimension, StrideShape};
+use std::iter::zip;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// How many numbers packing may write behind a panel: what does not fit a whole square, or a whole vector.
 pub(super) const PACKING_SLACK: usize = 32;
 
-/// A matrix that a product reads: a whole one, [a part](Operand::part) of a larger one, or
-/// [anything](Operand::new) that two axes can describe.
+/// A matrix that a product reads: a view of two axes, or of more, of which the first ones together count its rows and
+/// the others its columns.
 #[derive(Clone, Copy, Debug)]
 pub struct Operand<'a, S> {
-    values: &'a [S],
+    /// From the number with the lowest address to the one with the highest: `span` of them, all in one allocation.
+    lowest: *const S,
+    span: usize,
+    /// Whether numbers of the span may be read that are no elements. Between the elements of a view with gaps may lie
+    /// what another thread writes to.
+    is_readable_between: bool,
     pub(super) rows: Axis,
     pub(super) columns: Axis,
+    lifetime: PhantomData<&'a [S]>,
 }
 
 impl<'a, S> Operand<'a, S> {
-    /// A matrix whose element (i, j) lies at the sum of the axes' offsets of i and j. Elements may share a number.
+    /// A view whose first `row_axes` axes count the rows; any strides.
     ///
     /// # Panics
-    /// Where an element lies beyond the values: the caller's error.
-    pub fn new(values: &'a [S], rows: Axis, columns: Axis) -> Self {
-        assert!(
-            rows.len() * columns.len() == 0 || rows.reach() + columns.reach() < values.len(),
-            "a product's operand lies within its slice"
-        );
-        Operand { values, rows, columns }
+    /// Where the rows or the columns have more than three strides: the caller's error.
+    pub fn new<D: Dimension>(view: ArrayView<'a, S, D>, row_axes: usize) -> Self {
+        let axes = Axes::new(view.shape(), view.strides(), row_axes);
+        Operand {
+            lowest: view.as_ptr().wrapping_sub(axes.start()),
+            span: axes.span(),
+            is_readable_between: has_no_gaps(view.shape(), view.strides()),
+            rows: axes.rows,
+            columns: axes.columns,
+            lifetime: PhantomData,
+        }
     }
 
-    /// Some rows and columns of a larger matrix that lies row by row, `width` numbers to a row.
+    /// As [`Operand::new`], of a slice seen in a shape with strides, which may show a number several times. That the
+    /// slice may be read as a whole makes views with gaps cheaper to pack.
     ///
     /// # Panics
-    /// Where the part reaches beyond the matrix: the caller's error.
-    pub fn part(matrix: &'a [S], width: usize, rows: Range<usize>, columns: Range<usize>) -> Self {
-        let values = &matrix[within(width, &rows, &columns)];
-        Operand::new(values, Axis::new(rows.len(), width), Axis::new(columns.len(), 1))
+    /// Where the shape reaches beyond the slice, too: the caller's error.
+    pub fn of_slice<D: Dimension>(values: &'a [S], shape: impl Into<StrideShape<D>>, row_axes: usize) -> Self {
+        let Ok(view) = ArrayView::from_shape(shape, values) else {
+            panic!("a product's operand lies within its slice")
+        };
+        Operand {
+            span: values.len(),
+            is_readable_between: true,
+            ..Operand::new(view, row_axes)
+        }
     }
 
     /// Rows for columns; nothing is moved.
-    pub fn transposed(self) -> Self {
+    pub(crate) fn transposed(self) -> Self {
         Operand {
             rows: self.columns,
             columns: self.rows,
             ..self
         }
     }
+
+    /// Some numbers of the span from an offset on. They have to be elements, unless the span may be read between them.
+    #[inline(always)]
+    fn numbers(&self, offset: usize, length: usize) -> &'a [S] {
+        assert!(
+            offset <= self.span && length <= self.span - offset,
+            "a panel lies within its operand"
+        );
+        // SAFETY: the numbers lie in the span, so in one allocation, and are elements of the view that the operand was
+        // made from, or of a slice around it: nobody writes to them while the view lives.
+        unsafe { std::slice::from_raw_parts(self.lowest.add(offset), length) }
+    }
 }
 
 impl<'a, S> From<ArrayView2<'a, S>> for Operand<'a, S> {
-    /// A view that lies in one piece, row by row or column by column.
     fn from(view: ArrayView2<'a, S>) -> Self {
-        let Some(values) = view.to_slice_memory_order() else {
-            panic!("a product's operand lies in one piece")
-        };
-        // Of an axis that has at most one element the stride says nothing.
-        let stride = |axis: usize| usize::try_from(view.strides()[axis]).unwrap_or(0);
-        let (rows, columns) = view.dim();
-        Operand::new(values, Axis::new(rows, stride(0)), Axis::new(columns, stride(1)))
+        Operand::new(view, 1)
     }
 }
 
-/// A matrix that a product writes: a whole one, or [a part](Target::part) of a larger one, the rest of which it leaves alone.
+/// A matrix that a product writes: a view of two axes, or of more, of which the first counts its rows and the others
+/// together its columns.
 #[derive(Debug)]
 pub struct Target<'a, S> {
-    pub(super) values: &'a mut [S],
+    lowest: *mut S,
+    span: usize,
     pub(super) rows: usize,
+    /// Where the first row lies, from the number with the lowest address.
+    first_row: usize,
     pub(super) row_stride: usize,
     pub(super) columns: Axis,
+    lifetime: PhantomData<&'a mut [S]>,
 }
 
 impl<'a, S> Target<'a, S> {
-    /// A matrix whose rows lie at a stride, and whose columns as their axis says. No two elements may share a number.
+    /// A view whose first axis counts the rows; any strides.
     ///
     /// # Panics
-    /// Where an element lies beyond the values: the caller's error.
-    pub fn new(values: &'a mut [S], rows: usize, row_stride: usize, columns: Axis) -> Self {
-        assert!(
-            rows * columns.len() == 0 || (rows - 1) * row_stride + columns.reach() < values.len(),
-            "a product's result lies within its slice"
-        );
+    /// Where the columns have more than three strides: the caller's error.
+    pub fn new<D: Dimension>(mut view: ArrayViewMut<'a, S, D>) -> Self {
+        let axes = Axes::new(view.shape(), view.strides(), 1);
         Target {
-            values,
-            rows,
-            row_stride,
-            columns,
+            lowest: view.as_mut_ptr().wrapping_sub(axes.start()),
+            span: axes.span(),
+            rows: axes.rows.len(),
+            first_row: axes.rows.start(),
+            // One axis of a view has one stride.
+            row_stride: axes.rows.stride(),
+            columns: axes.columns,
+            lifetime: PhantomData,
         }
     }
 
-    /// Some rows and columns of a larger matrix that lies row by row, `width` numbers to a row.
+    /// Where a row lies, from the number with the lowest address.
+    #[inline(always)]
+    pub(super) fn row_offset(&self, row: usize) -> usize {
+        self.first_row.wrapping_add(row.wrapping_mul(self.row_stride))
+    }
+
+    /// Some elements side by side, from an offset on.
     ///
-    /// # Panics
-    /// Where the part reaches beyond the matrix: the caller's error.
-    pub fn part(matrix: &'a mut [S], width: usize, rows: Range<usize>, columns: Range<usize>) -> Self {
-        let values = &mut matrix[within(width, &rows, &columns)];
-        Target::new(values, rows.len(), width, Axis::new(columns.len(), 1))
+    /// # Safety
+    /// The offset is that of a row and of a column, added, and the columns after it lie beside it.
+    #[inline(always)]
+    pub(super) unsafe fn elements<const N: usize>(&mut self, offset: usize) -> &mut [S; N] {
+        debug_assert!(offset + N <= self.span, "a tile lies within its result");
+        // SAFETY: elements of the view that the target was made from lie in one allocation, and nobody else sees them.
+        unsafe { &mut *self.lowest.add(offset).cast() }
     }
 }
 
 impl<'a, S> From<ArrayViewMut2<'a, S>> for Target<'a, S> {
-    /// A view that lies row by row.
     fn from(view: ArrayViewMut2<'a, S>) -> Self {
-        let (rows, columns) = view.dim();
-        let Some(values) = view.into_slice() else {
-            panic!("a product's result lies row by row")
-        };
-        Target::new(values, rows, columns, Axis::new(columns, 1))
+        Target::new(view)
     }
 }
 
-/// From a part's first number to behind its last.
-fn within(width: usize, rows: &Range<usize>, columns: &Range<usize>) -> Range<usize> {
-    assert!(columns.end <= width, "a part has columns of its matrix only");
-    if rows.is_empty() || columns.is_empty() {
-        return 0..0;
+/// A view's axes, sorted into rows and columns.
+struct Axes {
+    rows: Axis,
+    columns: Axis,
+}
+
+impl Axes {
+    fn new(sizes: &[usize], strides: &[isize], row_axes: usize) -> Axes {
+        let (row_sizes, column_sizes) = sizes.split_at(row_axes);
+        let (row_strides, column_strides) = strides.split_at(row_axes);
+        Axes {
+            rows: Axis::new(row_sizes, row_strides),
+            columns: Axis::new(column_sizes, column_strides),
+        }
     }
-    rows.start * width + columns.start..(rows.end - 1) * width + columns.end
+
+    /// Where the first element lies, from the one with the lowest address.
+    fn start(&self) -> usize {
+        self.rows.start() + self.columns.start()
+    }
+
+    /// How many numbers lie between the elements with the lowest and the highest address, with them.
+    fn span(&self) -> usize {
+        match self.rows.len() * self.columns.len() {
+            0 => 0,
+            _ => self.rows.reach() + self.columns.reach() + 1,
+        }
+    }
+}
+
+/// Whether all numbers between the elements with the lowest and the highest address are elements: each axis's stride is
+/// as many numbers as the axes of smaller strides hold.
+fn has_no_gaps(sizes: &[usize], strides: &[isize]) -> bool {
+    let axes = || zip(sizes, strides).filter(|(size, _)| **size != 1);
+    axes().all(|(_, stride)| {
+        let stride = stride.unsigned_abs();
+        let inside = axes().filter(|(_, other)| other.unsigned_abs() < stride);
+        inside.map(|(size, _)| size).product::<usize>() == stride
+    })
 }
 
 /// How a panel's vectors lie to each other.
@@ -153,8 +218,8 @@ impl<S: Scalar> Operand<'_, S> {
         }
     }
 
-    /// Copies `WIDTH` vectors from the `first` on, in a block of the depth, as (depth, WIDTH); what lies beyond the last
-    /// vector is zero. It may leave anything in the panel's slack behind that.
+    /// Copies `WIDTH` vectors from the `first` on, in a block of the depth, as (depth, WIDTH); what lies beyond the
+    /// last vector is zero. It may leave anything in the panel's slack behind that.
     #[inline(always)]
     pub(super) fn pack<L: Lanes<Scalar = S>, const WIDTH: usize>(
         &self,
@@ -162,11 +227,14 @@ impl<S: Scalar> Operand<'_, S> {
         depth: &DepthBlock<'_>,
         panel: &mut [S],
     ) {
+        if depth.offsets.is_empty() {
+            return;
+        }
         let width = WIDTH.min(self.rows.len() - first);
         let mut vectors = [0; WIDTH];
         self.rows.write_offsets(first, &mut vectors[..width]);
         if width < WIDTH {
-            return self.gather::<WIDTH>(&vectors[..width], depth.offsets, panel);
+            return self.gather::<WIDTH>(&vectors[..width], depth.reach, depth.offsets, panel);
         }
         let is_packed = match neighbours(&vectors) {
             Neighbours::All => return self.pack_whole::<WIDTH>(vectors[0], depth, panel),
@@ -177,26 +245,27 @@ impl<S: Scalar> Operand<'_, S> {
             Neighbours::Apart => false,
         };
         if !is_packed {
-            self.gather::<WIDTH>(&vectors, depth.offsets, panel);
+            self.gather::<WIDTH>(&vectors, depth.reach, depth.offsets, panel);
         }
     }
 
     /// Vectors that lie side by side.
     #[inline(always)]
     fn pack_whole<const WIDTH: usize>(&self, vector: usize, depth: &DepthBlock<'_>, panel: &mut [S]) {
-        let values = &self.values[vector..];
-        // `Operand::new` has seen the last vector's end to lie within the values.
-        debug_assert!(depth.reach + WIDTH <= values.len(), "a panel lies within its operand");
-        for (place, offset) in panel.as_chunks_mut::<WIDTH>().0.iter_mut().zip(depth.offsets) {
-            if let Some(from) = values[*offset..].first_chunk::<WIDTH>() {
-                *place = *from;
-            }
+        assert!(
+            vector + depth.reach + WIDTH <= self.span,
+            "a panel lies within its operand"
+        );
+        let (values, panel) = (self.lowest.wrapping_add(vector), panel.as_chunks_mut::<WIDTH>().0);
+        for (place, offset) in panel.iter_mut().zip(depth.offsets) {
+            // SAFETY: no offset is larger than `reach`, and vectors side by side are elements: as in `numbers`.
+            *place = *unsafe { &*values.add(*offset).cast::<[S; WIDTH]>() };
         }
     }
 
-    /// Vectors in two pieces, each of which lies side by side: the first is copied in full width, and what is too much of
-    /// it is overwritten by the second, whose excess the next row of the panel overwrites. `false` where that would reach
-    /// beyond the values.
+    /// Vectors in two pieces, each of which lies side by side: the first is copied in full width, and what is too much
+    /// of it is overwritten by the second, whose excess the next row of the panel overwrites. `false` where that would
+    /// read beyond the span or what is no element.
     #[inline(always)]
     fn pack_halves<const WIDTH: usize>(
         &self,
@@ -206,10 +275,10 @@ impl<S: Scalar> Operand<'_, S> {
         panel: &mut [S],
     ) -> bool {
         let reach = depth.reach + WIDTH;
-        let piece = |vector: usize| self.values.get(vector..)?.get(..reach);
-        let (Some(left), Some(right)) = (piece(pieces[0]), piece(pieces[1])) else {
+        if !self.is_readable_between || pieces[0].max(pieces[1]) + reach > self.span {
             return false;
-        };
+        }
+        let [left, right] = pieces.map(|piece| self.numbers(piece, reach));
         let panel = &mut panel[..depth.offsets.len() * WIDTH + split];
         for (place, offset) in (0..).step_by(WIDTH).zip(depth.offsets) {
             panel[place..place + WIDTH].copy_from_slice(&left[*offset..*offset + WIDTH]);
@@ -229,36 +298,37 @@ impl<S: Scalar> Operand<'_, S> {
         let mut packed = 0;
         for run in self.columns.runs(depth.range.clone()) {
             let panel = &mut panel[packed * WIDTH..];
-            if !self.pack_squares::<L, WIDTH>(vectors, run, panel) {
-                self.gather::<WIDTH>(vectors, &depth.offsets[packed..][..run.length], panel);
+            let whole = self.pack_squares::<L, WIDTH>(vectors, run, panel);
+            if whole < run.length {
+                let offsets = &depth.offsets[packed..][whole..run.length];
+                self.gather::<WIDTH>(vectors, depth.reach, offsets, &mut panel[whole * WIDTH..]);
             }
             packed += run.length;
         }
     }
 
-    /// One of these runs: squares of 4×4 are turned in registers. With one number at a time X·Wᵀ of 64×784×256 ran at 42
-    /// instead of 50 GFLOP/s (`throughput` example). The last square may be more than is left of the run: what follows
-    /// overwrites it. `false` where that would reach beyond the values.
+    /// One of these runs: squares of 4×4 are turned in registers. With one number at a time X·Wᵀ of 64×784×256 ran at
+    /// 42 instead of 50 GFLOP/s (`throughput` example). The last square may be more than is left of the run, and what
+    /// follows overwrites it; it is left out where that would read beyond the span or what is no element. Returns how
+    /// much of the run has been packed.
     #[inline(always)]
     fn pack_squares<L: Lanes<Scalar = S>, const WIDTH: usize>(
         &self,
         vectors: &[usize; WIDTH],
         run: Run,
         panel: &mut [S],
-    ) -> bool {
-        let length = run.length.next_multiple_of(LANES);
+    ) -> usize {
+        let mut length = run.length.next_multiple_of(LANES);
+        let is_beyond = |vector: &usize| vector + run.offset + length > self.span;
+        if length > run.length && (!self.is_readable_between || vectors.iter().any(is_beyond)) {
+            length -= LANES;
+        }
         let (squares, _) = panel[..length * WIDTH]
             .as_chunks_mut::<WIDTH>()
             .0
             .as_chunks_mut::<LANES>();
-        if vectors
-            .iter()
-            .any(|vector| vector + run.offset + length > self.values.len())
-        {
-            return false;
-        }
         for (group, vectors) in vectors.as_chunks::<LANES>().0.iter().enumerate() {
-            let vectors = vectors.map(|vector| self.values[vector + run.offset..][..length].as_chunks::<LANES>().0);
+            let vectors = vectors.map(|vector| self.numbers(vector + run.offset, length).as_chunks::<LANES>().0);
             for (square, places) in squares.iter_mut().enumerate() {
                 let rows = L::transpose(vectors.map(|vector| L::load(&vector[square])));
                 for (lanes, place) in rows.into_iter().zip(places) {
@@ -266,16 +336,21 @@ impl<S: Scalar> Operand<'_, S> {
                 }
             }
         }
-        true
+        length
     }
 
-    /// One number after the other, wherever it lies.
+    /// One number after the other, wherever it lies. `offsets`: some of the depth's.
     #[inline(always)]
-    fn gather<const WIDTH: usize>(&self, vectors: &[usize], offsets: &[usize], panel: &mut [S]) {
+    fn gather<const WIDTH: usize>(&self, vectors: &[usize], reach: usize, offsets: &[usize], panel: &mut [S]) {
+        assert!(
+            vectors.iter().all(|vector| vector + reach < self.span),
+            "a panel lies within its operand"
+        );
         for (place, offset) in panel.as_chunks_mut::<WIDTH>().0.iter_mut().zip(offsets) {
             *place = [S::ZERO; WIDTH];
             for (place, vector) in place.iter_mut().zip(vectors) {
-                *place = self.values[vector + offset];
+                // SAFETY: no offset is larger than `reach`, and it is an element: as in `numbers`.
+                *place = unsafe { self.lowest.add(vector + offset).read() };
             }
         }
     }

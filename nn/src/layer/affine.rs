@@ -1,73 +1,43 @@
 //! Y = X·Wᵀ + b, row by row: what linear layers and attention's projections have in common.
+//!
+//! X: (rows, inputs), W: (outputs, inputs), b: (outputs), Y: (rows, outputs).
 
-use crate::kernel::{Packing, Update, product};
-use crate::lanes::add;
+use crate::kernel::{Packing, Update, matmul};
 use crate::scalar::Scalar;
-use crate::tensor::{matrix, matrix_mut};
+use crate::tensor::sum_rows;
+use ndarray::{ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2};
 
-/// X: (rows, inputs), W: (outputs, inputs), b: (outputs), Y: (rows, outputs); row-major.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Affine {
-    pub(crate) inputs: usize,
-    pub(crate) outputs: usize,
+/// Overwrites Y.
+pub(crate) fn forward<S: Scalar>(
+    x: ArrayView2<'_, S>,
+    weight: ArrayView2<'_, S>,
+    bias: ArrayView1<'_, S>,
+    mut y: ArrayViewMut2<'_, S>,
+    packing: &mut Packing<S>,
+) {
+    y.rows_mut().into_iter().for_each(|mut row| row.assign(&bias));
+    matmul(x, weight.reversed_axes(), y, Update::Add, packing);
 }
 
-impl Affine {
-    /// The parameters, or their gradient, as weight and bias.
-    pub(crate) fn split<'a, S>(&self, parameters: &'a [S]) -> (&'a [S], &'a [S]) {
-        parameters.split_at(self.outputs * self.inputs)
-    }
+/// Overwrites the gradients by the parameters: dW = dYᵀ·X, db = Σ over the rows of dY.
+pub(crate) fn by_parameters<S: Scalar>(
+    x: ArrayView2<'_, S>,
+    dy: ArrayView2<'_, S>,
+    dw: ArrayViewMut2<'_, S>,
+    db: ArrayViewMut1<'_, S>,
+    packing: &mut Packing<S>,
+) {
+    sum_rows(dy, db);
+    matmul(dy.reversed_axes(), x, dw, Update::Overwrite, packing);
+}
 
-    /// Overwrites the output.
-    pub(crate) fn forward<S: Scalar>(
-        &self,
-        (weight, bias): (&[S], &[S]),
-        input: &[S],
-        output: &mut [S],
-        packing: &mut Packing<S>,
-    ) {
-        let rows = input.len() / self.inputs;
-        for row in output.chunks_exact_mut(self.outputs) {
-            row.copy_from_slice(bias);
-        }
-        let x = matrix(input, rows, self.inputs);
-        let w = matrix(weight, self.outputs, self.inputs);
-        let y = matrix_mut(output, rows, self.outputs);
-        product(x, w.reversed_axes(), y, Update::Add, packing);
-    }
-
-    /// Overwrites the gradients by the parameters: dW = dYᵀ·X, db = Σ over the rows of dY.
-    pub(crate) fn by_parameters<S: Scalar>(
-        &self,
-        input: &[S],
-        output_gradient: &[S],
-        (weight_gradient, bias_gradient): (&mut [S], &mut [S]),
-        packing: &mut Packing<S>,
-    ) {
-        let rows = input.len() / self.inputs;
-        let x = matrix(input, rows, self.inputs);
-        let dy = matrix(output_gradient, rows, self.outputs);
-        let dw = matrix_mut(weight_gradient, self.outputs, self.inputs);
-        product(dy.reversed_axes(), x, dw, Update::Overwrite, packing);
-        bias_gradient.fill(S::ZERO);
-        for row in output_gradient.chunks_exact(self.outputs) {
-            add(bias_gradient, row);
-        }
-    }
-
-    /// The gradient by the input: dX = dY·W.
-    pub(crate) fn by_input<S: Scalar>(
-        &self,
-        weight: &[S],
-        output_gradient: &[S],
-        input_gradient: &mut [S],
-        update: Update,
-        packing: &mut Packing<S>,
-    ) {
-        let rows = output_gradient.len() / self.outputs;
-        let dy = matrix(output_gradient, rows, self.outputs);
-        let w = matrix(weight, self.outputs, self.inputs);
-        let dx = matrix_mut(input_gradient, rows, self.inputs);
-        product(dy, w, dx, update, packing);
-    }
+/// The gradient by the input: dX = dY·W.
+pub(crate) fn by_input<S: Scalar>(
+    weight: ArrayView2<'_, S>,
+    dy: ArrayView2<'_, S>,
+    dx: ArrayViewMut2<'_, S>,
+    update: Update,
+    packing: &mut Packing<S>,
+) {
+    matmul(dy, weight, dx, update, packing);
 }

@@ -1,8 +1,9 @@
-use super::window::{Window, image};
+use super::window::{Window, image, planes};
 use super::{Keys, Memory, Passed, Passes, Sizes};
 use crate::extent::Extent;
 use crate::fnv1a::Fnv1a;
 use crate::scalar::Scalar;
+use ndarray::{ArrayView4, ArrayViewMut4, Zip};
 use serde::{Deserialize, Serialize};
 
 /// The mean of each window, like `torch.nn.AvgPool2d`.
@@ -57,63 +58,43 @@ impl AvgPool2dLayer {
         let Extent { height, width } = self.window.size;
         S::ONE / S::from_f64((height * width) as f64)
     }
-
-    /// For each row of a window: the first number that it sees from the first place of row `place_y`, in a plane.
-    fn row_starts(&self, place_y: usize) -> impl Iterator<Item = usize> {
-        let Window {
-            plane, size, stride, ..
-        } = self.window;
-        (0..size.height).map(move |y| (place_y * stride.height + y) * plane.width)
-    }
 }
 
 impl<S: Scalar> Passes<S> for AvgPool2dLayer {
-    fn forward(&self, _: &[S], input: &[S], output: &mut [S], _: Memory<'_, S>) {
-        let Window {
-            plane,
-            size,
-            stride,
-            places,
-            ..
-        } = self.window;
-        let planes = output
-            .chunks_exact_mut(places.height * places.width)
-            .zip(input.chunks_exact(plane.height * plane.width));
-        for (y, x) in planes {
-            for (place_y, row) in y.chunks_exact_mut(places.width).enumerate() {
-                row.fill(S::ZERO);
-                for start in self.row_starts(place_y) {
-                    for offset in 0..size.width {
-                        let values = x[start + offset..].iter().step_by(stride.width);
-                        row.iter_mut().zip(values).for_each(|(sum, value)| *sum += *value);
-                    }
+    fn forward(&self, _: &[S], input: ArrayView4<'_, S>, output: ArrayViewMut4<'_, S>, _: Memory<'_, S>) {
+        let share = self.share();
+        let mut y = planes(output, self.window.places);
+        for (mut y, x) in y.outer_iter_mut().zip(planes(input, self.window.plane).outer_iter()) {
+            y.fill(S::ZERO);
+            for (place_y, mut y) in y.rows_mut().into_iter().enumerate() {
+                for (row, column) in self.window.corners() {
+                    y += &self.window.seen(x, place_y, row, column);
                 }
-                row.iter_mut().for_each(|sum| *sum = *sum * self.share());
+                y.map_inplace(|sum| *sum = *sum * share);
             }
         }
     }
 
     /// Each dY is shared out to the dX of its window.
-    fn backward(&self, passed: Passed<'_, S>, _: &mut [S], input_gradient: Option<&mut [S]>, _: Memory<'_, S>) {
+    fn backward(
+        &self,
+        passed: Passed<'_, S>,
+        _: &mut [S],
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
+        _: Memory<'_, S>,
+    ) {
         let Some(input_gradient) = input_gradient else { return };
-        let Window {
-            plane,
-            size,
-            stride,
-            places,
-            ..
-        } = self.window;
-        input_gradient.fill(S::ZERO);
-        let planes = input_gradient
-            .chunks_exact_mut(plane.height * plane.width)
-            .zip(passed.output_gradient.chunks_exact(places.height * places.width));
-        for (dx, dy) in planes {
-            for (place_y, row) in dy.chunks_exact(places.width).enumerate() {
-                for start in self.row_starts(place_y) {
-                    for offset in 0..size.width {
-                        let sums = dx[start + offset..].iter_mut().step_by(stride.width);
-                        sums.zip(row).for_each(|(sum, dy)| *sum += *dy * self.share());
-                    }
+        let share = self.share();
+        let (mut dx, dy) = (
+            planes(input_gradient, self.window.plane),
+            planes(passed.output_gradient, self.window.places),
+        );
+        dx.fill(S::ZERO);
+        for (mut dx, dy) in dx.outer_iter_mut().zip(dy.outer_iter()) {
+            for (place_y, dy) in dy.rows().into_iter().enumerate() {
+                for (row, column) in self.window.corners() {
+                    let sums = self.window.seen(dx.view_mut(), place_y, row, column);
+                    Zip::from(sums).and(dy).for_each(|sum, dy| *sum += *dy * share);
                 }
             }
         }

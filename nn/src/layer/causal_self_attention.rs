@@ -1,33 +1,37 @@
-use super::affine::Affine;
+use super::affine;
 use super::sequence::sequence;
 use super::softmax::{self, softmax};
 use super::{Keys, MAX_ELEMENTS, Memory, Needs, Passed, Passes, Sizes, Tensor, count};
+use crate::extent::whole;
 use crate::fnv1a::Fnv1a;
-use crate::initial::Initial;
-use crate::kernel::{Operand, Packing, Target, Update, product};
+use crate::parameters::Initial;
+use crate::kernel::{Packing, Update, matmul};
 use crate::scalar::Scalar;
+use crate::tensor::{OnePiece, shaped, rows, take, take_mut};
+use ndarray::{ArrayBase, ArrayView2, ArrayView4, ArrayViewMut2, ArrayViewMut4, Ix1, Ix4, RawData, s};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// How many positions are multiplied at once: blocks to the right of the diagonal, nearly half of all where there are many, are
-/// left out.
+/// How many positions are multiplied at once: blocks to the right of the diagonal, nearly half of all where there are
+/// many, are left out.
 const BLOCK: usize = 32;
 
-/// Each position looks at itself and those before it (Vaswani et al., arXiv 1706.03762), like `torch.nn.MultiheadAttention(width,
-/// heads, batch_first=True)` of X, X and X with a causal mask and without dropout.
+/// Each position looks at itself and those before it (Vaswani et al., arXiv 1706.03762), like
+/// `torch.nn.MultiheadAttention(width, heads, batch_first=True)` of X, X and X with a causal mask and without dropout.
 ///
-/// [Q K V] = X·Wᵢᵀ + bᵢ; of each head, which has its share of their columns, P = softmax(Q·Kᵀ / √(width / heads)), over the
-/// positions up to the row's own, and A = P·V; Y = A·Wₒᵀ + bₒ.
+/// [Q K V] = X·Wᵢᵀ + bᵢ; of each head, which has its share of their columns, P = softmax(Q·Kᵀ / √(width / heads)), over
+/// the positions up to the row's own, and A = P·V; Y = A·Wₒᵀ + bₒ.
 ///
-/// X, Y, Q, K, V, A: (batch, positions, width), P: (batch, heads, positions, positions), Wᵢ: (3 · width, width), bᵢ: (3 · width),
-/// Wₒ: (width, width), bₒ: (width).
+/// X, Y, Q, K, V, A: (batch, positions, width), P: (batch, heads, positions, positions), Wᵢ: (3 · width, width), bᵢ: (3
+/// · width), Wₒ: (width, width), bₒ: (width).
 ///
-/// Both weights start as a linear layer's, and both biases at 0. PyTorch starts Wₒ and the biases so too, but Wᵢ from Xavier's √1.5/√width
-/// instead of 1/√width.
+/// Both weights start as a linear layer's, and both biases at 0. PyTorch starts Wₒ and the biases so too, but Wᵢ from
+/// Xavier's √1.5/√width instead of 1/√width.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CausalSelfAttention {
     /// Into how many parts the width is divided, each with probabilities of its own.
+    #[serde(deserialize_with = "whole")]
     pub heads: usize,
 }
 
@@ -55,8 +59,8 @@ impl Keys for CausalSelfAttention {
         }
         if count(&[heads, positions, positions]).is_none_or(|probabilities| probabilities > MAX_ELEMENTS) {
             return Err(format!(
-                "has more than {MAX_ELEMENTS} probabilities for a sample ({heads} heads · {positions} positions · {positions} \
-                 positions); make the sequence shorter"
+                "has more than {MAX_ELEMENTS} probabilities for a sample ({heads} heads · {positions} positions · \
+                 {positions} positions); make the sequence shorter"
             ));
         }
         Ok(CausalSelfAttentionLayer {
@@ -105,37 +109,14 @@ impl Sizes for CausalSelfAttentionLayer {
     }
 }
 
-/// What the forward pass keeps, and what the backward pass overwrites with the gradients by it, but for P.
+/// What the forward pass keeps, and what the backward pass overwrites with the gradients by it, but for P. Q, K, V and
+/// A: (batch · positions, width), P: (batch, heads, positions, positions).
 struct Kept<'a, S> {
-    queries: &'a mut [S],
-    keys: &'a mut [S],
-    values: &'a mut [S],
-    attended: &'a mut [S],
-    probabilities: &'a mut [S],
-}
-
-impl<S> Kept<'_, S> {
-    /// Each sample's.
-    fn samples(&mut self, elements: usize, probabilities: usize) -> impl Iterator<Item = Kept<'_, S>> {
-        let queries_and_keys = self
-            .queries
-            .chunks_exact_mut(elements)
-            .zip(self.keys.chunks_exact_mut(elements));
-        let values_and_attended = self
-            .values
-            .chunks_exact_mut(elements)
-            .zip(self.attended.chunks_exact_mut(elements));
-        queries_and_keys
-            .zip(values_and_attended)
-            .zip(self.probabilities.chunks_exact_mut(probabilities))
-            .map(|(((queries, keys), (values, attended)), probabilities)| Kept {
-                queries,
-                keys,
-                values,
-                attended,
-                probabilities,
-            })
-    }
+    queries: ArrayViewMut2<'a, S>,
+    keys: ArrayViewMut2<'a, S>,
+    values: ArrayViewMut2<'a, S>,
+    attended: ArrayViewMut2<'a, S>,
+    probabilities: ArrayViewMut4<'a, S>,
 }
 
 impl CausalSelfAttentionLayer {
@@ -148,173 +129,179 @@ impl CausalSelfAttentionLayer {
         self.width / self.heads
     }
 
-    /// Each of the four projections: to Q, K, V and Y.
-    fn projection(&self) -> Affine {
-        Affine {
-            inputs: self.width,
-            outputs: self.width,
-        }
-    }
-
     fn scale<S: Scalar>(&self) -> S {
         S::from_f64(1.0 / (self.head_width() as f64).sqrt())
     }
 
-    /// The columns of each head.
-    fn columns(&self) -> impl Iterator<Item = Range<usize>> {
-        let head_width = self.head_width();
-        (0..self.heads).map(move |head| head * head_width..(head + 1) * head_width)
+    /// Each head of each sample.
+    fn each_head(&self, batch: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let heads = self.heads;
+        (0..batch).flat_map(move |sample| (0..heads).map(move |head| (sample, head)))
     }
 
     /// Positions, block by block.
-    fn blocks(&self) -> impl Iterator<Item = Range<usize>> {
+    fn blocks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let positions = self.positions;
         (0..positions)
             .step_by(BLOCK)
             .map(move |start| start..positions.min(start + BLOCK))
     }
 
-    /// Some positions of one head's share of a sample.
-    fn part<'a, S>(&self, of: &'a [S], rows: &Range<usize>, columns: &Range<usize>) -> Operand<'a, S> {
-        Operand::part(of, self.width, rows.clone(), columns.clone())
-    }
-
-    fn kept<'a, S>(&self, numbers: &'a mut [S], batch: usize) -> Kept<'a, S> {
-        let elements = self.elements() * batch;
-        let (queries, rest) = numbers.split_at_mut(elements);
-        let (keys, rest) = rest.split_at_mut(elements);
-        let (values, rest) = rest.split_at_mut(elements);
-        let (attended, probabilities) = rest.split_at_mut(elements);
+    fn kept<'a, S>(&self, mut numbers: &'a mut [S], batch: usize) -> Kept<'a, S> {
+        let (heads, positions) = (self.heads, self.positions);
+        let shape = (batch * positions, self.width);
         Kept {
-            queries,
-            keys,
-            values,
-            attended,
-            probabilities,
+            queries: take_mut(&mut numbers, shape),
+            keys: take_mut(&mut numbers, shape),
+            values: take_mut(&mut numbers, shape),
+            attended: take_mut(&mut numbers, shape),
+            probabilities: take_mut(&mut numbers, (batch, heads, positions, positions)),
         }
     }
 
-    /// P and A of one sample. Of P, blocks to the right of the diagonal are neither written nor ever read, and in the blocks on
-    /// the diagonal it is zero to the right of it.
-    fn attend<S: Scalar>(&self, kept: Kept<'_, S>, packing: &mut Packing<S>) {
-        let (positions, width) = (self.positions, self.width);
-        let probabilities = kept.probabilities.chunks_exact_mut(positions * positions);
-        for (columns, p) in self.columns().zip(probabilities) {
-            for rows in self.blocks() {
-                let seen = 0..rows.end;
-                let q = self.part(kept.queries, &rows, &columns);
-                let k = self.part(kept.keys, &seen, &columns);
-                let scores = Target::part(p, positions, rows.clone(), seen.clone());
-                product(q, k.transposed(), scores, Update::Overwrite, packing);
-                for row in rows.clone() {
-                    let (visible, masked) = p[row * positions..][..rows.end].split_at_mut(row + 1);
-                    softmax(visible, self.scale());
-                    masked.fill(S::ZERO);
-                }
-                let v = self.part(kept.values, &seen, &columns);
-                let p = Operand::part(p, positions, rows.clone(), seen);
-                let a = Target::part(kept.attended, width, rows, columns.clone());
-                product(p, v, a, Update::Overwrite, packing);
+    /// Each head's share of the columns: (batch, heads, positions, head width).
+    fn by_heads<R: RawData>(&self, rows: impl OnePiece<Line = ArrayBase<R, Ix1>>) -> ArrayBase<R, Ix4> {
+        let rows = rows.line();
+        let shape = [rows.len() / self.elements(), self.positions, self.heads, self.head_width()];
+        shaped(rows, shape).permuted_axes([0, 2, 1, 3])
+    }
+
+    /// P and A of one head of a sample. Of P, blocks to the right of the diagonal are neither written nor ever read,
+    /// and in the blocks on the diagonal it is zero to the right of it.
+    fn attend<S: Scalar>(
+        &self,
+        [q, k, v]: [ArrayView2<'_, S>; 3],
+        mut p: ArrayViewMut2<'_, S>,
+        mut a: ArrayViewMut2<'_, S>,
+        packing: &mut Packing<S>,
+    ) {
+        for rows in self.blocks() {
+            let (block, seen) = (s![rows.clone(), ..], s![..rows.end, ..]);
+            let mut p = p.slice_mut(s![rows.clone(), ..rows.end]);
+            let k = k.slice(seen).reversed_axes();
+            matmul(q.slice(block), k, p.view_mut(), Update::Overwrite, packing);
+            for (row, mut p) in rows.zip(p.rows_mut()) {
+                softmax(p.slice_mut(s![..=row]), self.scale());
+                p.slice_mut(s![row + 1..]).fill(S::ZERO);
             }
+            let a = a.slice_mut(block);
+            matmul(p.view(), v.slice(seen), a, Update::Overwrite, packing);
         }
     }
 
-    /// Of one sample, where dA has taken A's place, puts dQ, dK and dV in the places of Q, K and V: of each head, dP = dA·Vᵀ,
-    /// dV = Pᵀ·dA, and with the gradient by the scores, dS, dQ = dS·K, dK = dSᵀ·Q.
-    fn attend_backward<S: Scalar>(&self, kept: Kept<'_, S>, room: &mut [S], packing: &mut Packing<S>) {
-        let (positions, width, head_width) = (self.positions, self.width, self.head_width());
-        let (ds, room) = room.split_at_mut(positions * positions);
-        let dq = &mut room[..positions * head_width];
-        let probabilities = kept.probabilities.chunks_exact(positions * positions);
-        for (columns, p) in self.columns().zip(probabilities) {
-            for rows in self.blocks() {
-                let seen = 0..rows.end;
-                let dp = Target::part(ds, positions, rows.clone(), seen.clone());
-                let da = self.part(kept.attended, &rows, &columns);
-                let v = self.part(kept.values, &seen, &columns);
-                product(da, v.transposed(), dp, Update::Overwrite, packing);
-                for row in rows.clone() {
-                    let (visible, masked) = ds[row * positions..][..rows.end].split_at_mut(row + 1);
-                    softmax::backward(&p[row * positions..][..=row], visible, self.scale());
-                    masked.fill(S::ZERO);
-                }
-                let ds = Operand::part(ds, positions, rows.clone(), seen.clone());
-                let k = self.part(kept.keys, &seen, &columns);
-                let dq = Target::part(dq, head_width, rows, 0..head_width);
-                product(ds, k, dq, Update::Overwrite, packing);
+    /// Of one head of a sample, puts dQ, dK and dV in the places of Q, K and V: dP = dA·Vᵀ, dV = Pᵀ·dA, and with the
+    /// gradient by the scores, dS, dQ = dS·K, dK = dSᵀ·Q.
+    fn attend_backward<S: Scalar>(
+        &self,
+        [mut q, mut k, mut v]: [ArrayViewMut2<'_, S>; 3],
+        p: ArrayView2<'_, S>,
+        da: ArrayView2<'_, S>,
+        mut room: &mut [S],
+        packing: &mut Packing<S>,
+    ) {
+        let mut ds = take_mut(&mut room, (self.positions, self.positions));
+        let mut dq = take_mut(&mut room, (self.positions, self.head_width()));
+        for rows in self.blocks() {
+            let (block, seen) = (s![rows.clone(), ..], s![..rows.end, ..]);
+            let mut ds = ds.slice_mut(s![rows.clone(), ..rows.end]);
+            let v = v.slice(seen).reversed_axes();
+            matmul(da.slice(block), v, ds.view_mut(), Update::Overwrite, packing);
+            for (row, mut ds) in rows.zip(ds.rows_mut()) {
+                softmax::backward(p.slice(s![row, ..=row]), ds.slice_mut(s![..=row]), self.scale());
+                ds.slice_mut(s![row + 1..]).fill(S::ZERO);
             }
-            // Every dP and dQ of the head has been computed: its V and K are needed no more.
-            for block in self.blocks() {
-                let seeing = block.start..positions;
-                let p = Operand::part(p, positions, seeing.clone(), block.clone());
-                let da = self.part(kept.attended, &seeing, &columns);
-                let dv = Target::part(kept.values, width, block.clone(), columns.clone());
-                product(p.transposed(), da, dv, Update::Overwrite, packing);
-                let ds = Operand::part(ds, positions, seeing.clone(), block.clone());
-                let q = self.part(kept.queries, &seeing, &columns);
-                let dk = Target::part(kept.keys, width, block, columns.clone());
-                product(ds.transposed(), q, dk, Update::Overwrite, packing);
-            }
-            for (row, dq) in kept.queries.chunks_exact_mut(width).zip(dq.chunks_exact(head_width)) {
-                row[columns.clone()].copy_from_slice(dq);
-            }
+            let dq = dq.slice_mut(block);
+            matmul(ds.view(), k.slice(seen), dq, Update::Overwrite, packing);
         }
+        // Every dP and dQ of the head has been computed: its V and K are needed no more.
+        for columns in self.blocks() {
+            let (block, seeing) = (s![columns.clone(), ..], s![columns.start.., ..]);
+            let looks = s![columns.start.., columns];
+            let p = p.slice(looks).reversed_axes();
+            let dv = v.slice_mut(block);
+            matmul(p, da.slice(seeing), dv, Update::Overwrite, packing);
+            let ds = ds.slice(looks).reversed_axes();
+            let dk = k.slice_mut(block);
+            matmul(ds, q.slice(seeing), dk, Update::Overwrite, packing);
+        }
+        q.assign(&dq);
     }
 }
 
 impl<S: Scalar> Passes<S> for CausalSelfAttentionLayer {
-    fn forward(&self, parameters: &[S], input: &[S], output: &mut [S], memory: Memory<'_, S>) {
+    fn forward(
+        &self,
+        mut parameters: &[S],
+        input: ArrayView4<'_, S>,
+        output: ArrayViewMut4<'_, S>,
+        memory: Memory<'_, S>,
+    ) {
         let (width, packing) = (self.width, memory.packing);
-        let (incoming, outgoing) = parameters.split_at(3 * width * (width + 1));
-        let (weight, bias) = incoming.split_at(3 * width * width);
-        let mut kept = self.kept(memory.numbers, input.len() / self.elements());
-        let three = weight.chunks_exact(width * width).zip(bias.chunks_exact(width));
-        for (parameters, projected) in three.zip([&mut *kept.queries, &mut *kept.keys, &mut *kept.values]) {
-            self.projection().forward(parameters, input, projected, packing);
+        let weights = take(&mut parameters, (3, width, width));
+        let biases = take(&mut parameters, (3, width));
+        let weight = take(&mut parameters, (width, width));
+        let bias = take(&mut parameters, width);
+        let (batch, x) = (input.len() / self.elements(), rows(input, width));
+        let mut kept = self.kept(memory.numbers, batch);
+        let projected = [&mut kept.queries, &mut kept.keys, &mut kept.values];
+        for ((weight, bias), y) in weights.outer_iter().zip(biases.outer_iter()).zip(projected) {
+            affine::forward(x, weight, bias, y.view_mut(), packing);
         }
-        let square = self.positions * self.positions;
-        for sample in kept.samples(self.elements(), self.heads * square) {
-            self.attend(sample, packing);
+        let [q, k, v] = [kept.queries.view(), kept.keys.view(), kept.values.view()].map(|rows| self.by_heads(rows));
+        let mut a = self.by_heads(kept.attended.view_mut());
+        let mut p = kept.probabilities;
+        for (sample, head) in self.each_head(batch) {
+            let of_head = s![sample, head, .., ..];
+            let projected = [q.slice(of_head), k.slice(of_head), v.slice(of_head)];
+            self.attend(projected, p.slice_mut(of_head), a.slice_mut(of_head), packing);
         }
-        let outgoing = self.projection().split(outgoing);
-        self.projection().forward(outgoing, kept.attended, output, packing);
+        affine::forward(kept.attended.view(), weight, bias, rows(output, width), packing);
     }
 
-    /// Through each projection as through a linear layer. The gradients by A, Q, K and V take the places of what they are by.
+    /// Through each projection as through a linear layer. The gradients by A, Q, K and V take the places of what they
+    /// are by.
     fn backward(
         &self,
         passed: Passed<'_, S>,
-        parameter_gradient: &mut [S],
-        input_gradient: Option<&mut [S]>,
+        mut parameter_gradient: &mut [S],
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
         memory: Memory<'_, S>,
     ) {
-        let (width, packing, projection) = (self.width, memory.packing, self.projection());
-        let (incoming, outgoing) = passed.parameters.split_at(3 * width * (width + 1));
-        let (incoming_gradient, outgoing_gradient) = parameter_gradient.split_at_mut(incoming.len());
-        let mut kept = self.kept(memory.numbers, passed.input.len() / self.elements());
+        let (width, packing, mut parameters) = (self.width, memory.packing, passed.parameters);
+        let weights = take(&mut parameters, (3, width, width));
+        parameters = &parameters[3 * width..];
+        let weight = take(&mut parameters, (width, width));
+        let mut dws = take_mut(&mut parameter_gradient, (3, width, width));
+        let mut dbs = take_mut(&mut parameter_gradient, (3, width));
+        let dw = take_mut(&mut parameter_gradient, (width, width));
+        let db = take_mut(&mut parameter_gradient, width);
+        let (batch, x) = (passed.input.len() / self.elements(), rows(passed.input, width));
+        let dy = rows(passed.output_gradient, width);
+        let mut kept = self.kept(memory.numbers, batch);
 
-        let (weight, _) = projection.split(outgoing);
-        let gradients = outgoing_gradient.split_at_mut(weight.len());
-        projection.by_parameters(kept.attended, passed.output_gradient, gradients, packing);
-        let dy = passed.output_gradient;
-        projection.by_input(weight, dy, kept.attended, Update::Overwrite, packing);
+        affine::by_parameters(kept.attended.view(), dy, dw, db, packing);
+        affine::by_input(weight, dy, kept.attended.view_mut(), Update::Overwrite, packing);
 
-        let square = self.positions * self.positions;
-        for sample in kept.samples(self.elements(), self.heads * square) {
-            self.attend_backward(sample, memory.room, packing);
+        let da = self.by_heads(kept.attended.view());
+        let projected = [&mut kept.queries, &mut kept.keys, &mut kept.values];
+        let [mut q, mut k, mut v] = projected.map(|rows| self.by_heads(rows.view_mut()));
+        for (sample, head) in self.each_head(batch) {
+            let of_head = s![sample, head, .., ..];
+            let projected = [q.slice_mut(of_head), k.slice_mut(of_head), v.slice_mut(of_head)];
+            let (p, da) = (kept.probabilities.slice(of_head), da.slice(of_head));
+            self.attend_backward(projected, p, da, memory.room, packing);
         }
 
-        let projected = [&*kept.queries, &*kept.keys, &*kept.values];
-        let (dw, db) = incoming_gradient.split_at_mut(3 * width * width);
-        let three = dw.chunks_exact_mut(width * width).zip(db.chunks_exact_mut(width));
-        for (gradient, gradients) in projected.into_iter().zip(three) {
-            projection.by_parameters(passed.input, gradient, gradients, packing);
+        let projected = [kept.queries.view(), kept.keys.view(), kept.values.view()];
+        let three = dws.outer_iter_mut().zip(dbs.outer_iter_mut());
+        for (dy, (dw, db)) in projected.into_iter().zip(three) {
+            affine::by_parameters(x, dy, dw, db, packing);
         }
         let Some(input_gradient) = input_gradient else { return };
+        let mut dx = rows(input_gradient, width);
         let updates = [Update::Overwrite, Update::Add, Update::Add];
-        let weights = incoming.chunks_exact(width * width);
-        for ((gradient, weight), update) in projected.into_iter().zip(weights).zip(updates) {
-            projection.by_input(weight, gradient, input_gradient, update, packing);
+        for ((dy, weight), update) in projected.into_iter().zip(weights.outer_iter()).zip(updates) {
+            affine::by_input(weight, dy, dx.view_mut(), update, packing);
         }
     }
 }
@@ -323,9 +310,9 @@ impl<S: Scalar> Passes<S> for CausalSelfAttentionLayer {
 mod tests {
     use super::*;
     use crate::layer::Layer;
-    use crate::layer::gradient_check::{check, fit, forward, numbers};
+    use crate::layer::gradient_check::{Fitted, check, fit, forward, numbers};
 
-    fn attention(heads: usize, positions: usize, width: usize) -> Layer {
+    fn attention(heads: usize, positions: usize, width: usize) -> Fitted {
         fit(CausalSelfAttention { heads }, &[positions, width])
     }
 

@@ -1,12 +1,13 @@
 use super::images::Images;
 use super::window::{Window, image};
 use super::{Keys, MAX_ELEMENTS, Memory, Needs, Passed, Passes, Sizes, Tensor, count};
-use crate::extent::Extent;
+use crate::extent::{Extent, whole, whole_if_set};
 use crate::fnv1a::Fnv1a;
-use crate::kernel::{Axis, Operand, Packing, Target, Update, product};
-use crate::lanes::{add, sum};
+use crate::kernel::{Operand, Packing, Target, Update, matmul};
+use crate::lanes::sum;
 use crate::scalar::Scalar;
-use crate::tensor::{matrix, matrix_mut};
+use crate::tensor::{flat, flat_mut, reshaped, take, take_mut, tensor, tensor_mut};
+use ndarray::{ArrayView4, ArrayView5, ArrayViewMut3, ArrayViewMut4, Axis, Zip, s};
 use serde::{Deserialize, Serialize};
 
 /// Convolution (cross-correlation, strictly), like `torch.nn.Conv2d`: Yₙ = W·unfold(Xₙ) + b for each sample n.
@@ -15,12 +16,13 @@ use serde::{Deserialize, Serialize};
 /// Y: (batch, filters, out height, out width), unfold(Xₙ): (fan in, places) with fan in = channels · kernel height ·
 /// kernel width and places = out height · out width.
 ///
-/// With groups, each group of filters sees its own group of channels only, as if the groups were convolutions side by side: W is
-/// (filters, channels / groups, kernel height, kernel width). As many groups as channels make it depthwise.
+/// With groups, each group of filters sees its own group of channels only, as if the groups were convolutions side by
+/// side: W is (filters, channels / groups, kernel height, kernel width). As many groups as channels make it depthwise.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Conv2d {
     /// How many channels come out.
+    #[serde(deserialize_with = "whole")]
     pub filters: usize,
     /// What a filter sees at once.
     pub kernel: Extent,
@@ -31,10 +33,10 @@ pub struct Conv2d {
     #[serde(default = "zero")]
     pub padding: Extent,
     /// Into how many groups the channels and the filters are divided.
-    #[serde(default = "one_group")]
+    #[serde(default = "one_group", deserialize_with = "whole")]
     pub groups: usize,
     /// How many channels come in, if the run file wants it checked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "whole_if_set", skip_serializing_if = "Option::is_none")]
     pub channels: Option<usize>,
 }
 
@@ -99,39 +101,28 @@ impl Keys for Conv2d {
         }
         if !given.is_multiple_of(groups) || !filters.is_multiple_of(groups) {
             return Err(format!(
-                "has groups = {groups}, but {from} gives {given} channels, and filters = {filters}; set groups to a divisor of \
-                 both"
+                "has groups = {groups}, but {from} gives {given} channels, and filters = {filters}; set groups to a \
+                 divisor of both"
             ));
         }
-        let window = Window::new(Extent { height, width }, "kernel", kernel, stride, padding)?;
-        let layer = Conv2dLayer {
-            channels: given,
-            filters,
-            groups,
-            window,
+        let fitted = |padding| {
+            let window = Window::new(Extent { height, width }, "kernel", kernel, stride, padding)?;
+            let layer = Conv2dLayer {
+                channels: given,
+                filters,
+                groups,
+                window,
+            };
+            layer.check_sizes().map(|()| layer)
         };
-        let unfolded = count(&[
-            given,
-            kernel.height,
-            kernel.width,
-            window.places.height,
-            window.places.width,
-        ]);
-        if unfolded.is_none_or(|unfolded| unfolded > MAX_ELEMENTS) {
-            return Err(format!(
-                "unfolds a sample to more than {MAX_ELEMENTS} numbers ({given} channels · kernel {kernel} · {} \
-                 places); make the kernel or the image smaller, or the stride larger",
-                window.places
-            ));
-        }
-        if layer.room().is_none_or(|room| room > MAX_ELEMENTS) {
-            return Err(format!(
-                "works in more than {MAX_ELEMENTS} numbers for a sample ({filters} filters, kernel {kernel} and padding {padding} on \
-                 {}); make one of them smaller",
-                window.plane
-            ));
-        }
-        Ok(layer)
+        let widest = widest_padding(kernel);
+        fitted(padding).map_err(|problem| match fitted(widest) {
+            // A kernel beyond it sees zeros only.
+            Ok(_) if padding.height > widest.height || padding.width > widest.width => {
+                format!("has padding = {padding}, which makes the image too large; set padding to {widest} or less")
+            }
+            _ => problem,
+        })
     }
 
     fn hash(&self, hash: &mut Fnv1a) {
@@ -159,32 +150,45 @@ impl Sizes for Conv2dLayer {
     }
 }
 
-/// How many places a product takes at once, of as many samples as that are: small images share the packing of the weights,
-/// and the sum over the places is as long as the product's blocks.
+/// The widest padding of which a kernel still sees the image from every place.
+fn widest_padding(kernel: Extent) -> Extent {
+    let [height, width] = [kernel.height, kernel.width].map(|size| size.saturating_sub(1));
+    Extent { height, width }
+}
+
+/// How many places a product takes at once, of as many samples as that are: small images share the packing of the
+/// weights, and the sum over the places is as long as the product's blocks.
 const PLACES_AT_ONCE: usize = 512;
 
 impl Conv2dLayer {
+    /// Whether what its passes work in can be counted and held.
+    fn check_sizes(&self) -> Result<(), String> {
+        let Conv2dLayer { channels, filters, window, .. } = self;
+        let Window { size, places, .. } = window;
+        let unfolded = count(&[*channels, size.height, size.width, places.height, places.width]);
+        if unfolded.is_none_or(|unfolded| unfolded > MAX_ELEMENTS) {
+            return Err(format!(
+                "unfolds a sample to more than {MAX_ELEMENTS} numbers ({channels} channels · kernel {size} · {places} \
+                 places); make the kernel or the image smaller, or the stride larger",
+            ));
+        }
+        if self.room().is_none_or(|room| room > MAX_ELEMENTS) {
+            return Err(format!(
+                "works in more than {MAX_ELEMENTS} numbers for a sample ({filters} filters, kernel {size} and padding \
+                 {} on {}); make one of them smaller",
+                window.padding, window.plane
+            ));
+        }
+        Ok(())
+    }
+
     /// How many numbers of a sample one output is a sum over.
     fn fan_in(&self) -> usize {
         self.channels / self.groups * self.window.size.height * self.window.size.width
     }
 
-    /// How many filters a group has.
-    fn group_filters(&self) -> usize {
-        self.filters / self.groups
-    }
-
     fn places(&self) -> usize {
         self.window.places.height * self.window.places.width
-    }
-
-    /// How many numbers come in and go out for a sample.
-    fn elements(&self) -> usize {
-        self.channels * self.window.plane.height * self.window.plane.width
-    }
-
-    fn outputs(&self) -> usize {
-        self.filters * self.places()
     }
 
     /// How many samples are in one product.
@@ -234,138 +238,153 @@ impl Conv2dLayer {
         Some(by_input.max(self.incoming().room(samples)?))
     }
 
+    /// W by groups: (groups, filters, channels, kernel height, kernel width), filters and channels being those of a
+    /// group.
+    fn weight_shape(&self) -> [usize; 5] {
+        let Extent { height, width } = self.window.size;
+        let [channels, filters] = [self.channels, self.filters].map(|all| all / self.groups);
+        [self.groups, filters, channels, height, width]
+    }
+
     /// unfold(Xₙ) of one group, for several samples side by side: (fan in, samples · places).
-    fn unfolded<'a, S>(&self, padded: &'a [S], samples: usize, group: usize) -> Operand<'a, S> {
+    fn unfolded<'a, S>(&self, padded: ArrayView4<'a, S>, group: usize) -> Operand<'a, S> {
         let channels = self.channels / self.groups;
         let window = (self.window.size, self.window.stride, self.window.places);
         let channels = group * channels..(group + 1) * channels;
-        self.incoming().unfolded(padded, samples, channels, window)
+        self.incoming().unfolded(padded, channels, window)
     }
 
-    /// The axis of several samples' places in the output.
-    fn places_axis(&self, samples: usize) -> Axis {
-        Axis::levels([(1, 0), (samples, self.outputs()), (self.places(), 1)])
-    }
-
-    /// The reverse of unfolding: adds each number of an unfolded sample to where it came from. What came from the padding is
-    /// dropped.
-    fn fold<S: Scalar>(&self, unfolded: &[S], sample: &mut [S]) {
-        let Window {
-            plane,
-            size,
-            stride,
-            padding,
-            places,
-        } = self.window;
-        sample.fill(S::ZERO);
-        let mut rows = unfolded.chunks_exact(self.places());
-        for x in sample.chunks_exact_mut(plane.height * plane.width) {
-            for (ky, kx) in (0..size.height).flat_map(|ky| (0..size.width).map(move |kx| (ky, kx))) {
-                let Some(row) = rows.next() else { return };
-                let inside_x = self.window.columns(kx);
-                if inside_x.is_empty() {
-                    continue;
-                }
-                let first_x = inside_x.start * stride.width + kx - padding.width;
-                for y in self.window.rows(ky) {
-                    let row = &row[y * places.width..][inside_x.clone()];
-                    let x = &mut x[(y * stride.height + ky - padding.height) * plane.width + first_x..];
-                    if stride.width == 1 {
-                        add(&mut x[..row.len()], row);
-                    } else {
-                        for (place, value) in x.iter_mut().step_by(stride.width).zip(row) {
-                            *place += *value;
-                        }
-                    }
-                }
+    /// The reverse of unfolding, from zeros: adds each number of an unfolded sample, (channels, kernel height, kernel
+    /// width, out height, out width), to where it came from. What came from the padding is dropped.
+    fn fold<S: Scalar>(&self, unfolded: ArrayView5<'_, S>, mut sample: ArrayViewMut3<'_, S>) {
+        let Window { stride, padding, .. } = self.window;
+        for (ky, kx) in self.window.corners() {
+            let (rows, columns) = (self.window.rows(ky), self.window.columns(kx));
+            if rows.is_empty() || columns.is_empty() {
+                continue;
             }
+            let first_y = rows.start * stride.height + ky - padding.height;
+            let first_x = columns.start * stride.width + kx - padding.width;
+            let seen = s![
+                ..,
+                first_y..first_y + (rows.len() - 1) * stride.height + 1;stride.height,
+                first_x..first_x + (columns.len() - 1) * stride.width + 1;stride.width
+            ];
+            Zip::from(sample.slice_mut(seen))
+                .and(unfolded.slice(s![.., ky, kx, rows, columns]))
+                .for_each(|x, value| *x += *value);
         }
     }
 
-    /// Adds to the gradient by the input, of a few samples: dXₙ = fold(Wᵀ·dYₙ).
+    /// Overwrites the gradient by the input, of a few samples: dXₙ = fold(Wᵀ·dYₙ).
     fn input_gradient_by_folding<S: Scalar>(
         &self,
-        weight: &[S],
-        dy: &[S],
-        dx: &mut [S],
-        room: &mut [S],
+        weight: ArrayView5<'_, S>,
+        dy: ArrayView4<'_, S>,
+        mut dx: ArrayViewMut4<'_, S>,
+        mut room: &mut [S],
         packing: &mut Packing<S>,
     ) {
-        let (samples, fan_in, places) = (dx.len() / self.elements(), self.fan_in(), self.places());
-        let filters = self.group_filters();
-        let unfolded = self.groups * fan_in * places;
-        let room = &mut room[..samples * unfolded];
-        for group in 0..self.groups {
-            let w = matrix(&weight[group * filters * fan_in..][..filters * fan_in], filters, fan_in);
-            let dy = &dy[group * filters * places..];
-            let dy = Operand::new(dy, Axis::new(filters, places), self.places_axis(samples));
-            let columns = Axis::levels([(1, 0), (samples, unfolded), (places, 1)]);
-            let u = Target::new(&mut room[group * fan_in * places..], fan_in, places, columns);
-            product(w.reversed_axes(), dy, u, Update::Overwrite, packing);
+        let (samples, fan_in, places) = (dy.dim().0, self.fan_in(), self.places());
+        let mut room = take_mut(&mut room, [samples, self.groups, fan_in, places]);
+        let groups = weight.outer_iter().zip(by_groups(&dy, self.groups));
+        for ((w, dy), u) in groups.zip(room.axis_iter_mut(Axis(1))) {
+            let w = Operand::new(w.permuted_axes([1, 2, 3, 0]), 3);
+            let u = Target::new(u.permuted_axes([1, 0, 2]));
+            matmul(w, filters_first(dy), u, Update::Overwrite, packing);
         }
-        for (unfolded, dx) in room.chunks_exact(unfolded).zip(dx.chunks_exact_mut(self.elements())) {
+        let (size, out) = (self.window.size, self.window.places);
+        let unfolded = [samples, self.channels, size.height, size.width, out.height, out.width];
+        let unfolded = reshaped(room, unfolded);
+        flat_mut(dx.view_mut()).fill(S::ZERO);
+        for (unfolded, dx) in unfolded.outer_iter().zip(dx.outer_iter_mut()) {
             self.fold(unfolded, dx);
         }
     }
 
-    /// Overwrites the gradient by the input, of a few samples, for a stride of 1: the convolution of dY with the kernels turned
-    /// around, filters and channels exchanged.
+    /// Overwrites the gradient by the input, of a few samples, for a stride of 1: the convolution of dY with the
+    /// kernels turned around, filters and channels exchanged.
     fn input_gradient_by_convolution<S: Scalar>(
         &self,
         images: &Images,
-        turned: &[S],
-        dy: &[S],
-        dx: &mut [S],
+        turned: ArrayView5<'_, S>,
+        dy: ArrayView4<'_, S>,
+        mut dx: ArrayViewMut4<'_, S>,
         room: &mut [S],
         packing: &mut Packing<S>,
     ) {
         let Window { plane, size, .. } = self.window;
-        let (samples, area) = (dx.len() / self.elements(), plane.height * plane.width);
-        let (channels, filters) = (self.channels / self.groups, self.group_filters());
-        let dy = images.padded(dy, samples, room);
-        let depth = filters * size.height * size.width;
-        for group in 0..self.groups {
-            let w = matrix(&turned[group * channels * depth..][..channels * depth], channels, depth);
+        let filters = self.filters / self.groups;
+        let dy = images.padded(dy, room);
+        let groups = turned.outer_iter().zip(by_groups_mut(&mut dx, self.groups));
+        for (group, (w, dx)) in groups.enumerate() {
             let seen = group * filters..(group + 1) * filters;
-            let u = images.unfolded(dy, samples, seen, (size, 1.into(), plane));
-            let places = Axis::levels([(1, 0), (samples, self.elements()), (area, 1)]);
-            let dx = Target::new(&mut dx[group * channels * area..], channels, area, places);
-            product(w, u, dx, Update::Overwrite, packing);
+            let u = images.unfolded(dy, seen, (size, 1.into(), plane));
+            let dx = Target::new(dx.permuted_axes([1, 0, 2, 3]));
+            matmul(Operand::new(w, 1), u, dx, Update::Overwrite, packing);
         }
     }
 
-    /// The kernels turned around, filters and channels exchanged: (groups, channels, filters, kernel height, kernel width).
-    fn turn<S: Scalar>(&self, weight: &[S], turned: &mut [S]) {
-        let area = self.window.size.height * self.window.size.width;
-        let (channels, filters) = (self.channels / self.groups, self.group_filters());
-        for (place, kernel) in weight.chunks_exact(area).enumerate() {
-            let (filter, channel) = (place / channels, place % channels);
-            let (group, filter) = (filter / filters, filter % filters);
-            let turned = &mut turned[((group * channels + channel) * filters + filter) * area..][..area];
-            for (turned, weight) in turned.iter_mut().zip(kernel.iter().rev()) {
-                *turned = *weight;
-            }
-        }
+    /// The kernels turned around, filters and channels exchanged: (groups, channels, filters, kernel height, kernel
+    /// width).
+    fn turn<'a, S: Scalar>(&self, weight: ArrayView5<'_, S>, room: &mut &'a mut [S]) -> ArrayView5<'a, S> {
+        let [groups, filters, channels, height, width] = self.weight_shape();
+        // A kernel that is turned around is read backwards.
+        let kernels = reshaped(weight, [groups, filters, channels, height * width]);
+        let turned = kernels.slice(s![.., .., .., ..;-1]).permuted_axes([0, 2, 1, 3]);
+        let copy = flat_mut(take_mut(room, turned.raw_dim()));
+        Zip::from(tensor_mut(copy, turned.raw_dim()))
+            .and(turned)
+            .for_each(|to, from| *to = *from);
+        tensor(copy, [groups, channels, filters, height, width])
     }
 }
 
+/// The channels of several images, group by group.
+fn by_groups<'a, S>(images: &'a ArrayView4<'_, S>, groups: usize) -> impl Iterator<Item = ArrayView4<'a, S>> {
+    let channels = images.dim().1 / groups;
+    images.axis_chunks_iter(Axis(1), channels)
+}
+
+/// The channels of several images to write to, group by group.
+fn by_groups_mut<'a, S>(
+    images: &'a mut ArrayViewMut4<'_, S>,
+    groups: usize,
+) -> impl Iterator<Item = ArrayViewMut4<'a, S>> {
+    let channels = images.dim().1 / groups;
+    images.axis_chunks_iter_mut(Axis(1), channels)
+}
+
+/// Several samples' outputs as a matrix: (filters, samples · places).
+fn filters_first<S>(outputs: ArrayView4<'_, S>) -> Operand<'_, S> {
+    Operand::new(outputs.permuted_axes([1, 0, 2, 3]), 1)
+}
+
 impl<S: Scalar> Passes<S> for Conv2dLayer {
-    fn forward(&self, parameters: &[S], input: &[S], output: &mut [S], memory: Memory<'_, S>) {
-        let (fan_in, places, filters) = (self.fan_in(), self.places(), self.group_filters());
-        let (weight, bias) = parameters.split_at(self.filters * fan_in);
-        for (plane, bias) in output.chunks_exact_mut(places).zip(bias.iter().cycle()) {
-            plane.fill(*bias);
+    fn forward(
+        &self,
+        mut parameters: &[S],
+        input: ArrayView4<'_, S>,
+        output: ArrayViewMut4<'_, S>,
+        memory: Memory<'_, S>,
+    ) {
+        let weight = take(&mut parameters, self.weight_shape());
+        let bias = take(&mut parameters, self.filters);
+        let (input, mut output) = (input, output);
+        for mut image in output.outer_iter_mut() {
+            for (mut plane, bias) in image.outer_iter_mut().zip(bias) {
+                plane.fill(*bias);
+            }
         }
         let at_once = self.samples_at_once();
-        let inputs = input.chunks(at_once * self.elements());
-        for (x, y) in inputs.zip(output.chunks_mut(at_once * self.outputs())) {
-            let samples = x.len() / self.elements();
-            let x = self.incoming().padded(x, samples, memory.room);
-            for (group, w) in weight.chunks_exact(filters * fan_in).enumerate() {
-                let y = &mut y[group * filters * places..];
-                let y = Target::new(y, filters, places, self.places_axis(samples));
-                let u = self.unfolded(x, samples, group);
-                product(matrix(w, filters, fan_in), u, y, Update::Add, memory.packing);
+        let outputs = output.axis_chunks_iter_mut(Axis(0), at_once);
+        for (x, mut y) in input.axis_chunks_iter(Axis(0), at_once).zip(outputs) {
+            let x = self.incoming().padded(x, memory.room);
+            let groups = weight.outer_iter().zip(by_groups_mut(&mut y, self.groups));
+            for (group, (w, y)) in groups.enumerate() {
+                let y = Target::new(y.permuted_axes([1, 0, 2, 3]));
+                let u = self.unfolded(x, group);
+                matmul(Operand::new(w, 1), u, y, Update::Add, memory.packing);
             }
         }
     }
@@ -374,43 +393,44 @@ impl<S: Scalar> Passes<S> for Conv2dLayer {
     fn backward(
         &self,
         passed: Passed<'_, S>,
-        parameter_gradient: &mut [S],
-        input_gradient: Option<&mut [S]>,
+        mut parameter_gradient: &mut [S],
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
         memory: Memory<'_, S>,
     ) {
-        let (fan_in, places, filters) = (self.fan_in(), self.places(), self.group_filters());
-        let (weight, _) = passed.parameters.split_at(self.filters * fan_in);
         parameter_gradient.fill(S::ZERO);
-        let (weight_gradient, bias_gradient) = parameter_gradient.split_at_mut(self.filters * fan_in);
-        for (place, plane) in passed.output_gradient.chunks_exact(places).enumerate() {
-            bias_gradient[place % self.filters] += sum(plane);
+        let mut dw = take_mut(&mut parameter_gradient, self.weight_shape());
+        let mut db = take_mut(&mut parameter_gradient, self.filters);
+        let (input, dy) = (
+            passed.input,
+            passed.output_gradient,
+        );
+        for image in dy.outer_iter() {
+            for (db, plane) in db.iter_mut().zip(image.outer_iter()) {
+                *db += sum(flat(plane));
+            }
         }
         let at_once = self.samples_at_once();
-        let inputs = passed.input.chunks(at_once * self.elements());
-        for (x, dy) in inputs.zip(passed.output_gradient.chunks(at_once * self.outputs())) {
-            let samples = x.len() / self.elements();
-            let x = self.incoming().padded(x, samples, memory.room);
-            for (group, dw) in weight_gradient.chunks_exact_mut(filters * fan_in).enumerate() {
-                let dy = &dy[group * filters * places..];
-                let dy = Operand::new(dy, Axis::new(filters, places), self.places_axis(samples));
-                let u = self.unfolded(x, samples, group);
-                let dw = matrix_mut(dw, filters, fan_in);
-                product(dy, u.transposed(), dw, Update::Add, memory.packing);
+        let gradients = dy.axis_chunks_iter(Axis(0), at_once);
+        for (x, dy) in input.axis_chunks_iter(Axis(0), at_once).zip(gradients) {
+            let x = self.incoming().padded(x, memory.room);
+            let groups = dw.outer_iter_mut().zip(by_groups(&dy, self.groups));
+            for (group, (dw, dy)) in groups.enumerate() {
+                let u = self.unfolded(x, group).transposed();
+                matmul(filters_first(dy), u, Target::new(dw), Update::Add, memory.packing);
             }
         }
         let Some(input_gradient) = input_gradient else { return };
-        let outgoing = self.outgoing();
-        let (turned, room) = match outgoing {
-            Some(_) => memory.room.split_at_mut(weight.len()),
-            None => memory.room.split_at_mut(0),
-        };
-        if outgoing.is_some() {
-            self.turn(weight, turned);
-        }
-        let gradients = passed.output_gradient.chunks(at_once * self.outputs());
-        for (dx, dy) in input_gradient.chunks_mut(at_once * self.elements()).zip(gradients) {
-            match &outgoing {
-                Some(images) => self.input_gradient_by_convolution(images, turned, dy, dx, room, memory.packing),
+        let mut dx = input_gradient;
+        let mut parameters = passed.parameters;
+        let weight = take(&mut parameters, self.weight_shape());
+        let (outgoing, mut room) = (self.outgoing(), memory.room);
+        let turned = outgoing.map(|images| (images, self.turn(weight, &mut room)));
+        let gradients = dy.axis_chunks_iter(Axis(0), at_once);
+        for (dx, dy) in dx.axis_chunks_iter_mut(Axis(0), at_once).zip(gradients) {
+            match &turned {
+                Some((images, turned)) => {
+                    self.input_gradient_by_convolution(images, *turned, dy, dx, room, memory.packing);
+                }
                 None => self.input_gradient_by_folding(weight, dy, dx, room, memory.packing),
             }
         }
@@ -444,6 +464,24 @@ mod tests {
                 ..Conv2d::new(filters, kernel)
             };
             check(&fit(keys, &incoming), incoming.iter().product(), 3);
+        }
+    }
+
+    #[test]
+    fn a_padding_far_beyond_the_image_is_refused_with_one_that_fits() {
+        for padding in [1_000_000, usize::MAX] {
+            let mut keys = Conv2d {
+                padding: padding.into(),
+                ..Conv2d::new(4, [3, 5])
+            };
+            let misfit = Layer::new(&keys.clone().into(), &[1, 28, 28], "relu").unwrap_err();
+            assert_eq!(
+                misfit,
+                format!("has padding = {padding}×{padding}, which makes the image too large; \
+                    set padding to 2×4 or less")
+            );
+            keys.padding = [2, 4].into();
+            assert!(Layer::new(&keys.into(), &[1, 28, 28], "relu").is_ok());
         }
     }
 

@@ -1,10 +1,13 @@
 use super::{Keys, Memory, Needs, Passed, Passes, Sizes};
 use crate::fnv1a::Fnv1a;
 use crate::scalar::Scalar;
+use crate::tensor::{flat, flat_mut, OnePiece, tensor};
+use ndarray::{ArrayView4, ArrayViewMut4, Zip};
 use serde::{Deserialize, Serialize};
 
-/// Sets each number to zero with a probability while training, and lets the others grow as much, like `torch.nn.Dropout`
-/// (Srivastava et al., JMLR 15, 2014); of any shape. Which ones depends on the minibatch's key alone.
+/// Sets each number to zero with a probability while training, and lets the others grow as much, like
+/// `torch.nn.Dropout` (Srivastava et al., JMLR 15, 2014); of any shape. Which ones depends on the minibatch's key
+/// alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dropout {
@@ -57,18 +60,25 @@ impl Sizes for DropoutLayer {
 }
 
 impl DropoutLayer {
-    fn multiply<S: Scalar>(&self, result: &mut [S], values: &[S], is_left: &[u32]) {
+    fn multiply<S: Scalar>(&self, result: ArrayViewMut4<'_, S>, values: ArrayView4<'_, S>, is_left: &[u32]) {
         let scale = S::from_f64(self.scale);
-        for ((result, value), is_left) in result.iter_mut().zip(values).zip(is_left) {
-            *result = if *is_left == 0 { S::ZERO } else { *value * scale };
-        }
+        Zip::from(result.line())
+            .and(values.line())
+            .and(tensor(is_left, is_left.len()))
+            .for_each(|result, value, is_left| *result = if *is_left == 0 { S::ZERO } else { *value * scale });
     }
 }
 
 impl<S: Scalar> Passes<S> for DropoutLayer {
-    fn forward(&self, _: &[S], input: &[S], output: &mut [S], memory: Memory<'_, S>) {
+    fn forward(
+        &self,
+        _: &[S],
+        input: ArrayView4<'_, S>,
+        output: ArrayViewMut4<'_, S>,
+        memory: Memory<'_, S>,
+    ) {
         let Some(random) = memory.random else {
-            return output.copy_from_slice(input);
+            return flat_mut(output).copy_from_slice(flat(input));
         };
         for is_left in memory.indices.iter_mut() {
             *is_left = u32::from(random.next_u32() >= self.threshold);
@@ -77,10 +87,16 @@ impl<S: Scalar> Passes<S> for DropoutLayer {
     }
 
     /// dX = dY where a number was left, as much larger; otherwise 0.
-    fn backward(&self, passed: Passed<'_, S>, _: &mut [S], input_gradient: Option<&mut [S]>, memory: Memory<'_, S>) {
+    fn backward(
+        &self,
+        passed: Passed<'_, S>,
+        _: &mut [S],
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
+        memory: Memory<'_, S>,
+    ) {
         let Some(input_gradient) = input_gradient else { return };
         if memory.random.is_none() {
-            return input_gradient.copy_from_slice(passed.output_gradient);
+            return flat_mut(input_gradient).copy_from_slice(flat(passed.output_gradient));
         }
         self.multiply(input_gradient, passed.output_gradient, memory.indices);
     }

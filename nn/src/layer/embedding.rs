@@ -1,8 +1,10 @@
 use super::{Keys, Memory, Passed, Passes, Sizes, Tensor, shape_text};
+use crate::extent::whole;
 use crate::fnv1a::Fnv1a;
-use crate::initial::Initial;
-use crate::lanes::add;
+use crate::parameters::Initial;
 use crate::scalar::Scalar;
+use crate::tensor::{flat, flat_mut, rows, tensor, tensor_mut};
+use ndarray::{ArrayView4, ArrayViewMut4};
 use serde::{Deserialize, Serialize};
 
 /// The most tokens: as far as an `f32`, which is what inputs are, counts without gaps.
@@ -12,19 +14,21 @@ const MAX_TOKENS: usize = 1 << 24;
 ///
 /// X: (batch, positions), whole numbers from 0 to below `tokens`, W: (tokens, width), Y: (batch, positions, width).
 ///
-/// The model's first layer, and nowhere else: no layer gives tokens, and none can be given a gradient by them. Whoever takes
-/// data in has to check that they are below [`Model::tokens`](crate::Model::tokens).
+/// The model's first layer, and nowhere else: no layer gives tokens, and none can be given a gradient by them. Whoever
+/// takes data in has to check that they are below [`Model::tokens`](crate::Model::tokens).
 ///
-/// It starts from uniform numbers with the standard deviation of GPT-2's embeddings, 0.02 (Radford et al., "Language Models are
-/// Unsupervised Multitask Learners", 2019; the number is in the code published with it). PyTorch's normal numbers of deviation 1
-/// are as large as what a normalisation gives: a transformer's blocks then add little to them for long, and where the same
-/// weight gives the logits too, these start far too large.
+/// It starts from uniform numbers with the standard deviation of GPT-2's embeddings, 0.02 (Radford et al., "Language
+/// Models are Unsupervised Multitask Learners", 2019; the number is in the code published with it). PyTorch's normal
+/// numbers of deviation 1 are as large as what a normalisation gives: a transformer's blocks then add little to them
+/// for long, and where the same weight gives the logits too, these start far too large.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Embedding {
     /// How many tokens there are.
+    #[serde(deserialize_with = "whole")]
     pub tokens: usize,
     /// How many numbers each becomes.
+    #[serde(deserialize_with = "whole")]
     pub width: usize,
 }
 
@@ -86,33 +90,43 @@ impl Sizes for EmbeddingLayer {
     }
 }
 
-/// Where a token's row begins. The model has checked that it is one.
-fn row<S: Scalar>(token: S, width: usize) -> usize {
-    token.to_f64() as usize * width
+/// Which row of the weight is a token's. The model has checked that it is one.
+fn row<S: Scalar>(token: S) -> usize {
+    token.to_f64() as usize
 }
 
 impl<S: Scalar> Passes<S> for EmbeddingLayer {
-    fn forward(&self, weight: &[S], input: &[S], output: &mut [S], _: Memory<'_, S>) {
-        for (y, token) in output.chunks_exact_mut(self.width).zip(input) {
-            y.copy_from_slice(&weight[row(*token, self.width)..][..self.width]);
+    fn forward(
+        &self,
+        weight: &[S],
+        input: ArrayView4<'_, S>,
+        output: ArrayViewMut4<'_, S>,
+        _: Memory<'_, S>,
+    ) {
+        let weight = tensor(weight, (self.tokens, self.width));
+        for (mut y, token) in rows(output, self.width).rows_mut().into_iter().zip(flat(input)) {
+            y.assign(&weight.row(row(*token)));
         }
     }
 
-    /// Each dY is added to its token's dW, in the order of the positions. There is no gradient by tokens: where one is wanted
-    /// it is zero.
+    /// Each dY is added to its token's dW, in the order of the positions. There is no gradient by tokens: where one is
+    /// wanted it is zero.
     fn backward(
         &self,
         passed: Passed<'_, S>,
         parameter_gradient: &mut [S],
-        input_gradient: Option<&mut [S]>,
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
         _: Memory<'_, S>,
     ) {
-        parameter_gradient.fill(S::ZERO);
-        for (dy, token) in passed.output_gradient.chunks_exact(self.width).zip(passed.input) {
-            add(&mut parameter_gradient[row(*token, self.width)..][..self.width], dy);
+        let mut dw = tensor_mut(parameter_gradient, (self.tokens, self.width));
+        dw.fill(S::ZERO);
+        let dy = rows(passed.output_gradient, self.width);
+        for (dy, token) in dy.rows().into_iter().zip(flat(passed.input)) {
+            let mut dw = dw.row_mut(row(*token));
+            dw += &dy;
         }
         if let Some(input_gradient) = input_gradient {
-            input_gradient.fill(S::ZERO);
+            flat_mut(input_gradient).fill(S::ZERO);
         }
     }
 }

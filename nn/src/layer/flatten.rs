@@ -1,6 +1,8 @@
 use super::{Keys, Memory, Passed, Passes, Sizes};
 use crate::fnv1a::Fnv1a;
 use crate::scalar::Scalar;
+use crate::tensor::{flat, flat_mut};
+use ndarray::{ArrayView4, ArrayViewMut4};
 use serde::{Deserialize, Serialize};
 
 /// Takes (batch, channels, height, width), or any other shape, for (batch, elements), like `torch.nn.Flatten`.
@@ -34,13 +36,25 @@ impl Sizes for FlattenLayer {
 }
 
 impl<S: Scalar> Passes<S> for FlattenLayer {
-    fn forward(&self, _: &[S], input: &[S], output: &mut [S], _: Memory<'_, S>) {
-        output.copy_from_slice(input);
+    fn forward(
+        &self,
+        _: &[S],
+        input: ArrayView4<'_, S>,
+        output: ArrayViewMut4<'_, S>,
+        _: Memory<'_, S>,
+    ) {
+        flat_mut(output).copy_from_slice(flat(input));
     }
 
-    fn backward(&self, passed: Passed<'_, S>, _: &mut [S], input_gradient: Option<&mut [S]>, _: Memory<'_, S>) {
+    fn backward(
+        &self,
+        passed: Passed<'_, S>,
+        _: &mut [S],
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
+        _: Memory<'_, S>,
+    ) {
         if let Some(input_gradient) = input_gradient {
-            input_gradient.copy_from_slice(passed.output_gradient);
+            flat_mut(input_gradient).copy_from_slice(flat(passed.output_gradient));
         }
     }
 }

@@ -3,10 +3,12 @@ use crate::elementary::map;
 use crate::fnv1a::Fnv1a;
 use crate::lanes::Lanes;
 use crate::scalar::Scalar;
+use crate::tensor::{flat, flat_mut};
+use ndarray::{ArrayView4, ArrayViewMut4};
 use serde::{Deserialize, Serialize};
 
-/// Y = X · Φ(X), where Φ is the normal distribution's, like `torch.nn.GELU` (Hendrycks and Gimpel, arXiv 1606.08415); of any
-/// shape. Not the approximation by a hyperbolic tangent.
+/// Y = X · Φ(X), where Φ is the normal distribution's, like `torch.nn.GELU` (Hendrycks and Gimpel, arXiv 1606.08415);
+/// of any shape. Not the approximation by a hyperbolic tangent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gelu {}
@@ -43,19 +45,31 @@ impl Sizes for GeluLayer {
 }
 
 impl<S: Scalar> Passes<S> for GeluLayer {
-    fn forward(&self, _: &[S], input: &[S], output: &mut [S], memory: Memory<'_, S>) {
-        map([input], [output, memory.numbers], |[x]| {
+    fn forward(
+        &self,
+        _: &[S],
+        input: ArrayView4<'_, S>,
+        output: ArrayViewMut4<'_, S>,
+        memory: Memory<'_, S>,
+    ) {
+        map([flat(input)], [flat_mut(output), memory.numbers], |[x]| {
             let (distribution, density) = S::normal_lanes(x);
             [x.mul(distribution), distribution.add(x.mul(density))]
         });
     }
 
     /// dX = dY · (Φ(X) + X · φ(X)), where φ is the normal density.
-    fn backward(&self, passed: Passed<'_, S>, _: &mut [S], input_gradient: Option<&mut [S]>, memory: Memory<'_, S>) {
+    fn backward(
+        &self,
+        passed: Passed<'_, S>,
+        _: &mut [S],
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
+        memory: Memory<'_, S>,
+    ) {
         let Some(input_gradient) = input_gradient else { return };
         map(
-            [passed.output_gradient, memory.numbers],
-            [input_gradient],
+            [flat(passed.output_gradient), memory.numbers],
+            [flat_mut(input_gradient)],
             |[dy, slope]| [dy.mul(slope)],
         );
     }

@@ -1,12 +1,14 @@
 use super::window::image;
 use super::{Keys, Memory, Passed, Passes, Sizes};
 use crate::fnv1a::Fnv1a;
-use crate::lanes::{add, sum};
+use crate::lanes::sum;
 use crate::scalar::Scalar;
+use crate::tensor::{flat, flat_mut, rows};
+use ndarray::{ArrayView4, ArrayViewMut4, Axis, Zip};
 use serde::{Deserialize, Serialize};
 
-/// The mean of each channel, like `torch.nn.AdaptiveAvgPool2d(1)` with a `Flatten` after it; of a sequence, the mean of its
-/// positions.
+/// The mean of each channel, like `torch.nn.AdaptiveAvgPool2d(1)` with a `Flatten` after it; of a sequence, the mean of
+/// its positions.
 ///
 /// X: (batch, channels, height, width), Y: (batch, channels); or X: (batch, positions, width), Y: (batch, width).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -60,38 +62,50 @@ impl GlobalAvgPoolLayer {
 }
 
 impl<S: Scalar> Passes<S> for GlobalAvgPoolLayer {
-    fn forward(&self, _: &[S], input: &[S], output: &mut [S], _: Memory<'_, S>) {
+    fn forward(
+        &self,
+        _: &[S],
+        input: ArrayView4<'_, S>,
+        output: ArrayViewMut4<'_, S>,
+        _: Memory<'_, S>,
+    ) {
+        let share = self.share();
         if self.axes == Axes::ChannelsThenPlaces {
-            for (y, plane) in output.iter_mut().zip(input.chunks_exact(self.places)) {
-                *y = sum(plane) * self.share();
+            for (y, plane) in flat_mut(output).iter_mut().zip(rows(input, self.places).rows()) {
+                *y = sum(flat(plane)) * share;
             }
             return;
         }
-        let share = self.share();
-        let samples = input.chunks_exact(self.places * self.channels);
-        for (y, sequence) in output.chunks_exact_mut(self.channels).zip(samples) {
+        let x = input.index_axis_move(Axis(1), 0);
+        for (mut y, sequence) in rows(output, self.channels).rows_mut().into_iter().zip(x.outer_iter()) {
             y.fill(S::ZERO);
-            sequence.chunks_exact(self.channels).for_each(|x| add(y, x));
-            y.iter_mut().for_each(|y| *y = *y * share);
+            sequence.rows().into_iter().for_each(|x| y += &x);
+            y.map_inplace(|y| *y = *y * share);
         }
     }
 
     /// Each dY is shared out to its channel's dX.
-    fn backward(&self, passed: Passed<'_, S>, _: &mut [S], input_gradient: Option<&mut [S]>, _: Memory<'_, S>) {
+    fn backward(
+        &self,
+        passed: Passed<'_, S>,
+        _: &mut [S],
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
+        _: Memory<'_, S>,
+    ) {
         let Some(input_gradient) = input_gradient else { return };
+        let share = self.share();
         if self.axes == Axes::ChannelsThenPlaces {
-            for (plane, dy) in input_gradient.chunks_exact_mut(self.places).zip(passed.output_gradient) {
-                plane.fill(*dy * self.share());
+            let mut planes = rows(input_gradient, self.places);
+            for (mut plane, dy) in planes.rows_mut().into_iter().zip(flat(passed.output_gradient)) {
+                plane.fill(*dy * share);
             }
             return;
         }
-        let share = self.share();
-        let samples = input_gradient.chunks_exact_mut(self.places * self.channels);
-        for (sequence, dy) in samples.zip(passed.output_gradient.chunks_exact(self.channels)) {
-            for dx in sequence.chunks_exact_mut(self.channels) {
-                for (dx, dy) in dx.iter_mut().zip(dy) {
-                    *dx = *dy * share;
-                }
+        let mut dx = input_gradient.index_axis_move(Axis(1), 0);
+        let dy = rows(passed.output_gradient, self.channels);
+        for (mut sequence, dy) in dx.outer_iter_mut().zip(dy.rows()) {
+            for dx in sequence.rows_mut() {
+                Zip::from(dx).and(dy).for_each(|dx, dy| *dx = *dy * share);
             }
         }
     }

@@ -4,6 +4,9 @@ use super::{Layer, LayerSpec, Memory, Passed, count};
 use crate::kernel::Packing;
 use crate::random::{Generator, Purpose};
 use crate::scalar::Scalar;
+use crate::shape::of_batch;
+use crate::tensor::{tensor, tensor_mut};
+use std::ops::Deref;
 
 /// How far a number is moved to either side: small against what tells two [`numbers`] apart, large against rounding.
 const STEP: f64 = 1e-6;
@@ -23,9 +26,26 @@ fn not_a_number<S: Scalar>() -> S {
     (S::ZERO - S::ONE).ln()
 }
 
+/// A layer, and the shape of the samples that it was fitted to.
+pub(crate) struct Fitted {
+    layer: Layer,
+    incoming: Vec<usize>,
+}
+
+impl Deref for Fitted {
+    type Target = Layer;
+
+    fn deref(&self) -> &Layer {
+        &self.layer
+    }
+}
+
 /// A layer for what comes in.
-pub(crate) fn fit(keys: impl Into<LayerSpec>, incoming: &[usize]) -> Layer {
-    Layer::new(&keys.into(), incoming, "the input").unwrap()
+pub(crate) fn fit(keys: impl Into<LayerSpec>, incoming: &[usize]) -> Fitted {
+    Fitted {
+        layer: Layer::new(&keys.into(), incoming, "the input").unwrap(),
+        incoming: incoming.to_vec(),
+    }
 }
 
 /// Memory of a layer, filled with what must not matter.
@@ -61,25 +81,27 @@ impl<S: Scalar> Buffers<S> {
 }
 
 fn forward_in<S: Scalar>(
-    layer: &Layer,
+    layer: &Fitted,
     parameters: &[S],
     input: &[S],
     batch: usize,
     buffers: &mut Buffers<S>,
 ) -> Vec<S> {
     let mut output = vec![not_a_number(); batch * count(&layer.output_shape()).unwrap()];
-    layer.passes().forward(parameters, input, &mut output, buffers.memory());
+    let y = tensor_mut(&mut output, of_batch(batch, &layer.output_shape()));
+    let x = tensor(input, of_batch(batch, &layer.incoming));
+    layer.passes().forward(parameters, x, y, buffers.memory());
     output
 }
 
 /// What comes out of a layer.
-pub(crate) fn forward<S: Scalar>(layer: &Layer, parameters: &[S], input: &[S], batch: usize) -> Vec<S> {
+pub(crate) fn forward<S: Scalar>(layer: &Fitted, parameters: &[S], input: &[S], batch: usize) -> Vec<S> {
     forward_in(layer, parameters, input, batch, &mut Buffers::new(layer, batch))
 }
 
 /// The gradients by parameters and input, given that by the output.
 pub(crate) fn backward<S: Scalar>(
-    layer: &Layer,
+    layer: &Fitted,
     parameters: &[S],
     input: &[S],
     output_gradient: &[S],
@@ -89,23 +111,22 @@ pub(crate) fn backward<S: Scalar>(
     let output = forward_in(layer, parameters, input, batch, &mut buffers);
     let mut parameter_gradient = vec![not_a_number(); parameters.len()];
     let mut input_gradient = vec![not_a_number(); input.len()];
+    let (incoming, outgoing) = (of_batch(batch, &layer.incoming), of_batch(batch, &layer.output_shape()));
     let passed = Passed {
         parameters,
-        input,
-        output: &output,
-        output_gradient,
+        input: tensor(input, incoming),
+        output: tensor(&output, outgoing),
+        output_gradient: tensor(output_gradient, outgoing),
     };
-    layer.passes().backward(
-        passed,
-        &mut parameter_gradient,
-        Some(&mut input_gradient),
-        buffers.memory(),
-    );
+    let by_input = tensor_mut(&mut input_gradient, incoming);
+    layer
+        .passes()
+        .backward(passed, &mut parameter_gradient, Some(by_input), buffers.memory());
     (parameter_gradient, input_gradient)
 }
 
 /// Checks a layer's gradients by parameters and input, for the sum of its outputs, each times a number of its own.
-pub(crate) fn check(layer: &Layer, inputs: usize, batch: usize) {
+pub(crate) fn check(layer: &Fitted, inputs: usize, batch: usize) {
     let parameters = layer.tensors().iter().map(|tensor| count(&tensor.shape).unwrap()).sum();
     let (parameters, input) = (numbers(parameters, 1), numbers(batch * inputs, 70));
     let weights = numbers(batch * count(&layer.output_shape()).unwrap(), 500);

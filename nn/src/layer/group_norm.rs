@@ -1,19 +1,23 @@
 use super::normalization::{backward, normalize};
 use super::window::image;
 use super::{Keys, Memory, Needs, Passed, Passes, Sizes, Tensor};
+use crate::extent::whole;
 use crate::fnv1a::Fnv1a;
 use crate::lanes::{dot, sum};
 use crate::scalar::Scalar;
+use crate::tensor::{flat, rows, take, take_mut};
+use ndarray::{ArrayView4, ArrayViewMut1, ArrayViewMut2, ArrayViewMut4, Axis, Zip};
 use serde::{Deserialize, Serialize};
 
-/// Normalises each sample's channels in groups, like `torch.nn.GroupNorm` (Wu and He, arXiv 1803.08494): Y = W·N + b, where N has
-/// mean 0 and variance 1 in each group, and each channel has its weight and bias.
+/// Normalises each sample's channels in groups, like `torch.nn.GroupNorm` (Wu and He, arXiv 1803.08494): Y = W·N + b,
+/// where N has mean 0 and variance 1 in each group, and each channel has its weight and bias.
 ///
 /// X, Y: (batch, channels, height, width), W, b: (channels).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GroupNorm {
     /// How many groups the channels are divided into.
+    #[serde(deserialize_with = "whole")]
     pub groups: usize,
 }
 
@@ -73,24 +77,48 @@ impl GroupNormLayer {
     fn places(&self) -> usize {
         self.shape[1] * self.shape[2]
     }
+
+    /// How many numbers are normalised together.
+    fn group(&self) -> usize {
+        self.elements() / self.groups
+    }
+
+    fn kept<'a, S>(&self, mut numbers: &'a mut [S], groups: usize) -> Kept<'a, S> {
+        Kept {
+            normalized: take_mut(&mut numbers, (groups, self.group())),
+            scales: take_mut(&mut numbers, groups),
+        }
+    }
+}
+
+/// What the forward pass keeps.
+struct Kept<'a, S> {
+    /// A row for each group of each sample.
+    normalized: ArrayViewMut2<'a, S>,
+    scales: ArrayViewMut1<'a, S>,
 }
 
 impl<S: Scalar> Passes<S> for GroupNormLayer {
-    fn forward(&self, parameters: &[S], input: &[S], output: &mut [S], memory: Memory<'_, S>) {
-        let group = self.elements() / self.groups;
-        let (normalized, scales) = memory.numbers.split_at_mut(input.len());
-        let groups = input.chunks_exact(group).zip(normalized.chunks_exact_mut(group));
-        for ((x, normalized), scale) in groups.zip(scales) {
-            *scale = normalize(x, normalized);
-        }
-        let (weight, bias) = parameters.split_at(self.shape[0]);
-        let planes = output
-            .chunks_exact_mut(self.places())
-            .zip(normalized.chunks_exact(self.places()));
+    fn forward(
+        &self,
+        mut parameters: &[S],
+        input: ArrayView4<'_, S>,
+        output: ArrayViewMut4<'_, S>,
+        memory: Memory<'_, S>,
+    ) {
+        let channels = self.shape[0];
+        let (weight, bias) = (take(&mut parameters, channels), take(&mut parameters, channels));
+        let x = rows(input, self.group());
+        let Kept { mut normalized, scales } = self.kept(memory.numbers, x.nrows());
+        Zip::from(x.rows())
+            .and(normalized.rows_mut())
+            .and(scales)
+            .for_each(|x, normalized, scale| *scale = normalize(x, normalized));
+        let normalized = rows(normalized, self.places());
+        let mut y = rows(output, self.places());
+        let planes = y.rows_mut().into_iter().zip(normalized.rows());
         for ((y, normalized), (weight, bias)) in planes.zip(weight.iter().zip(bias).cycle()) {
-            for (y, n) in y.iter_mut().zip(normalized) {
-                *y = *n * *weight + *bias;
-            }
+            Zip::from(y).and(normalized).for_each(|y, n| *y = *n * *weight + *bias);
         }
     }
 
@@ -99,38 +127,34 @@ impl<S: Scalar> Passes<S> for GroupNormLayer {
         &self,
         passed: Passed<'_, S>,
         parameter_gradient: &mut [S],
-        input_gradient: Option<&mut [S]>,
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
         memory: Memory<'_, S>,
     ) {
         let (channels, places) = (self.shape[0], self.places());
-        let (normalized, scales) = memory.numbers.split_at(passed.input.len());
+        let dy = rows(passed.output_gradient, places);
+        let Kept { normalized, scales } = self.kept(memory.numbers, dy.len() / self.group());
         parameter_gradient.fill(S::ZERO);
         let (weight_gradient, bias_gradient) = parameter_gradient.split_at_mut(channels);
-        let planes = passed
-            .output_gradient
-            .chunks_exact(places)
-            .zip(normalized.chunks_exact(places));
-        for (plane, (dy, normalized)) in planes.enumerate() {
-            weight_gradient[plane % channels] += dot(dy, normalized);
-            bias_gradient[plane % channels] += sum(dy);
-        }
-        let Some(input_gradient) = input_gradient else { return };
-        let weight = &passed.parameters[..channels];
-        let planes = input_gradient
-            .chunks_exact_mut(places)
-            .zip(passed.output_gradient.chunks_exact(places));
-        for ((dn, dy), weight) in planes.zip(weight.iter().cycle()) {
-            for (dn, dy) in dn.iter_mut().zip(dy) {
-                *dn = *dy * *weight;
+        for (sample, normalized) in dy
+            .axis_chunks_iter(Axis(0), channels)
+            .zip(rows(normalized.view(), places).axis_chunks_iter(Axis(0), channels))
+        {
+            let planes = sample.rows().into_iter().zip(normalized.rows());
+            for ((dy, normalized), (dw, db)) in planes.zip(weight_gradient.iter_mut().zip(&mut *bias_gradient)) {
+                *dw += dot(flat(dy), flat(normalized));
+                *db += sum(flat(dy));
             }
         }
-        let group = self.elements() / self.groups;
-        let groups = input_gradient
-            .chunks_exact_mut(group)
-            .zip(normalized.chunks_exact(group));
-        for ((gradient, normalized), scale) in groups.zip(scales) {
-            backward(normalized, *scale, gradient);
+        let Some(input_gradient) = input_gradient else { return };
+        let mut gradient = rows(input_gradient, places);
+        let planes = gradient.rows_mut().into_iter().zip(dy.rows());
+        for ((dn, dy), weight) in planes.zip(passed.parameters[..channels].iter().cycle()) {
+            Zip::from(dn).and(dy).for_each(|dn, dy| *dn = *dy * *weight);
         }
+        Zip::from(normalized.rows())
+            .and(scales.view())
+            .and(rows(gradient, self.group()).rows_mut())
+            .for_each(|normalized, scale, gradient| backward(normalized, *scale, gradient));
     }
 }
 

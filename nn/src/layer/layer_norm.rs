@@ -1,12 +1,13 @@
 use super::normalization::{backward, normalize};
 use super::{Keys, Memory, Needs, Passed, Passes, Sizes, Tensor};
 use crate::fnv1a::Fnv1a;
-use crate::lanes::add;
 use crate::scalar::Scalar;
+use crate::tensor::{rows, take, take_mut, tensor};
+use ndarray::{ArrayView4, ArrayViewMut1, ArrayViewMut2, ArrayViewMut4, Zip};
 use serde::{Deserialize, Serialize};
 
-/// Normalises along the last axis, like `torch.nn.LayerNorm` (Ba, Kiros and Hinton, arXiv 1607.06450): Y = W·N + b, where N has mean
-/// 0 and variance 1 in each row.
+/// Normalises along the last axis, like `torch.nn.LayerNorm` (Ba, Kiros and Hinton, arXiv 1607.06450): Y = W·N + b,
+/// where N has mean 0 and variance 1 in each row.
 ///
 /// X, Y: (batch, …, width), W, b: (width).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,55 +57,80 @@ impl Sizes for LayerNormLayer {
     }
 }
 
-impl<S: Scalar> Passes<S> for LayerNormLayer {
-    fn forward(&self, parameters: &[S], input: &[S], output: &mut [S], memory: Memory<'_, S>) {
-        let (weight, bias) = parameters.split_at(self.width);
-        let (normalized, scales) = memory.numbers.split_at_mut(input.len());
-        let rows = input
-            .chunks_exact(self.width)
-            .zip(normalized.chunks_exact_mut(self.width));
-        for (((x, normalized), scale), y) in rows.zip(scales).zip(output.chunks_exact_mut(self.width)) {
-            *scale = normalize(x, normalized);
-            for ((y, n), (weight, bias)) in y.iter_mut().zip(normalized).zip(weight.iter().zip(bias)) {
-                *y = *n * *weight + *bias;
-            }
+/// What the forward pass keeps.
+struct Kept<'a, S> {
+    normalized: ArrayViewMut2<'a, S>,
+    /// Each row's.
+    scales: ArrayViewMut1<'a, S>,
+}
+
+impl LayerNormLayer {
+    fn kept<'a, S>(&self, mut numbers: &'a mut [S], rows: usize) -> Kept<'a, S> {
+        Kept {
+            normalized: take_mut(&mut numbers, (rows, self.width)),
+            scales: take_mut(&mut numbers, rows),
         }
+    }
+}
+
+impl<S: Scalar> Passes<S> for LayerNormLayer {
+    fn forward(
+        &self,
+        mut parameters: &[S],
+        input: ArrayView4<'_, S>,
+        output: ArrayViewMut4<'_, S>,
+        memory: Memory<'_, S>,
+    ) {
+        let (weight, bias) = (take(&mut parameters, self.width), take(&mut parameters, self.width));
+        let (x, mut y) = (rows(input, self.width), rows(output, self.width));
+        let Kept { mut normalized, scales } = self.kept(memory.numbers, x.nrows());
+        Zip::from(x.rows())
+            .and(normalized.rows_mut())
+            .and(y.rows_mut())
+            .and(scales)
+            .for_each(|x, mut normalized, y, scale| {
+                *scale = normalize(x, normalized.view_mut());
+                Zip::from(y)
+                    .and(normalized)
+                    .and(weight)
+                    .and(bias)
+                    .for_each(|y, n, weight, bias| *y = *n * *weight + *bias);
+            });
     }
 
     /// dW = Σ over the rows of dY·N, db = Σ dY, dN = W·dY.
     fn backward(
         &self,
         passed: Passed<'_, S>,
-        parameter_gradient: &mut [S],
-        input_gradient: Option<&mut [S]>,
+        mut parameter_gradient: &mut [S],
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
         memory: Memory<'_, S>,
     ) {
-        let width = self.width;
-        let (normalized, scales) = memory.numbers.split_at(passed.input.len());
+        let dy = rows(passed.output_gradient, self.width);
+        let Kept { normalized, scales } = self.kept(memory.numbers, dy.nrows());
         parameter_gradient.fill(S::ZERO);
-        let (weight_gradient, bias_gradient) = parameter_gradient.split_at_mut(width);
-        let rows = passed
-            .output_gradient
-            .chunks_exact(width)
-            .zip(normalized.chunks_exact(width));
-        for (dy, normalized) in rows {
-            for ((sum, dy), n) in weight_gradient.iter_mut().zip(dy).zip(normalized) {
-                *sum += *dy * *n;
-            }
-            add(bias_gradient, dy);
-        }
+        let mut dw = take_mut(&mut parameter_gradient, self.width);
+        let mut db = take_mut(&mut parameter_gradient, self.width);
+        Zip::from(dy.rows()).and(normalized.rows()).for_each(|dy, normalized| {
+            Zip::from(&mut dw)
+                .and(dy)
+                .and(normalized)
+                .for_each(|sum, dy, n| *sum += *dy * *n);
+            db += &dy;
+        });
         let Some(input_gradient) = input_gradient else { return };
-        let weight = &passed.parameters[..width];
-        let rows = passed
-            .output_gradient
-            .chunks_exact(width)
-            .zip(normalized.chunks_exact(width));
-        for (((dy, normalized), scale), gradient) in rows.zip(scales).zip(input_gradient.chunks_exact_mut(width)) {
-            for ((dn, dy), weight) in gradient.iter_mut().zip(dy).zip(weight) {
-                *dn = *dy * *weight;
-            }
-            backward(normalized, *scale, gradient);
-        }
+        let weight = tensor(&passed.parameters[..self.width], self.width);
+        Zip::from(dy.rows())
+            .and(normalized.rows())
+            .and(scales.view())
+            .and(rows(input_gradient, self.width).rows_mut())
+            .for_each(|dy, normalized, scale, mut gradient| {
+                Zip::from(&mut gradient)
+                    .and(dy)
+                    .and(weight)
+                    .for_each(|dn, dy, weight| *dn = *dy * *weight);
+                backward(normalized, *scale, gradient);
+            });
     }
 }
 

@@ -1,21 +1,25 @@
-use super::affine::Affine;
+use super::affine;
 use super::{Keys, Memory, Passed, Passes, Sizes, Tensor, shape_text};
+use crate::extent::{whole, whole_if_set};
 use crate::fnv1a::Fnv1a;
 use crate::kernel::Update;
 use crate::scalar::Scalar;
+use crate::tensor::{rows, take, take_mut};
+use ndarray::{ArrayView4, ArrayViewMut4};
 use serde::{Deserialize, Serialize};
 
 /// Fully connected, like `torch.nn.Linear`: Y = X·Wᵀ + b.
 ///
-/// X: (batch, inputs), W: (outputs, inputs), b: (outputs), Y: (batch, outputs); row-major. Of a sequence, X: (batch, positions,
-/// inputs), it takes each position by itself: Y: (batch, positions, outputs).
+/// X: (batch, inputs), W: (outputs, inputs), b: (outputs), Y: (batch, outputs); row-major. Of a sequence, X: (batch,
+/// positions, inputs), it takes each position by itself: Y: (batch, positions, outputs).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Linear {
     /// How many numbers come out.
+    #[serde(deserialize_with = "whole")]
     pub outputs: usize,
     /// How many come in, if the run file wants it checked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "whole_if_set", skip_serializing_if = "Option::is_none")]
     pub inputs: Option<usize>,
 }
 
@@ -24,7 +28,8 @@ pub struct Linear {
 pub(crate) struct LinearLayer {
     /// Of a sequence.
     positions: Option<usize>,
-    affine: Affine,
+    inputs: usize,
+    outputs: usize,
 }
 
 impl Linear {
@@ -44,7 +49,8 @@ impl Keys for Linear {
             [positions, given] => (Some(positions), given),
             _ => {
                 return Err(format!(
-                    "expects a vector or a sequence (positions, width), but {from} gives {}; put a flatten layer before it",
+                    "expects a vector or a sequence (positions, width), but {from} gives {}; put a flatten layer \
+                     before it",
                     shape_text(incoming)
                 ));
             }
@@ -57,8 +63,11 @@ impl Keys for Linear {
         if outputs == 0 {
             return Err("has outputs = 0; set outputs to 1 or more".into());
         }
-        let affine = Affine { inputs: given, outputs };
-        Ok(LinearLayer { positions, affine })
+        Ok(LinearLayer {
+            positions,
+            inputs: given,
+            outputs,
+        })
     }
 
     fn hash(&self, hash: &mut Fnv1a) {
@@ -68,34 +77,44 @@ impl Keys for Linear {
 
 impl Sizes for LinearLayer {
     fn output_shape(&self) -> Vec<usize> {
-        self.positions.into_iter().chain([self.affine.outputs]).collect()
+        self.positions.into_iter().chain([self.outputs]).collect()
     }
 
     fn tensors(&self) -> Vec<Tensor> {
-        Tensor::weight_and_bias(vec![self.affine.outputs, self.affine.inputs])
+        Tensor::weight_and_bias(vec![self.outputs, self.inputs])
     }
 }
 
 impl<S: Scalar> Passes<S> for LinearLayer {
-    fn forward(&self, parameters: &[S], input: &[S], output: &mut [S], memory: Memory<'_, S>) {
-        let parameters = self.affine.split(parameters);
-        self.affine.forward(parameters, input, output, memory.packing);
+    fn forward(
+        &self,
+        mut parameters: &[S],
+        input: ArrayView4<'_, S>,
+        output: ArrayViewMut4<'_, S>,
+        memory: Memory<'_, S>,
+    ) {
+        let weight = take(&mut parameters, (self.outputs, self.inputs));
+        let bias = take(&mut parameters, self.outputs);
+        let (x, y) = (rows(input, self.inputs), rows(output, self.outputs));
+        affine::forward(x, weight, bias, y, memory.packing);
     }
 
     fn backward(
         &self,
         passed: Passed<'_, S>,
-        parameter_gradient: &mut [S],
-        input_gradient: Option<&mut [S]>,
+        mut parameter_gradient: &mut [S],
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
         memory: Memory<'_, S>,
     ) {
-        let (weight, _) = self.affine.split(passed.parameters);
-        let gradients = parameter_gradient.split_at_mut(weight.len());
-        self.affine
-            .by_parameters(passed.input, passed.output_gradient, gradients, memory.packing);
+        let Passed { mut parameters, input, output_gradient, .. } = passed;
+        let weight = take(&mut parameters, (self.outputs, self.inputs));
+        let dw = take_mut(&mut parameter_gradient, (self.outputs, self.inputs));
+        let db = take_mut(&mut parameter_gradient, self.outputs);
+        let (x, dy) = (rows(input, self.inputs), rows(output_gradient, self.outputs));
+        affine::by_parameters(x, dy, dw, db, memory.packing);
         if let Some(dx) = input_gradient {
-            self.affine
-                .by_input(weight, passed.output_gradient, dx, Update::Overwrite, memory.packing);
+            let dx = rows(dx, self.inputs);
+            affine::by_input(weight, dy, dx, Update::Overwrite, memory.packing);
         }
     }
 }

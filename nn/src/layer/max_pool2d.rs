@@ -1,8 +1,10 @@
-use super::window::{Window, image};
+use super::window::{Window, image, planes};
 use super::{Keys, Memory, Needs, Passed, Passes, Sizes};
 use crate::extent::Extent;
 use crate::fnv1a::Fnv1a;
 use crate::scalar::Scalar;
+use crate::tensor::{flat, flat_mut, tensor, tensor_mut};
+use ndarray::{ArrayView4, ArrayViewMut4, Zip};
 use serde::{Deserialize, Serialize};
 use std::hint::select_unpredictable;
 
@@ -78,7 +80,7 @@ fn take_larger<S: Scalar>(y: &mut S, kept: &mut u32, value: S, index: u32) {
 }
 
 impl MaxPool2dLayer {
-    /// One row of the window for one row of places, whose windows begin at `x[first]`.
+    /// One row of the window for one row of places, whose windows begin at `x[first]`; x: a plane.
     fn row<S: Scalar>(&self, x: &[S], first: usize, y: &mut [S], kept: &mut [u32]) {
         let Window { size, stride, .. } = self.window;
         match (size.width, stride.width) {
@@ -111,7 +113,7 @@ fn row_of_touching_windows<S: Scalar, const WIDTH: usize>(x: &[S], first: usize,
 
 impl<S: Scalar> Passes<S> for MaxPool2dLayer {
     /// Keeps for each output its maximum's index in the plane.
-    fn forward(&self, _: &[S], input: &[S], output: &mut [S], memory: Memory<'_, S>) {
+    fn forward(&self, _: &[S], input: ArrayView4<'_, S>, output: ArrayViewMut4<'_, S>, memory: Memory<'_, S>) {
         let Window {
             plane,
             size,
@@ -119,34 +121,42 @@ impl<S: Scalar> Passes<S> for MaxPool2dLayer {
             places,
             ..
         } = self.window;
-        let rows = output
-            .chunks_exact_mut(places.width)
-            .zip(memory.indices.chunks_exact_mut(places.width));
-        for (row, (y, kept)) in rows.enumerate() {
-            let x = &input[row / places.height * plane.height * plane.width..][..plane.height * plane.width];
-            let first = row % places.height * stride.height * plane.width;
-            for (place, (y, kept)) in y.iter_mut().zip(kept.iter_mut()).enumerate() {
-                let first = first + place * stride.width;
-                (*y, *kept) = (x[first], first as u32);
-            }
-            for offset in 0..size.height {
-                self.row(x, first + offset * plane.width, y, kept);
+        let mut y = planes(output, places);
+        let mut kept = tensor_mut(memory.indices, y.raw_dim());
+        let x = planes(input, plane);
+        for ((mut y, mut kept), x) in y.outer_iter_mut().zip(kept.outer_iter_mut()).zip(x.outer_iter()) {
+            let rows = y.rows_mut().into_iter().zip(kept.rows_mut());
+            for (place_y, (y, kept)) in rows.enumerate() {
+                let (y, kept) = (flat_mut(y), flat_mut(kept));
+                let x = flat(x);
+                let first = place_y * stride.height * plane.width;
+                for (place, (y, kept)) in y.iter_mut().zip(kept.iter_mut()).enumerate() {
+                    let first = first + place * stride.width;
+                    (*y, *kept) = (x[first], first as u32);
+                }
+                for offset in 0..size.height {
+                    self.row(x, first + offset * plane.width, y, kept);
+                }
             }
         }
     }
 
     /// Each dY is added to the dX of its window's maximum.
-    fn backward(&self, passed: Passed<'_, S>, _: &mut [S], input_gradient: Option<&mut [S]>, memory: Memory<'_, S>) {
+    fn backward(
+        &self,
+        passed: Passed<'_, S>,
+        _: &mut [S],
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
+        memory: Memory<'_, S>,
+    ) {
         let Some(input_gradient) = input_gradient else { return };
-        let Window { plane, places, .. } = self.window;
-        input_gradient.fill(S::ZERO);
-        let planes = input_gradient.chunks_exact_mut(plane.height * plane.width);
-        let gradients = passed.output_gradient.chunks_exact(places.height * places.width);
-        let kept = memory.indices.chunks_exact(places.height * places.width);
-        for ((dx, dy), kept) in planes.zip(gradients).zip(kept) {
-            for (dy, index) in dy.iter().zip(kept) {
-                dx[*index as usize] += *dy;
-            }
+        let dy = planes(passed.output_gradient, self.window.places);
+        let kept = tensor(memory.indices, dy.raw_dim());
+        let mut dx = planes(input_gradient, self.window.plane);
+        dx.fill(S::ZERO);
+        for ((dx, dy), kept) in dx.outer_iter_mut().zip(dy.outer_iter()).zip(kept.outer_iter()) {
+            let dx = flat_mut(dx);
+            Zip::from(dy).and(kept).for_each(|dy, index| dx[*index as usize] += *dy);
         }
     }
 }
@@ -154,10 +164,9 @@ impl<S: Scalar> Passes<S> for MaxPool2dLayer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layer::Layer;
-    use crate::layer::gradient_check::{backward, check, fit, forward};
+    use crate::layer::gradient_check::{Fitted, backward, check, fit, forward};
 
-    fn pool(size: [usize; 2], stride: [usize; 2], incoming: [usize; 3]) -> Layer {
+    fn pool(size: [usize; 2], stride: [usize; 2], incoming: [usize; 3]) -> Fitted {
         let stride = Some(stride.into());
         fit(
             MaxPool2d {

@@ -3,10 +3,13 @@ use super::{Keys, Memory, Passed, Passes, Sizes};
 use crate::extent::Extent;
 use crate::fnv1a::Fnv1a;
 use crate::scalar::Scalar;
+use crate::tensor::{OnePiece, reshaped};
+use ndarray::{ArrayBase, ArrayView4, ArrayView6, ArrayViewMut4, ArrayViewMut6, Ix1, Ix6, RawData, Zip};
 use serde::{Deserialize, Serialize};
 
-/// Cuts an image into patches, which become a sequence, row by row (Dosovitskiy et al., arXiv 2010.11929). Each patch's numbers are in
-/// the order (channel, row, column), like `torch.nn.functional.unfold` with kernel = stride = size, its last two axes exchanged.
+/// Cuts an image into patches, which become a sequence, row by row (Dosovitskiy et al., arXiv 2010.11929). Each patch's
+/// numbers are in the order (channel, row, column), like `torch.nn.functional.unfold` with kernel = stride = size, its
+/// last two axes exchanged.
 ///
 /// X: (batch, channels, height, width), Y: (batch, patches, channels · patch height · patch width).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,45 +64,53 @@ impl Sizes for PatchifyLayer {
 }
 
 impl PatchifyLayer {
-    /// Where each row of each patch begins in its image, in the order in which the patches have them.
-    fn rows(&self) -> impl Iterator<Item = usize> {
+    /// Images in six axes: (batch, channels, patch row, row in it, patch column, column in it).
+    fn of_images<R: RawData>(
+        &self,
+        images: impl OnePiece<Line = ArrayBase<R, Ix1>>,
+        batch: usize,
+    ) -> ArrayBase<R, Ix6> {
         let PatchifyLayer { channels, size, places } = *self;
-        let width = places.width * size.width;
-        let patches = (0..places.height).flat_map(move |y| (0..places.width).map(move |x| (y, x)));
-        patches.flat_map(move |(patch_y, patch_x)| {
-            let lines = (0..channels).flat_map(move |channel| (0..size.height).map(move |y| (channel, y)));
-            lines.map(move |(channel, y)| {
-                let line = (channel * places.height + patch_y) * size.height + y;
-                line * width + patch_x * size.width
-            })
-        })
+        reshaped(images, [batch, channels, places.height, size.height, places.width, size.width])
     }
 
-    fn elements(&self) -> usize {
-        self.output_shape().iter().product()
+    /// Patches in the axes of the images that they come from.
+    fn of_patches<R: RawData>(
+        &self,
+        patches: impl OnePiece<Line = ArrayBase<R, Ix1>>,
+        batch: usize,
+    ) -> ArrayBase<R, Ix6> {
+        let PatchifyLayer { channels, size, places } = *self;
+        let patches = reshaped(patches, [batch, places.height, places.width, channels, size.height, size.width]);
+        patches.permuted_axes([0, 3, 1, 4, 2, 5])
     }
 }
 
+/// Copies numbers from where they lie to where they belong.
+fn copy<S: Scalar>(to: ArrayViewMut6<'_, S>, from: ArrayView6<'_, S>) {
+    Zip::from(to).and(from).for_each(|to, from| *to = *from);
+}
+
 impl<S: Scalar> Passes<S> for PatchifyLayer {
-    fn forward(&self, _: &[S], input: &[S], output: &mut [S], _: Memory<'_, S>) {
-        let (elements, width) = (self.elements(), self.size.width);
-        for (y, x) in output.chunks_exact_mut(elements).zip(input.chunks_exact(elements)) {
-            for (row, start) in y.chunks_exact_mut(width).zip(self.rows()) {
-                row.copy_from_slice(&x[start..][..width]);
-            }
-        }
+    fn forward(&self, _: &[S], input: ArrayView4<'_, S>, output: ArrayViewMut4<'_, S>, _: Memory<'_, S>) {
+        let batch = input.shape()[0];
+        copy(self.of_patches(output, batch), self.of_images(input, batch));
     }
 
     /// Each dY goes back to where its number came from.
-    fn backward(&self, passed: Passed<'_, S>, _: &mut [S], input_gradient: Option<&mut [S]>, _: Memory<'_, S>) {
+    fn backward(
+        &self,
+        passed: Passed<'_, S>,
+        _: &mut [S],
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
+        _: Memory<'_, S>,
+    ) {
         let Some(input_gradient) = input_gradient else { return };
-        let (elements, width) = (self.elements(), self.size.width);
-        let samples = passed.output_gradient.chunks_exact(elements);
-        for (dy, dx) in samples.zip(input_gradient.chunks_exact_mut(elements)) {
-            for (row, start) in dy.chunks_exact(width).zip(self.rows()) {
-                dx[start..][..width].copy_from_slice(row);
-            }
-        }
+        let batch = passed.input.shape()[0];
+        copy(
+            self.of_images(input_gradient, batch),
+            self.of_patches(passed.output_gradient, batch),
+        );
     }
 }
 

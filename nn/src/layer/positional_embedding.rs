@@ -1,16 +1,18 @@
 use super::sequence::sequence;
 use super::{Keys, Memory, Passed, Passes, Sizes, Tensor};
 use crate::fnv1a::Fnv1a;
-use crate::initial::Initial;
-use crate::lanes::add;
+use crate::parameters::Initial;
 use crate::scalar::Scalar;
+use crate::tensor::{flat, flat_mut, rows, sum_rows, tensor};
+use ndarray::{ArrayView4, ArrayViewMut4, Axis, Zip};
 use serde::{Deserialize, Serialize};
 
-/// Adds to each position a row of numbers of its own, so that layers that treat all positions alike can tell them apart:
-/// Yₚ = Xₚ + Wₚ, the learned position embeddings of Vaswani et al., arXiv 1706.03762, table 3, as GPT-2 has them.
+/// Adds to each position a row of numbers of its own, so that layers that treat all positions alike can tell them
+/// apart: Yₚ = Xₚ + Wₚ, the learned position embeddings of Vaswani et al., arXiv 1706.03762, table 3, as GPT-2 has
+/// them.
 ///
-/// X, Y: (batch, positions, width), W: (positions, width), which starts as an [`Embedding`](super::Embedding)'s. In PyTorch it is an
-/// `Embedding` of the numbers of the positions, added.
+/// X, Y: (batch, positions, width), W: (positions, width), which starts as an [`Embedding`](super::Embedding)'s. In
+/// PyTorch it is an `Embedding` of the numbers of the positions, added.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PositionalEmbedding {}
@@ -47,13 +49,17 @@ impl Sizes for PositionalEmbeddingLayer {
 }
 
 impl<S: Scalar> Passes<S> for PositionalEmbeddingLayer {
-    fn forward(&self, weight: &[S], input: &[S], output: &mut [S], _: Memory<'_, S>) {
-        for (y, x) in output
-            .chunks_exact_mut(weight.len())
-            .zip(input.chunks_exact(weight.len()))
-        {
-            y.copy_from_slice(x);
-            add(y, weight);
+    fn forward(
+        &self,
+        weight: &[S],
+        input: ArrayView4<'_, S>,
+        output: ArrayViewMut4<'_, S>,
+        _: Memory<'_, S>,
+    ) {
+        let weight = tensor(weight, self.shape);
+        let (mut y, x) = (output.index_axis_move(Axis(1), 0), input.index_axis_move(Axis(1), 0));
+        for (y, x) in y.outer_iter_mut().zip(x.outer_iter()) {
+            Zip::from(y).and(x).and(weight).for_each(|y, x, w| *y = *x + *w);
         }
     }
 
@@ -62,15 +68,13 @@ impl<S: Scalar> Passes<S> for PositionalEmbeddingLayer {
         &self,
         passed: Passed<'_, S>,
         parameter_gradient: &mut [S],
-        input_gradient: Option<&mut [S]>,
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
         _: Memory<'_, S>,
     ) {
-        parameter_gradient.fill(S::ZERO);
-        for dy in passed.output_gradient.chunks_exact(parameter_gradient.len()) {
-            add(parameter_gradient, dy);
-        }
+        let dy = rows(passed.output_gradient, parameter_gradient.len());
+        sum_rows(dy, parameter_gradient.into());
         if let Some(input_gradient) = input_gradient {
-            input_gradient.copy_from_slice(passed.output_gradient);
+            flat_mut(input_gradient).copy_from_slice(flat(dy));
         }
     }
 }
@@ -90,8 +94,8 @@ mod tests {
     fn what_is_no_sequence_is_refused() {
         assert_eq!(
             Layer::new(&PositionalEmbedding {}.into(), &[3, 8, 8], "conv2d").unwrap_err(),
-            "expects a sequence (positions, width), but conv2d gives (3, 8, 8); put an embedding layer before it, or a patchify \
-             layer where the input is an image"
+            "expects a sequence (positions, width), but conv2d gives (3, 8, 8); put an embedding layer before it, or \
+             a patchify layer where the input is an image"
         );
     }
 }

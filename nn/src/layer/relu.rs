@@ -1,6 +1,8 @@
 use super::{Keys, Memory, Passed, Passes, Sizes};
 use crate::fnv1a::Fnv1a;
 use crate::scalar::Scalar;
+use crate::tensor::OnePiece;
+use ndarray::{ArrayView4, ArrayViewMut4, Zip};
 use serde::{Deserialize, Serialize};
 use std::hint::select_unpredictable;
 
@@ -35,19 +37,32 @@ impl Sizes for ReluLayer {
 }
 
 impl<S: Scalar> Passes<S> for ReluLayer {
-    fn forward(&self, _: &[S], input: &[S], output: &mut [S], _: Memory<'_, S>) {
-        for (y, x) in output.iter_mut().zip(input) {
-            *y = if *x < S::ZERO { S::ZERO } else { *x };
-        }
+    fn forward(
+        &self,
+        _: &[S],
+        input: ArrayView4<'_, S>,
+        output: ArrayViewMut4<'_, S>,
+        _: Memory<'_, S>,
+    ) {
+        Zip::from(output.line())
+            .and(input.line())
+            .for_each(|y, x| *y = if *x < S::ZERO { S::ZERO } else { *x });
     }
 
     /// dX = dY where Y > 0, otherwise 0.
-    fn backward(&self, passed: Passed<'_, S>, _: &mut [S], input_gradient: Option<&mut [S]>, _: Memory<'_, S>) {
+    fn backward(
+        &self,
+        passed: Passed<'_, S>,
+        _: &mut [S],
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
+        _: Memory<'_, S>,
+    ) {
         let Some(input_gradient) = input_gradient else { return };
-        for ((dx, dy), y) in input_gradient.iter_mut().zip(passed.output_gradient).zip(passed.output) {
+        Zip::from(input_gradient.line())
+            .and(passed.output_gradient.line())
+            .and(passed.output.line())
             // A select, not a branch around a load: only then does the loop run in vectors.
-            *dx = select_unpredictable(*y > S::ZERO, *dy, S::ZERO);
-        }
+            .for_each(|dx, dy, y| *dx = select_unpredictable(*y > S::ZERO, *dy, S::ZERO));
     }
 }
 

@@ -1,14 +1,16 @@
 use super::{Keys, Layer, LayerSpec, Memory, Needs, Passed, Passes, Sizes, Tensor, shape_text};
-use crate::chain::{Chain, MAX_LAYERS, Misfit, NO_TOKENS};
+use crate::sequential::{Sequential, MAX_LAYERS, Misfit, NO_TOKENS};
 use crate::fnv1a::Fnv1a;
-use crate::lanes::add;
 use crate::scalar::Scalar;
+use crate::tensor::{flat, flat_mut, OnePiece, tensor, tensor_mut};
+use ndarray::{ArrayView4, ArrayViewMut4, Zip};
 use serde::{Deserialize, Serialize};
 
-/// Adds what layers make of the input to the input (He et al., arXiv 1512.03385): Y = P(X) + F(X), where F is the layers one
-/// after the other, and P the projection, or nothing: P(X) = X.
+/// Adds what layers make of the input to the input (He et al., arXiv 1512.03385): Y = P(X) + F(X), where F is the
+/// layers one after the other, and P the projection, or nothing: P(X) = X.
 ///
-/// Its parameters are named as those of a PyTorch module with a `Sequential` called `layers` and a module called `projection`.
+/// Its parameters are named as those of a PyTorch module with a `Sequential` called `layers` and a module called
+/// `projection`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Residual {
@@ -22,7 +24,7 @@ pub struct Residual {
 /// Fitted to what comes in.
 #[derive(Clone, Debug)]
 pub(crate) struct ResidualLayer {
-    chain: Chain,
+    chain: Sequential,
     projection: Option<Box<Layer>>,
     projection_needs: Needs,
     /// Those of the chain, then those of the projection.
@@ -36,7 +38,7 @@ impl Keys for Residual {
         if self.layers.is_empty() || self.layers.len() > MAX_LAYERS {
             return Err(format!("has {} layers; give it 1 to {MAX_LAYERS}", self.layers.len()));
         }
-        let (chain, tensors) = Chain::new(&self.layers, incoming, from).map_err(|Misfit { place, problem }| {
+        let (chain, tensors) = Sequential::new(&self.layers, incoming, from).map_err(|Misfit { place, problem }| {
             format!("in its layer {} ({}): {problem}", place + 1, self.layers[place].kind())
         })?;
         let projection = match &self.projection {
@@ -54,16 +56,23 @@ impl Keys for Residual {
                 return Err(format!("in its {part} (embedding): {NO_TOKENS}"));
             }
         }
-        let (beside, name) = match &projection {
-            Some(layer) => (layer.output_shape(), "its projection"),
-            None => (incoming.to_vec(), from),
-        };
-        if chain.output_shape() != beside {
-            return Err(format!(
-                "adds what its layers give, {}, to what {name} gives, {}; make them equal, or add a projection",
-                shape_text(chain.output_shape()),
-                shape_text(&beside)
-            ));
+        let given = shape_text(chain.output_shape());
+        match &projection {
+            Some(layer) if layer.output_shape() != chain.output_shape() => {
+                return Err(format!(
+                    "adds what its layers give, {given}, to what its projection gives, {}; let its projection give \
+                     {given}, too",
+                    shape_text(&layer.output_shape()),
+                ));
+            }
+            None if incoming != chain.output_shape() => {
+                let comes_in = shape_text(incoming);
+                return Err(format!(
+                    "adds what its layers give, {given}, to what {from} gives, {comes_in}; let its layers give \
+                     {comes_in}, too, or add a projection to {given}"
+                ));
+            }
+            _ => {}
         }
         let inside = |part: &'static str| {
             move |tensor: Tensor| Tensor {
@@ -136,10 +145,6 @@ impl ResidualLayer {
         self.chain.output_shape().iter().product()
     }
 
-    fn batch(&self, elements: usize) -> usize {
-        elements / self.chain.inputs()
-    }
-
     fn ways<'a, S>(&self, memory: Memory<'a, S>, batch: usize) -> Ways<'a, S> {
         let chain = self.chain.needs();
         let (indices, projection_indices) = memory.indices.split_at_mut(chain.indices * batch);
@@ -163,9 +168,22 @@ impl ResidualLayer {
     }
 }
 
+/// Adds numbers to others of the same shape.
+fn add<S: Scalar>(sums: ArrayViewMut4<'_, S>, values: ArrayView4<'_, S>) {
+    Zip::from(sums.line())
+        .and(values.line())
+        .for_each(|sum, value| *sum += *value);
+}
+
 impl<S: Scalar> Passes<S> for ResidualLayer {
-    fn forward(&self, parameters: &[S], input: &[S], output: &mut [S], memory: Memory<'_, S>) {
-        let batch = self.batch(input.len());
+    fn forward(
+        &self,
+        parameters: &[S],
+        input: ArrayView4<'_, S>,
+        mut output: ArrayViewMut4<'_, S>,
+        memory: Memory<'_, S>,
+    ) {
+        let batch = input.shape()[0];
         let (inner, projection) = parameters.split_at(self.chain.parameter_count());
         let Ways {
             chain:
@@ -190,10 +208,13 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
                     packing: &mut *packing,
                     random: random.as_deref_mut(),
                 };
-                layer.passes().forward(projection, input, projected, memory);
-                output.copy_from_slice(projected);
+                let mut projected = tensor_mut(projected, output.raw_dim());
+                layer
+                    .passes()
+                    .forward(projection, input.view(), projected.view_mut(), memory);
+                flat_mut(output.view_mut()).copy_from_slice(flat(projected.view()));
             }
-            None => output.copy_from_slice(input),
+            None => flat_mut(output.view_mut()).copy_from_slice(flat(input.view())),
         }
         let memory = Memory {
             indices,
@@ -202,12 +223,18 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
             packing,
             random,
         };
-        self.chain.forward(inner, input, batch, memory);
+        self.chain.forward(inner, input, memory);
         add(output, self.chain.output(numbers, batch));
     }
 
-    fn evaluate(&self, parameters: &[S], input: &[S], output: &mut [S], memory: Memory<'_, S>) {
-        let batch = self.batch(input.len());
+    fn evaluate(
+        &self,
+        parameters: &[S],
+        input: ArrayView4<'_, S>,
+        mut output: ArrayViewMut4<'_, S>,
+        memory: Memory<'_, S>,
+    ) {
+        let batch = input.shape()[0];
         let (inner, projection) = parameters.split_at(self.chain.parameter_count());
         match &self.projection {
             Some(layer) => {
@@ -219,11 +246,13 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
                     packing: &mut *memory.packing,
                     random: None,
                 };
-                layer.passes().evaluate(projection, input, output, memory);
+                layer
+                    .passes()
+                    .evaluate(projection, input.view(), output.view_mut(), memory);
             }
-            None => output.copy_from_slice(input),
+            None => flat_mut(output.view_mut()).copy_from_slice(flat(input.view())),
         }
-        add(output, self.chain.evaluate(inner, input, batch, memory));
+        add(output, self.chain.evaluate(inner, input, memory));
     }
 
     /// dX = P′(dY) + F′(dY).
@@ -231,10 +260,10 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
         &self,
         passed: Passed<'_, S>,
         parameter_gradient: &mut [S],
-        input_gradient: Option<&mut [S]>,
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
         memory: Memory<'_, S>,
     ) {
-        let batch = self.batch(passed.input.len());
+        let batch = passed.input.shape()[0];
         let (inner, projection) = passed.parameters.split_at(self.chain.parameter_count());
         let (inner_gradient, projection_gradient) = parameter_gradient.split_at_mut(self.chain.parameter_count());
         let Ways {
@@ -253,7 +282,7 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
         } = self.ways(memory, batch);
         let mut input_gradient = input_gradient;
         let (_, output_gradient) = self.chain.output_and_its_gradient(numbers, batch);
-        output_gradient.copy_from_slice(passed.output_gradient);
+        flat_mut(output_gradient).copy_from_slice(flat(passed.output_gradient.view()));
         let memory = Memory {
             indices,
             numbers,
@@ -261,9 +290,9 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
             packing: &mut *packing,
             random: random.as_deref_mut(),
         };
-        let wanted = input_gradient.as_deref_mut();
+        let wanted = input_gradient.as_mut().map(|gradient| gradient.view_mut());
         self.chain
-            .backward(inner, passed.input, batch, inner_gradient, wanted, memory);
+            .backward(inner, passed.input.view(), inner_gradient, wanted, memory);
         let Some(layer) = &self.projection else {
             if let Some(input_gradient) = input_gradient {
                 add(input_gradient, passed.output_gradient);
@@ -277,15 +306,16 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
             packing,
             random,
         };
+        let shape = passed.input.raw_dim();
+        let wanted = input_gradient.is_some().then(|| tensor_mut(&mut *second, shape));
         let passed = Passed {
             parameters: projection,
-            output: projected,
+            output: tensor(projected, passed.output.raw_dim()),
             ..passed
         };
-        let wanted = input_gradient.is_some().then_some(&mut *second);
         layer.passes().backward(passed, projection_gradient, wanted, memory);
         if let Some(input_gradient) = input_gradient {
-            add(input_gradient, second);
+            add(input_gradient, tensor(second, shape));
         }
     }
 }
@@ -365,12 +395,17 @@ mod tests {
         );
         assert_eq!(
             misfit(residual(&[Linear::new(5).into()], None), &[8]),
-            "adds what its layers give, 5, to what flatten gives, 8; make them equal, or add a projection"
+            "adds what its layers give, 5, to what flatten gives, 8; let its layers give 8, too, or add a projection \
+             to 5"
         );
         assert_eq!(
             misfit(residual(&[Linear::new(5).into()], Some(Linear::new(6).into())), &[8]),
-            "adds what its layers give, 5, to what its projection gives, 6; make them equal, or add a projection"
+            "adds what its layers give, 5, to what its projection gives, 6; let its projection give 5, too"
         );
+        // Either fix of the first, and that of the second, fits.
+        let fits = |keys: Residual| Layer::new(&keys.into(), &[8], "flatten").is_ok();
+        assert!(fits(residual(&[Linear::new(8).into()], None)));
+        assert!(fits(residual(&[Linear::new(5).into()], Some(Linear::new(5).into()))));
         assert!(misfit(residual(&[], None), &[8]).contains("has 0 layers"));
     }
 

@@ -6,8 +6,8 @@ use super::shape_text;
 pub(crate) fn sequence(incoming: &[usize], from: &str) -> Result<[usize; 2], String> {
     <[usize; 2]>::try_from(incoming).map_err(|_| {
         format!(
-            "expects a sequence (positions, width), but {from} gives {}; put an embedding layer before it, or a patchify layer \
-             where the input is an image",
+            "expects a sequence (positions, width), but {from} gives {}; put an embedding layer before it, or a \
+             patchify layer where the input is an image",
             shape_text(incoming)
         )
     })

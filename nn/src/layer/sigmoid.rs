@@ -2,6 +2,8 @@ use super::{Keys, Memory, Passed, Passes, Sizes};
 use crate::elementary::map;
 use crate::fnv1a::Fnv1a;
 use crate::scalar::Scalar;
+use crate::tensor::{flat, flat_mut, OnePiece};
+use ndarray::{ArrayView4, ArrayViewMut4, Zip};
 use serde::{Deserialize, Serialize};
 
 /// Y = 1 / (1 + e^−X), like `torch.nn.Sigmoid`; of any shape.
@@ -33,16 +35,29 @@ impl Sizes for SigmoidLayer {
 }
 
 impl<S: Scalar> Passes<S> for SigmoidLayer {
-    fn forward(&self, _: &[S], input: &[S], output: &mut [S], _: Memory<'_, S>) {
-        map([input], [output], |[x]| [S::sigmoid_lanes(x)]);
+    fn forward(
+        &self,
+        _: &[S],
+        input: ArrayView4<'_, S>,
+        output: ArrayViewMut4<'_, S>,
+        _: Memory<'_, S>,
+    ) {
+        map([flat(input)], [flat_mut(output)], |[x]| [S::sigmoid_lanes(x)]);
     }
 
     /// dX = dY · Y · (1 − Y).
-    fn backward(&self, passed: Passed<'_, S>, _: &mut [S], input_gradient: Option<&mut [S]>, _: Memory<'_, S>) {
+    fn backward(
+        &self,
+        passed: Passed<'_, S>,
+        _: &mut [S],
+        input_gradient: Option<ArrayViewMut4<'_, S>>,
+        _: Memory<'_, S>,
+    ) {
         let Some(input_gradient) = input_gradient else { return };
-        for ((dx, dy), y) in input_gradient.iter_mut().zip(passed.output_gradient).zip(passed.output) {
-            *dx = *dy * (*y * (S::ONE - *y));
-        }
+        Zip::from(input_gradient.line())
+            .and(passed.output_gradient.line())
+            .and(passed.output.line())
+            .for_each(|dx, dy, y| *dx = *dy * (*y * (S::ONE - *y)));
     }
 }
 

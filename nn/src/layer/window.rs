@@ -2,6 +2,8 @@
 
 use super::shape_text;
 use crate::extent::Extent;
+use crate::tensor::{OnePiece, shaped};
+use ndarray::{ArrayBase, Ix1, Ix2, Ix3, RawData, s};
 use std::ops::Range;
 
 /// A window on its way over a plane with zeros around it.
@@ -64,6 +66,27 @@ impl Window {
         })
     }
 
+    /// The numbers of the window, row by row: each one's row and column.
+    pub(crate) fn corners(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let Extent { height, width } = self.size;
+        (0..height).flat_map(move |row| (0..width).map(move |column| (row, column)))
+    }
+
+    /// What one number of the window sees of a plane without padding, from all places of a row of them.
+    pub(crate) fn seen<R: RawData>(
+        &self,
+        plane: ArrayBase<R, Ix2>,
+        place_y: usize,
+        row: usize,
+        column: usize,
+    ) -> ArrayBase<R, Ix1> {
+        let end = column + (self.places.width - 1) * self.stride.width + 1;
+        plane.slice_move(s![
+            place_y * self.stride.height + row,
+            column..end;self.stride.width
+        ])
+    }
+
     /// The rows of places at which row `offset` of the window lies on the plane, not on its padding.
     pub(crate) fn rows(&self, offset: usize) -> Range<usize> {
         inside(
@@ -94,6 +117,14 @@ fn inside(offset: usize, padding: usize, stride: usize, length: usize, places: u
     first..end.max(first)
 }
 
+/// All planes of a minibatch of images, those of a sample one after the other.
+pub(crate) fn planes<R: RawData>(images: impl OnePiece<Line = ArrayBase<R, Ix1>>, plane: Extent) -> ArrayBase<R, Ix3> {
+    let Extent { height, width } = plane;
+    let images = images.line();
+    let count = images.len() / (height * width);
+    shaped(images, [count, height, width])
+}
+
 /// The three sizes of an image, or an error with the mend.
 pub(crate) fn image(incoming: &[usize], from: &str) -> Result<[usize; 3], String> {
     <[usize; 3]>::try_from(incoming).map_err(|_| {
@@ -113,7 +144,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_window_is_inside_exactly_where_its_formula_says(
-            offset in 0..9_usize, padding in 0..6_usize, stride in 1..5_usize, length in 0..9_usize, places in 0..9_usize,
+            offset in 0..9_usize, padding in 0..6_usize, stride in 1..5_usize, length in 0..9_usize,
+            places in 0..9_usize,
         ) {
             let range = inside(offset, padding, stride, length, places);
             for place in 0..places {

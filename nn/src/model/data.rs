@@ -67,6 +67,26 @@ impl Model {
     /// Whether it can be trained on data of this format: takes inputs of its shape, or images as vectors of as many
     /// elements, and answers what the data asks.
     pub fn check_data(&self, format: &SampleFormat) -> Result<(), DataMisfit> {
+        let (needed, targets) = match format.content {
+            ContentFormat::Text { .. } => (LossSpec::SoftmaxCrossEntropy, "tokens"),
+            ContentFormat::Bytes { .. }
+            | ContentFormat::Table {
+                targets: TableTargets::Class { .. },
+            } => (LossSpec::SoftmaxCrossEntropy, "classes"),
+            ContentFormat::Table {
+                targets: TableTargets::Values { .. },
+            } => (LossSpec::MeanSquaredError, "numbers"),
+            ContentFormat::Table {
+                targets: TableTargets::Probabilities { .. },
+            } => (LossSpec::BinaryCrossEntropy, "0 or 1"),
+        };
+        if self.spec.loss != needed {
+            return Err(DataMisfit::Loss {
+                loss: self.spec.loss.name(),
+                targets,
+                mend: needed.name(),
+            });
+        }
         let (input, shape) = (&self.spec.input, &format.shape);
         let is_image = shape.len() == 3;
         let is_vector_of_all = is_image && *input == [format.elements()];
@@ -85,26 +105,6 @@ impl Model {
             });
         }
         self.check_tokens(&format.content)?;
-        let (needed, targets) = match format.content {
-            ContentFormat::Text { .. } => (LossSpec::SoftmaxCrossEntropy, "tokens"),
-            ContentFormat::Bytes { .. }
-            | ContentFormat::Table {
-                targets: TableTargets::Class { .. },
-            } => (LossSpec::SoftmaxCrossEntropy, "classes"),
-            ContentFormat::Table {
-                targets: TableTargets::Values { .. },
-            } => (LossSpec::MeanSquaredError, "numbers"),
-            ContentFormat::Table {
-                targets: TableTargets::Chances { .. },
-            } => (LossSpec::BinaryCrossEntropy, "0 or 1"),
-        };
-        if self.spec.loss != needed {
-            return Err(DataMisfit::Loss {
-                loss: self.spec.loss.name(),
-                targets,
-                mend: needed.name(),
-            });
-        }
         let (given, expected) = (self.answers.targets(), format.targets());
         if given != expected {
             let mend = match (self.answers, format.content.clone()) {
@@ -199,14 +199,18 @@ mod tests {
         assert_eq!(misfit(&[64], &linear(10), soft, &[1, 8, 8], images()), "fits");
         assert_eq!(
             misfit(&[1, 9, 9], &flat(10), soft, &[1, 8, 8], images()),
-            "input = [1, 9, 9], but the samples of [dataset] have the shape [1, 8, 8]; set input = [1, 8, 8], or [64] for a \
-             model that starts with a linear layer"
+            "input = [1, 9, 9], but the samples of [dataset] have the shape [1, 8, 8]; set input = [1, 8, 8], or [64] \
+             for a model that starts with a linear layer"
         );
         assert_eq!(
             misfit(&[64], &linear(9), soft, &[1, 8, 8], images()),
             "the last layer gives 9 outputs, but [dataset] has 10 classes; set outputs = 10"
         );
         let values = table(TableTargets::Values { count: 2 });
+        // The loss comes first: what else does not fit may fit another one.
+        for (inputs, outputs) in [(4, 2), (5, 2), (4, 7)] {
+            assert!(misfit(&[inputs], &linear(outputs), soft, &[4], values.clone()).starts_with("loss = "));
+        }
         assert_eq!(
             misfit(&[4], &linear(2), soft, &[4], values.clone()),
             "loss = \"softmax_cross_entropy\" does not suit [dataset], whose targets are numbers; set loss = \
@@ -220,9 +224,9 @@ mod tests {
             misfit(&[4], &linear(3), LossSpec::MeanSquaredError, &[4], values),
             "the last layer gives 3 answers for a sample, but [dataset] has 2; set outputs to as many"
         );
-        let chances = table(TableTargets::Chances { count: 1 });
+        let probabilities = table(TableTargets::Probabilities { count: 1 });
         assert_eq!(
-            misfit(&[4], &linear(1), LossSpec::BinaryCrossEntropy, &[4], chances),
+            misfit(&[4], &linear(1), LossSpec::BinaryCrossEntropy, &[4], probabilities),
             "fits"
         );
         let class = table(TableTargets::Class { classes: 3 });
@@ -237,7 +241,8 @@ mod tests {
         );
         assert_eq!(
             misfit(&[4], &[embedding(4), Linear::new(5).into()], soft, &[4], text()),
-            "[dataset] has 5 different tokens, but the model takes 4 different tokens; set tokens = 5 in its embedding layer"
+            "[dataset] has 5 different tokens, but the model takes 4 different tokens; set tokens = 5 in its \
+             embedding layer"
         );
         assert_eq!(
             misfit(
@@ -247,7 +252,8 @@ mod tests {
                 &[4],
                 text()
             ),
-            "the last layer gives 1 answers for a sample, but [dataset] has 4; end with a linear layer at every position"
+            "the last layer gives 1 answers for a sample, but [dataset] has 4; end with a linear layer at every \
+             position"
         );
         assert_eq!(
             misfit(&[4], &[embedding(5), Linear::new(7).into()], soft, &[4], text()),

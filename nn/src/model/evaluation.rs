@@ -12,12 +12,12 @@ pub struct EvaluationScratch(Scratch);
 impl Model {
     /// Allocates what `evaluate` works in, for batches of up to `max_batch` samples.
     pub fn evaluation_scratch(&self, max_batch: usize) -> EvaluationScratch {
-        EvaluationScratch(Scratch::new(self.chain.evaluation_needs(), max_batch))
+        EvaluationScratch(Scratch::new(self.layers.evaluation_needs(), max_batch))
     }
 
     /// How many bytes an evaluation scratch has; `usize::MAX` if they cannot be counted.
     pub fn evaluation_scratch_bytes(&self, max_batch: usize) -> usize {
-        Scratch::<f32>::bytes(self.chain.evaluation_needs(), max_batch)
+        Scratch::<f32>::bytes(self.layers.evaluation_needs(), max_batch)
     }
 
     /// The samples' loss and how many of them are answered rightly. Allocates nothing.
@@ -26,10 +26,10 @@ impl Model {
     /// As [`Model::gradient`].
     pub fn evaluate(&self, parameters: &[f32], batch: &Minibatch<'_>, scratch: &mut EvaluationScratch) -> Evaluation {
         let EvaluationScratch(scratch) = scratch;
-        let needs = self.chain.evaluation_needs();
+        let needs = self.layers.evaluation_needs();
         let samples = self.checked_batch(parameters, batch.inputs, batch.targets, needs, scratch);
         let memory = scratch.memory(None);
-        let given = self.chain.evaluate(parameters, batch.inputs, samples, memory);
+        let given = self.layers.evaluate(parameters, self.samples(batch.inputs), memory);
         let (loss_sum, correct) = self.answers.evaluate(given, batch.targets);
         Evaluation {
             samples,

@@ -105,7 +105,7 @@ fn a_whole_models_gradient_is_the_central_differences() {
     let (batch, labels) = (3, [2, 0, 1]);
     let parameters = numbers(model.parameter_count(), 11);
     let inputs = numbers(batch * model.inputs(), 1234);
-    let mut scratch = Scratch::<f64>::new(model.chain.needs(), batch);
+    let mut scratch = Scratch::<f64>::new(model.layers.needs(), batch);
     let mut gradient = vec![f64::NAN; parameters.len()];
     model.gradient_of(
         &parameters,
@@ -160,7 +160,7 @@ fn a_gradient_is_the_sum_of_its_samples_gradients() {
     let model = small_cnn();
     let parameters = numbers(model.parameter_count(), 3);
     let (inputs, labels) = (numbers(4 * model.inputs(), 9), [0, 1, 2, 0]);
-    let mut scratch = Scratch::<f64>::new(model.chain.needs(), 4);
+    let mut scratch = Scratch::<f64>::new(model.layers.needs(), 4);
     let (mut whole, mut one) = (vec![0.0; parameters.len()], vec![0.0; parameters.len()]);
     let loss = model.gradient_of(
         &parameters,
@@ -248,8 +248,8 @@ fn a_model_that_begins_with_an_embedding_says_how_many_tokens_there_are() {
     let embedding: LayerSpec = Embedding { tokens: 5, width: 4 }.into();
     assert_eq!(
         error(&[3], &[relu(), embedding, flatten(), linear(2)]),
-        "layer 2 (embedding): takes tokens, which only a model's input gives; make it the model's first layer, not in a \
-         residual one"
+        "layer 2 (embedding): takes tokens, which only a model's input gives; make it the model's first layer, not in \
+         a residual one"
     );
 }
 
@@ -375,6 +375,7 @@ fn a_model_that_is_too_large_is_refused_before_anything_is_allocated() {
             "more than 67108864 numbers",
             "above 67108864 parameters",
             "cannot be counted",
+            "makes the image too large",
         ];
         assert!(says_so.iter().any(|words| message.contains(words)), "{message}");
     }
@@ -384,7 +385,7 @@ fn a_model_that_is_too_large_is_refused_before_anything_is_allocated() {
 fn a_model_must_end_in_classes_and_have_something_to_train() {
     assert!(error(&[8], &[]).contains("no layers"));
     assert!(error(&[8], &[relu()]).contains("nothing to train"));
-    assert!(error(&[8], &[linear(1)]).contains("2 or more"));
+    assert!(error(&[8], &[linear(1)]).contains("where the targets are numbers"));
     assert!(error(&[1, 8, 8], &[conv(2, 3, 1, 0)]).contains("last layer (conv2d) gives (2, 6, 6)"));
     assert!(error(&[8, 8], &[linear(2)]).contains("[features] or [channels, height, width]"));
     assert!(error(&[8], &vec![relu(); MAX_LAYERS + 1]).contains("1025 layers"));

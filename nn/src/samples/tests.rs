@@ -17,7 +17,8 @@ fn format() -> SampleFormat {
     }
 }
 
-/// A shard whose samples tell where they are from: element 0 is the shard's index, element 1 and the label the sample's.
+/// A shard whose samples tell where they are from: element 0 is the shard's index, element 1 and the label the
+/// sample's.
 fn shard(index: usize, samples: usize) -> Shard {
     let inputs = (0..samples).flat_map(|sample| [index as u8, sample as u8, 7]).collect();
     Shard::bytes(256, ELEMENTS, inputs, (0..samples).map(|sample| sample as u8).collect()).unwrap()
@@ -235,8 +236,8 @@ fn shards_that_do_not_fit_the_run_are_refused() {
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "shard 0 has samples of 4 bytes and 10 classes, but the run says samples of 3 bytes and 256 classes; reload the \
-         page"
+        "shard 0 has samples of 4 bytes and 10 classes, but the run says samples of 3 bytes and 256 classes; reload \
+         the page"
     );
     some.set(0, shard(0, 1)).unwrap();
     assert_eq!(some.set(0, shard(1, 1)), Err(SamplesError::AlreadySet { index: 0 }));

@@ -12,6 +12,86 @@ const BYTES: u32 = 1;
 const TEXT: u32 = 2;
 const TABLE: u32 = 3;
 
+/// The header behind magic and version.
+struct Header {
+    kind: u32,
+    samples: u32,
+    elements: u32,
+    bound: u32,
+    targets: u32,
+}
+
+impl Header {
+    /// Reads it from a shard's bytes, and says what follows it.
+    fn decode(bytes: &[u8]) -> Result<(Header, &[u8]), ShardError> {
+        let magic = &bytes[..bytes.len().min(MAGIC.len())];
+        if magic != &MAGIC[..magic.len()] {
+            return Err(ShardError::WrongMagic { found: magic.to_vec() });
+        }
+        let Some((header, rest)) = bytes.split_at_checked(HEADER_BYTES) else {
+            return Err(ShardError::Truncated {
+                found: bytes.len() as u64,
+                expected: HEADER_BYTES as u64,
+            });
+        };
+        let version = read_u32(header, 8);
+        if version != FORMAT_VERSION {
+            return Err(ShardError::WrongVersion { found: version });
+        }
+        let [kind, samples, elements, bound, targets] = [12, 16, 20, 24, 28].map(|at| read_u32(header, at));
+        if samples == 0 || elements == 0 {
+            return Err(ShardError::Empty {
+                samples: samples.into(),
+                elements: elements.into(),
+            });
+        }
+        let header = Header {
+            kind,
+            samples,
+            elements,
+            bound,
+            targets,
+        };
+        Ok((header, rest))
+    }
+
+    /// How many bytes the two parts of the content have.
+    fn content_bytes(&self) -> Result<(u64, u64), ShardError> {
+        let [samples, elements, targets] = [self.samples, self.elements, self.targets].map(u64::from);
+        // (2³² − 1)·2³² fits 64 bits; four times as many bytes may not.
+        let inputs = samples * elements;
+        let (first, second) = match self.kind {
+            BYTES if targets == 0 => (inputs, samples),
+            TEXT if targets == 0 => (samples + elements, 0),
+            TABLE => (inputs.saturating_mul(4), (samples * targets).saturating_mul(4)),
+            _ => return Err(self.unknown()),
+        };
+        match first.saturating_add(second) {
+            bytes if bytes > MAX_SHARD_BYTES => Err(ShardError::TooLarge { bytes }),
+            _ => Ok((first, second)),
+        }
+    }
+
+    /// What a table's targets are.
+    fn table_targets(&self) -> Result<TableTargets, ShardError> {
+        let count = self.targets;
+        match self.bound {
+            0 => Ok(TableTargets::Values { count }),
+            1 => Ok(TableTargets::Probabilities { count }),
+            classes if count == 1 => Ok(TableTargets::Class { classes }),
+            _ => Err(self.unknown()),
+        }
+    }
+
+    fn unknown(&self) -> ShardError {
+        ShardError::Content {
+            found: self.kind,
+            bound: self.bound,
+            targets: self.targets,
+        }
+    }
+}
+
 impl Shard {
     /// The shard as it travels.
     pub fn encode(&self) -> Vec<u8> {
@@ -24,51 +104,12 @@ impl Shard {
 
     /// Reads what [`Shard::encode`] wrote; anything else is refused. Allocates no more than `bytes` has.
     pub fn decode(bytes: &[u8]) -> Result<Shard, ShardError> {
-        let magic = &bytes[..bytes.len().min(MAGIC.len())];
-        if magic != &MAGIC[..magic.len()] {
-            return Err(ShardError::WrongMagic { found: magic.to_vec() });
-        }
-        let found = bytes.len() as u64;
-        let Some((header, rest)) = bytes.split_at_checked(HEADER_BYTES) else {
-            return Err(ShardError::Truncated {
-                found,
-                expected: HEADER_BYTES as u64,
-            });
-        };
-        let version = read_u32(header, 8);
-        if version != FORMAT_VERSION {
-            return Err(ShardError::WrongVersion { found: version });
-        }
-        let [kind, samples, elements, bound, targets] = [12, 16, 20, 24, 28].map(|at| read_u32(header, at));
-        let (samples_u64, elements_u64) = (u64::from(samples), u64::from(elements));
-        if samples == 0 || elements == 0 {
-            return Err(ShardError::Empty {
-                samples: samples_u64,
-                elements: elements_u64,
-            });
-        }
-        // (2³² − 1)·2³² fits 64 bits; four times as many bytes may not.
-        let product = samples_u64 * elements_u64;
-        let (first, second) = match kind {
-            BYTES if targets == 0 => (product, samples_u64),
-            TEXT if targets == 0 => (samples_u64 + elements_u64, 0),
-            TABLE => (
-                product.saturating_mul(4),
-                (samples_u64 * u64::from(targets)).saturating_mul(4),
-            ),
-            _ => {
-                return Err(ShardError::Content {
-                    found: kind,
-                    bound,
-                    targets,
-                });
-            }
-        };
-        let content_bytes = first.saturating_add(second);
-        if content_bytes > MAX_SHARD_BYTES {
-            return Err(ShardError::TooLarge { bytes: content_bytes });
-        }
-        let expected = (HEADER_BYTES + CHECKSUM_BYTES) as u64 + content_bytes;
+        let (header, rest) = Header::decode(bytes)?;
+        let (first, second) = header.content_bytes()?;
+        let (found, expected) = (
+            bytes.len() as u64,
+            (HEADER_BYTES + CHECKSUM_BYTES) as u64 + first + second,
+        );
         if found < expected {
             return Err(ShardError::Truncated { found, expected });
         }
@@ -77,33 +118,16 @@ impl Shard {
         }
         let (first, rest) = rest.split_at(first as usize);
         let (second, expected_sum) = rest.split_at(second as usize);
-        let summed = checksum(&bytes[..bytes.len() - CHECKSUM_BYTES]);
+        let found = checksum(&bytes[..bytes.len() - CHECKSUM_BYTES]);
         let expected = u64::from(read_u32(expected_sum, 0)) | u64::from(read_u32(expected_sum, 4)) << 32;
-        if summed != expected {
-            return Err(ShardError::WrongChecksum {
-                found: summed,
-                expected,
-            });
+        if found != expected {
+            return Err(ShardError::WrongChecksum { found, expected });
         }
-        let elements = elements as usize;
-        match kind {
+        let (bound, elements) = (header.bound, header.elements as usize);
+        match header.kind {
             BYTES => Shard::bytes(bound, elements, first.to_vec(), second.to_vec()),
             TEXT => Shard::text(bound, elements, first.to_vec()),
-            _ => {
-                let of = match bound {
-                    0 => TableTargets::Values { count: targets },
-                    1 => TableTargets::Chances { count: targets },
-                    classes if targets == 1 => TableTargets::Class { classes },
-                    _ => {
-                        return Err(ShardError::Content {
-                            found: kind,
-                            bound,
-                            targets,
-                        });
-                    }
-                };
-                Shard::table(elements, of, numbers(first), numbers(second))
-            }
+            _ => Shard::table(elements, header.table_targets()?, numbers(first), numbers(second)),
         }
     }
 
@@ -127,7 +151,7 @@ impl Shard {
             Content::Text { of, .. } => (TEXT, *of, 0),
             Content::Table { of, .. } => match *of {
                 TableTargets::Values { count } => (TABLE, 0, count),
-                TableTargets::Chances { count } => (TABLE, 1, count),
+                TableTargets::Probabilities { count } => (TABLE, 1, count),
                 TableTargets::Class { classes } => (TABLE, classes, 1),
             },
         };
@@ -176,7 +200,8 @@ mod tests {
         Shard::bytes(10, 3, vec![0, 1, 2, 253, 254, 255], vec![9, 0]).unwrap()
     }
 
-    /// The shard's bytes after a change, with the checksum made right again, so that the change itself is what is found.
+    /// The shard's bytes after a change, with the checksum made right again, so that the change itself is what is
+    /// found.
     fn changed(change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
         let mut bytes = shard().encode();
         bytes.truncate(bytes.len() - CHECKSUM_BYTES);
@@ -283,7 +308,7 @@ mod tests {
     fn a_text_and_a_table_come_back_as_they_were() {
         let of = [
             TableTargets::Values { count: 3 },
-            TableTargets::Chances { count: 3 },
+            TableTargets::Probabilities { count: 3 },
             TableTargets::Class { classes: 2 },
         ];
         let targets = [vec![-1.5, 7.0, 1e-30], vec![0.0, 0.5, 1.0], vec![1.0]];

@@ -93,7 +93,7 @@ impl Encoded {
             elements: inputs.len(),
             targets: match kind {
                 TargetKind::Numbers => TableTargets::Values { count },
-                TargetKind::Chances => TableTargets::Chances { count },
+                TargetKind::Chances => TableTargets::Probabilities { count },
                 TargetKind::Class => TableTargets::Class { classes: count },
             },
         })

@@ -88,7 +88,7 @@ fn classes_are_numbered_by_name_and_chances_stay() {
     assert_eq!(
         dataset.format.content,
         ContentFormat::Table {
-            targets: TableTargets::Chances { count: 1 }
+            targets: TableTargets::Probabilities { count: 1 }
         }
     );
 }

@@ -1,11 +1,15 @@
 //! The forward pass alone: nothing is kept for a backward pass, so that every layer works in the same memory.
 
-use super::Chain;
+use ndarray::ArrayView4;
+
+use super::Sequential;
 use crate::layer::{Memory, Needs};
 use crate::scalar::Scalar;
+use crate::shape::of_batch;
+use crate::tensor::{tensor, tensor_mut};
 
-impl Chain {
-    /// The memory that [`Chain::evaluate`] works in: what goes into a layer and what comes out of it, in two buffers
+impl Sequential {
+    /// The memory that [`Sequential::evaluate`] works in: what goes into a layer and what comes out of it, in two buffers
     /// that change places, and what the neediest layer works with.
     pub(crate) fn evaluation_needs(&self) -> Needs {
         let needs = self.layers.iter().map(|link| link.layer.evaluation_needs());
@@ -20,14 +24,13 @@ impl Chain {
         }
     }
 
-    /// What comes out, with the same bits as from [`Chain::forward`] without random numbers.
+    /// What comes out, with the same bits as from [`Sequential::forward`] without random numbers.
     pub(crate) fn evaluate<'a, S: Scalar>(
         &self,
         parameters: &[S],
-        input: &[S],
-        batch: usize,
+        input: ArrayView4<'_, S>,
         memory: Memory<'a, S>,
-    ) -> &'a [S] {
+    ) -> ArrayView4<'a, S> {
         let Memory {
             indices,
             numbers,
@@ -35,6 +38,7 @@ impl Chain {
             packing,
             ..
         } = memory;
+        let batch = input.shape()[0];
         let (buffers, numbers) = numbers.split_at_mut(self.widest * batch * 2);
         let (mut came_in, mut coming_out) = buffers.split_at_mut(self.widest * batch);
         for (place, link) in self.layers.iter().enumerate() {
@@ -46,16 +50,20 @@ impl Chain {
                 packing: &mut *packing,
                 random: None,
             };
-            let input = match place.checked_sub(1) {
-                Some(before) => &came_in[..self.layers[before].outputs * batch],
-                None => input,
+            let input = match place.checked_sub(1).map(|before| &self.layers[before]) {
+                Some(before) => tensor(
+                    &came_in[..before.outputs * batch],
+                    of_batch(batch, &before.output_shape),
+                ),
+                None => input.view(),
             };
-            let output = &mut coming_out[..link.outputs * batch];
+            let shape = of_batch(batch, &link.output_shape);
+            let output = tensor_mut(&mut coming_out[..link.outputs * batch], shape);
             let parameters = &parameters[link.range.clone()];
             link.layer.passes().evaluate(parameters, input, output, memory);
             std::mem::swap(&mut came_in, &mut coming_out);
         }
         let outputs = self.layers.last().map_or(0, |last| last.outputs);
-        &came_in[..outputs * batch]
+        tensor(&came_in[..outputs * batch], of_batch(batch, self.output_shape()))
     }
 }

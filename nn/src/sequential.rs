@@ -5,11 +5,11 @@ mod evaluation;
 use std::ops::Range;
 
 use crate::layer::{Layer, LayerSpec, Memory, Needs, Passed, Tensor, count, shape_text};
+use crate::parameters::MAX_PARAMETERS;
 use crate::scalar::Scalar;
-
-/// The most parameters of a model. One vector is then 256 MiB, and a tab with a single ML module needs nine of them
-/// and what is not durable yet: no more fit into the 4 GiB that it can address.
-pub const MAX_PARAMETERS: usize = 1 << 26;
+use crate::shape::of_batch;
+use crate::tensor::{tensor, tensor_mut};
+use ndarray::{ArrayView4, ArrayViewMut4};
 
 /// The most layers of a chain: far beyond what a browser trains, and few enough that a description stays small.
 pub(crate) const MAX_LAYERS: usize = 1024;
@@ -27,10 +27,12 @@ pub(crate) struct Misfit {
 
 /// Layers that are known to fit each other.
 #[derive(Clone, Debug)]
-pub(crate) struct Chain {
+pub(crate) struct Sequential {
     layers: Vec<Link>,
+    /// The shape of one sample.
+    input_shape: Vec<usize>,
+    /// How many numbers it has.
     inputs: usize,
-    output_shape: Vec<usize>,
     parameter_count: usize,
     needs: Needs,
     /// The most numbers that come out of one layer for a sample.
@@ -43,15 +45,21 @@ struct Link {
     layer: Layer,
     /// Its part of the vector of parameters.
     range: Range<usize>,
-    /// How many numbers come out for one sample.
+    /// The shape of one sample that comes out.
+    output_shape: Vec<usize>,
+    /// How many numbers it has.
     outputs: usize,
     needs: Needs,
 }
 
-impl Chain {
+impl Sequential {
     /// Fits layers to each other and to what comes in from the layer (or input) called `from`; and the tensors of their
     /// parameters, in the vector's order, named as `torch.nn.Sequential` names them.
-    pub(crate) fn new(specs: &[LayerSpec], incoming: &[usize], from: &str) -> Result<(Chain, Vec<Tensor>), Misfit> {
+    pub(crate) fn new(
+        specs: &[LayerSpec],
+        incoming: &[usize],
+        from: &str,
+    ) -> Result<(Sequential, Vec<Tensor>), Misfit> {
         let (mut layers, mut tensors) = (Vec::new(), Vec::new());
         let (mut shape, mut from, mut end) = (incoming.to_vec(), from, 0);
         for (place, spec) in specs.iter().enumerate() {
@@ -80,6 +88,7 @@ impl Chain {
             (shape, from) = (layer.output_shape(), spec.kind());
             layers.push(Link {
                 range: start..end,
+                output_shape: shape.clone(),
                 outputs: shape.iter().product(),
                 needs: layer.needs(),
                 layer,
@@ -92,15 +101,15 @@ impl Chain {
             numbers: sum(|link| link.numbers()).saturating_add(widest.saturating_mul(2)),
             room: layers.iter().map(|link| link.needs.room).max().unwrap_or(0),
         };
-        let chain = Chain {
+        let sequential = Sequential {
             layers,
+            input_shape: incoming.to_vec(),
             inputs: incoming.iter().product(),
-            output_shape: shape,
             parameter_count: end,
             needs,
             widest,
         };
-        Ok((chain, tensors))
+        Ok((sequential, tensors))
     }
 
     /// How many numbers one sample has.
@@ -115,7 +124,7 @@ impl Chain {
 
     /// The shape of one sample that comes out.
     pub(crate) fn output_shape(&self) -> &[usize] {
-        &self.output_shape
+        self.layers.last().map_or(&self.input_shape, |last| &last.output_shape)
     }
 
     pub(crate) fn parameter_count(&self) -> usize {
@@ -128,8 +137,8 @@ impl Chain {
         self.needs
     }
 
-    /// Computes what comes out, to stay in the memory: see [`Chain::output`].
-    pub(crate) fn forward<S: Scalar>(&self, parameters: &[S], input: &[S], batch: usize, memory: Memory<'_, S>) {
+    /// Computes what comes out, to stay in the memory: see [`Sequential::output`].
+    pub(crate) fn forward<S: Scalar>(&self, parameters: &[S], input: ArrayView4<'_, S>, memory: Memory<'_, S>) {
         let Memory {
             mut indices,
             mut numbers,
@@ -137,12 +146,13 @@ impl Chain {
             packing,
             mut random,
         } = memory;
-        let mut input = input;
+        let (batch, mut input) = (input.shape()[0], input);
         for link in &self.layers {
             let (kept, rest) = indices.split_at_mut(link.needs.indices * batch);
             let (own, others) = numbers.split_at_mut(link.numbers() * batch);
             (indices, numbers) = (rest, others);
             let (output, kept_numbers) = own.split_at_mut(link.outputs * batch);
+            let shape = of_batch(batch, &link.output_shape);
             let memory = Memory {
                 indices: kept,
                 numbers: kept_numbers,
@@ -150,40 +160,49 @@ impl Chain {
                 packing: &mut *packing,
                 random: random.as_deref_mut(),
             };
-            link.layer
-                .passes()
-                .forward(&parameters[link.range.clone()], input, output, memory);
-            input = output;
+            link.layer.passes().forward(
+                &parameters[link.range.clone()],
+                input,
+                tensor_mut(output, shape),
+                memory,
+            );
+            input = tensor(output, shape);
         }
     }
 
     /// What came out of the last layer.
-    pub(crate) fn output<'a, S>(&self, numbers: &'a [S], batch: usize) -> &'a [S] {
-        let Some((last, before)) = self.layers.split_last() else {
-            return &[];
+    pub(crate) fn output<'a, S>(&self, numbers: &'a [S], batch: usize) -> ArrayView4<'a, S> {
+        let (outputs, before) = match self.layers.split_last() {
+            Some((last, before)) => (last.outputs, before),
+            None => (0, &[][..]),
         };
         let start: usize = before.iter().map(Link::numbers).sum();
-        &numbers[start * batch..][..last.outputs * batch]
+        let output = &numbers[start * batch..][..outputs * batch];
+        tensor(output, of_batch(batch, self.output_shape()))
     }
 
-    /// Where the loss's gradient by what came out has to be put before [`Chain::backward`], and what came out.
-    pub(crate) fn output_and_its_gradient<'a, S>(&self, numbers: &'a mut [S], batch: usize) -> (&'a [S], &'a mut [S]) {
+    /// Where the loss's gradient by what came out has to be put before [`Sequential::backward`], and what came out.
+    pub(crate) fn output_and_its_gradient<'a, S>(
+        &self,
+        numbers: &'a mut [S],
+        batch: usize,
+    ) -> (ArrayView4<'a, S>, ArrayViewMut4<'a, S>) {
         let kept: usize = self.layers.iter().map(Link::numbers).sum();
         let (kept, gradients) = numbers.split_at_mut(kept * batch);
         let outputs = self.layers.last().map_or(0, |last| last.outputs);
         let output = self.output(kept, batch);
-        (output, &mut gradients[..outputs * batch])
+        let gradient = &mut gradients[..outputs * batch];
+        (output, tensor_mut(gradient, of_batch(batch, self.output_shape())))
     }
 
-    /// Overwrites the gradient by the parameters, and that by the input where it is wanted. The passes have to be called in
-    /// turn, with the same parameters, input and memory.
+    /// Overwrites the gradient by the parameters, and that by the input where it is wanted. The passes have to be
+    /// called in turn, with the same parameters, input and memory.
     pub(crate) fn backward<S: Scalar>(
         &self,
         parameters: &[S],
-        input: &[S],
-        batch: usize,
+        input: ArrayView4<'_, S>,
         parameter_gradient: &mut [S],
-        mut input_gradient: Option<&mut [S]>,
+        mut input_gradient: Option<ArrayViewMut4<'_, S>>,
         memory: Memory<'_, S>,
     ) {
         let Memory {
@@ -193,6 +212,7 @@ impl Chain {
             packing,
             mut random,
         } = memory;
+        let batch = input.shape()[0];
         let mut indices = &mut indices[..self.needs.indices * batch];
         let kept: usize = self.layers.iter().map(Link::numbers).sum();
         let (mut numbers, gradients) = numbers.split_at_mut(kept * batch);
@@ -208,22 +228,26 @@ impl Chain {
             let (indices_before, kept) = indices.split_at_mut(indices.len() - link.needs.indices * batch);
             (numbers, indices) = (before, indices_before);
             let (output, kept_numbers) = own.split_at_mut(link.outputs * batch);
-            let (came_in, elements) = match place.checked_sub(1).and_then(|before| self.layers.get(before)) {
+            let before = place.checked_sub(1).and_then(|before| self.layers.get(before));
+            let came_in = match before {
                 Some(link) => {
                     let start = numbers.len() - link.numbers() * batch;
-                    (&numbers[start..][..link.outputs * batch], link.outputs)
+                    let output = &numbers[start..][..link.outputs * batch];
+                    tensor(output, of_batch(batch, &link.output_shape))
                 }
-                None => (input, self.inputs),
+                None => input.view(),
             };
+            let wanted = match before {
+                Some(_) if place == first => None,
+                Some(link) => Some(tensor_mut(&mut next[..link.outputs * batch], came_in.raw_dim())),
+                None => input_gradient.take(),
+            };
+            let shape = of_batch(batch, &link.output_shape);
             let passed = Passed {
                 parameters: &parameters[link.range.clone()],
                 input: came_in,
-                output,
-                output_gradient: &current[..link.outputs * batch],
-            };
-            let wanted = match place {
-                0 => input_gradient.take(),
-                _ => (place > first).then(|| &mut next[..elements * batch]),
+                output: tensor(output, shape),
+                output_gradient: tensor(&current[..link.outputs * batch], shape),
             };
             let memory = Memory {
                 indices: kept,
