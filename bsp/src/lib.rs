@@ -5,6 +5,7 @@
 //! until the next time-out. Numerals in parentheses are those of the patent application US 2019/0244135 A1.
 //!
 //! - [`central`]: the central BSP control module (102): sessions, supersteps, the model.
+//! - [`backoff`]: how long to wait before something that has failed is tried again.
 //! - [`codec`]: how the values of a payload are encoded on the wire.
 //! - [`combine`]: how contributions become one gradient.
 //! - [`estimators`]: filters over what was measured.

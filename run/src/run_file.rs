@@ -132,7 +132,7 @@ impl From<SettingError> for Setting {
     fn from(error: SettingError) -> Setting {
         Setting {
             key: error.key,
-            value: error.value.to_string(),
+            value: error.value,
             allowed: error.allowed.to_owned(),
         }
     }

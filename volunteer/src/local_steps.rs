@@ -33,7 +33,7 @@ impl LocalSteps {
         if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
             return Err(SettingError {
                 key: "learning_rate",
-                value: self.learning_rate,
+                value: self.learning_rate.to_string(),
                 allowed: "a number above 0",
             });
         }
