@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::message::{FromCentral, FromVolunteer, Refusal, SessionId, Token};
+use crate::protocol::message::{FromCentral, FromVolunteer, Refusal, SessionId, Token};
 use crate::shared_memory::ModelStamp;
 use crate::time::Time;
 
@@ -181,14 +181,14 @@ impl Central {
                 actions.push(Action::send(from, &FromCentral::Welcome(welcome)));
                 training.send_model(sessions, now, session, actions);
             }
-            FromVolunteer::ReadOut(header) => {
+            FromVolunteer::Contribution(header) => {
                 training.settle(sessions, now, from, &header, received.payload, actions)?;
             }
             FromVolunteer::Stored(stamp) => {
                 let session = sessions.on_stored(now, from, stamp, training.config())?;
                 training.on_stored(sessions, now, session, actions);
             }
-            FromVolunteer::Pulse(report) => {
+            FromVolunteer::Heartbeat(report) => {
                 if !sessions.on_heartbeat(now, from, report, training.config())? {
                     training.on_absence();
                 }

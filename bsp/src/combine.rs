@@ -17,9 +17,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::codec::Encoded;
 use crate::estimators::RunningQuantile;
-use crate::message::SessionId;
+use crate::protocol::codec::Encoded;
+use crate::protocol::message::SessionId;
 
 /// An admitted contribution that waits for its superstep to close.
 #[derive(Clone, Debug)]
@@ -211,7 +211,7 @@ fn norm(gradient: &[f32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::Codec;
+    use crate::protocol::codec::Codec;
 
     const WINDOW: usize = RunningQuantile::<SessionId>::WINDOW;
     const FEWEST: usize = RunningQuantile::<SessionId>::FEWEST;

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::codec::Codec;
-use crate::message::{
-    FrameError, FromCentral, FromVolunteer, Hello, ModelEncoding, PROTOCOL, Received, Report, SessionId, Settled,
+use crate::protocol::codec::Codec;
+use crate::protocol::message::{
+    Ack, FrameError, FromCentral, FromVolunteer, Hello, ModelEncoding, PROTOCOL, Received, Report, SessionId,
     StoreModel, Token, Welcome,
 };
 use crate::shared_memory::{LocalSide, ModelStamp};
@@ -197,7 +197,7 @@ impl Local {
     // What can be asked of it.
 
     /// The frame of a contribution that is kept here.
-    pub fn read_out_frame(&self, sequence: u64) -> Option<&[u8]> {
+    pub fn contribution_frame(&self, sequence: u64) -> Option<&[u8]> {
         self.contributions.frame(sequence)
     }
 
@@ -241,7 +241,7 @@ impl Local {
             FromCentral::StoreModel(model) => return self.on_model(now, &model, payload, actions),
             FromCentral::NextModelSettles { through } => self.in_model.on_next_model_settles(through),
             FromCentral::ReadOutEvery { period_us } => self.schedule.set_period(now, period_us),
-            FromCentral::Settled(settled) => self.on_settled(now, &settled, actions),
+            FromCentral::Ack(ack) => self.on_ack(now, &ack, actions),
         }
         Ok(())
     }
@@ -287,12 +287,12 @@ impl Local {
         Ok(())
     }
 
-    fn on_settled(&mut self, now: Time, settled: &Settled, actions: &mut Vec<Action>) {
-        let Settled {
+    fn on_ack(&mut self, now: Time, ack: &Ack, actions: &mut Vec<Action>) {
+        let Ack {
             through,
             durable,
             ref refused,
-        } = *settled;
+        } = *ack;
         if refused.is_some() {
             self.let_go_of_refused(through);
         }
@@ -370,7 +370,7 @@ impl Local {
         self.in_model.on_read_out(sequence, self.modules.read_outs());
         self.contributions.keep(self.read_out.samples(), frame);
         if self.modules.has_dead() {
-            actions.push(Action::SendReadOut { sequence });
+            actions.push(Action::SendContribution { sequence });
         } else {
             self.send_first_unsettled(now, actions);
         }
@@ -422,7 +422,7 @@ impl Local {
 
     fn say_that_it_is_here(&mut self, now: Time, actions: &mut Vec<Action>) {
         if self.link.state() == LinkState::Welcomed {
-            self.send(now, &FromVolunteer::Pulse(self.report()), actions);
+            self.send(now, &FromVolunteer::Heartbeat(self.report()), actions);
         }
     }
 
@@ -440,7 +440,7 @@ impl Local {
             && let Some(sequence) = self.contributions.first_unsettled()
         {
             self.link.on_contribution_sent(now);
-            actions.push(Action::SendReadOut { sequence });
+            actions.push(Action::SendContribution { sequence });
         }
     }
 

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use crate::message::Mode;
+use crate::protocol::message::Mode;
 use crate::shared_memory::{Control, MlSide, Phase};
 use crate::time::{Time, duration_micros};
 

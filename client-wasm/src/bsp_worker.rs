@@ -269,8 +269,8 @@ impl BspWorker {
             match action {
                 Action::Connect => self.host.connect(),
                 Action::Send(frame) => self.host.send(frame.as_ptr(), frame.len()),
-                Action::SendReadOut { sequence } => {
-                    if let Some(frame) = self.local.read_out_frame(sequence) {
+                Action::SendContribution { sequence } => {
+                    if let Some(frame) = self.local.contribution_frame(sequence) {
                         self.host.send(frame.as_ptr(), frame.len());
                     }
                 }

@@ -221,8 +221,8 @@ impl Driver {
             match action {
                 Action::Connect => self.connect(),
                 Action::Send(frame) => self.send(frame).await,
-                Action::SendReadOut { sequence } => {
-                    if let Some(frame) = self.local.read_out_frame(sequence).map(Bytes::copy_from_slice) {
+                Action::SendContribution { sequence } => {
+                    if let Some(frame) = self.local.contribution_frame(sequence).map(Bytes::copy_from_slice) {
                         self.send(frame).await;
                     }
                 }

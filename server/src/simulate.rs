@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bsp::central;
-use bsp::message::RunId;
+use bsp::protocol::message::RunId;
 use bsp::time::Time;
 use nn::Model;
 use simulator::engine::{Engine, Task};

@@ -2,7 +2,7 @@
 
 use bsp::central::{self, ConnectionId};
 use bsp::local;
-use bsp::message::{FromVolunteer, Received, Token};
+use bsp::protocol::message::{FromVolunteer, Received, Token};
 use bytes::Bytes;
 
 use crate::gradients::Gradients;
@@ -117,10 +117,10 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         );
         if accepted + refused == 1
             && let Ok(Received { message, payload }) = FromVolunteer::decode(frame)
-            && let FromVolunteer::ReadOut(read_out) = message
+            && let FromVolunteer::Contribution(contribution) = message
         {
-            self.count_settled(tab, read_out.samples, accepted == 1);
-            self.observer.on_settled(&read_out, &payload, accepted == 1);
+            self.count_settled(tab, contribution.samples, accepted == 1);
+            self.observer.on_settled(&contribution, &payload, accepted == 1);
         }
     }
 
@@ -194,8 +194,11 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
                 self.observer.on_sent(tab, &frame);
                 self.send_to_central(tab, frame);
             }
-            local::Action::SendReadOut { sequence } => {
-                let kept = state.local.as_ref().and_then(|local| local.read_out_frame(sequence));
+            local::Action::SendContribution { sequence } => {
+                let kept = state
+                    .local
+                    .as_ref()
+                    .and_then(|local| local.contribution_frame(sequence));
                 assert!(kept.is_some(), "contribution {sequence} is sent and not kept");
                 let frame = Bytes::copy_from_slice(kept.unwrap_or_default());
                 self.observer

@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, Weak};
 
-use bsp::message::SessionId;
 use bsp::ml_module::Outcome;
 use bsp::ml_module::working_copy::LocalOptimizer;
+use bsp::protocol::message::SessionId;
 use bsp::shared_memory::ModelStamp;
 
 /// Which gradient.

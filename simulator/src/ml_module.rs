@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bsp::message::{Mode, SessionId};
 use bsp::ml_module::Duty;
 use bsp::ml_module::training_loop::{Next, Parameters, TrainingLoop};
 use bsp::ml_module::working_copy::LocalOptimizer;
+use bsp::protocol::message::{Mode, SessionId};
 use bsp::shared_memory::{Control, MlSide};
 use bsp::time::Time;
 

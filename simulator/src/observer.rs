@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bsp::central::{ClosedSuperstep, ConnectionId};
-use bsp::message::{ContributionRefusal, ReadOut, Refusal, SessionId};
+use bsp::protocol::message::{Contribution, ContributionRefusal, Refusal, SessionId};
 use bsp::time::Time;
 use bytes::Bytes;
 
@@ -34,7 +34,7 @@ pub trait Observer {
     /// A frame has come to the central module, which has not seen it yet.
     fn on_frame_at_central(&mut self, now: Time, connection: ConnectionId, frame: &Bytes) {}
     /// A contribution was settled; for the first and only time.
-    fn on_settled(&mut self, read_out: &ReadOut, payload: &Bytes, is_accepted: bool) {}
+    fn on_settled(&mut self, contribution: &Contribution, payload: &Bytes, is_accepted: bool) {}
     /// The central module sends a frame.
     fn on_sent_by_central(&mut self, connection: ConnectionId, frame: &Bytes) {}
     /// A frame has come to a tab, which has not seen it yet.

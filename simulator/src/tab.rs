@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bsp::central::ConnectionId;
 use bsp::local::{End, Local};
-use bsp::message::SessionId;
+use bsp::protocol::message::SessionId;
 use bsp::time::Time;
 
 use crate::alarm::Alarm;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bsp::central::{self, Central, ConnectionId, ServerOptimizer};
 use bsp::local::{self, End, LinkState, Local};
-use bsp::message::Token;
 use bsp::ml_module::Duty;
+use bsp::protocol::message::Token;
 use bsp::shared_memory::shared_memory;
 use bsp::time::Time;
 use bytes::Bytes;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bsp::central::{Config, LearningRateScaling, RecordError, ServerOptimizer};
-use bsp::codec::Codec;
 use bsp::combine::Weighting;
-use bsp::message::{Mode, RunId};
+use bsp::protocol::codec::Codec;
+use bsp::protocol::message::{Mode, RunId};
 use bsp::time::Time;
 use nn::minibatch::MinibatchBuffer;
 use nn::random::MinibatchKey;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::trainer::ClosedSuperstep;
-use crate::message::{ContributionRefusal, FromCentral, Refusal, SessionId};
+use crate::protocol::message::{ContributionRefusal, FromCentral, Refusal, SessionId};
 
 /// A connection, as its driver numbers it. Never used again for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -6,7 +6,7 @@ use super::config::Config;
 use super::link::LinkTimes;
 use super::pace::Pace;
 use crate::local::HEARTBEAT;
-use crate::message::Report;
+use crate::protocol::message::Report;
 use crate::time::Time;
 
 /// A change of the period that is smaller than this share is not worth a message. While rates rise or fall, a superstep holds

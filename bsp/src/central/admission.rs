@@ -7,9 +7,9 @@ use bytes::Bytes;
 use super::config::Config;
 use super::open_superstep::MAX_CONTRIBUTIONS;
 use super::phase::Phase;
-use crate::codec::{Codec, CodecError, Encoded};
 use crate::combine::Admitted;
-use crate::message::{ContributionRefusal, Hello, PROTOCOL, ReadOut, Refusal};
+use crate::protocol::codec::{Codec, CodecError, Encoded};
+use crate::protocol::message::{Contribution, ContributionRefusal, Hello, PROTOCOL, Refusal};
 use crate::shared_memory::ModelStamp;
 
 /// Whether a volunteer that says this hello may take part.
@@ -52,7 +52,7 @@ pub(super) struct Limits<'a> {
 /// # Errors
 /// Why it is refused.
 pub(super) fn admit(
-    header: &ReadOut,
+    header: &Contribution,
     payload: Bytes,
     stamp: ModelStamp,
     limits: &Limits<'_>,
@@ -76,18 +76,18 @@ pub(super) fn admit(
 
 /// Whether some of a contribution was computed on an earlier model than `stamp`. Compared as whole numbers: no rounding can
 /// change the answer.
-pub(super) fn is_late(header: &ReadOut, stamp: ModelStamp) -> bool {
+pub(super) fn is_late(header: &Contribution, stamp: ModelStamp) -> bool {
     header.version_sum < u128::from(stamp.version) * u128::from(header.samples)
 }
 
 /// A contribution's staleness, if its header can be believed and its payload has the right length.
 fn judge(
-    header: &ReadOut,
+    header: &Contribution,
     payload_bytes: usize,
     stamp: ModelStamp,
     limits: &Limits<'_>,
 ) -> Result<f64, ContributionRefusal> {
-    let ReadOut { samples, gradients, .. } = *header;
+    let Contribution { samples, gradients, .. } = *header;
     let config = limits.config;
     let is_of_this_run = (header.run, header.spec_hash) == (config.run, config.spec_hash);
     if !is_of_this_run || header.incarnation != stamp.incarnation || !limits.is_open {
@@ -134,8 +134,8 @@ fn judge(
 }
 
 /// Whether so many samples can be in so many gradients of so many local steps.
-fn are_counts_plausible(header: &ReadOut, config: &Config) -> bool {
-    let ReadOut { samples, gradients, .. } = *header;
+fn are_counts_plausible(header: &Contribution, config: &Config) -> bool {
+    let Contribution { samples, gradients, .. } = *header;
     let most_samples = gradients.saturating_mul(config.minibatch).min(MAX_SAMPLES);
     // No ML module can have made more steps than there are gradients in all.
     let most_steps = u128::from(samples) * u128::from(gradients);
@@ -150,7 +150,7 @@ fn are_counts_plausible(header: &ReadOut, config: &Config) -> bool {
 mod tests {
     use super::*;
     use crate::central::test_config::test_config;
-    use crate::message::{ModuleStepRun, Report, RunId, SessionId};
+    use crate::protocol::message::{ModuleStepRun, Report, RunId, SessionId};
 
     const STAMP: ModelStamp = ModelStamp {
         incarnation: 1,
@@ -159,8 +159,8 @@ mod tests {
     const PARAMETERS: usize = 2;
 
     /// A contribution of 8 samples in 2 gradients on the current version.
-    fn header() -> ReadOut {
-        ReadOut {
+    fn header() -> Contribution {
+        Contribution {
             run: test_config().run,
             spec_hash: test_config().spec_hash,
             incarnation: 1,
@@ -186,7 +186,7 @@ mod tests {
             .into()
     }
 
-    fn admitted(header: &ReadOut, payload: Bytes, has_room: bool) -> Result<(Admitted, f64), ContributionRefusal> {
+    fn admitted(header: &Contribution, payload: Bytes, has_room: bool) -> Result<(Admitted, f64), ContributionRefusal> {
         let config = test_config();
         let limits = Limits {
             config: &config,
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_sound_contribution_is_admitted_with_its_staleness() {
-        let half_late = ReadOut {
+        let half_late = Contribution {
             version_sum: 4 * 20 + 4 * 18,
             ..header()
         };
@@ -217,16 +217,16 @@ mod tests {
     #[test]
     fn the_header_is_judged_before_the_payload_is_read() {
         let not_finite = || payload([f32::NAN, 1.0]);
-        let refusal = |header: ReadOut, has_room| admitted(&header, not_finite(), has_room).unwrap_err();
+        let refusal = |header: Contribution, has_room| admitted(&header, not_finite(), has_room).unwrap_err();
         assert_eq!(refusal(header(), true), ContributionRefusal::NotFinite);
-        let another_run = ReadOut {
+        let another_run = Contribution {
             run: RunId(99),
             ..header()
         };
         assert_eq!(refusal(another_run, true), ContributionRefusal::AnotherRun);
         let too_many = ContributionRefusal::TooMany { max: MAX_CONTRIBUTIONS };
         assert_eq!(refusal(header(), false), too_many);
-        let empty = ReadOut { samples: 0, ..header() };
+        let empty = Contribution { samples: 0, ..header() };
         assert!(matches!(refusal(empty, true), ContributionRefusal::Implausible { .. }));
     }
 }

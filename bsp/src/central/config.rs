@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::codec::Codec;
 use crate::combine::Weighting;
-use crate::message::{Mode, RunId};
+use crate::protocol::codec::Codec;
+use crate::protocol::message::{Mode, RunId};
 
 /// Shorter periods are not worth their messages.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(1);

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::config::Config;
 use crate::estimators::WindowedMin;
-use crate::message::Report;
+use crate::protocol::message::Report;
 use crate::time::Time;
 
 /// The times of one volunteer's link.

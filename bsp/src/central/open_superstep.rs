@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::trainer::ClosedSuperstep;
 use crate::combine::Admitted;
-use crate::message::SessionId;
+use crate::protocol::message::SessionId;
 use crate::time::Time;
 
 /// The most contributions of one session that an open superstep takes: an honest volunteer has one or two in it, a few when

@@ -7,7 +7,7 @@ use super::activity::Activity;
 use super::config::Config;
 use super::link::LinkTimes;
 use super::open_superstep::OpenSuperstep;
-use crate::message::{Mode, SessionId};
+use crate::protocol::message::{Mode, SessionId};
 use crate::time::Time;
 
 mod asynchronous;

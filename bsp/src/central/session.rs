@@ -5,9 +5,9 @@ use std::time::Duration;
 use super::ConnectionId;
 use super::activity::Activity;
 use super::config::Config;
-use crate::codec::Codec;
 use crate::estimators::MovingAverage;
-use crate::message::{Hello, SessionId, Token};
+use crate::protocol::codec::Codec;
+use crate::protocol::message::{Hello, SessionId, Token};
 use crate::shared_memory::{ModelStamp, PhaseTimes};
 use crate::time::Time;
 
@@ -278,7 +278,7 @@ pub struct VolunteerStatus {
 mod tests {
     use super::*;
     use crate::central::test_config::test_config;
-    use crate::message::Report;
+    use crate::protocol::message::Report;
 
     fn stamp(version: u64) -> ModelStamp {
         ModelStamp {
@@ -314,7 +314,7 @@ mod tests {
         };
         let agreed = |codecs: &[Codec]| {
             let hello = Hello {
-                protocol: crate::message::PROTOCOL,
+                protocol: crate::protocol::message::PROTOCOL,
                 run: config.run,
                 spec_hash: config.spec_hash,
                 incarnation: None,

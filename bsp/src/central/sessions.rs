@@ -11,8 +11,8 @@ use super::activity::Activity;
 use super::config::Config;
 use super::link::LinkTimes;
 use super::session::{Codecs, Session, VolunteerStatus};
-use crate::codec::Codec;
-use crate::message::{Hello, Refusal, Report, SessionId, Token, Welcome};
+use crate::protocol::codec::Codec;
+use crate::protocol::message::{Hello, Refusal, Report, SessionId, Token, Welcome};
 use crate::shared_memory::ModelStamp;
 use crate::time::{Time, duration_micros};
 
@@ -396,7 +396,7 @@ impl Sessions {
 mod tests {
     use super::*;
     use crate::central::test_config::test_config;
-    use crate::message::PROTOCOL;
+    use crate::protocol::message::PROTOCOL;
 
     const TTL: Duration = Duration::from_secs(60);
 

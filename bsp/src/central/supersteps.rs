@@ -9,7 +9,7 @@ use super::policy::Policy;
 use super::reviews::Reviews;
 use super::sessions::Sessions;
 use crate::combine::Admitted;
-use crate::message::SessionId;
+use crate::protocol::message::SessionId;
 use crate::time::Time;
 
 /// The open superstep, and when it closes.

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::{Config, LearningRateScaling};
-use crate::codec::Codec;
 use crate::combine::Weighting;
-use crate::message::{Mode, RunId};
+use crate::protocol::codec::Codec;
+use crate::protocol::message::{Mode, RunId};
 
 /// A volunteer's link may be busy for half of the time; periods are from 50 ms to 2 s.
 pub(super) fn test_config() -> Config {

@@ -203,9 +203,9 @@ impl Trainer {
 mod tests {
     use super::*;
     use crate::central::test_config::test_config;
-    use crate::codec::{Codec, Encoded};
     use crate::combine::Weighting;
-    use crate::message::SessionId;
+    use crate::protocol::codec::{Codec, Encoded};
+    use crate::protocol::message::SessionId;
 
     /// Descent along a velocity, at a rate that falls with the samples.
     struct Momentum {

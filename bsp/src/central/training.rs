@@ -16,7 +16,7 @@ use super::supersteps::{Arrival, Supersteps, Verdict};
 use super::totals::Totals;
 use super::trainer::{Diverged, ServerOptimizer, Trainer};
 use crate::combine::Admitted;
-use crate::message::{ContributionRefusal, FromCentral, ReadOut, Refusal, SessionId, Settled};
+use crate::protocol::message::{Ack, Contribution, ContributionRefusal, FromCentral, Refusal, SessionId};
 use crate::time::{Time, duration_micros};
 
 /// The model in the making.
@@ -186,7 +186,7 @@ impl Training {
         sessions: &mut Sessions,
         now: Time,
         from: ConnectionId,
-        header: &ReadOut,
+        header: &Contribution,
         payload: Bytes,
         actions: &mut Vec<Action>,
     ) -> Result<(), Refusal> {
@@ -212,12 +212,12 @@ impl Training {
             });
         }
         let through = settled.max(got);
-        let answer = Settled {
+        let answer = Ack {
             through,
             durable: through,
             refused,
         };
-        actions.push(Action::send(from, &FromCentral::Settled(answer)));
+        actions.push(Action::send(from, &FromCentral::Ack(answer)));
         if is_refused && self.supersteps.policy().receivers() == Receivers::Contributors {
             // No version is made of it, but its volunteer waits for one.
             self.send_model(sessions, now, session, actions);
@@ -230,7 +230,7 @@ impl Training {
         &mut self,
         sessions: &mut Sessions,
         now: Time,
-        header: &ReadOut,
+        header: &Contribution,
         payload: Bytes,
     ) -> Result<(), ContributionRefusal> {
         let (session, stamp) = (header.session, self.trainer.stamp());
@@ -260,7 +260,14 @@ impl Training {
         }
     }
 
-    fn accept(&mut self, sessions: &mut Sessions, now: Time, header: &ReadOut, contribution: Admitted, staleness: f64) {
+    fn accept(
+        &mut self,
+        sessions: &mut Sessions,
+        now: Time,
+        header: &Contribution,
+        contribution: Admitted,
+        staleness: f64,
+    ) {
         let (samples, stamp) = (header.samples, self.trainer.stamp());
         let arrival = sessions.change(header.session, &self.config, |session| {
             session.tally.on_accepted(samples, staleness);
@@ -277,7 +284,7 @@ impl Training {
         }
     }
 
-    fn refuse(&mut self, sessions: &mut Sessions, header: &ReadOut) {
+    fn refuse(&mut self, sessions: &mut Sessions, header: &Contribution) {
         sessions.change(header.session, &self.config, |session| {
             session.tally.on_refused();
             session.numbers.on_refused();

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::shutdown::End;
-use crate::message::SessionId;
+use crate::protocol::message::SessionId;
 
 /// What the driver has to do next. Returned in order; the driver does not decide anything.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,8 +12,8 @@ pub enum Action {
     Connect,
     /// Send this frame.
     Send(Bytes),
-    /// Send the contribution [`super::Local::read_out_frame`]; it stays here.
-    SendReadOut {
+    /// Send the contribution [`super::Local::contribution_frame`]; it stays here.
+    SendContribution {
         /// Its number.
         sequence: u64,
     },

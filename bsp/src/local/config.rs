@@ -1,7 +1,7 @@
 //! What a local BSP module must know from the start.
 
-use crate::codec::Codec;
-use crate::message::{Mode, ReadOut, Report, RunId, SessionId};
+use crate::protocol::codec::Codec;
+use crate::protocol::message::{Contribution, Mode, Report, RunId, SessionId};
 
 /// What a local BSP module must know from the start.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,8 +20,8 @@ pub struct Config {
 
 impl Config {
     /// The header of a contribution that holds nothing yet.
-    pub(super) fn blank_header(&self) -> ReadOut {
-        ReadOut {
+    pub(super) fn blank_header(&self) -> Contribution {
+        Contribution {
             run: self.run,
             spec_hash: self.spec_hash,
             incarnation: 0,

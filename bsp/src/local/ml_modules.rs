@@ -1,7 +1,7 @@
 //! The ML modules of the tab, over the local side of their shared memory: what they are told, which of them live, what can be
 //! taken from them. Nothing here allocates after the start.
 
-use crate::message::Report;
+use crate::protocol::message::Report;
 use crate::shared_memory::{Control, Header, LocalSide, ModelStamp, State, Taken};
 
 /// Whether an ML module lives, and if not, whether its aggregate can still hold something.

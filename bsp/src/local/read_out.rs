@@ -1,8 +1,8 @@
 //! Reading out: the ML modules' aggregates become one contribution, without an allocation.
 
 use super::ml_modules::MlModules;
-use crate::codec::Codec;
-use crate::message::{MAX_STEP_RUNS, ModuleStepRun, ReadOut, ReadOutFrame, Report, SessionId};
+use crate::protocol::codec::Codec;
+use crate::protocol::message::{Contribution, ContributionFrame, MAX_STEP_RUNS, ModuleStepRun, Report, SessionId};
 use crate::shared_memory::Header;
 
 /// What a read-out needs: where it is merged, what it says, and what encoding has lost so far.
@@ -10,7 +10,7 @@ use crate::shared_memory::Header;
 pub(super) struct ReadOutBuffer {
     has_local_steps: bool,
     /// What the next contribution says; its list of runs keeps its memory.
-    header: ReadOut,
+    header: Contribution,
     /// The ML modules' sums are merged here, before they are encoded.
     merged: Box<[f32]>,
     /// How contributions are encoded.
@@ -24,16 +24,16 @@ pub(super) struct ReadOutBuffer {
 /// A read-out that has begun. The ML modules' sums are merged in their order, so that the result is always the same.
 #[derive(Debug)]
 struct UnderWay {
-    frame: ReadOutFrame,
+    frame: ContributionFrame,
     next_ml_module: usize,
 }
 
 impl ReadOutBuffer {
     /// For a model of `parameters` parameters. `blank` says what no read-out changes.
-    pub(super) fn new(parameters: usize, has_local_steps: bool, blank: ReadOut) -> ReadOutBuffer {
+    pub(super) fn new(parameters: usize, has_local_steps: bool, blank: Contribution) -> ReadOutBuffer {
         ReadOutBuffer {
             has_local_steps,
-            header: ReadOut {
+            header: Contribution {
                 step_runs: Vec::with_capacity(MAX_STEP_RUNS),
                 ..blank
             },
@@ -58,7 +58,7 @@ impl ReadOutBuffer {
     }
 
     /// Begins a read-out, which will lie in `frame`.
-    pub(super) fn begin(&mut self, frame: ReadOutFrame, modules: &mut MlModules) {
+    pub(super) fn begin(&mut self, frame: ContributionFrame, modules: &mut MlModules) {
         modules.flip();
         let header = &mut self.header;
         (header.samples, header.gradients, header.loss_sum) = (0, 0, 0.0);
@@ -72,7 +72,7 @@ impl ReadOutBuffer {
     }
 
     /// Takes what can be taken, up to the first ML module that is in the middle of an add. The frame, once all are taken.
-    pub(super) fn merge(&mut self, modules: &mut MlModules) -> Option<ReadOutFrame> {
+    pub(super) fn merge(&mut self, modules: &mut MlModules) -> Option<ContributionFrame> {
         let UnderWay { next_ml_module, .. } = self.under_way.as_mut()?;
         let (header, merged, has_local_steps) = (&mut self.header, &mut self.merged, self.has_local_steps);
         while *next_ml_module < modules.count() {
@@ -110,7 +110,7 @@ impl ReadOutBuffer {
     }
 
     /// Encodes what was merged into `frame`, as contribution `sequence` of this session.
-    pub(super) fn seal(&mut self, frame: &mut ReadOutFrame, session: SessionId, sequence: u64, report: Report) {
+    pub(super) fn seal(&mut self, frame: &mut ContributionFrame, session: SessionId, sequence: u64, report: Report) {
         self.header.session = session;
         self.header.sequence = sequence;
         self.header.report = report;
@@ -133,7 +133,7 @@ impl ReadOutBuffer {
 }
 
 /// Adds what an ML module's header says to a read-out's.
-fn add_header(header: &mut ReadOut, ml_module: usize, taken: &Header) {
+fn add_header(header: &mut Contribution, ml_module: usize, taken: &Header) {
     header.incarnation = taken.incarnation;
     header.samples += taken.samples;
     header.gradients += taken.gradients;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::message::Refusal;
+use crate::protocol::message::Refusal;
 use crate::time::Time;
 
 /// A leaving volunteer waits at most this long for its last contribution to settle.

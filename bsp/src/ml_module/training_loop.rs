@@ -5,7 +5,7 @@ use std::ops::Deref;
 
 use super::Outcome;
 use super::working_copy::{LocalOptimizer, WorkingCopy};
-use crate::message::Mode;
+use crate::protocol::message::Mode;
 use crate::shared_memory::{Control, Gradient, MlSide, ModelStamp, NotFinite, PinnedModel, State};
 
 /// What to do next.

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use bsp::central::{Config, ConnectionId};
-use bsp::message::{ContributionRefusal, Mode, ReadOut};
+use bsp::protocol::message::{Contribution, ContributionRefusal, Mode};
 use bsp::time::Time;
 use bytes::Bytes;
 
 use super::gradients::{Gradients, PARAMETERS};
 use super::lockstep::lockstep;
-use super::peer::{PEER, central_and_peer, frame, hello, join, plain, read_out, say};
+use super::peer::{PEER, central_and_peer, contribution, frame, hello, join, plain, say};
 use super::tab::Machine;
 use super::world::{World, config, ms, seconds};
 
@@ -161,11 +161,11 @@ fn whoever_is_dropped_goes_on_with_the_newest_model_instead_of_waiting() {
     assert!(waited < ms(100), "it waited for {waited:?}");
     assert!(settled(&world)[2] > 300, "{:?}", settled(&world));
     let contribution = world.observer.tabs[2].sent.values().last().cloned();
-    let received = bsp::message::FromVolunteer::decode(&contribution.expect("it contributes")).unwrap();
-    let bsp::message::FromVolunteer::ReadOut(read_out) = received.message else {
+    let received = bsp::protocol::message::FromVolunteer::decode(&contribution.expect("it contributes")).unwrap();
+    let bsp::protocol::message::FromVolunteer::Contribution(contribution) = received.message else {
         panic!("{:?}", received.message)
     };
-    let staleness = world.central.stamp().version - read_out.step_runs[0].version;
+    let staleness = world.central.stamp().version - contribution.step_runs[0].version;
     assert!(
         staleness <= 5,
         "{staleness} versions after a minibatch of the time of two"
@@ -206,8 +206,8 @@ fn with_backup_workers_too_every_gradient_is_in_exactly_one_settled_contribution
 /// Two volunteers in lockstep, of whom one brings something that is refused, before or after the other.
 #[test]
 fn in_lockstep_what_is_refused_counts_as_come_and_only_in_its_superstep() {
-    let implausible = |of: ReadOut| ReadOut { gradients: 0, ..of };
-    let useless: [&dyn Fn(ReadOut) -> Bytes; 2] =
+    let implausible = |of: Contribution| Contribution { gradients: 0, ..of };
+    let useless: [&dyn Fn(Contribution) -> Bytes; 2] =
         [&|of| frame(&of, &[f32::NAN; PARAMETERS]), &|of| plain(&implausible(of))];
     for (useless, is_first) in useless
         .into_iter()
@@ -220,19 +220,19 @@ fn in_lockstep_what_is_refused_counts_as_come_and_only_in_its_superstep() {
             say(&mut central, Time::ZERO, from, frame);
             central.stamp().version
         };
-        let refused = useless(read_out(first.session, 1));
-        let good = plain(&read_out(second.session, 1));
+        let refused = useless(contribution(first.session, 1));
+        let good = plain(&contribution(second.session, 1));
         let contributions = match is_first {
             true => [(PEER, &refused), (other, &good)],
             false => [(other, &good), (PEER, &refused)],
         };
         assert_eq!(contributions.map(|(from, frame)| say(from, frame)), [0, 1]);
-        let next = |session, sequence| ReadOut {
+        let next = |session, sequence| Contribution {
             version_sum: 4,
-            ..read_out(session, sequence)
+            ..contribution(session, sequence)
         };
         // A late one is none of this superstep, and its volunteer's next one is waited for.
-        assert_eq!(say(PEER, &useless(read_out(first.session, 2))), 1);
+        assert_eq!(say(PEER, &useless(contribution(first.session, 2))), 1);
         assert_eq!(say(other, &plain(&next(second.session, 2))), 1);
         assert_eq!(say(PEER, &plain(&next(first.session, 3))), 2);
     }
@@ -243,9 +243,9 @@ fn in_lockstep_what_is_refused_counts_as_come_and_only_in_its_superstep() {
 fn in_lockstep_nobody_makes_a_superstep_close_without_another() {
     let (mut central, first) = central_and_peer(lockstep(), hello());
     join(&mut central, Time::ZERO, ConnectionId(PEER.0 + 1));
-    say(&mut central, Time::ZERO, PEER, &plain(&read_out(first.session, 1)));
+    say(&mut central, Time::ZERO, PEER, &plain(&contribution(first.session, 1)));
     for sequence in 2..5 {
-        let useless = frame(&read_out(first.session, sequence), &[f32::NAN; PARAMETERS]);
+        let useless = frame(&contribution(first.session, sequence), &[f32::NAN; PARAMETERS]);
         say(&mut central, Time::ZERO, PEER, &useless);
     }
     assert_eq!(central.stamp().version, 0);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bsp::central::{ClosedSuperstep, ConnectionId};
-use bsp::message::{ContributionRefusal, FromCentral, FromVolunteer, ReadOut, SessionId};
+use bsp::protocol::message::{Contribution, ContributionRefusal, FromCentral, FromVolunteer, SessionId};
 use bsp::shared_memory::ModelStamp;
 use bsp::time::Time;
 use bytes::Bytes;
@@ -150,8 +150,8 @@ impl Observer for Checks {
         }
     }
 
-    fn on_settled(&mut self, read_out: &ReadOut, payload: &Bytes, is_accepted: bool) {
-        self.ledger.settle(read_out, payload, is_accepted, self.gradients);
+    fn on_settled(&mut self, contribution: &Contribution, payload: &Bytes, is_accepted: bool) {
+        self.ledger.settle(contribution, payload, is_accepted, self.gradients);
     }
 
     fn on_sent_by_central(&mut self, connection: ConnectionId, frame: &Bytes) {
@@ -169,10 +169,10 @@ impl Observer for Checks {
             .expect("the central module's own frame")
             .message;
         match message {
-            FromCentral::Settled(settled) => {
+            FromCentral::Ack(ack) => {
                 self.on_their_way.entry(connection).or_default().has_contribution = false;
-                if settled.refused.is_some() {
-                    self.tabs[tab].outstanding.remove(&settled.through);
+                if ack.refused.is_some() {
+                    self.tabs[tab].outstanding.remove(&ack.through);
                 }
             }
             FromCentral::StoreModel(model) => {

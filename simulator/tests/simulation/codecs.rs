@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use bsp::central::{Action, Config, ConnectionId};
-use bsp::codec::Codec;
 use bsp::local;
-use bsp::message::{
-    FrameError, FromCentral, FromVolunteer, Hello, ModelEncoding, ReadOut, Received, SessionId, Settled, StoreModel,
+use bsp::protocol::codec::Codec;
+use bsp::protocol::message::{
+    Ack, Contribution, FrameError, FromCentral, FromVolunteer, Hello, ModelEncoding, Received, SessionId, StoreModel,
 };
 use bsp::shared_memory::{Gradient, ModelStamp, shared_memory};
 use bsp::time::Time;
@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::gradients::{Gradients, PARAMETERS, Sgd};
 use super::local_steps::local_steps;
-use super::peer::{PEER, central_and_peer, frame_with, hello, messages, plain, read_out, say};
+use super::peer::{PEER, central_and_peer, contribution, frame_with, hello, messages, plain, say};
 use super::replicas::bits;
 use super::tab::{Machine, joined};
 use super::world::{World, config, ms, seconds};
@@ -144,7 +144,12 @@ fn a_volunteer_that_names_no_codec_gets_and_gives_plain_f32() {
         assert_eq!(welcome.codec, Codec::F32);
         let stored = FromVolunteer::Stored(central.stamp()).encode();
         say(&mut central, seconds(1), PEER, &stored);
-        let actions = say(&mut central, seconds(1), PEER, &plain(&read_out(welcome.session, 1)));
+        let actions = say(
+            &mut central,
+            seconds(1),
+            PEER,
+            &plain(&contribution(welcome.session, 1)),
+        );
         assert_eq!(central.totals().accepted, 1);
         let [(model, bytes)] = models(&actions, PEER)[..] else {
             panic!("{actions:?}")
@@ -181,9 +186,9 @@ fn one_frame_is_shared_by_the_sockets_of_all_who_hold_the_same_version() {
         for connection in &connections {
             say(&mut central, seconds(0), *connection, &stored);
         }
-        let contribution = ReadOut {
+        let contribution = Contribution {
             codec,
-            ..read_out(welcome.session, 1)
+            ..contribution(welcome.session, 1)
         };
         let mut payload = vec![0; codec.encoded_bytes(PARAMETERS)];
         codec.encode(&[1.0; PARAMETERS], &mut payload);
@@ -337,15 +342,15 @@ fn a_sum_beyond_an_f32_is_refused_once_and_what_follows_counts() {
             let now = seconds(step + 1);
             let mut actions = Vec::new();
             local.on_timeout(now, &mut actions);
-            let Some(local::Action::SendReadOut { sequence }) = actions
+            let Some(local::Action::SendContribution { sequence }) = actions
                 .iter()
-                .find(|action| matches!(action, local::Action::SendReadOut { .. }))
+                .find(|action| matches!(action, local::Action::SendContribution { .. }))
             else {
                 panic!("nothing was read out: {actions:?}")
             };
-            let frame = Bytes::copy_from_slice(local.read_out_frame(*sequence).unwrap());
+            let frame = Bytes::copy_from_slice(local.contribution_frame(*sequence).unwrap());
             for message in messages(&say(&mut central, now, PEER, &frame), PEER) {
-                if let FromCentral::Settled(Settled { refused, .. }) = &message {
+                if let FromCentral::Ack(Ack { refused, .. }) = &message {
                     answers.push(refused.is_some());
                     local.on_frame(now, &message.encode(), &mut actions).unwrap();
                 }

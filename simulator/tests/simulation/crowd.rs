@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use bsp::central::{Action, Central, ClosedSuperstep, Config, ConnectionId};
-use bsp::message::{FromCentral, FromVolunteer, ReadOut, Report, SessionId};
+use bsp::protocol::message::{Contribution, FromCentral, FromVolunteer, Report, SessionId};
 use bsp::shared_memory::ModelStamp;
 use bsp::time::Time;
 
 use super::gradients::{PARAMETERS, Sgd};
-use super::peer::{join, messages, plain, read_out, say};
+use super::peer::{contribution, join, messages, plain, say};
 use super::world::{config, ms, seconds};
 
 /// Hand-made volunteers who contribute in step, so that their rates and intervals are known.
@@ -111,21 +111,21 @@ impl Crowd {
     }
 
     pub(super) fn contribute_of_version(&mut self, volunteer: usize, samples: u64, version: u64) {
-        let contribution = ReadOut {
+        let contribution = Contribution {
             samples,
             version_sum: u128::from(version * samples),
-            ..read_out(self.sessions[volunteer], self.sequences[volunteer])
+            ..contribution(self.sessions[volunteer], self.sequences[volunteer])
         };
         self.say(volunteer, &plain(&contribution));
     }
 
-    pub(super) fn pulse(&mut self, at: Time, volunteer: usize) {
+    pub(super) fn heartbeat(&mut self, at: Time, volunteer: usize) {
         self.wait_until(at);
         let report = Report {
             ml_modules: 1,
             ..Report::default()
         };
-        self.say(volunteer, &FromVolunteer::Pulse(report).encode());
+        self.say(volunteer, &FromVolunteer::Heartbeat(report).encode());
     }
 
     pub(super) fn say(&mut self, volunteer: usize, frame: &bytes::Bytes) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bsp::message::ContributionRefusal;
+use bsp::protocol::message::ContributionRefusal;
 
 use super::gradients::{Diverging, Gradients};
 use super::tab::Machine;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bsp::central::Config;
 use bsp::local::{End, Local};
-use bsp::message::Mode;
+use bsp::protocol::message::Mode;
 use bsp::time::Time;
 use proptest::prelude::*;
 

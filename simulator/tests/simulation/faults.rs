@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bsp::local::{Action, End, Local};
-use bsp::message::{FromCentral, FromVolunteer, Received, Settled};
+use bsp::protocol::message::{Ack, FromCentral, FromVolunteer, Received};
 use bsp::shared_memory::{Gradient, ModelStamp, shared_memory};
 use bsp::time::Time;
 use bytes::Bytes;
@@ -195,26 +195,24 @@ fn die_when_an_add_is_read_out(dies_in_the_add: bool) -> [u64; 3] {
 /// Settles each contribution that was sent, and notes its gradients and what its report says is discarded.
 fn settle_all(local: &mut Local, now: Time, actions: &mut Vec<Action>, sent: &mut Vec<(u64, u64)>) {
     for action in std::mem::take(actions) {
-        let Action::SendReadOut { sequence } = action else {
+        let Action::SendContribution { sequence } = action else {
             continue;
         };
-        let frame = Bytes::copy_from_slice(local.read_out_frame(sequence).unwrap());
+        let frame = Bytes::copy_from_slice(local.contribution_frame(sequence).unwrap());
         let Received { message, payload } = FromVolunteer::decode(&frame).unwrap();
-        let FromVolunteer::ReadOut(read_out) = message else {
+        let FromVolunteer::Contribution(contribution) = message else {
             panic!("{message:?}")
         };
         assert!(
-            super::gradients::floats(&payload).all(|value| value == read_out.gradients as f32),
+            super::gradients::floats(&payload).all(|value| value == contribution.gradients as f32),
             "half a gradient"
         );
-        sent.push((read_out.gradients, read_out.report.discarded));
-        let settled = Settled {
+        sent.push((contribution.gradients, contribution.report.discarded));
+        let ack = Ack {
             through: sequence,
             durable: sequence,
             refused: None,
         };
-        local
-            .on_frame(now, &FromCentral::Settled(settled).encode(), actions)
-            .unwrap();
+        local.on_frame(now, &FromCentral::Ack(ack).encode(), actions).unwrap();
     }
 }

@@ -5,8 +5,8 @@
 //! commit says why: the test prints the lines as they would be.
 
 use bsp::central::Config;
-use bsp::codec::Codec;
-use bsp::message::Mode;
+use bsp::protocol::codec::Codec;
+use bsp::protocol::message::Mode;
 use simulator::random::Fingerprint;
 
 use super::baselines::asynchronous;

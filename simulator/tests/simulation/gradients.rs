@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bsp::central::{RecordError, ServerOptimizer};
-use bsp::message::SessionId;
 use bsp::ml_module::Outcome;
 use bsp::ml_module::working_copy::LocalOptimizer;
+use bsp::protocol::message::SessionId;
 use simulator::GradientName;
 use simulator::random::mix;
 

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use bsp::central::{Action, Central, Config, ConnectionId};
-use bsp::codec::Codec;
-use bsp::message::{
-    ContributionRefusal, FromCentral, FromVolunteer, Hello, Mode, ReadOut, Received, Report, SessionId, Token,
+use bsp::protocol::codec::Codec;
+use bsp::protocol::message::{
+    Contribution, ContributionRefusal, FromCentral, FromVolunteer, Hello, Mode, Received, Report, SessionId, Token,
 };
 use bsp::shared_memory::{ModelStamp, PhaseTimes};
 use bsp::time::Time;
 use proptest::prelude::*;
 
 use super::gradients::{PARAMETERS, Sgd};
-use super::peer::{frame, frame_with, hello, join, plain, read_out, say};
+use super::peer::{contribution, frame, frame_with, hello, join, plain, say};
 use super::tab::Machine;
 use super::world::{World, config, ms, seconds};
 
@@ -67,7 +67,7 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn message() -> impl Strategy<Value = bytes::Bytes> {
-    let contribution = (
+    let claims = (
         edge(),
         edge(),
         1u64..40,
@@ -78,15 +78,15 @@ fn message() -> impl Strategy<Value = bytes::Bytes> {
         any::<f64>(),
     );
     prop_oneof![
-        6 => contribution.prop_map(|(samples, gradients, sequence, value, version_sum, is_plain, report, loss_sum)| {
+        6 => claims.prop_map(|(samples, gradients, sequence, value, version_sum, is_plain, report, loss_sum)| {
             let version_sum = if is_plain { 0 } else { version_sum };
-            let lie = ReadOut { samples, gradients, version_sum, report, loss_sum, ..read_out(SessionId(1), sequence) };
+            let lie = Contribution { samples, gradients, version_sum, report, loss_sum, ..contribution(SessionId(1), sequence) };
             frame(&lie, &[value; PARAMETERS])
         }),
         2 => (edge(), any::<u32>()).prop_map(|(version, incarnation)| {
             FromVolunteer::Stored(ModelStamp { incarnation: incarnation % 3, version }).encode()
         }),
-        1 => report().prop_map(|report| FromVolunteer::Pulse(report).encode()),
+        1 => report().prop_map(|report| FromVolunteer::Heartbeat(report).encode()),
         1 => report().prop_map(|report| FromVolunteer::Hello(Hello { report, ..hello() }).encode()),
         1 => (0u64..3, 0u64..4).prop_map(|(session, token)| {
             let session = Some((SessionId(session), Token(1000 + token)));
@@ -94,13 +94,13 @@ fn message() -> impl Strategy<Value = bytes::Bytes> {
         }),
         6 => (edge(), edge(), 1u64..40, step_sum(), codec(), payload()).prop_map(
             |(samples, gradients, sequence, step_sum, codec, payload)| {
-                let lie = ReadOut { samples, gradients, step_sum, codec, ..read_out(SessionId(1), sequence) };
+                let lie = Contribution { samples, gradients, step_sum, codec, ..contribution(SessionId(1), sequence) };
                 frame_with(&lie, &payload)
             }
         ),
         4 => (1u64..40, 1u64..9, codec(), payload()).prop_map(|(sequence, steps, codec, payload)| {
             let (samples, step_sum) = (2 * steps, u128::from(2 * steps * steps));
-            let lie = ReadOut { samples, gradients: steps, step_sum, codec, ..read_out(SessionId(1), sequence) };
+            let lie = Contribution { samples, gradients: steps, step_sum, codec, ..contribution(SessionId(1), sequence) };
             frame_with(&lie, &payload)
         }),
         1 => prop::collection::vec(codec(), 0..9).prop_map(|codecs| {
@@ -117,7 +117,7 @@ proptest! {
         let session = join(&mut central, Time::ZERO, ConnectionId(1)).session;
         say(&mut central, seconds(1), ConnectionId(1), &bytes::Bytes::from(bytes.clone()));
         // And an honest frame of which some are other ones.
-        let mut frame = plain(&read_out(session, 1)).to_vec();
+        let mut frame = plain(&contribution(session, 1)).to_vec();
         let begin = cut.min(frame.len());
         for (byte, other) in frame[begin..].iter_mut().zip(bytes) {
             *byte = other;
@@ -184,11 +184,11 @@ fn counts_up_to_the_bound_of_the_plausible_never_overflow_the_totals() {
     let mut sum = 0u64;
     for (sequence, shift) in (1..).zip([63, 60, 50, 41, 40, 39].into_iter().cycle().take(600)) {
         let (samples, version_sum) = (1 << shift, u128::from(central.stamp().version) << shift);
-        let lie = ReadOut {
+        let lie = Contribution {
             samples,
             gradients: samples,
             version_sum,
-            ..read_out(session, sequence)
+            ..contribution(session, sequence)
         };
         let before = central.totals().accepted;
         say(&mut central, seconds(sequence), ConnectionId(1), &plain(&lie));
@@ -219,9 +219,9 @@ fn a_volunteer_that_floods_the_open_superstep_is_refused_before_the_server_grows
             .unwrap();
         for sequence in 1..=1000 {
             let version = world.central.stamp().version;
-            let lie = ReadOut {
+            let lie = Contribution {
                 version_sum: u128::from(version) * 4,
-                ..read_out(session, sequence)
+                ..contribution(session, sequence)
             };
             world.inject(liar, &plain(&lie));
         }
@@ -307,9 +307,9 @@ fn one_volunteer_with_a_gradient_beyond_measure_does_not_carry_the_model_off_whe
         .unwrap();
     for sequence in 1..=20 {
         let version = world.central.stamp().version;
-        let lie = ReadOut {
+        let lie = Contribution {
             version_sum: u128::from(version) * 4,
-            ..read_out(session, sequence)
+            ..contribution(session, sequence)
         };
         world.inject(liar, &frame(&lie, &[f32::MAX; PARAMETERS]));
         world.run_for(ms(400));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bsp::central::Central;
 use bsp::local::{End, LinkState};
-use bsp::message::{Refusal, RunId};
+use bsp::protocol::message::{Refusal, RunId};
 
 use super::gradients::{PARAMETERS, Sgd};
 use super::tab::Machine;

@@ -78,14 +78,15 @@ fn nothing_follows_the_end() {
     world.leave(tab);
     world.run_for(Duration::from_secs(2));
     assert_eq!(world.end_of(tab), Some(&End::Left));
-    let model = bsp::message::FromCentral::encode_model(Default::default(), &[0.0; super::gradients::PARAMETERS]);
-    let welcome = bsp::message::FromCentral::Welcome(bsp::message::Welcome {
-        session: bsp::message::SessionId(9),
-        token: bsp::message::Token(9),
+    let model =
+        bsp::protocol::message::FromCentral::encode_model(Default::default(), &[0.0; super::gradients::PARAMETERS]);
+    let welcome = bsp::protocol::message::FromCentral::Welcome(bsp::protocol::message::Welcome {
+        session: bsp::protocol::message::SessionId(9),
+        token: bsp::protocol::message::Token(9),
         period_us: 1,
         settled: 0,
         durable: 0,
-        codec: bsp::codec::Codec::F32,
+        codec: bsp::protocol::codec::Codec::F32,
     });
     world.with_local(tab, |local, now, actions| local.on_open(now, actions));
     world.with_local(tab, |local, now, actions| local.on_frame(now, &model, actions).unwrap());

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bsp::codec::Codec;
-use bsp::message::{ReadOut, SessionId};
+use bsp::protocol::codec::Codec;
+use bsp::protocol::message::{Contribution, SessionId};
 
 use super::gradients::{Gradients, Name, PARAMETERS, floats, samples};
 
@@ -23,20 +23,26 @@ pub(super) struct Ledger {
 
 impl Ledger {
     /// A contribution was settled, once and for all.
-    pub(super) fn settle(&mut self, read_out: &ReadOut, payload: &[u8], is_accepted: bool, gradients: Gradients) {
-        let last = self.settled.entry(read_out.session).or_default();
-        assert_eq!(read_out.sequence, *last + 1, "settled out of order");
-        *last = read_out.sequence;
+    pub(super) fn settle(
+        &mut self,
+        contribution: &Contribution,
+        payload: &[u8],
+        is_accepted: bool,
+        gradients: Gradients,
+    ) {
+        let last = self.settled.entry(contribution.session).or_default();
+        assert_eq!(contribution.sequence, *last + 1, "settled out of order");
+        *last = contribution.sequence;
         assert_eq!(
-            read_out.step_runs_not_listed, 0,
+            contribution.step_runs_not_listed, 0,
             "too many runs to follow each gradient"
         );
         let mut sum = [0.0f32; PARAMETERS];
         let mut one = [0.0f32; PARAMETERS];
         let (mut listed, mut listed_samples) = (0, 0);
-        for run in &read_out.step_runs {
+        for run in &contribution.step_runs {
             for step in run.first_step..run.first_step + u64::from(run.count) {
-                let name = (read_out.session, run.ml_module, step);
+                let name = (contribution.session, run.ml_module, step);
                 assert!(
                     !self.accepted.contains(&name),
                     "{name:?} was settled already, as accepted"
@@ -60,21 +66,22 @@ impl Ledger {
             }
         }
         assert_eq!(
-            (read_out.gradients, read_out.samples),
+            (contribution.gradients, contribution.samples),
             (listed, listed_samples),
             "the header disagrees with its runs"
         );
-        if gradients == Gradients::Counting && read_out.codec == Codec::F32 {
+        if gradients == Gradients::Counting && contribution.codec == Codec::F32 {
             assert!(
                 floats(payload).eq(sum),
                 "the payload is not the sum of the gradients that its header lists"
             );
         }
         if is_accepted {
-            self.accepted_samples += read_out.samples;
-            let version = read_out.version_sum as f64 / read_out.samples as f64;
-            self.contributions.push((read_out.session, read_out.samples, version));
-            if read_out.codec == Codec::F32 {
+            self.accepted_samples += contribution.samples;
+            let version = contribution.version_sum as f64 / contribution.samples as f64;
+            self.contributions
+                .push((contribution.session, contribution.samples, version));
+            if contribution.codec == Codec::F32 {
                 self.sum
                     .iter_mut()
                     .zip(floats(payload))

@@ -2,24 +2,24 @@
 //! reason, and nothing else happens.
 
 use bsp::central::{Action, Config, ConnectionId};
-use bsp::codec::Codec;
-use bsp::message::{ContributionRefusal, FromCentral, FromVolunteer, Hello, ReadOut, Settled};
+use bsp::protocol::codec::Codec;
+use bsp::protocol::message::{Ack, Contribution, ContributionRefusal, FromCentral, FromVolunteer, Hello};
 use bytes::Bytes;
 
 use super::gradients::PARAMETERS;
 use super::local_steps::local_steps;
-use super::peer::{PEER, central_and_peer, frame_with, hello, messages, plain, read_out, say};
+use super::peer::{PEER, central_and_peer, contribution, frame_with, hello, messages, plain, say};
 use super::world::{config, seconds};
 
 /// What is answered to a volunteer's first contribution, in a run of its own. If it is refused, nothing else has happened.
-fn answer(config: Config, make: impl FnOnce(ReadOut) -> Bytes) -> Option<ContributionRefusal> {
+fn answer(config: Config, make: impl FnOnce(Contribution) -> Bytes) -> Option<ContributionRefusal> {
     let (mut central, welcome) = central_and_peer(config, hello());
-    let actions = say(&mut central, seconds(1), PEER, &make(read_out(welcome.session, 1)));
-    let Some(FromCentral::Settled(settled)) = messages(&actions, PEER).into_iter().next() else {
-        panic!("it is not settled: {actions:?}")
+    let actions = say(&mut central, seconds(1), PEER, &make(contribution(welcome.session, 1)));
+    let Some(FromCentral::Ack(ack)) = messages(&actions, PEER).into_iter().next() else {
+        panic!("it is not acknowledged: {actions:?}")
     };
-    assert_eq!((settled.through, settled.durable), (1, 1));
-    if let Some(reason) = &settled.refused {
+    assert_eq!((ack.through, ack.durable), (1, 1));
+    if let Some(reason) = &ack.refused {
         let refused = Action::ContributionRefused {
             session: welcome.session,
             sequence: 1,
@@ -31,7 +31,7 @@ fn answer(config: Config, make: impl FnOnce(ReadOut) -> Bytes) -> Option<Contrib
         assert_eq!(central.model(), [0.0; PARAMETERS]);
         assert_eq!(central.volunteers(seconds(1)).count(), 1, "its sender stays");
     }
-    settled.refused
+    ack.refused
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn a_sum_of_steps_that_cannot_be_is_refused() {
     // 12 samples in 3 gradients: each sample's ML module made 1 to 3 steps.
     let answer_to = |config, step_sum| {
         answer(config, |honest| {
-            plain(&ReadOut {
+            plain(&Contribution {
                 samples: 12,
                 gradients: 3,
                 step_sum,
@@ -86,7 +86,7 @@ fn a_contribution_in_another_codec_than_the_welcomes_is_refused() {
     for expected in Codec::ALL {
         for got in Codec::ALL {
             let answer = answer(encoded(expected), |honest| {
-                frame_with(&ReadOut { codec: got, ..honest }, &ones(got))
+                frame_with(&Contribution { codec: got, ..honest }, &ones(got))
             });
             let refused = (got != expected).then_some(ContributionRefusal::AnotherCodec { got, expected });
             assert_eq!(answer, refused);
@@ -106,7 +106,7 @@ fn a_payload_that_cannot_be_decoded_is_refused_with_what_is_wrong() {
     ];
     for (codec, payload, what) in cases {
         match answer(encoded(codec), |honest| {
-            frame_with(&ReadOut { codec, ..honest }, &payload)
+            frame_with(&Contribution { codec, ..honest }, &payload)
         }) {
             Some(ContributionRefusal::Undecodable(reason)) => assert!(reason.contains(what), "{reason}"),
             other => panic!("{codec:?}, {what}: {other:?}"),
@@ -119,7 +119,7 @@ fn a_payload_that_cannot_be_decoded_is_refused_with_what_is_wrong() {
     ];
     for (codec, payload) in not_finite {
         let answer = answer(encoded(codec), |honest| {
-            frame_with(&ReadOut { codec, ..honest }, &payload)
+            frame_with(&Contribution { codec, ..honest }, &payload)
         });
         assert_eq!(answer, Some(ContributionRefusal::NotFinite), "{codec:?}");
     }
@@ -127,7 +127,7 @@ fn a_payload_that_cannot_be_decoded_is_refused_with_what_is_wrong() {
         let (mut payload, expected) = (ones(codec), codec.encoded_bytes(PARAMETERS));
         payload.push(0);
         let answer = answer(encoded(codec), |honest| {
-            frame_with(&ReadOut { codec, ..honest }, &payload)
+            frame_with(&Contribution { codec, ..honest }, &payload)
         });
         let got = expected + 1;
         assert_eq!(
@@ -142,7 +142,12 @@ fn a_payload_that_cannot_be_decoded_is_refused_with_what_is_wrong() {
 fn a_refusal_that_was_not_heard_of_comes_with_the_model_after_the_reconnect() {
     let (mut central, welcome) = central_and_peer(local_steps(), hello());
     // Without a sum of steps: refused. The link is cut before its sender hears of it.
-    say(&mut central, seconds(1), PEER, &plain(&read_out(welcome.session, 1)));
+    say(
+        &mut central,
+        seconds(1),
+        PEER,
+        &plain(&contribution(welcome.session, 1)),
+    );
     let again = Hello {
         session: Some((welcome.session, welcome.token)),
         ..hello()
@@ -163,18 +168,18 @@ fn a_model_settles_what_is_in_it_and_not_what_was_accepted_since() {
     };
     let (mut central, welcome) = central_and_peer(config, hello());
     super::peer::join(&mut central, seconds(0), ConnectionId(2));
-    let honest = |sequence| ReadOut {
+    let honest = |sequence| Contribution {
         step_sum: 4,
-        ..read_out(welcome.session, sequence)
+        ..contribution(welcome.session, sequence)
     };
     // The other has said nothing yet and is waited for: contribution 1 is in the open superstep only.
     say(&mut central, seconds(0), PEER, &plain(&honest(1)));
     assert_eq!(central.stamp().version, 0);
-    let lie = plain(&read_out(welcome.session, 2));
+    let lie = plain(&contribution(welcome.session, 2));
     let actions = say(&mut central, seconds(0), PEER, &lie);
     assert!(matches!(
         messages(&actions, PEER)[..],
-        [FromCentral::Settled(Settled {
+        [FromCentral::Ack(Ack {
             through: 2,
             refused: Some(_),
             ..

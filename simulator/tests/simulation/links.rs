@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use bsp::central::{Config, ConnectionId};
 use bsp::local::{Action, LinkState, Local};
-use bsp::message::{FromCentral, FromVolunteer, Mode, Report, SessionId, Settled, Token, Welcome};
+use bsp::protocol::message::{Ack, FromCentral, FromVolunteer, Mode, Report, SessionId, Token, Welcome};
 use bsp::shared_memory::{Gradient, ModelStamp, shared_memory};
 use bsp::time::Time;
 
 use super::gradients::Gradients;
-use super::peer::{hello, join, messages, plain, read_out, say};
+use super::peer::{contribution, hello, join, messages, plain, say};
 use super::tab::Machine;
 use super::world::{RUN, SPEC_HASH, World, config, ms, seconds};
 
@@ -120,13 +120,13 @@ fn a_link_so_slow_that_a_contribution_takes_longer_than_an_answer_may_still_gets
                         period_us: 1_000_000,
                         settled,
                         durable: settled,
-                        codec: bsp::codec::Codec::F32,
+                        codec: bsp::protocol::codec::Codec::F32,
                     };
                     local
                         .on_frame(now, &FromCentral::Welcome(welcome).encode(), &mut actions)
                         .unwrap();
                 }
-                Action::SendReadOut { sequence } => {
+                Action::SendContribution { sequence } => {
                     assert_eq!(sequence, settled + 1);
                     arrives = Some((now + TAKES, sequence));
                 }
@@ -142,13 +142,13 @@ fn a_link_so_slow_that_a_contribution_takes_longer_than_an_answer_may_still_gets
         match arrives {
             Some((at, sequence)) if at <= next => {
                 (now, settled, arrives) = (at, sequence, None);
-                let settled = Settled {
+                let ack = Ack {
                     through: sequence,
                     durable: sequence,
                     refused: None,
                 };
                 local
-                    .on_frame(now, &FromCentral::Settled(settled).encode(), &mut actions)
+                    .on_frame(now, &FromCentral::Ack(ack).encode(), &mut actions)
                     .unwrap();
             }
             _ => {
@@ -166,17 +166,17 @@ fn a_duplicate_changes_nothing_and_is_answered_with_what_is_settled() {
     let mut central = central();
     let connection = ConnectionId(1);
     let welcome = join(&mut central, Time::ZERO, connection);
-    let contribution = plain(&read_out(welcome.session, 1));
-    let settled = [FromCentral::Settled(Settled {
+    let frame = plain(&contribution(welcome.session, 1));
+    let acknowledged = [FromCentral::Ack(Ack {
         through: 1,
         durable: 1,
         refused: None,
     })];
-    let first = say(&mut central, seconds(1), connection, &contribution);
-    assert!(messages(&first, connection).starts_with(&settled));
+    let first = say(&mut central, seconds(1), connection, &frame);
+    assert!(messages(&first, connection).starts_with(&acknowledged));
     let (totals, model, stamp) = (central.totals(), central.model().to_vec(), central.stamp());
-    let second = say(&mut central, seconds(1), connection, &contribution);
-    assert_eq!(messages(&second, connection), settled);
+    let second = say(&mut central, seconds(1), connection, &frame);
+    assert_eq!(messages(&second, connection), acknowledged);
     assert_eq!(
         (central.totals(), central.model(), central.stamp()),
         (totals, &model[..], stamp)
@@ -192,9 +192,9 @@ fn a_contribution_out_of_order_ends_the_connection_and_is_not_counted() {
         &mut central,
         seconds(1),
         connection,
-        &plain(&read_out(welcome.session, 2)),
+        &plain(&contribution(welcome.session, 2)),
     );
-    let refusal = bsp::message::Refusal::OutOfOrder { got: 2, expected: 1 };
+    let refusal = bsp::protocol::message::Refusal::OutOfOrder { got: 2, expected: 1 };
     assert_eq!(messages(&actions, connection), [FromCentral::Refused(refusal.clone())]);
     assert_eq!(
         actions.last(),
@@ -211,8 +211,13 @@ fn a_reconnect_says_what_is_settled_and_replaces_the_older_connection() {
     let mut central = central();
     let (older, newer) = (ConnectionId(1), ConnectionId(2));
     let welcome = join(&mut central, Time::ZERO, older);
-    say(&mut central, seconds(1), older, &plain(&read_out(welcome.session, 1)));
-    let again = bsp::message::Hello {
+    say(
+        &mut central,
+        seconds(1),
+        older,
+        &plain(&contribution(welcome.session, 1)),
+    );
+    let again = bsp::protocol::message::Hello {
         session: Some((welcome.session, welcome.token)),
         ..hello()
     };
@@ -241,7 +246,7 @@ fn a_reconnect_says_what_is_settled_and_replaces_the_older_connection() {
         &mut central,
         seconds(2),
         older,
-        &FromVolunteer::Pulse(Report::default()).encode(),
+        &FromVolunteer::Heartbeat(Report::default()).encode(),
     );
     assert!(
         matches!(actions[1], bsp::central::Action::Disconnect { from, .. } if from == older),
@@ -267,7 +272,7 @@ fn a_session_lives_for_its_time_after_the_connection_ended_and_is_then_over() {
         while let Some(at) = central.next_timeout(ended).filter(|at| *at <= ended + away) {
             central.on_timeout(at, &mut actions);
         }
-        let again = bsp::message::Hello {
+        let again = bsp::protocol::message::Hello {
             session: Some((welcome.session, welcome.token)),
             ..hello()
         };
@@ -277,7 +282,7 @@ fn a_session_lives_for_its_time_after_the_connection_ended_and_is_then_over() {
             ConnectionId(2),
             &FromVolunteer::Hello(again).encode(),
         );
-        let refused = FromCentral::Refused(bsp::message::Refusal::SessionOver(welcome.session));
+        let refused = FromCentral::Refused(bsp::protocol::message::Refusal::SessionOver(welcome.session));
         assert_eq!(messages(&actions, ConnectionId(2)).contains(&refused), is_over);
     }
 }
@@ -336,6 +341,8 @@ fn reconnects_wait_longer_and_longer_while_there_is_no_server() {
     world.run_until(seconds(640));
     assert!(matches!(
         world.end_of(tab),
-        Some(bsp::local::End::StartAfresh(bsp::message::Refusal::SessionOver(_)))
+        Some(bsp::local::End::StartAfresh(
+            bsp::protocol::message::Refusal::SessionOver(_)
+        ))
     ));
 }

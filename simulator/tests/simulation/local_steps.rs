@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bsp::central::{Config, ServerOptimizer};
 use bsp::local::End;
-use bsp::message::ContributionRefusal;
+use bsp::protocol::message::ContributionRefusal;
 
 use super::gradients::{Gradients, LOCAL_RATE, PARAMETERS, Sgd, samples};
 use super::replicas::bits;

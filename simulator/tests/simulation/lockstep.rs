@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bsp::central::ServerOptimizer;
 use bsp::local::{Action, Local};
-use bsp::message::{FromCentral, Mode, SessionId};
 use bsp::ml_module::{Engine, MlModule, Outcome, Turn};
+use bsp::protocol::message::{FromCentral, Mode, SessionId};
 use bsp::shared_memory::shared_memory;
 use bsp::time::Time;
 use bytes::Bytes;
@@ -78,11 +78,19 @@ fn in_lockstep_one_volunteer_with_one_ml_module_makes_exactly_the_models_of_a_pl
         for action in from_local.drain(..) {
             let frame = match action {
                 Action::Send(frame) => frame,
-                Action::SendReadOut { sequence } => Bytes::copy_from_slice(local.read_out_frame(sequence).unwrap()),
+                Action::SendContribution { sequence } => {
+                    Bytes::copy_from_slice(local.contribution_frame(sequence).unwrap())
+                }
                 Action::SessionOpened(_) => continue,
                 other => panic!("{other:?}"),
             };
-            central.on_frame(clock.get(), connection, &frame, bsp::message::Token(5), &mut to_local);
+            central.on_frame(
+                clock.get(),
+                connection,
+                &frame,
+                bsp::protocol::message::Token(5),
+                &mut to_local,
+            );
         }
         for action in to_local {
             let bsp::central::Action::Send { frame, .. } = action else {

@@ -1,9 +1,9 @@
 //! A volunteer written by hand, frame by frame: for what no volunteer of ours would send.
 
 use bsp::central::{Action, Central, Config, ConnectionId};
-use bsp::codec::Codec;
-use bsp::message::{
-    FromCentral, FromVolunteer, Hello, PROTOCOL, ReadOut, ReadOutFrame, Report, SessionId, Token, Welcome,
+use bsp::protocol::codec::Codec;
+use bsp::protocol::message::{
+    Contribution, ContributionFrame, FromCentral, FromVolunteer, Hello, PROTOCOL, Report, SessionId, Token, Welcome,
 };
 use bsp::time::Time;
 use bytes::Bytes;
@@ -27,8 +27,8 @@ pub(super) fn hello() -> Hello {
 }
 
 /// A contribution that is accepted, if it is the next of its session.
-pub(super) fn read_out(session: SessionId, sequence: u64) -> ReadOut {
-    ReadOut {
+pub(super) fn contribution(session: SessionId, sequence: u64) -> Contribution {
+    Contribution {
         run: RUN,
         spec_hash: SPEC_HASH,
         incarnation: 1,
@@ -49,18 +49,18 @@ pub(super) fn read_out(session: SessionId, sequence: u64) -> ReadOut {
     }
 }
 
-pub(super) fn frame(read_out: &ReadOut, gradient: &[f32]) -> Bytes {
-    let mut frame = ReadOutFrame::new(gradient.len());
+pub(super) fn frame(contribution: &Contribution, gradient: &[f32]) -> Bytes {
+    let mut frame = ContributionFrame::new(gradient.len());
     Codec::F32.encode(gradient, frame.payload_mut(4 * gradient.len()));
-    frame.seal(read_out).expect("it fits");
+    frame.seal(contribution).expect("it fits");
     Bytes::copy_from_slice(frame.as_bytes())
 }
 
 /// The frame of a contribution whose payload is these bytes.
-pub(super) fn frame_with(read_out: &ReadOut, payload: &[u8]) -> Bytes {
-    let mut frame = ReadOutFrame::new(payload.len());
+pub(super) fn frame_with(contribution: &Contribution, payload: &[u8]) -> Bytes {
+    let mut frame = ContributionFrame::new(payload.len());
     frame.payload_mut(payload.len()).copy_from_slice(payload);
-    frame.seal(read_out).expect("it fits");
+    frame.seal(contribution).expect("it fits");
     Bytes::copy_from_slice(frame.as_bytes())
 }
 
@@ -77,8 +77,8 @@ pub(super) fn central_and_peer(config: Config, hello: Hello) -> (Central, Welcom
 /// The connection of [`central_and_peer`].
 pub(super) const PEER: ConnectionId = ConnectionId(1);
 
-pub(super) fn plain(read_out: &ReadOut) -> Bytes {
-    frame(read_out, &[1.0; PARAMETERS])
+pub(super) fn plain(contribution: &Contribution) -> Bytes {
+    frame(contribution, &[1.0; PARAMETERS])
 }
 
 /// The messages to `to` among the actions.

@@ -1,15 +1,15 @@
 //! Bad input: each is refused with its reason, and nobody else notices.
 
 use bsp::central::{Action, Central, Config, ConnectionId};
-use bsp::message::{
-    ContributionRefusal, FromCentral, FromVolunteer, Hello, PROTOCOL, ReadOut, Refusal, Report, RunId, SessionId,
-    Settled, Token,
+use bsp::protocol::message::{
+    Ack, Contribution, ContributionRefusal, FromCentral, FromVolunteer, Hello, PROTOCOL, Refusal, Report, RunId,
+    SessionId, Token,
 };
 use bsp::time::Time;
 use bytes::Bytes;
 
 use super::gradients::{PARAMETERS, Sgd};
-use super::peer::{frame, hello, join, messages, plain, read_out, say};
+use super::peer::{contribution, frame, hello, join, messages, plain, say};
 use super::world::{config, seconds};
 
 const LIAR: ConnectionId = ConnectionId(1);
@@ -22,15 +22,15 @@ fn central() -> Central {
 /// An honest volunteer's contribution is taken, and makes a version.
 fn the_other_goes_on(central: &mut Central, session: SessionId) {
     let version = central.stamp().version;
-    let contribution = ReadOut {
+    let contribution = Contribution {
         version_sum: u128::from(version) * 4,
-        ..read_out(session, 1)
+        ..contribution(session, 1)
     };
     let mut actions = say(central, seconds(5), OTHER, &plain(&contribution));
     central.on_timeout(seconds(10), &mut actions);
     assert_eq!(
         messages(&actions, OTHER)[0],
-        FromCentral::Settled(Settled {
+        FromCentral::Ack(Ack {
             through: 1,
             durable: 1,
             refused: None
@@ -159,12 +159,12 @@ fn whoever_comes_when_the_server_is_full_is_refused_and_there_is_room_again_when
 fn whatever_comes_before_the_hello_is_refused() {
     for message in [
         FromVolunteer::Leave,
-        FromVolunteer::Pulse(Report::default()),
+        FromVolunteer::Heartbeat(Report::default()),
         FromVolunteer::Stored(Default::default()),
     ] {
         assert_turned_away(false, &message.encode(), Refusal::HelloFirst);
     }
-    assert_turned_away(false, &plain(&read_out(SessionId(1), 1)), Refusal::HelloFirst);
+    assert_turned_away(false, &plain(&contribution(SessionId(1), 1)), Refusal::HelloFirst);
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn a_contribution_of_another_session_is_refused() {
     // `OTHER` has session 1.
     assert_turned_away(
         true,
-        &plain(&read_out(SessionId(1), 1)),
+        &plain(&contribution(SessionId(1), 1)),
         Refusal::AnotherSession(SessionId(1)),
     );
 }
@@ -213,18 +213,18 @@ fn once_the_run_is_finished_everybody_is_told() {
 }
 
 /// The contribution that `make` makes of an honest one is refused, settled, and counted nowhere; its sender stays.
-fn assert_refused(make: impl Fn(ReadOut) -> (ReadOut, Vec<f32>), reason: ContributionRefusal) {
+fn assert_refused(make: impl Fn(Contribution) -> (Contribution, Vec<f32>), reason: ContributionRefusal) {
     let mut central = central();
     let session = join(&mut central, Time::ZERO, OTHER).session;
     let liar = join(&mut central, Time::ZERO, LIAR).session;
-    let (lie, gradient) = make(read_out(liar, 1));
+    let (lie, gradient) = make(contribution(liar, 1));
     let actions = say(&mut central, seconds(1), LIAR, &frame(&lie, &gradient));
-    let settled = Settled {
+    let ack = Ack {
         through: 1,
         durable: 1,
         refused: Some(reason.clone()),
     };
-    assert_eq!(messages(&actions, LIAR), [FromCentral::Settled(settled)]);
+    assert_eq!(messages(&actions, LIAR), [FromCentral::Ack(ack)]);
     assert_eq!(
         actions[0],
         Action::ContributionRefused {
@@ -242,19 +242,19 @@ fn assert_refused(make: impl Fn(ReadOut) -> (ReadOut, Vec<f32>), reason: Contrib
     assert_eq!(messages(&again, LIAR).len(), 1, "a refusal is final");
     assert_eq!(central.totals(), totals);
     the_other_goes_on(&mut central, session);
-    let honest = ReadOut {
+    let honest = Contribution {
         version_sum: u128::from(central.stamp().version) * 4,
-        ..read_out(liar, 2)
+        ..contribution(liar, 2)
     };
     let actions = say(&mut central, seconds(11), LIAR, &plain(&honest));
-    let settled = Settled {
+    let ack = Ack {
         through: 2,
         durable: 2,
         refused: None,
     };
     assert_eq!(
         messages(&actions, LIAR)[0],
-        FromCentral::Settled(settled),
+        FromCentral::Ack(ack),
         "it stays, and may do better"
     );
 }
@@ -282,7 +282,7 @@ fn a_gradient_or_a_loss_that_is_not_finite_is_refused() {
         }
         let loss_sum = f64::from(bad);
         assert_refused(
-            |honest| (ReadOut { loss_sum, ..honest }, ONES.to_vec()),
+            |honest| (Contribution { loss_sum, ..honest }, ONES.to_vec()),
             ContributionRefusal::NotFinite,
         );
     }
@@ -292,19 +292,19 @@ fn a_gradient_or_a_loss_that_is_not_finite_is_refused() {
 fn a_contribution_from_the_future_is_refused() {
     for (version_sum, version) in [(4, 1), (1, 0), (u128::MAX, u64::MAX)] {
         let reason = ContributionRefusal::FromTheFuture { version };
-        assert_refused(|honest| (ReadOut { version_sum, ..honest }, ONES.to_vec()), reason);
+        assert_refused(|honest| (Contribution { version_sum, ..honest }, ONES.to_vec()), reason);
     }
 }
 
 #[test]
 fn a_contribution_of_another_run_model_or_incarnation_is_refused() {
-    let lies: [fn(ReadOut) -> ReadOut; 3] = [
-        |honest| ReadOut {
+    let lies: [fn(Contribution) -> Contribution; 3] = [
+        |honest| Contribution {
             run: RunId(78),
             ..honest
         },
-        |honest| ReadOut { spec_hash: 1, ..honest },
-        |honest| ReadOut {
+        |honest| Contribution { spec_hash: 1, ..honest },
+        |honest| Contribution {
             incarnation: 2,
             ..honest
         },
@@ -331,7 +331,7 @@ fn a_contribution_whose_counts_cannot_be_is_refused() {
         assert_refused(
             |honest| {
                 (
-                    ReadOut {
+                    Contribution {
                         samples,
                         gradients,
                         ..honest
@@ -359,12 +359,12 @@ fn a_contribution_that_is_too_stale_is_refused() {
             &mut central,
             seconds(sequence),
             OTHER,
-            &plain(&read_out(session, sequence)),
+            &plain(&contribution(session, sequence)),
         );
     }
     assert_eq!(central.stamp().version, 3);
-    say(&mut central, seconds(4), OTHER, &plain(&read_out(session, 4)));
-    let actions = say(&mut central, seconds(5), OTHER, &plain(&read_out(session, 5)));
+    say(&mut central, seconds(4), OTHER, &plain(&contribution(session, 4)));
+    let actions = say(&mut central, seconds(5), OTHER, &plain(&contribution(session, 5)));
     let reason = ContributionRefusal::TooStale { staleness: 4, max: 3 };
     assert_eq!(
         actions[0],
@@ -385,11 +385,11 @@ fn a_mean_version_that_no_float_can_hold_is_compared_exactly() {
     let samples = (1 << 40) - 1;
     for sequence in 1..=20_000 {
         let version_sum = u128::from(central.stamp().version) * u128::from(samples);
-        let contribution = ReadOut {
+        let contribution = Contribution {
             samples,
             gradients: samples,
             version_sum,
-            ..read_out(session, sequence)
+            ..contribution(session, sequence)
         };
         let actions = say(&mut central, seconds(sequence), OTHER, &plain(&contribution));
         assert!(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bsp::central::ConnectionId;
-use bsp::message::{ModelEncoding, StoreModel};
+use bsp::protocol::message::{ModelEncoding, StoreModel};
 use bytes::Bytes;
 
 use super::gradients::PARAMETERS;

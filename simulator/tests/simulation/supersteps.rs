@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use bsp::central::{Action, Central, Config, ConnectionId, RecordError, ServerOptimizer, VolunteerStatus};
-use bsp::message::{FromCentral, FromVolunteer, ReadOut, Report};
+use bsp::protocol::message::{Contribution, FromCentral, FromVolunteer, Report};
 use bsp::time::Time;
 
 use super::crowd::{Crowd, PERIOD, after_contributions};
 use super::gradients::{Gradients, PARAMETERS, Sgd};
-use super::peer::{join, plain, read_out, say};
+use super::peer::{contribution, join, plain, say};
 use super::tab::Machine;
 use super::world::{World, config, ms, seconds};
 
@@ -57,7 +57,7 @@ fn without_a_quorum_a_superstep_closes_at_its_deadline() {
     let mut crowd = Crowd::new(4);
     crowd.contribute(seconds(6), 0, 100);
     for volunteer in 1..4 {
-        crowd.pulse(seconds(6) + ms(500), volunteer);
+        crowd.heartbeat(seconds(6) + ms(500), volunteer);
     }
     crowd.wait_until(seconds(8));
     let (at, closed) = crowd.closed[0];
@@ -114,7 +114,7 @@ fn a_superstep_holds_half_of_what_it_aims_at_at_least_from_the_first_one_on() {
 fn a_superstep_that_stays_too_small_closes_after_the_longest_period() {
     let mut crowd = after_contributions(&[(ms(1000), 10)]);
     for second in 2..=12 {
-        crowd.pulse(seconds(second), 0);
+        crowd.heartbeat(seconds(second), 0);
     }
     let (at, closed) = crowd.closed[0];
     assert_eq!(
@@ -150,12 +150,12 @@ fn under_local_steps_nobody_waits_for_samples_that_cannot_come_before_the_next_v
     );
     let volunteer = ConnectionId(1);
     let session = join(&mut central, Time::ZERO, volunteer).session;
-    let first = read_out(session, 1);
+    let first = contribution(session, 1);
     assert!(
         first.samples < config().superstep_samples / 2,
         "too few for a superstep otherwise"
     );
-    let first = ReadOut {
+    let first = Contribution {
         step_sum: u128::from(first.samples),
         ..first
     };
@@ -172,7 +172,7 @@ fn no_version_is_made_without_samples() {
     let mut crowd = Crowd::new(2);
     let version = crowd.central.stamp().version;
     for second in 6..60 {
-        crowd.pulse(seconds(second), 0);
+        crowd.heartbeat(seconds(second), 0);
     }
     assert_eq!(crowd.central.stamp().version, version);
     assert!(crowd.closed.is_empty());
@@ -231,7 +231,7 @@ fn whoever_was_late_once_is_not_late_in_every_superstep_from_then_on() {
 
 #[test]
 fn a_volunteer_that_has_paused_left_gone_or_fallen_silent_is_not_waited_for() {
-    let paused = FromVolunteer::Pulse(Report {
+    let paused = FromVolunteer::Heartbeat(Report {
         is_paused: true,
         ml_modules: 1,
         ..Report::default()
@@ -253,7 +253,7 @@ fn a_volunteer_that_has_paused_left_gone_or_fallen_silent_is_not_waited_for() {
         assert_eq!(crowd.closed.len(), 1, "case {how}");
     }
     let mut crowd = Crowd::new(2);
-    crowd.pulse(seconds(8), 0);
+    crowd.heartbeat(seconds(8), 0);
     crowd.contribute(seconds(8) + ms(1), 0, 10);
     assert_eq!(
         crowd.closed.len(),
@@ -263,7 +263,7 @@ fn a_volunteer_that_has_paused_left_gone_or_fallen_silent_is_not_waited_for() {
 }
 
 #[test]
-fn a_volunteer_that_still_pulses_but_computes_nothing_any_more_is_counted_on_less_and_less() {
+fn a_volunteer_that_still_sends_heartbeats_but_computes_nothing_any_more_is_counted_on_less_and_less() {
     let mut world = World::with(
         1,
         Config {
@@ -361,9 +361,9 @@ fn a_schedule_counts_the_samples_of_the_step_and_a_long_step_those_of_them_that_
     let session = join(&mut central, Time::ZERO, ConnectionId(1)).session;
     // (After the first superstep half of the samples that one aims at are enough, too.)
     for (sequence, samples, told) in [(1, 200, [200.0, 2.0]), (2, 900, [1100.0, 3.0])] {
-        let contribution = ReadOut {
+        let contribution = Contribution {
             samples,
-            ..read_out(session, sequence)
+            ..contribution(session, sequence)
         };
         say(
             &mut central,
@@ -387,9 +387,9 @@ fn the_learning_rate_follows_a_large_superstep_as_the_run_says() {
         };
         let mut central = Central::new(Time::ZERO, config, vec![0.0; PARAMETERS], Box::new(Sgd { rate: 1.0 }));
         let session = join(&mut central, Time::ZERO, ConnectionId(1)).session;
-        let contribution = ReadOut {
+        let contribution = Contribution {
             samples: 400,
-            ..read_out(session, 1)
+            ..contribution(session, 1)
         };
         let actions = say(
             &mut central,

@@ -1,8 +1,8 @@
 //! Tabs of the simulation, and a local BSP module without any world around it.
 
-use bsp::codec::Codec;
 use bsp::local::{self, Local};
-use bsp::message::{FromCentral, Mode, SessionId, Token, Welcome};
+use bsp::protocol::codec::Codec;
+use bsp::protocol::message::{FromCentral, Mode, SessionId, Token, Welcome};
 use bsp::shared_memory::LocalSide;
 use bsp::time::Time;
 

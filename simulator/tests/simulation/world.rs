@@ -5,10 +5,10 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use bsp::central::{self, LearningRateScaling, ServerOptimizer};
-use bsp::codec::Codec;
 use bsp::combine::Weighting;
 use bsp::local::Local;
-use bsp::message::{Mode, RunId};
+use bsp::protocol::codec::Codec;
+use bsp::protocol::message::{Mode, RunId};
 use bsp::shared_memory::ModelStamp;
 use bsp::time::Time;
 

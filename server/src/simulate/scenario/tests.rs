@@ -1,7 +1,7 @@
 //! Whatever is wrong with a scenario: one line that names the place and the mend.
 
 use super::*;
-use bsp::message::Mode;
+use bsp::protocol::message::Mode;
 use nn::optimizer::OptimizerSpec;
 
 const SCENARIO: &str = r#"

@@ -6,29 +6,29 @@
 //! length of the header, u32 │ header, postcard │ tensor payload (may be empty)
 //! ```
 //!
-//! A header is checked once, when the frame is decoded. The payload stays bytes, encoded as the header says ([`crate::codec`]);
-//! how long it has to be follows from the model, which only the receiver knows, so the receiver checks it before it is used.
+//! Decoding a frame checks its header, once. The payload stays bytes, encoded as the header says ([`super::codec`]). Its
+//! length follows from the model, which only the receiver knows: the receiver checks the payload before it uses it.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::codec::{Codec, CodecError};
+use crate::protocol::codec::{Codec, CodecError};
 use crate::shared_memory::{ModelStamp, PhaseTimes, StepRun};
 
-mod read_out_frame;
+mod contribution_frame;
 mod refusal;
 
-pub use read_out_frame::ReadOutFrame;
+pub use contribution_frame::ContributionFrame;
 pub use refusal::{ContributionRefusal, Refusal};
 
-/// The version of this protocol. A volunteer that speaks another one is refused in the hello.
-pub const PROTOCOL: u16 = 2;
+/// The version of this protocol. A volunteer that speaks another version is refused at its hello.
+pub const PROTOCOL: u16 = 3;
 
-/// The longest header that is accepted, and the room that a writer leaves for one. A read-out's runs of steps are what
-/// fills it: at most [`MAX_STEP_RUNS`] of them, each at most 30 bytes long; everything else together stays under 512 bytes.
+/// The longest header that is accepted, and the room that a writer leaves for one. A contribution's runs of steps fill
+/// it: at most [`MAX_STEP_RUNS`] of them, each at most 30 bytes long. Everything else together stays under 512 bytes.
 pub const MAX_HEADER_BYTES: usize = 8 * 1024;
 
-/// The most runs of steps that one read-out lists. More are counted, not listed: an audit then can't repeat these steps.
+/// The most runs of steps that one contribution lists. Further runs are counted only, and an audit can't repeat them.
 pub const MAX_STEP_RUNS: usize = 240;
 
 /// The longest frame in a run whose model has `parameters` parameters, whatever the codec.
@@ -52,7 +52,7 @@ pub struct RunId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SessionId(pub u64);
 
-/// Proves that a reconnecting volunteer is the one whose session it names: nobody else has seen this number.
+/// Proves that a reconnecting volunteer owns the session that it names: no other volunteer has seen this number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Token(pub u64);
 
@@ -65,8 +65,8 @@ pub enum Mode {
     Decoupled,
     /// Plain BSP: one minibatch for each ML module and version, then a barrier. The baseline.
     Lockstep,
-    /// Each contribution makes a version when it arrives, and only its volunteer is sent that, and waits for it: the other
-    /// baseline, asynchronous SGD with a parameter server (Dean et al., 2012).
+    /// Asynchronous SGD with a parameter server (Dean et al., 2012): the other baseline. Each contribution makes a version
+    /// when it arrives. Only its volunteer is sent that version, and waits for it.
     Asynchronous,
 }
 
@@ -80,15 +80,16 @@ impl Mode {
 /// What a local BSP module sends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum FromVolunteer {
-    /// A contribution. The payload is the sum of the gradients. (Stays the first variant: see [`ReadOutFrame::seal`].)
-    ReadOut(ReadOut),
+    /// A contribution. The payload is the sum of the gradients. (It stays the first variant: [`ContributionFrame::seal`]
+    /// relies on that.)
+    Contribution(Contribution),
     /// The first message on a connection, and the first after a freeze: nothing is read out before its welcome.
     Hello(Hello),
     /// The model of this stamp has arrived and is published: the next one may follow.
     Stored(ModelStamp),
-    /// "I am here", when there was nothing else to say for a while.
-    Pulse(Report),
-    /// The volunteer leaves for good; everything that it had is settled.
+    /// "I am here", sent when nothing else was sent for a while.
+    Heartbeat(Report),
+    /// The volunteer leaves for good. All its contributions are acknowledged.
     Leave,
 }
 
@@ -97,26 +98,26 @@ pub enum FromVolunteer {
 pub enum FromCentral {
     /// The answer to a hello.
     Welcome(Welcome),
-    /// The answer to a hello, or to something that no volunteer of ours sends. The connection ends.
+    /// The answer to a hello, or to something that no honest volunteer sends. The connection ends.
     Refused(Refusal),
     /// Store this model in the shared memory. The payload is the parameters, or what leads to them.
     StoreModel(StoreModel),
-    /// Under local steps, before each model: the model that follows settles the volunteer's contributions up to this number. (By
-    /// itself, because the model's frame is the same for everybody.)
+    /// Under local steps, before each model: the model that follows settles the volunteer's contributions up to this
+    /// number. (It is a message of its own because all volunteers share the model's frame.)
     NextModelSettles {
         /// The number.
         through: u64,
     },
-    /// The standing instruction to read out the shared memory, every so many microseconds from now on.
+    /// The standing instruction to read out the shared memory with this period from now on.
     ReadOutEvery {
         /// The period in microseconds.
         period_us: u64,
     },
-    /// Contributions were settled.
-    Settled(Settled),
+    /// Contributions are acknowledged: settled, as accepted or refused.
+    Ack(Ack),
 }
 
-/// Who a volunteer is.
+/// What a volunteer says of itself when it connects.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hello {
     /// [`PROTOCOL`] as the volunteer speaks it.
@@ -129,13 +130,13 @@ pub struct Hello {
     pub incarnation: Option<u32>,
     /// The session to go on with, and its proof; `None` for a new one.
     pub session: Option<(SessionId, Token)>,
-    /// The codecs that it can write and read, besides [`Codec::F32`], which everybody can.
+    /// The codecs that it can write and read. Every volunteer can [`Codec::F32`], listed or not.
     pub codecs: Vec<Codec>,
     /// How it is doing.
     pub report: Report,
 }
 
-/// What a local BSP module says of its tab besides gradients. Counts and times are totals since its start.
+/// What a local BSP module reports about its tab. Counts and times are totals since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// ML modules that compute.
@@ -148,16 +149,16 @@ pub struct Report {
     pub discarded: u64,
     /// Time of the ML modules, summed over them, in microseconds.
     pub time_us: PhaseTimes,
-    /// How long a contribution takes until it is settled, beyond the round trip, in microseconds: the shortest of the
-    /// last few; 0 before the first.
+    /// The time from sending a contribution to its acknowledgement, less the round trip, in microseconds: the shortest of
+    /// the last few; 0 before the first.
     pub upload_us: u64,
-    /// What the shortest message and its answer take, in microseconds; 0 before the first.
+    /// The time that the shortest message and its answer take, in microseconds; 0 before the first.
     pub round_trip_us: u64,
 }
 
 /// The header of a contribution: what is in the sum that its payload holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ReadOut {
+pub struct Contribution {
     /// The run that it belongs to.
     pub run: RunId,
     /// The hash of the model spec.
@@ -176,13 +177,14 @@ pub struct ReadOut {
     pub loss_sum: f64,
     /// Σ samples · version: divided by `samples`, the mean version that it was computed on.
     pub version_sum: u128,
-    /// Under local steps, over the ML modules, Σ samples · steps; the payload is Σ samples · displacement / steps then. Else 0.
+    /// Under local steps Σ samples · steps over the ML modules, and the payload is Σ samples · displacement / steps.
+    /// Otherwise 0.
     pub step_sum: u128,
     /// How the payload is encoded.
     pub codec: Codec,
-    /// Which steps are in it.
+    /// The steps that are in it.
     pub step_runs: Vec<ModuleStepRun>,
-    /// Runs of steps in it beyond those that are listed.
+    /// The number of further runs of steps, which are not listed.
     pub step_runs_not_listed: u32,
     /// How the volunteer is doing.
     pub report: Report,
@@ -195,7 +197,7 @@ pub struct ModuleStepRun {
     pub ml_module: u16,
     /// The first step's number.
     pub first_step: u64,
-    /// How many steps.
+    /// The number of steps.
     pub count: u32,
     /// The version of the model that they were computed on.
     pub version: u64,
@@ -213,24 +215,24 @@ impl ModuleStepRun {
     }
 }
 
-/// A model, and what the payload is.
+/// The header of a model: which model, and how the payload encodes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreModel {
     /// The model.
     pub stamp: ModelStamp,
-    /// What leads to it.
+    /// How the payload leads to it.
     pub encoding: ModelEncoding,
 }
 
-/// What the payload of a model's frame is.
+/// How the payload of a model's frame encodes the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ModelEncoding {
     /// All parameters, f32.
     Whole,
-    /// What is to be added to the model of version `from` of the same incarnation: one encoded vector for each version after
-    /// it, one behind the other, to be added in this order.
+    /// Differences to the model of version `from` of the same incarnation: one encoded vector for each version after it,
+    /// one behind the other, to be added in this order.
     Differences {
-        /// The version that is stored there already.
+        /// The version that the volunteer has stored.
         from: u64,
         /// How each vector is encoded.
         codec: Codec,
@@ -241,7 +243,7 @@ impl StoreModel {
     /// Checks the payload that came with it, for a model of `parameters` parameters.
     ///
     /// # Errors
-    /// It is too long or too short, or can't be decoded.
+    /// The payload is too long or too short, or can't be decoded.
     pub fn check(&self, payload: &[u8], parameters: usize) -> Result<(), CodecError> {
         let ModelEncoding::Differences { from, codec } = self.encoding else {
             return Codec::F32.check(payload, parameters);
@@ -262,7 +264,7 @@ impl StoreModel {
             .try_for_each(|difference| codec.check(difference, parameters))
     }
 
-    /// Writes the model that a checked payload leads to; `before` is the version that it leads on from.
+    /// Writes the model that a checked payload leads to. `before` is the version that the differences start from.
     pub fn store(&self, payload: &[u8], before: &[f32], model: &mut [f32]) {
         let ModelEncoding::Differences { codec, .. } = self.encoding else {
             return Codec::F32.decode_into(payload, model, |parameter, value| *parameter = value);
@@ -277,28 +279,28 @@ impl StoreModel {
 /// The answer to a hello.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Welcome {
-    /// The session, new or taken up again.
+    /// The session, new or resumed.
     pub session: SessionId,
     /// Its proof, to be shown in the next hello.
     pub token: Token,
     /// The read-out period in microseconds.
     pub period_us: u64,
-    /// Contributions of this session up to this number are settled.
+    /// Contributions of this session up to this number are acknowledged.
     pub settled: u64,
-    /// … and up to this one durable.
+    /// Contributions up to this number are durable too.
     pub durable: u64,
-    /// How contributions are to be encoded: one of the codecs that the hello named.
+    /// The codec for contributions: one that the hello named.
     pub codec: Codec,
 }
 
-/// Which contributions of a session are settled.
+/// The acknowledgement of a session's contributions: each was accepted or refused, finally.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Settled {
-    /// All up to this number, finally.
+pub struct Ack {
+    /// All up to this number are acknowledged.
     pub through: u64,
-    /// All up to this number are durable too: the volunteer may forget them.
+    /// All up to this number are durable too, and the volunteer may forget them.
     pub durable: u64,
-    /// The reason, if the last one was refused.
+    /// The reason, if the last contribution was refused.
     pub refused: Option<ContributionRefusal>,
 }
 
@@ -314,7 +316,7 @@ pub struct Received<M> {
 /// Why a frame can't be read, or a model that it brings can't be stored.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum FrameError {
-    /// Shorter than its own header.
+    /// The frame is shorter than its header.
     #[error("it ends after {got} bytes, but its header needs {needed}")]
     Truncated {
         /// Bytes that are there.
@@ -322,7 +324,7 @@ pub enum FrameError {
         /// Bytes that should be.
         needed: usize,
     },
-    /// Its header is longer than any of ours.
+    /// Its header is longer than any valid one.
     #[error("its header is said to be {got} bytes long; at most {MAX_HEADER_BYTES} are")]
     HeaderTooLong {
         /// The length that it says.
@@ -340,7 +342,7 @@ pub enum FrameError {
     /// It is a model that can't be decoded.
     #[error("its model can't be decoded: {0}")]
     Model(#[from] CodecError),
-    /// It is a model as differences from another one than is here.
+    /// It is a model as differences from a model that the volunteer has not stored.
     #[error("its model leads on from version {from} of incarnation {incarnation}, which is not the model that is here")]
     LeadsOnFrom {
         /// The incarnation that is needed.
@@ -356,10 +358,10 @@ impl FromVolunteer {
     /// # Errors
     /// [`FrameError`] says what is wrong with it, and where.
     pub fn decode(frame: &Bytes) -> Result<Received<FromVolunteer>, FrameError> {
-        decode(frame, |message| matches!(message, FromVolunteer::ReadOut(_)))
+        decode(frame, |message| matches!(message, FromVolunteer::Contribution(_)))
     }
 
-    /// The frame of this message, without a payload. (A read-out's frame is written by [`ReadOutFrame`].)
+    /// The frame of this message, without a payload. ([`ContributionFrame`] writes a contribution's frame.)
     pub fn encode(&self) -> Bytes {
         encode(self, &[])
     }
@@ -399,7 +401,7 @@ fn encode<M: Serialize>(message: &M, payload: &[u8]) -> Bytes {
 /// A frame's beginning: the header's length, and the header.
 fn header<M: Serialize>(message: &M) -> Vec<u8> {
     let mut frame = vec![0; LENGTH_BYTES];
-    // Serialising plain data into a growing vector has nothing that could fail: no maps of unknown length, no writer.
+    // Serialising plain data into a growing vector can't fail: there are no maps of unknown length, and no writer.
     if let Ok(header) = postcard::to_allocvec(message) {
         debug_assert!(header.len() <= MAX_HEADER_BYTES);
         frame[..LENGTH_BYTES].copy_from_slice(&(header.len() as u32).to_le_bytes());

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::SessionId;
-use crate::codec::Codec;
+use crate::protocol::codec::Codec;
 
 /// Why a volunteer is turned away.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, thiserror::Error)]
@@ -18,7 +18,7 @@ pub enum Refusal {
         /// The server's version.
         ours: u16,
     },
-    /// It means another run.
+    /// It names another run.
     #[error("the server trains another run now; join again")]
     AnotherRun,
     /// It computes gradients of another model.
@@ -36,7 +36,7 @@ pub enum Refusal {
     /// It sent something before its hello.
     #[error("a hello comes first")]
     HelloFirst,
-    /// A read-out's number is not the next one.
+    /// A contribution's number is not the next one.
     #[error("contribution {got} came where {expected} was due")]
     OutOfOrder {
         /// The number that came.
@@ -44,8 +44,8 @@ pub enum Refusal {
         /// The number that was due.
         expected: u64,
     },
-    /// A read-out of a session that isn't the connection's own.
-    #[error("a read-out of session {} came on another session's connection", .0.0)]
+    /// A contribution names a session that isn't the connection's own.
+    #[error("a contribution of session {} came on another session's connection", .0.0)]
     AnotherSession(SessionId),
     /// A frame that can't be read.
     #[error("a frame can't be read: {0}")]
@@ -66,13 +66,13 @@ pub enum ContributionRefusal {
         /// The run's `max_staleness`.
         max: u64,
     },
-    /// Its base version is one that does not exist yet.
+    /// Its base version does not exist yet.
     #[error("it says that it was computed on version {version}, which does not exist yet")]
     FromTheFuture {
         /// The mean version that it claims, rounded down.
         version: u64,
     },
-    /// Its payload is not as long as the model's, encoded as the header says.
+    /// Its payload is not as long as the codec in its header makes the model.
     #[error("its payload has {got} bytes; {expected} are needed for the model's parameters")]
     WrongLength {
         /// Bytes of the payload.
@@ -83,7 +83,7 @@ pub enum ContributionRefusal {
     /// Its payload can't be decoded.
     #[error("its payload can't be decoded: {0}")]
     Undecodable(String),
-    /// It is encoded in another way than the welcome has said.
+    /// Its codec is not the one that the welcome named.
     #[error("it is encoded as {got:?}; the welcome asked for {expected:?}")]
     AnotherCodec {
         /// The codec that it uses.
@@ -91,7 +91,7 @@ pub enum ContributionRefusal {
         /// The codec of its session.
         expected: Codec,
     },
-    /// In lockstep with backup workers: the superstep that it was computed for has closed without it.
+    /// In lockstep with backup workers: its superstep has closed without it.
     #[error("it was computed for version {version}, and that superstep has closed without it")]
     Dropped {
         /// The version that it was computed on, rounded down.
@@ -100,7 +100,7 @@ pub enum ContributionRefusal {
     /// Its gradient or loss is infinite or not a number.
     #[error("its gradient or its loss is not finite")]
     NotFinite,
-    /// It says that it holds no samples, or fewer samples than gradients.
+    /// It claims no samples, or fewer samples than gradients.
     #[error("it says that it holds {gradients} gradients of {samples} samples, which can't be")]
     Implausible {
         /// Samples that it claims.
@@ -111,7 +111,7 @@ pub enum ContributionRefusal {
     /// It belongs to another run, model or incarnation.
     #[error("it belongs to another run, model or incarnation")]
     AnotherRun,
-    /// The open superstep holds as many contributions of its session as it takes.
+    /// The open superstep holds the most contributions of its session that it may hold.
     #[error("{max} contributions of this volunteer are in the open superstep already, the most that it takes")]
     TooMany {
         /// The limit.

@@ -3,8 +3,8 @@
 use super::*;
 use proptest::prelude::*;
 
-fn read_out() -> ReadOut {
-    ReadOut {
+fn contribution() -> Contribution {
+    Contribution {
         run: RunId(u64::MAX),
         spec_hash: u64::MAX,
         incarnation: u32::MAX,
@@ -44,35 +44,35 @@ fn read_out() -> ReadOut {
 }
 
 #[test]
-fn the_longest_read_out_header_fits_in_a_frame() {
-    let mut frame = ReadOutFrame::new(3);
+fn the_longest_contribution_header_fits_in_a_frame() {
+    let mut frame = ContributionFrame::new(3);
     frame.payload_mut(12).copy_from_slice(&[7; 12]);
-    frame.seal(&read_out()).expect("the longest header fits");
+    frame.seal(&contribution()).expect("the longest header fits");
     let received = FromVolunteer::decode(&Bytes::copy_from_slice(frame.as_bytes())).expect("our own frame");
-    assert_eq!(received.message, FromVolunteer::ReadOut(read_out()));
+    assert_eq!(received.message, FromVolunteer::Contribution(contribution()));
     assert_eq!(received.payload[..], [7; 12]);
 }
 
 #[test]
-fn a_frame_buffer_that_is_used_again_holds_only_the_new_read_out() {
-    let mut frame = ReadOutFrame::new(1);
+fn a_frame_buffer_that_is_used_again_holds_only_the_new_contribution() {
+    let mut frame = ContributionFrame::new(1);
     frame.payload_mut(4).fill(1);
-    frame.seal(&read_out()).expect("fits");
-    let short = ReadOut {
+    frame.seal(&contribution()).expect("fits");
+    let short = Contribution {
         step_runs: Vec::new(),
-        ..read_out()
+        ..contribution()
     };
     frame.payload_mut(3).fill(2);
     frame.seal(&short).expect("fits");
     let received = FromVolunteer::decode(&Bytes::copy_from_slice(frame.as_bytes())).expect("our own frame");
-    assert_eq!(received.message, FromVolunteer::ReadOut(short));
+    assert_eq!(received.message, FromVolunteer::Contribution(short));
     assert_eq!(received.payload[..], [2; 3]);
 }
 
 #[test]
 fn a_payload_is_as_long_as_any_codec_makes_it() {
     for parameters in [1, 2, 31, 33, 1000] {
-        let mut frame = ReadOutFrame::new(parameters);
+        let mut frame = ContributionFrame::new(parameters);
         for codec in Codec::ALL {
             let bytes = codec.encoded_bytes(parameters);
             assert_eq!(frame.payload_mut(bytes).len(), bytes);
