@@ -179,7 +179,7 @@ impl Combiner {
     fn mean_steps(&mut self, contributions: &[Admitted], weight: impl Fn(&Admitted) -> f64) -> f64 {
         let (mut weights, mut steps) = (0.0, 0.0);
         for of_session in contributions.chunk_by(|one, next| one.session == next.session) {
-            let Some(claimed) = of_session.iter().map(|of| of.steps).sum::<Option<f64>>() else {
+            let Some(claimed) = of_session.iter().map(|c| c.steps).sum::<Option<f64>>() else {
                 return 1.0;
             };
             let believed = match self.weighting.clip {
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn who_claims_steps_far_out_of_the_ordinary_is_believed_a_few_times_what_others_make() {
+    fn a_session_that_claims_too_many_steps_is_bounded_by_what_others_make() {
         let weighting = Weighting { clip: 3.0, ..PLAIN };
         let mut combiner = Combiner::new(weighting, 1);
         let mut gradient = [0.0];
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_alone_is_believed_all_its_steps() {
+    fn the_steps_of_a_session_that_is_alone_are_not_bounded() {
         let mut combiner = Combiner::new(Weighting { clip: 3.0, ..PLAIN }, 1);
         let mut gradient = [0.0];
         // After an absence there are more of them.
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn samples_weigh_alike_whoever_computed_them() {
+    fn samples_of_all_sessions_weigh_alike() {
         let both = vec![contribution(1, 1, 0.0, &[2.0]), contribution(2, 3, 0.0, &[18.0])];
         assert_eq!(combined(both, 0, PLAIN), [5.0]);
     }
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn who_contributes_often_does_not_say_what_is_usual() {
+    fn a_session_that_contributes_often_does_not_set_the_bound() {
         let mut combiner = Combiner::new(Weighting { clip: 3.0, ..PLAIN }, 1);
         let mut gradient = [0.0];
         let honest = [1, 2, 3].map(|session| contribution(session, 10, 0.0, &[10.0]));
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn who_contributes_nothing_but_zeros_stops_no_other() {
+    fn a_session_that_contributes_only_zeros_stops_no_other() {
         let mut combiner = Combiner::new(Weighting { clip: 3.0, ..PLAIN }, 1);
         let mut gradient = [0.0];
         for _ in 0..4 * WINDOW {

@@ -42,15 +42,15 @@ impl<K: PartialEq> RunningQuantile<K> {
 
     /// The quantile of all values; none of fewer than [`RunningQuantile::FEWEST`].
     pub fn of_all(&self) -> Option<f64> {
-        self.of(|_| true)
+        self.quantile_where(|_| true)
     }
 
     /// The quantile of the values under other keys; none of fewer than [`RunningQuantile::FEWEST`].
     pub fn of_others(&self, key: &K) -> Option<f64> {
-        self.of(|other| other != key)
+        self.quantile_where(|other| other != key)
     }
 
-    fn of(&self, counts: impl Fn(&K) -> bool) -> Option<f64> {
+    fn quantile_where(&self, counts: impl Fn(&K) -> bool) -> Option<f64> {
         let values = self.values.iter().filter(|(key, _)| counts(key));
         let mut sorted: Vec<f64> = values.map(|(_, value)| *value).collect();
         sorted.sort_by(f64::total_cmp);

@@ -44,7 +44,7 @@ mod threads;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::aggregate::{Burial, Taken};
+pub use self::aggregate::{Discarded, Taken};
 pub use self::control::{Control, State};
 pub use self::header::{Gradient, Header, MAX_RUNS, StepRun};
 pub use self::model_slots::{ModelStamp, PinnedModel};
@@ -193,9 +193,9 @@ impl LocalSide {
     /// If it died elsewhere, nothing is lost: what it has added is read out by `flip` and `take` as usual.
     ///
     /// Nothing unsound happens if it should still be running, as a terminated worker may for a moment: it can only lose what it
-    /// adds. If a read-out of the dead stays pending, it held on until it took one more lease: bury it again.
-    pub fn bury(&mut self, module: usize) -> Burial {
-        self.modules[module].taker.bury()
+    /// adds. If a read-out of it stays pending, it took one more lease before its end: call this again.
+    pub fn drain_dead(&mut self, module: usize) -> Discarded {
+        self.modules[module].taker.drain_dead()
     }
 
     /// Tells an ML module what to do, and wakes it if that is something new.
@@ -264,24 +264,24 @@ impl MlSide {
     /// # Panics
     ///
     /// When the gradient hasn't one value for each parameter.
-    pub fn add(&mut self, gradient: &[f32], of: Gradient) -> Result<u64, NotFinite> {
+    pub fn add(&mut self, values: &[f32], gradient: Gradient) -> Result<u64, NotFinite> {
         assert_eq!(
-            gradient.len(),
+            values.len(),
             self.parameters,
             "a gradient has one value for each parameter"
         );
-        let step = of.step;
-        if !all_finite(gradient) {
+        let step = gradient.step;
+        if !all_finite(values) {
             self.counters.count_not_finite();
-            let parameter = gradient.iter().position(|value| !value.is_finite()).unwrap_or_default();
+            let parameter = values.iter().position(|value| !value.is_finite()).unwrap_or_default();
             return Err(NotFinite::Gradient { step, parameter });
         }
-        if !of.loss_sum.is_finite() {
+        if !gradient.loss_sum.is_finite() {
             self.counters.count_not_finite();
             return Err(NotFinite::Loss { step });
         }
-        let read_out = self.adder.add(gradient, &of);
-        self.counters.count_gradient(of.samples);
+        let read_out = self.adder.add(values, &gradient);
+        self.counters.count_gradient(gradient.samples);
         Ok(read_out)
     }
 

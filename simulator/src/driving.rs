@@ -21,13 +21,13 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         }
         match event {
             Event::Script(script) => script(self),
-            Event::CentralAlarm(alarm) => {
-                if self.central_alarm.rings(alarm, self.now, "the central module") {
+            Event::CentralTimer(timer) => {
+                if self.central_timer.rings(timer, self.now, "the central module") {
                     self.with_central(|central, now, actions| central.on_timeout(now, actions));
                 }
             }
-            Event::TabAlarm(tab, alarm) => {
-                if self.tabs[tab].alarm.rings(alarm, self.now, "a tab") {
+            Event::TabTimer(tab, timer) => {
+                if self.tabs[tab].timer.rings(timer, self.now, "a tab") {
                     self.with_local(tab, |local, now, actions| local.on_timeout(now, actions));
                 }
             }
@@ -69,7 +69,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
     /// The tab that an event happens in.
     fn tab_of(&mut self, event: &Event<G, O>) -> Option<usize> {
         match event {
-            Event::TabAlarm(tab, _)
+            Event::TabTimer(tab, _)
             | Event::Opened(tab, _)
             | Event::CouldNotOpen(tab)
             | Event::GradientDone(tab, _)
@@ -80,15 +80,15 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
     }
 
     fn finish_minibatch(&mut self, tab: usize, ml_module: usize) {
-        let Tab { ml, books, .. } = &mut self.tabs[tab];
+        let Tab { ml, stats, .. } = &mut self.tabs[tab];
         let Some(finished) = ml[ml_module].finish(self.now, &mut self.gradients) else {
             return;
         };
-        books.computing += finished.took;
+        stats.computing += finished.took;
         if finished.is_finite {
-            books.computed += u64::from(finished.samples);
+            stats.computed += u64::from(finished.samples);
         } else {
-            self.books.not_finite += 1;
+            self.stats.not_finite += 1;
         }
         let rested = ml[ml_module].begin_rest(self.now, finished.took);
         self.observer.on_gradient(tab, finished.name, finished.is_finite);
@@ -125,10 +125,10 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
     }
 
     fn count_settled(&mut self, tab: usize, samples: u64, is_accepted: bool) {
-        let books = &mut self.tabs[tab].books;
+        let stats = &mut self.tabs[tab].stats;
         *match is_accepted {
-            true => &mut books.accepted,
-            false => &mut books.refused,
+            true => &mut stats.accepted,
+            false => &mut stats.refused,
         } += samples;
     }
 
@@ -179,7 +179,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         let bytes = websocket_bytes(frame.len(), false);
         if let Some(connection) = self.connection(to).filter(|connection| connection.is_open_at_central) {
             let at = connection.down.send(now, bytes, machine.down_bytes_per_second) + machine.latency;
-            self.books.bytes_down += bytes;
+            self.stats.bytes_down += bytes;
             self.schedule(at, Event::ToTab(to, frame));
         }
     }
@@ -220,7 +220,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
                 assert_eq!(earlier, None, "a second session in one memory");
             }
             local::Action::Ended(end) => {
-                state.books.left.get_or_insert(now);
+                state.stats.left.get_or_insert(now);
                 state.ended = Some((now, end));
             }
         }
@@ -244,7 +244,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         let Some(connection) = self.connection(id) else { return };
         let bytes = websocket_bytes(frame.len(), true);
         let at = connection.up.send(now, bytes, machine.up_bytes_per_second) + machine.latency;
-        self.books.bytes_up += bytes;
+        self.stats.bytes_up += bytes;
         self.schedule(at, Event::ToCentral(id, frame));
     }
 }

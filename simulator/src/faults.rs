@@ -53,10 +53,10 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
     pub fn vanish(&mut self, tab: usize) {
         let now = self.now;
         let state = &mut self.tabs[tab];
-        state.books.left.get_or_insert(now);
+        state.stats.left.get_or_insert(now);
         state.local = None;
         for ml in &mut state.ml {
-            state.books.computing += ml.busy_for(now);
+            state.stats.computing += ml.busy_for(now);
             ml.vanish();
         }
     }

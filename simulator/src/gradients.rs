@@ -43,7 +43,7 @@ impl Models {
     pub(crate) fn share(&mut self, stamp: ModelStamp, model: &[f32]) -> Arc<[f32]> {
         let newest_first = self.0.iter().rev();
         let known = newest_first
-            .filter(|(of, _)| *of == stamp)
+            .filter(|(known, _)| *known == stamp)
             .find_map(|(_, model)| model.upgrade());
         known.unwrap_or_else(|| {
             let shared: Arc<[f32]> = model.into();

@@ -1,4 +1,4 @@
-//! An ML module of a simulated tab: the real training loop, between whose two halves of a step virtual time passes, and books
+//! An ML module of a simulated tab: the real training loop, between whose two halves of a step virtual time passes, and stats
 //! of its time.
 
 use std::sync::Arc;
@@ -79,8 +79,8 @@ impl<B> SimulatedMl<B> {
         };
         let control = training.memory().control();
         match self.rest {
-            Some((until, of)) if now < until && control == of => return false,
-            Some((_, of)) if control != of => self.duty.forget(),
+            Some((until, during)) if now < until && control == during => return false,
+            Some((_, during)) if control != during => self.duty.forget(),
             _ => {}
         }
         self.rest = None;

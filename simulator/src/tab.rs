@@ -7,9 +7,9 @@ use bsp::local::{End, Local};
 use bsp::protocol::message::SessionId;
 use bsp::time::Time;
 
-use crate::alarm::Alarm;
 use crate::ml_module::SimulatedMl;
 use crate::random::Random;
+use crate::timer::Timer;
 
 /// Virtual time has whole microseconds. In less than one it would stand still.
 const SHORTEST_STEP: Duration = Duration::from_micros(1);
@@ -83,14 +83,14 @@ pub struct Tab<B> {
     /// Its connections cannot be opened before.
     pub offline_until: Time,
     /// What it has done.
-    pub books: TabBooks,
+    pub stats: TabStats,
     pub(crate) random: Random,
-    pub(crate) alarm: Alarm,
+    pub(crate) timer: Timer,
 }
 
 /// What a tab has done.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct TabBooks {
+pub struct TabStats {
     /// When it was opened.
     pub joined: Time,
     /// When it was closed, left or ended.
@@ -105,9 +105,9 @@ pub struct TabBooks {
     pub computing: Duration,
 }
 
-impl TabBooks {
-    pub(crate) fn new(joined: Time) -> TabBooks {
-        TabBooks {
+impl TabStats {
+    pub(crate) fn new(joined: Time) -> TabStats {
+        TabStats {
             joined,
             left: None,
             computed: 0,

@@ -38,18 +38,18 @@ pub struct Kind {
     /// Each arrives at an instant that is uniform between 0 and this.
     pub arrives_within: Duration,
     /// How they come and go; `None` for those who stay.
-    pub comings: Option<Comings>,
+    pub churn: Option<Churn>,
 }
 
 /// How a volunteer comes and goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Comings {
+pub struct Churn {
     /// The mean of how long it stays; exponential.
-    pub sitting: Duration,
+    pub mean_session: Duration,
     /// The mean of how long it is away before it joins afresh; exponential.
-    pub away: Duration,
+    pub mean_absence: Duration,
     /// The share of departures in which the tab is simply closed, and what it had is lost. In the others it leaves properly.
-    pub abrupt: f64,
+    pub crash_share: f64,
 }
 
 /// A volunteer who leaves properly has left after so long: longer than any farewell.
@@ -66,8 +66,8 @@ where
             let mut random = Random::stream(mix(world.seed ^ mix(number)), volunteer);
             let machine = kind.machine(&mut random, world.config.minibatch);
             let arrives = Time::ZERO + kind.arrives_within.mul_f64(random.uniform());
-            let comings = kind.comings;
-            world.at(arrives, move |world| arrive(world, machine, comings, random));
+            let churn = kind.churn;
+            world.at(arrives, move |world| arrive(world, machine, churn, random));
         }
     }
 }
@@ -92,25 +92,30 @@ impl Kind {
 }
 
 /// A volunteer opens the page; if it does not stay, it goes in its time, and comes again.
-fn arrive<G, O>(world: &mut World<G, O>, machine: Machine, comings: Option<Comings>, mut random: Random)
+fn arrive<G, O>(world: &mut World<G, O>, machine: Machine, churn: Option<Churn>, mut random: Random)
 where
     G: Gradients + 'static,
     O: Observer + 'static,
 {
     let tab = world.join_with(machine, Random::new(random.next()));
-    let Some(Comings { sitting, away, abrupt }) = comings else {
+    let Some(Churn {
+        mean_session,
+        mean_absence,
+        crash_share,
+    }) = churn
+    else {
         return;
     };
-    let goes = world.now + random.exponential(sitting);
-    let is_abrupt = random.uniform() < abrupt;
-    let returns = goes + random.exponential(away);
+    let goes = world.now + random.exponential(mean_session);
+    let crashes = random.uniform() < crash_share;
+    let returns = goes + random.exponential(mean_absence);
     world.at(goes, move |world| {
-        if is_abrupt {
+        if crashes {
             world.crash(tab);
         } else {
             world.leave(tab);
             world.at(world.now + GONE_AFTER, move |world| world.vanish(tab));
         }
     });
-    world.at(returns, move |world| arrive(world, machine, comings, random));
+    world.at(returns, move |world| arrive(world, machine, churn, random));
 }

@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_follows_misses_or_joins_holds_the_same_bits() {
+    fn a_volunteer_that_follows_misses_versions_or_joins_holds_the_same_bits() {
         for codec in [Codec::F32, Codec::F16, Codec::Int8] {
             let mut broadcast = Broadcast::new(codec, stamp(0), &model(0));
             let mut follower = after(&broadcast.frame(None, &model(0)), &[0.0; 300]);

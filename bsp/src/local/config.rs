@@ -1,7 +1,8 @@
 //! What a local BSP module must know from the start.
 
 use crate::protocol::codec::Codec;
-use crate::protocol::message::{Contribution, Mode, Report, RunId, SessionId};
+use crate::protocol::message::{Contribution, Hello, Mode, PROTOCOL, Report, RunId, SessionId, Token};
+use crate::shared_memory::ModelStamp;
 
 /// What a local BSP module must know from the start.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,6 +20,24 @@ pub struct Config {
 }
 
 impl Config {
+    /// The hello of a volunteer that has published the model `published`, if any.
+    pub(super) fn hello(
+        &self,
+        published: Option<ModelStamp>,
+        session: Option<(SessionId, Token)>,
+        report: Report,
+    ) -> Hello {
+        Hello {
+            protocol: PROTOCOL,
+            run: self.run,
+            spec_hash: self.spec_hash,
+            incarnation: published.map(|stamp| stamp.incarnation),
+            session,
+            codecs: Codec::ALL.to_vec(),
+            report,
+        }
+    }
+
     /// The header of a contribution that holds nothing yet.
     pub(super) fn blank_header(&self) -> Contribution {
         Contribution {

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_may_compute_all_the_time_never_rests() {
+    fn an_ml_module_that_may_compute_all_the_time_never_rests() {
         let mut duty = Duty::default();
         assert_eq!(duty.on_computed(Duration::from_secs(3), 100), None);
         assert_eq!(duty.on_computed(US, 50), None, "nothing was saved up");

@@ -111,17 +111,17 @@ impl TrainingLoop {
     /// # Errors
     /// It is not finite: it was refused, and counted. In a baseline one is still due on this model, or all would wait for
     /// ever.
-    pub fn finish(&mut self, step: u64, outcome: Outcome, gradient: &mut [f32]) -> Result<(), NotFinite> {
+    pub fn finish(&mut self, step: u64, outcome: Outcome, values: &mut [f32]) -> Result<(), NotFinite> {
         self.next_step = step + 1;
-        let of = Gradient {
+        let gradient = Gradient {
             stamp: self.stamp().unwrap_or_default(),
             step,
             samples: outcome.samples,
             loss_sum: outcome.loss_sum,
         };
         match &mut self.working_copy {
-            Some(working_copy) => working_copy.step(&mut self.memory, of, gradient)?,
-            None => self.memory.add(gradient, of).map(|_read_out| ())?,
+            Some(working_copy) => working_copy.step(&mut self.memory, gradient, values)?,
+            None => self.memory.add(values, gradient).map(|_read_out| ())?,
         }
         self.is_done_with_model = true;
         Ok(())

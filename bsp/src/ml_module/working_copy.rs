@@ -80,15 +80,20 @@ impl WorkingCopy {
         }
     }
 
-    /// One local step along `gradient`, which becomes the displacement. One that is not finite moves nothing.
-    pub(super) fn step(&mut self, memory: &mut MlSide, of: Gradient, gradient: &mut [f32]) -> Result<(), NotFinite> {
-        self.optimizer.displace(&self.parameters, gradient, of.samples);
-        let number = memory.add(gradient, of)?;
+    /// One local step along the gradient `values`, which become the displacement. A gradient that is not finite moves nothing.
+    pub(super) fn step(
+        &mut self,
+        memory: &mut MlSide,
+        gradient: Gradient,
+        values: &mut [f32],
+    ) -> Result<(), NotFinite> {
+        self.optimizer.displace(&self.parameters, values, gradient.samples);
+        let number = memory.add(values, gradient)?;
         if number != self.collecting {
             self.on_flip(memory);
             self.collecting = number;
         }
-        for (parameter, displacement) in self.parameters.iter_mut().zip(gradient.iter()) {
+        for (parameter, displacement) in self.parameters.iter_mut().zip(values.iter()) {
             *parameter -= displacement;
         }
         Ok(())

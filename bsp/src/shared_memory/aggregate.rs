@@ -86,7 +86,7 @@ pub enum Taken<R> {
 
 /// What is lost with an ML module that died: nothing, unless it died in an add. The numbers are exact, wherever it died.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Burial {
+pub struct Discarded {
     /// It died while it held the lease, so that buffer will never be read.
     pub is_discarded: bool,
     /// Gradients lost with the buffer: those that it held whole, and one more, which was being added.
@@ -131,26 +131,26 @@ pub(super) fn aggregate(parameters: usize) -> (Adder, Taker) {
 
 impl Adder {
     /// Adds a gradient to whichever buffer is active now, and says in which read-out it will be.
-    pub(super) fn add(&mut self, gradient: &[f32], of: &Gradient) -> u64 {
-        let mut lease = self.lease(of);
-        let read_out = lease.add(gradient, of);
+    pub(super) fn add(&mut self, values: &[f32], gradient: &Gradient) -> u64 {
+        let mut lease = self.lease(gradient);
+        let read_out = lease.add(values, gradient);
         lease.give_back();
         read_out
     }
 
-    fn lease(&mut self, of: &Gradient) -> Lease<'_> {
+    fn lease(&mut self, gradient: &Gradient) -> Lease<'_> {
         assert!(
             !self.is_leased,
             "an earlier add was left in the middle; this aggregate can't be added to any more"
         );
         self.is_leased = true;
-        self.samples_begun = self.samples_begun.wrapping_add(u64::from(of.samples));
-        // Relaxed: the lease makes it visible to bury().
+        self.samples_begun = self.samples_begun.wrapping_add(u64::from(gradient.samples));
+        // Relaxed: the lease makes it visible to drain_dead().
         self.aggregate
             .samples_begun
             .store(self.samples_begun, Ordering::Relaxed);
         // Acquire: pairs with the Release of the flip that made this buffer active: it is empty. Release: pairs with the Acquire
-        // in bury(): the samples begun are those of this lease.
+        // in drain_dead(): the samples begun are those of this lease.
         let word = self.aggregate.word.fetch_add(LEASED, Ordering::AcqRel);
         debug_assert_eq!(word & LEASED, 0, "only this adder takes the lease");
         Lease {
@@ -161,24 +161,24 @@ impl Adder {
 }
 
 impl Lease<'_> {
-    fn add(&mut self, gradient: &[f32], of: &Gradient) -> u64 {
+    fn add(&mut self, values: &[f32], gradient: &Gradient) -> u64 {
         let buffer = self.adder.aggregate.buffers[self.buffer].get_mut();
         // SAFETY: this adder took the lease of this buffer while it was active and has not given it back; the taker touches a
         // retired buffer only when it has seen that lease given back.
         let buffer = unsafe { buffer.deref() };
         if buffer.header.gradients == 0 {
-            buffer.sum.copy_from_slice(gradient);
+            buffer.sum.copy_from_slice(values);
         } else {
-            for (sum, value) in buffer.sum.iter_mut().zip(gradient) {
+            for (sum, value) in buffer.sum.iter_mut().zip(values) {
                 *sum += *value;
             }
         }
-        buffer.header.count(of);
+        buffer.header.count(gradient);
         buffer.header.read_out()
     }
 
     fn give_back(self) {
-        // Release: pairs with the Acquire of the look in take() or bury(): the gradient is whole.
+        // Release: pairs with the Acquire of the look in take() or drain_dead(): the gradient is whole.
         self.adder.aggregate.word.fetch_add(LEASED, Ordering::Release);
         self.adder.is_leased = false;
     }
@@ -191,7 +191,7 @@ impl Taker {
             return;
         }
         // Release: pairs with the Acquire in lease(): the other buffer has been emptied. No Acquire: what was added is looked at
-        // only after take() or bury() have looked at the word themselves.
+        // only after take() or drain_dead() have looked at the word themselves.
         let word = self.aggregate.word.fetch_xor(INDEX, Ordering::Release);
         let buffer = (word & INDEX) as usize;
         self.flips += 1;
@@ -254,13 +254,13 @@ impl Taker {
     ///
     /// What can hold gradients then is a buffer that was flipped before and isn't taken yet: it can be taken still. Sound even
     /// if the ML module should be alive: a leased buffer is given up, not touched.
-    pub(super) fn bury(&mut self) -> Burial {
+    pub(super) fn drain_dead(&mut self) -> Discarded {
         // Acquire: pairs with the Release in lease(): the samples begun are those of the lease that is found here, or later ones.
         // It also pairs with give_back(), as in take().
         let word = self.aggregate.word.load(Ordering::Acquire);
         self.look(word);
         if word & LEASED == 0 || self.is_discarded {
-            return Burial::default();
+            return Discarded::default();
         }
         self.is_discarded = true;
         let (gradients, samples) = match self.read_out {
@@ -280,7 +280,7 @@ impl Taker {
         let held = finished.wrapping_sub(self.gradients_taken).wrapping_sub(gradients) % GRADIENTS;
         // Relaxed: see above.
         let begun = self.aggregate.samples_begun.load(Ordering::Relaxed);
-        Burial {
+        Discarded {
             is_discarded: true,
             gradients: u64::from(held) + 1,
             samples: begun.wrapping_sub(self.samples_taken).wrapping_sub(samples),

@@ -213,7 +213,7 @@ mod loom_models {
     /// Invariant: who sleeps while it is told to pause wakes when it is told otherwise, whatever is published in between. A lost
     /// wake-up is a deadlock, which loom reports.
     #[test]
-    fn a_control_wakes_whoever_sleeps_on_the_one_before() {
+    fn a_control_wakes_a_sleeper_on_the_one_before() {
         loom::model(|| {
             let (setter, waiter) = control_word();
             setter.set(PAUSE);
@@ -229,7 +229,7 @@ mod loom_models {
 
     /// Invariant: who waits for a publish wakes after it, and sees it.
     #[test]
-    fn a_publish_wakes_whoever_waits_for_it() {
+    fn a_publish_wakes_an_ml_module_that_waits_for_it() {
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = Some(3);
         builder.check(|| {

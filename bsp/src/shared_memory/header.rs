@@ -58,11 +58,11 @@ pub struct Header {
 }
 
 impl StepRun {
-    fn goes_on_with(&self, of: &Gradient) -> bool {
-        self.incarnation == of.stamp.incarnation
-            && self.version == of.stamp.version
+    fn goes_on_with(&self, gradient: &Gradient) -> bool {
+        self.incarnation == gradient.stamp.incarnation
+            && self.version == gradient.stamp.version
             && self.count < u32::MAX
-            && self.first_step.checked_add(u64::from(self.count)) == Some(of.step)
+            && self.first_step.checked_add(u64::from(self.count)) == Some(gradient.step)
     }
 }
 
@@ -73,32 +73,32 @@ impl Header {
     }
 
     /// Counts one gradient more.
-    pub(super) fn count(&mut self, of: &Gradient) {
+    pub(super) fn count(&mut self, gradient: &Gradient) {
         if self.gradients == 0 {
-            self.incarnation = of.stamp.incarnation;
+            self.incarnation = gradient.stamp.incarnation;
         }
-        self.samples += u64::from(of.samples);
+        self.samples += u64::from(gradient.samples);
         self.gradients += 1;
-        self.loss_sum += of.loss_sum;
-        self.version_sum += u128::from(of.samples) * u128::from(of.stamp.version);
-        self.list(of);
+        self.loss_sum += gradient.loss_sum;
+        self.version_sum += u128::from(gradient.samples) * u128::from(gradient.stamp.version);
+        self.list(gradient);
     }
 
-    fn list(&mut self, of: &Gradient) {
+    fn list(&mut self, gradient: &Gradient) {
         let listed = self.listed_runs as usize;
         let last = match self.unlisted_runs {
             0 => self.runs[..listed].last_mut(),
             _ => Some(&mut self.last_unlisted),
         };
         if let Some(last) = last
-            && last.goes_on_with(of)
+            && last.goes_on_with(gradient)
         {
             last.count += 1;
             return;
         }
-        let ModelStamp { incarnation, version } = of.stamp;
+        let ModelStamp { incarnation, version } = gradient.stamp;
         let run = StepRun {
-            first_step: of.step,
+            first_step: gradient.step,
             count: 1,
             incarnation,
             version,
@@ -160,13 +160,13 @@ mod tests {
     #[test]
     fn a_new_version_a_new_incarnation_and_a_skipped_step_each_begin_a_run() {
         let mut header = Header::default();
-        for of in [
+        for next in [
             gradient(1, 7, 0),
             gradient(1, 8, 1),
             gradient(2, 8, 2),
             gradient(2, 8, 4),
         ] {
-            header.count(&of);
+            header.count(&next);
         }
         let runs: Vec<_> = header
             .runs()

@@ -250,7 +250,7 @@ fn an_aggregate_without_gradients_is_read_as_zeros() {
         let taken = local.take(0, |header, sum| (header.gradients, [sum[0], sum[1]]));
         assert_eq!(taken, Taken::Read((u64::from(expected[0] > 0.0), expected)));
     }
-    assert_eq!(local.bury(0), Burial::default());
+    assert_eq!(local.drain_dead(0), Discarded::default());
 }
 
 #[test]

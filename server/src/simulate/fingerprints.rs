@@ -114,9 +114,9 @@ fn reduced(scenario: Scenario) -> Scenario {
     scenario.evaluate_every_samples = u64::MAX;
     scenario.stop_samples = SAMPLES;
     for kind in &mut scenario.volunteers {
-        if let Some(comings) = &mut kind.comings {
-            comings.sitting /= SHARE_OF_SITTINGS;
-            comings.away /= SHARE_OF_SITTINGS;
+        if let Some(churn) = &mut kind.churn {
+            churn.mean_session /= SHARE_OF_SITTINGS;
+            churn.mean_absence /= SHARE_OF_SITTINGS;
         }
     }
     for variant in &mut scenario.variants {
@@ -207,12 +207,12 @@ fn every_run_trains_to_the_same_bits_as_before() {
         let dataset = Arc::new(Dataset::load(&run_file.dataset, run_file.seed).unwrap());
         let model = Arc::new(run_file.model_for(&dataset.format).unwrap());
         let batch = 2 * run_file.training.minibatch as u64;
-        let mut textbook = Textbook::new(&run_file, model, dataset);
+        let mut sequential = SequentialTraining::new(&run_file, model, dataset);
         for _ in 0..STEPS {
-            textbook.step(batch).unwrap();
+            sequential.step(batch).unwrap();
         }
         let mut fingerprint = Fingerprint::default();
-        fingerprint.add_model(textbook.parameters());
+        fingerprint.add_model(sequential.parameters());
         lines.insert(format!("run {}", run_file.name), fingerprint.value());
     }
     assert_unchanged("run ", &lines);

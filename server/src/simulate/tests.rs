@@ -94,7 +94,7 @@ fn a_scenario_gives_the_same_bits_on_every_machine() {
 #[test]
 fn each_variant_is_run_with_each_draw() {
     let finished = finish(&scenario(), 2).unwrap();
-    let of = |variant, draw| {
+    let run = |variant, draw| {
         let one: Vec<_> = finished
             .iter()
             .filter(|one| (one.variant, one.draw) == (variant, draw))
@@ -103,10 +103,10 @@ fn each_variant_is_run_with_each_draw() {
         one[0]
     };
     for variant in 0..3 {
-        assert_ne!(of(variant, 1).fingerprint, of(variant, 2).fingerprint);
+        assert_ne!(run(variant, 1).fingerprint, run(variant, 2).fingerprint);
     }
     for draw in [1, 2] {
-        assert!(of(0, draw).books.is_none() && of(2, draw).samples >= 4000);
-        assert!(of(1, draw).took > of(2, draw).took, "a barrier costs time");
+        assert!(run(0, draw).stats.is_none() && run(2, draw).samples >= 4000);
+        assert!(run(1, draw).took > run(2, draw).took, "a barrier costs time");
     }
 }

@@ -154,7 +154,7 @@ fn with_backup_workers_a_superstep_closes_without_the_slowest_whose_contribution
 }
 
 #[test]
-fn whoever_is_dropped_goes_on_with_the_newest_model_instead_of_waiting() {
+fn a_volunteer_whose_contribution_is_dropped_goes_on_with_the_newest_model() {
     let mut world = world(with_backup_workers(1), &[5, 5, 60]);
     world.run_until(seconds(20));
     let waited = world.tabs[2].ml[0].waited;
@@ -206,9 +206,10 @@ fn with_backup_workers_too_every_gradient_is_in_exactly_one_settled_contribution
 /// Two volunteers in lockstep, of whom one brings something that is refused, before or after the other.
 #[test]
 fn in_lockstep_what_is_refused_counts_as_come_and_only_in_its_superstep() {
-    let implausible = |of: Contribution| Contribution { gradients: 0, ..of };
-    let useless: [&dyn Fn(Contribution) -> Bytes; 2] =
-        [&|of| frame(&of, &[f32::NAN; PARAMETERS]), &|of| plain(&implausible(of))];
+    let implausible = |honest: Contribution| Contribution { gradients: 0, ..honest };
+    let useless: [&dyn Fn(Contribution) -> Bytes; 2] = [&|honest| frame(&honest, &[f32::NAN; PARAMETERS]), &|honest| {
+        plain(&implausible(honest))
+    }];
     for (useless, is_first) in useless
         .into_iter()
         .flat_map(|useless| [(useless, true), (useless, false)])

@@ -102,9 +102,9 @@ impl Observer for Checks {
         self.tabs[tab].has_dead = true;
     }
 
-    fn on_gradient(&mut self, tab: usize, of: GradientName, is_finite: bool) {
+    fn on_gradient(&mut self, tab: usize, gradient: GradientName, is_finite: bool) {
         assert!(is_finite, "a gradient that is not finite");
-        self.tabs[tab].added.insert(name(of));
+        self.tabs[tab].added.insert(name(gradient));
     }
 
     fn on_sent(&mut self, tab: usize, frame: &Bytes) {

@@ -44,7 +44,7 @@ fn assert_tabs_hold_what_was_sent(world: &World) {
 }
 
 #[test]
-fn whoever_joins_late_or_misses_versions_computes_on_the_same_bits_as_the_others() {
+fn a_volunteer_that_joins_late_or_misses_versions_computes_on_the_same_bits_as_the_others() {
     for codec in LOSSY {
         let mut world = World::with(1, encoded(codec, config()), Gradients::Quadratic);
         let tabs: Vec<_> = [1, 20, 70, 150, 400]
@@ -171,7 +171,7 @@ fn a_hello_that_names_other_codecs_than_the_runs_is_welcomed_with_f32() {
 }
 
 #[test]
-fn one_frame_is_shared_by_the_sockets_of_all_who_hold_the_same_version() {
+fn the_sockets_of_all_volunteers_on_one_version_share_one_frame() {
     for codec in Codec::ALL {
         let config = Config {
             superstep_samples: 1,
@@ -330,14 +330,14 @@ fn a_sum_beyond_an_f32_is_refused_once_and_what_follows_counts() {
         let mut answers = Vec::new();
         for step in 0..4 {
             for side in &mut sides {
-                let of = Gradient {
+                let gradient = Gradient {
                     stamp: central.stamp(),
                     step,
                     samples: 1,
                     loss_sum: 0.0,
                 };
                 let value = if step == 0 { f32::MAX } else { 1.0 };
-                side.add(&[value; PARAMETERS], of).unwrap();
+                side.add(&[value; PARAMETERS], gradient).unwrap();
             }
             let now = seconds(step + 1);
             let mut actions = Vec::new();

@@ -108,8 +108,8 @@ fn a_duty_of_a_tenth_computes_a_tenth_and_delivers_all_of_it_without_waiting() {
     let all_the_time = 2.0 * seconds(60).since(first_model).as_secs_f64() / ms(5).as_secs_f64();
     let share = world.observer.tabs[tab].added.len() as f64 / all_the_time;
     assert!((0.099..0.101).contains(&share), "{share}");
-    let books = world.books();
-    assert!((0.99..1.01).contains(&books.computing_share()), "{books:?}");
+    let stats = world.stats();
+    assert!((0.99..1.01).contains(&stats.computing_share()), "{stats:?}");
     assert!(world.tabs[tab].ml.iter().all(|ml| ml.waited == Duration::ZERO));
     world.leave(tab);
     world.run_for(Duration::from_secs(2));
@@ -117,7 +117,7 @@ fn a_duty_of_a_tenth_computes_a_tenth_and_delivers_all_of_it_without_waiting() {
 }
 
 #[test]
-fn whoever_lets_more_be_computed_need_not_wait_for_the_end_of_a_rest() {
+fn a_higher_duty_ends_a_rest_at_once() {
     let mut world = World::new(1);
     let slow = Machine {
         step: Duration::from_secs(2),

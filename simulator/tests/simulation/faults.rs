@@ -131,7 +131,7 @@ fn die_when_an_add_is_read_out(dies_in_the_add: bool) -> [u64; 3] {
     let mut local = welcomed(memory);
     let mut actions = Vec::new();
 
-    let of = |step| Gradient {
+    let gradient = |step| Gradient {
         stamp: ModelStamp::default(),
         step,
         samples: 1,
@@ -150,12 +150,12 @@ fn die_when_an_add_is_read_out(dies_in_the_add: bool) -> [u64; 3] {
                     break;
                 }
                 begun.fetch_add(1, Ordering::SeqCst);
-                dying.add(&ones, of(step)).unwrap();
+                dying.add(&ones, gradient(step)).unwrap();
             }
             if !dies_in_the_add {
                 begun.fetch_add(2, Ordering::SeqCst);
-                dying.add(&ones, of(3000)).unwrap();
-                dying.add(&ones, of(3001)).unwrap();
+                dying.add(&ones, gradient(3000)).unwrap();
+                dying.add(&ones, gradient(3001)).unwrap();
             }
             // A side that died with its thread is never dropped.
             std::mem::forget(dying);
@@ -170,7 +170,7 @@ fn die_when_an_add_is_read_out(dies_in_the_add: bool) -> [u64; 3] {
         if dies_in_the_add {
             // Something to read out, so that there is a report. In the other case it would ask for the read-out that is tested.
             begun.fetch_add(1, Ordering::SeqCst);
-            other.add(&ones, of(0)).unwrap();
+            other.add(&ones, gradient(0)).unwrap();
         }
         drop(other);
         if dies_in_the_add && local.memory().is_pending(0) {

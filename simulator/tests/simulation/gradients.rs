@@ -33,8 +33,8 @@ pub(super) const LOCAL_RATE: f32 = 0.002;
 pub(super) type Name = (SessionId, u16, u64);
 
 /// The simulator's name of a gradient, as these tests write it.
-pub(super) fn name(of: GradientName) -> Name {
-    (of.session, of.ml_module, of.step)
+pub(super) fn name(gradient: GradientName) -> Name {
+    (gradient.session, gradient.ml_module, gradient.step)
 }
 
 fn hash((session, ml_module, step): Name) -> u64 {
@@ -85,8 +85,8 @@ impl Gradients {
 impl simulator::Gradients for Gradients {
     type Begun = (Name, Arc<[f32]>);
 
-    fn begin(&mut self, of: GradientName, model: Arc<[f32]>) -> Self::Begun {
-        (name(of), model)
+    fn begin(&mut self, gradient: GradientName, model: Arc<[f32]>) -> Self::Begun {
+        (name(gradient), model)
     }
 
     fn finish<R>(&mut self, (name, model): Self::Begun, take: impl FnOnce(&mut [f32], Outcome) -> R) -> R {

@@ -36,7 +36,7 @@ fn a_restarted_server_is_another_run_and_its_volunteers_start_afresh() {
 }
 
 #[test]
-fn whoever_joins_late_gets_the_newest_model_at_once_and_counts() {
+fn a_volunteer_that_joins_late_gets_the_newest_model_at_once_and_counts() {
     let mut world = World::new(1);
     world.join(Machine::default());
     world.run_until(seconds(5));
@@ -100,7 +100,7 @@ fn a_welcome_that_is_lost_costs_a_session_number_and_nothing_else() {
 }
 
 #[test]
-fn a_run_that_is_finished_tells_its_volunteers_who_end() {
+fn the_volunteers_of_a_finished_run_are_told_and_end() {
     let mut world = World::new(1);
     let tabs = [world.join(Machine::default()), world.join(Machine::default())];
     world.run_until(seconds(3));

@@ -10,7 +10,7 @@ use super::tab::{Machine, welcomed};
 use super::world::{World, ms, seconds};
 
 #[test]
-fn whoever_leaves_has_everything_settled_first() {
+fn a_volunteer_that_leaves_has_everything_settled_first() {
     for latency in [0, 30, 400] {
         let mut world = World::new(latency);
         let tab = world.join(Machine {
@@ -40,7 +40,7 @@ fn whoever_leaves_has_everything_settled_first() {
 }
 
 #[test]
-fn whoever_leaves_while_the_link_is_down_ends_after_the_farewell() {
+fn a_volunteer_that_leaves_while_its_link_is_down_ends_after_the_farewell() {
     let mut world = World::new(1);
     let tab = world.join(Machine::default());
     world.run_until(seconds(2));
@@ -53,7 +53,7 @@ fn whoever_leaves_while_the_link_is_down_ends_after_the_farewell() {
 }
 
 #[test]
-fn whoever_leaves_before_the_first_welcome_ends_too() {
+fn a_volunteer_that_leaves_before_its_first_welcome_ends_too() {
     let mut world = World::new(1);
     let tab = world.join(Machine {
         latency: Duration::from_secs(3),

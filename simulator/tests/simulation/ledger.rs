@@ -1,4 +1,4 @@
-//! Who computed what, and what became of it: the books that exactly-once is checked by.
+//! Who computed what, and what became of it: the stats that exactly-once is checked by.
 
 use std::collections::{BTreeMap, BTreeSet};
 

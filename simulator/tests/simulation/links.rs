@@ -70,7 +70,7 @@ fn with_a_slow_link_contributions_get_larger_and_never_queue() {
     world.run_until(seconds(30));
     let mean_samples = |tab: usize| {
         let session = world.tabs[tab].session.unwrap();
-        let of = || {
+        let contributions = || {
             world
                 .observer
                 .ledger
@@ -78,7 +78,7 @@ fn with_a_slow_link_contributions_get_larger_and_never_queue() {
                 .iter()
                 .filter(|contribution| contribution.0 == session)
         };
-        of().map(|contribution| contribution.1).sum::<u64>() / of().count() as u64
+        contributions().map(|contribution| contribution.1).sum::<u64>() / contributions().count() as u64
     };
     assert!(mean_samples(slow) > 4 * mean_samples(fast));
     let both = |tab: usize| world.observer.ledger.of_session(world.tabs[tab].session.unwrap()).len() as f64;

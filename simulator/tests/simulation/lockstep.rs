@@ -181,9 +181,9 @@ fn in_lockstep_a_volunteer_of_some_duty_rests_while_it_waits() {
             ..machine
         });
         world.run_until(seconds(3));
-        let of_the_first_alone = world.books().supersteps;
+        let of_the_first_alone = world.stats().supersteps;
         world.run_until(seconds(63));
-        (world.books().supersteps - of_the_first_alone) as f64 / 60.0
+        (world.stats().supersteps - of_the_first_alone) as f64 / 60.0
     };
     let dutiful = Machine {
         step: ms(100),
@@ -217,7 +217,7 @@ fn in_lockstep_each_ml_module_computes_one_minibatch_for_each_version() {
 }
 
 #[test]
-fn in_lockstep_who_has_paused_left_or_vanished_is_not_waited_for() {
+fn lockstep_does_not_wait_for_a_volunteer_that_has_paused_left_or_vanished() {
     let mut world = World::with(1, lockstep(), Gradients::Counting);
     let tabs: Vec<_> = (0..5).map(|_| world.join(Machine::default())).collect();
     world.run_until(seconds(2));
@@ -261,7 +261,7 @@ fn in_lockstep_a_frozen_tab_holds_the_others_up_only_until_it_counts_as_absent()
 }
 
 #[test]
-fn in_lockstep_who_comes_back_with_a_late_gradient_is_in_step_again_with_the_next() {
+fn in_lockstep_a_volunteer_with_a_late_gradient_is_in_step_again_with_its_next() {
     let mut world = World::with(1, lockstep(), Gradients::Counting);
     let slow = Machine {
         step: Duration::from_secs(5),

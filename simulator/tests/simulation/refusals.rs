@@ -133,7 +133,7 @@ fn a_hello_of_an_unknown_session_is_refused() {
 }
 
 #[test]
-fn whoever_comes_when_the_server_is_full_is_refused_and_there_is_room_again_when_one_has_left() {
+fn a_full_server_refuses_a_volunteer_and_has_room_again_when_one_has_left() {
     let config = Config {
         max_sessions: 1,
         ..config()

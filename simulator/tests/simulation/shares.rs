@@ -98,9 +98,9 @@ fn a_slow_link_is_busy_for_its_share_of_the_time_and_its_ml_modules_never_wait()
             let mut world = wide_world(config);
             let tab = world.join(link_of(bytes_per_second));
             world.run_until(seconds(30));
-            let before = world.books();
+            let before = world.stats();
             world.run_until(seconds(130));
-            let after = world.books();
+            let after = world.stats();
             let bytes = (after.bytes_up + after.bytes_down) - (before.bytes_up + before.bytes_down);
             let busy = bytes as f64 / bytes_per_second / 100.0;
             let what = format!("a share of {communication_share} of {bytes_per_second} bytes/s: {busy}");
@@ -109,9 +109,9 @@ fn a_slow_link_is_busy_for_its_share_of_the_time_and_its_ml_modules_never_wait()
             assert!(world.tabs[tab].ml[0].waited == Duration::ZERO);
             world.pause(tab);
             world.run_for(Duration::from_secs(30));
-            let books = world.books();
-            assert_eq!((books.accepted, books.refused), (books.computed, 0), "nothing is lost");
-            assert!(books.computed > 20_000 * MINIBATCH);
+            let stats = world.stats();
+            assert_eq!((stats.accepted, stats.refused), (stats.computed, 0), "nothing is lost");
+            assert!(stats.computed > 20_000 * MINIBATCH);
         }
     }
 }
@@ -234,21 +234,21 @@ fn a_link_that_gets_faster_gets_the_runs_period_again() {
 }
 
 #[test]
-fn volunteers_who_all_have_slow_links_contribute_in_step() {
+fn volunteers_on_slow_links_contribute_in_step() {
     let mut world = wide_world(config());
     let tabs = [(); 4].map(|()| world.join(link_of(20e3)));
     world.run_until(seconds(30));
-    let (supersteps, samples) = (world.books().supersteps, world.books().in_model);
-    let staleness_sum = world.books().staleness_sum;
+    let (supersteps, samples) = (world.stats().supersteps, world.stats().in_model);
+    let staleness_sum = world.stats().staleness_sum;
     let periods = tabs.map(|tab| status(&world, tab).period.as_secs_f64() / world.central.period().as_secs_f64());
     assert!(
         periods.iter().all(|of_runs| (0.9..1.1).contains(of_runs)),
         "{periods:?}"
     );
     world.run_until(seconds(90));
-    let books = world.books();
-    let supersteps = books.supersteps - supersteps;
-    let staleness = (books.staleness_sum - staleness_sum) / (books.in_model - samples) as f64;
+    let stats = world.stats();
+    let supersteps = stats.supersteps - supersteps;
+    let staleness = (stats.staleness_sum - staleness_sum) / (stats.in_model - samples) as f64;
     assert!(
         staleness < 0.7,
         "{staleness}: they compute while the model is on its way"

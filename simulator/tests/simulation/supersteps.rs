@@ -101,8 +101,8 @@ fn late_contributions_alone_make_a_version_at_the_deadline() {
 /// One volunteer in a run of 400 samples a superstep, with periods from 20 ms to 10 s; the first 300 ms at a tenth of its rate.
 #[test]
 fn a_superstep_holds_half_of_what_it_aims_at_at_least_from_the_first_one_on() {
-    let slow = (0..10).map(|of| (ms(30 * of), 10));
-    let fast = (0..50).map(|of| (ms(300 + 30 * of), 100));
+    let slow = (0..10).map(|n| (ms(30 * n), 10));
+    let fast = (0..50).map(|n| (ms(300 + 30 * n), 100));
     let crowd = after_contributions(&slow.chain(fast).collect::<Vec<_>>());
     assert!(crowd.closed.len() > 10);
     for (at, closed) in &crowd.closed {
@@ -126,7 +126,7 @@ fn a_superstep_that_stays_too_small_closes_after_the_longest_period() {
 
 #[test]
 fn a_superstep_that_stays_too_small_closes_before_it_would_refuse_a_contribution() {
-    let tiny: Vec<_> = (0..40).map(|of| (ms(20 * of), 1)).collect();
+    let tiny: Vec<_> = (0..40).map(|n| (ms(20 * n), 1)).collect();
     let crowd = after_contributions(&tiny);
     let samples: Vec<u64> = crowd.closed.iter().map(|(_, closed)| closed.samples).collect();
     assert_eq!(samples, [16, 16]);
@@ -203,7 +203,7 @@ fn a_late_read_out_counts_in_the_next_superstep_with_its_staleness() {
 }
 
 #[test]
-fn whoever_was_late_once_is_not_late_in_every_superstep_from_then_on() {
+fn a_volunteer_that_was_late_once_is_not_late_in_every_superstep_from_then_on() {
     let mut crowd = Crowd::new(4);
     let base = crowd.central.stamp().version;
     for volunteer in 0..3 {

@@ -111,12 +111,12 @@ impl World {
             .session
             .map_or(BTreeSet::new(), |session| self.observer.ledger.of_session(session));
         assert_eq!(settled, *added, "not every gradient is in a settled contribution");
-        let books = self.tabs[tab].books;
+        let stats = self.tabs[tab].stats;
         let names = || added.iter().map(|name| u64::from(super::gradients::samples(*name)));
-        assert_eq!((books.computed, books.unsettled()), (names().sum(), 0));
+        assert_eq!((stats.computed, stats.unsettled()), (names().sum(), 0));
     }
 
-    /// The central module's totals are the ledger's, and the books'.
+    /// The central module's totals are the ledger's, and the stats'.
     pub(super) fn assert_totals(&self) {
         let (totals, ledger) = (self.central.totals(), &self.observer.ledger);
         assert_eq!(totals.gradients, ledger.accepted.len() as u64);
@@ -133,11 +133,11 @@ impl World {
             closed <= totals.samples,
             "more samples in supersteps than were accepted"
         );
-        let books = self.books();
-        assert_eq!((books.accepted, books.in_model), (totals.samples, closed));
+        let stats = self.stats();
+        assert_eq!((stats.accepted, stats.in_model), (totals.samples, closed));
         assert_eq!(
-            books.computed,
-            books.accepted + books.refused + books.lost + books.still_there
+            stats.computed,
+            stats.accepted + stats.refused + stats.lost + stats.still_there
         );
     }
 

@@ -1,21 +1,21 @@
-//! The one alarm of a state machine: when it wants to be called next.
+//! The one timer of a state machine: when it wants to be called next.
 
 use bsp::time::Time;
 
 /// So often a state machine may be woken at one instant; more often it asks for ever.
 const MOST_AT_ONCE: u32 = 5;
 
-/// An alarm. Only the one that was set last rings; one that is set anew to the same instant stays as it is, which keeps the
+/// An timer. Only the one that was set last rings; one that is set anew to the same instant stays as it is, which keeps the
 /// queue of events short.
 #[derive(Default)]
-pub(crate) struct Alarm {
+pub(crate) struct Timer {
     number: u64,
     set_to: Option<Time>,
     last_rung: Time,
     times: u32,
 }
 
-impl Alarm {
+impl Timer {
     /// Sets it, or takes it back; when which number has to ring, if that is something new.
     pub(crate) fn set(&mut self, at: Option<Time>, now: Time) -> Option<(Time, u64)> {
         let at = at.map(|at| at.max(now));
@@ -27,7 +27,7 @@ impl Alarm {
         at.map(|at| (at, self.number))
     }
 
-    /// An alarm of this number rings now; whether it is the one that was set last.
+    /// An timer of this number rings now; whether it is the one that was set last.
     ///
     /// # Panics
     /// When `who` asks again and again to be woken now.

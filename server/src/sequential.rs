@@ -1,4 +1,4 @@
-//! The textbook's training loop: one model, one optimizer, and gradients that are always of the newest model.
+//! The sequential baseline: one model, one optimizer, and every gradient computed on the newest model.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use crate::dataset::Dataset;
 use crate::optimizer::ServerOptimizer;
 use crate::run_file::RunFile;
 
-/// The minibatches are those of the first volunteer's first ML module.
+/// The minibatches are those of the first volunteer's first ML module, so that lockstep agrees bit for bit.
 const SESSION: u64 = 1;
 const ML_MODULE: u32 = 0;
 
-/// A run without any BSP system.
-pub(crate) struct Textbook {
+/// A run without a BSP system.
+pub(crate) struct SequentialTraining {
     model: Arc<Model>,
     dataset: Arc<Dataset>,
     run_seed: u64,
@@ -33,12 +33,12 @@ pub(crate) struct Textbook {
     trained: u64,
 }
 
-impl Textbook {
+impl SequentialTraining {
     /// The beginning of a run.
-    pub(crate) fn new(run_file: &RunFile, model: Arc<Model>, dataset: Arc<Dataset>) -> Textbook {
+    pub(crate) fn new(run_file: &RunFile, model: Arc<Model>, dataset: Arc<Dataset>) -> SequentialTraining {
         let minibatch = run_file.training.minibatch;
         let parameters = model.initial_parameters(run_file.seed);
-        Textbook {
+        SequentialTraining {
             run_seed: run_file.seed,
             minibatch,
             optimizer: ServerOptimizer::new(run_file, parameters.len()),
@@ -59,12 +59,12 @@ impl Textbook {
         &self.parameters
     }
 
-    /// Samples that it was trained on.
+    /// The number of samples that it was trained on.
     pub(crate) fn trained(&self) -> u64 {
         self.trained
     }
 
-    /// One step of the optimizer along the mean gradient of `batch` samples, as many whole minibatches as there are in that.
+    /// One step of the optimizer along the mean gradient of `batch` samples, rounded down to whole minibatches.
     pub(crate) fn step(&mut self, batch: u64) -> Result<()> {
         let minibatches = (batch / self.minibatch as u64).max(1);
         for part in 0..minibatches {

@@ -1,4 +1,4 @@
-//! A run's books: what was computed, what became of it, and what it took.
+//! A run's stats: what was computed, what became of it, and what it took.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use bsp::central::Totals;
 
 /// What a run has come to. Samples are counted once: computed = accepted + refused + lost + still there.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Books {
+pub struct RunStats {
     /// Samples of finished gradients of all ML modules.
     pub computed: u64,
     /// Samples in contributions that were accepted.
@@ -39,7 +39,7 @@ pub struct Books {
     pub bytes_down: u64,
 }
 
-impl Books {
+impl RunStats {
     /// The share of what all would have computed alone that is in the model.
     pub fn goodput(&self) -> f64 {
         ratio(self.in_model as f64, self.alone)
@@ -84,6 +84,6 @@ impl Books {
     }
 }
 
-fn ratio(of: f64, by: f64) -> f64 {
-    if by > 0.0 { of / by } else { 0.0 }
+fn ratio(part: f64, whole: f64) -> f64 {
+    if whole > 0.0 { part / whole } else { 0.0 }
 }
