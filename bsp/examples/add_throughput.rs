@@ -41,7 +41,7 @@ fn main() {
     });
 
     println!(
-        "ms per million floats: {add_ms:.3} add (check, lease, sum), {swap_ms:.3} compare-and-swap on each: {:.1} times",
+        "ms per million floats: {add_ms:.3} add (check, lease, sum), {swap_ms:.3} compare-and-swap on each: {:.1} ×",
         swap_ms / add_ms
     );
 }

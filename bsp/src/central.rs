@@ -1,12 +1,12 @@
 //! The central BSP control module (102): sessions, supersteps, the model.
 //!
-//! A state machine without I/O. Its driver hands in frames, disconnections and time-outs, and does the actions that come
-//! out, in order. The same state, time and event give the same actions.
+//! A state machine without I/O. Its driver hands in frames, disconnections and time-outs, and does the actions that
+//! come out, in order. The same state, time and event give the same actions.
 //!
 //! [`Central`] is a router between two parts: the [`sessions`], and the [`training`] of the model. In training a
-//! contribution passes its session's numbers, [`admission`], the [`totals`] and the [`open_superstep`]. After each event
-//! the [`policy`] says whether the superstep closes. If it does, the [`trainer`] makes the next version, the [`broadcast`]
-//! makes its frames, and the sessions that can take a model receive it.
+//! contribution passes its session's numbers, [`admission`], the [`totals`] and the [`open_superstep`]. After each
+//! event the [`policy`] says whether the superstep closes. If it does, the [`trainer`] makes the next version, the
+//! [`broadcast`] makes its frames, and the sessions that can take a model receive it.
 //!
 //! # Example
 //!
@@ -149,8 +149,8 @@ impl Central {
         }
     }
 
-    /// Closes the open superstep now, if it holds samples, so that all accepted samples are in a model before the server
-    /// stops. The optimizer's step shrinks with the share of the intended samples that the superstep holds.
+    /// Closes the open superstep now, if it holds samples, so that all accepted samples are in a model before the
+    /// server stops. The optimizer's step shrinks with the share of the intended samples that the superstep holds.
     pub fn close_superstep(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.training.close_early(&mut self.sessions, now, actions);
     }

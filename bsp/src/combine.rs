@@ -4,16 +4,18 @@
 //! g = Σ_c w_c · clip(G_c / n_c) / Σ_c w_c      w_c = s(τ_c) · min(n_c, max_read_out_samples)      s(τ) = (1 + τ)^(−a)
 //! ```
 //!
-//! Under local steps G_c is Σ_k n_k · U_k / h_k over the ML modules k of its tab: displacements, each divided by its steps. Then
-//! g is multiplied by the mean number of steps h̄ = Σ_s w_s · h_s / Σ_s w_s over sessions s, where h_s is the sum of Σ_k n_k · h_k / n_c over the
-//! session's contributions c (one follows the other, so that their steps add up), and w_s of their weights: normalised averaging
-//! (FedNova, Wang et al., arXiv 2007.07481). So who makes more steps counts by its samples, and does not pull the model to its own optimum.
+//! Under local steps G_c is Σ_k n_k · U_k / h_k over the ML modules k of its tab: displacements, each divided by its
+//! steps. Then g is multiplied by the mean number of steps h̄ = Σ_s w_s · h_s / Σ_s w_s over sessions s. Here h_s is
+//! the sum of Σ_k n_k · h_k / n_c over the session's contributions c, and w_s the sum of their weights. (A session's
+//! contributions follow each other, so their steps add up.) This is normalised averaging (FedNova, Wang et al., arXiv
+//! 2007.07481): a volunteer that makes more steps counts by its samples, and does not pull the model to its own
+//! optimum.
 //!
-//! What a volunteer claims is bounded by what is usual: the norm of a mean gradient by the last norms, the steps of a session by
-//! the last ones of the others.
+//! A volunteer's claims are bounded by usual values: the norm of a mean gradient by the last norms, the steps of a
+//! session by the last steps of the other sessions.
 //!
-//! The order is written down: contributions by session and number, and within one the parameters in order. So the result
-//! depends on what came in, not on when.
+//! The order is fixed: contributions by session and number, and the parameters of each in order. So the result depends
+//! on which contributions came in, not on when.
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +23,7 @@ use crate::estimators::RunningQuantile;
 use crate::protocol::codec::Encoded;
 use crate::protocol::message::SessionId;
 
-/// An admitted contribution that waits for its superstep to close.
+/// An admitted contribution, until its superstep closes.
 #[derive(Clone, Debug)]
 pub struct Admitted {
     /// The session that it comes from.
@@ -43,10 +45,10 @@ pub struct Admitted {
 pub struct Weighting {
     /// a in s(τ) = (1 + τ)^(−a).
     pub staleness_exponent: f64,
-    /// More samples than this weigh no more.
+    /// Samples of one contribution beyond this number weigh nothing.
     pub max_read_out_samples: u64,
-    /// The norm of a mean gradient is bounded at this multiple of its running median, and the number of local steps at this
-    /// multiple of the others' running upper quartile; 0 bounds nothing.
+    /// The norm of a mean gradient is bounded at this multiple of its running median, and the number of local steps at
+    /// this multiple of the others' running upper quartile; 0 bounds nothing.
     pub clip: f64,
 }
 
@@ -59,14 +61,15 @@ pub struct Combiner {
     decoded: Vec<f32>,
 }
 
-/// What is usual, by the last contributions: one value of each session for a superstep, so that a session that contributes
-/// often does not say what is usual. A checkpoint holds it.
+/// The usual values, by the last contributions. Each session counts once in a superstep, so that a session that
+/// contributes often does not set the bound. A checkpoint holds them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Usual {
-    /// Norms of mean gradients, which are alike whoever computed them. So a volunteer that is alone is bounded by its own.
+    /// Norms of mean gradients, which are alike for all volunteers. So a volunteer that is alone is bounded by its own
+    /// norms.
     norms: RunningQuantile<SessionId>,
-    /// Local steps. The upper quartile of the others counts, since a few fast volunteers make most of the steps. A volunteer
-    /// that is alone is bounded by nothing, and one that claims too much raises no bound of its own.
+    /// Local steps. The upper quartile of the others counts, since a few fast volunteers make most of the steps. A
+    /// volunteer that is alone has no bound, and a volunteer that claims too many steps does not raise its own bound.
     steps: RunningQuantile<SessionId>,
 }
 
@@ -86,21 +89,21 @@ impl Usual {
         usual.map_or(norm, |usual| norm.min(multiple * usual))
     }
 
-    /// `steps`, bounded at a multiple of what others make.
+    /// `steps`, bounded at a multiple of the others' steps.
     fn bound_steps(&self, multiple: f64, session: SessionId, steps: f64) -> f64 {
         let usual = self.steps.of_others(&session);
         usual.map_or(steps, |usual| steps.min(multiple * usual))
     }
 }
 
-/// One more bounded value. Zeros are not usual: a bound of 0 would stop the model.
+/// Adds a bounded value. Zeros are left out: a bound of 0 would stop the model.
 fn remember(values: &mut RunningQuantile<SessionId>, session: SessionId, bounded: f64) {
     if bounded > 0.0 {
         values.push(session, bounded);
     }
 }
 
-/// s(τ) = (1 + τ)^(−a): what a contribution of staleness τ weighs.
+/// s(τ) = (1 + τ)^(−a): the weight of a contribution of staleness τ.
 pub fn staleness_weight(staleness: f64, exponent: f64) -> f64 {
     libm::pow(1.0 + staleness.max(0.0), -exponent)
 }
@@ -115,20 +118,20 @@ impl Combiner {
         }
     }
 
-    /// What is usual so far.
+    /// The usual values so far.
     pub fn usual(&self) -> &Usual {
         &self.usual
     }
 
-    /// Goes on from what was usual when a checkpoint was written.
+    /// Goes on from the usual values of a checkpoint.
     pub fn set_usual(&mut self, usual: Usual) {
         self.usual = usual;
     }
 
-    /// The combined gradient of the superstep that makes a model out of version `version`, into `gradient`.
+    /// Writes the combined gradient of the superstep that steps from version `version` into `gradient`.
     ///
-    /// Sorts `contributions` by session and number. With one contribution that is neither stale nor clipped the result is
-    /// exactly `G · (1 / n)`, the textbook minibatch gradient.
+    /// Sorts `contributions` by session and number. With one contribution that is neither stale nor clipped the result
+    /// is exactly `G · (1 / n)`, the mean minibatch gradient of the sequential baseline.
     pub fn combine(&mut self, contributions: &mut [Admitted], version: u64, gradient: &mut [f32]) {
         contributions.sort_by_key(|contribution| (contribution.session, contribution.sequence));
         let Weighting {
@@ -241,7 +244,7 @@ mod tests {
         gradient
     }
 
-    /// Of displacements by local steps: `samples` samples, a mean step of `step`, `steps` times.
+    /// A contribution of displacements by local steps: `samples` samples, a mean step of `step`, `steps` times.
     fn moved(session: u64, samples: u64, steps: f64, step: f32) -> Admitted {
         Admitted {
             steps: Some(steps),
@@ -260,7 +263,7 @@ mod tests {
 
     #[test]
     fn displacements_of_one_session_add_up_and_its_gradients_do_not() {
-        // Who leaves reads out once more: 4 steps of 2 after 6 steps of 2 are 10 steps of 2.
+        // A volunteer that leaves reads out once more: 4 steps of 2 after 6 steps of 2 are 10 steps of 2.
         let mut both = vec![moved(1, 64, 6.0, 2.0), moved(1, 64, 4.0, 2.0)];
         assert_eq!(combined(both.clone(), 0, PLAIN), [20.0]);
         for contribution in &mut both {
@@ -315,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn one_fresh_contribution_gives_exactly_the_textbook_gradient() {
+    fn one_fresh_contribution_gives_exactly_its_mean_gradient() {
         let sum = [0.1f32, -7.3, 1e-20, 5.0];
         let expected = sum.map(|value| value * (1.0f32 / 96.0));
         assert_eq!(combined(vec![contribution(1, 96, 4.0, &sum)], 4, PLAIN), expected);

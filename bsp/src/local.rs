@@ -5,8 +5,8 @@
 //! waits for the other.
 //!
 //! It reads out at the central module's period, and at most one contribution on its link is not acknowledged. It keeps
-//! contributions until they are durable, as bytes, and sends the same bytes again after a reconnect. When it can keep no
-//! more it stops reading out. Gradients then collect in the shared memory, so that a slow link makes fewer, larger
+//! contributions until they are durable, as bytes, and sends the same bytes again after a reconnect. When it can keep
+//! no more it stops reading out. Gradients then collect in the shared memory, so that a slow link makes fewer, larger
 //! contributions and never a queue. Reading out allocates nothing.
 //!
 //! # Example
@@ -18,12 +18,14 @@
 //! # use bsp::protocol::message::{Ack, FromCentral, Mode, RunId, SessionId, Token, Welcome};
 //! # use bsp::shared_memory::{Gradient, ModelStamp, shared_memory};
 //! # let (now, mut actions) = (bsp::time::Time::ZERO, Vec::new());
-//! # let config = Config { run: RunId(1), spec_hash: 2, mode: Mode::Decoupled, has_local_steps: false, jitter_seed: 3 };
+//! # let (run, mode) = (RunId(1), Mode::Decoupled);
+//! # let config = Config { run, spec_hash: 2, mode, has_local_steps: false, jitter_seed: 3 };
 //! let (memory, mut ml_modules) = shared_memory(4, 1);
 //! let mut local = Local::new(now, config, memory);
 //! local.on_open(now, &mut actions);
 //! assert!(matches!(actions[..], [Action::Send(_)]), "the hello");
-//! let welcome = Welcome { session: SessionId(5), token: Token(6), period_us: 50_000, settled: 0, durable: 0, codec: Default::default() };
+//! let (session, token, codec) = (SessionId(5), Token(6), Default::default());
+//! let welcome = Welcome { session, token, period_us: 50_000, settled: 0, durable: 0, codec };
 //! local.on_frame(now, &FromCentral::Welcome(welcome).encode(), &mut actions)?;
 //! let stamp = ModelStamp { incarnation: 1, version: 0 };
 //! local.on_frame(now, &FromCentral::encode_model(stamp, &[1.0; 4]), &mut actions)?;
@@ -157,8 +159,8 @@ impl Local {
     }
 
     /// An ML module's worker raised an error event or was terminated. (Silence is no sign of a death: a frozen tab is
-    /// silent, too.) The others are read out without allocating, since the dead ML module may hold the allocator's lock.
-    /// Then the tab starts afresh, with new memory and a new session.
+    /// silent, too.) The others are read out without allocating, since the dead ML module may hold the allocator's
+    /// lock. Then the tab starts afresh, with new memory and a new session.
     pub fn on_ml_module_died(&mut self, now: Time, ml_module: usize, actions: &mut Vec<Action>) {
         if self.has_ended() || !self.modules.on_died(ml_module, self.read_out.is_under_way()) {
             return;
@@ -192,8 +194,8 @@ impl Local {
         self.turn(now, actions);
     }
 
-    /// The volunteer leaves: the ML modules stop after their minibatch, their gradients are read out and acknowledged, and
-    /// the membership ends.
+    /// The volunteer leaves: the ML modules stop after their minibatch, their gradients are read out and acknowledged,
+    /// and the membership ends.
     pub fn leave(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.notice_freeze(now, actions);
         self.end_soon(now, End::Left);
@@ -315,9 +317,9 @@ impl Local {
         self.send_first_unsettled(now, actions);
     }
 
-    /// Under local steps a refused update leaves the working copies with a published model that settles it. The next model
-    /// may never come, if everything computed on top of the refused update is refused as well. So the current model is
-    /// published again.
+    /// Under local steps a refused update leaves the working copies with a published model that settles it. The next
+    /// model may never come, if everything computed on top of the refused update is refused as well. So the current
+    /// model is published again.
     fn let_go_of_refused(&mut self, sequence: u64) {
         let settled_read_outs = self.in_model.on_refused(sequence);
         if let (Some(read_outs), true) = (settled_read_outs, self.config.has_local_steps) {
@@ -347,11 +349,11 @@ impl Local {
         self.end_if_due(now, actions);
     }
 
-    /// Whether a read-out may begin: no contribution is on its way, and there is room to keep one more. (After a death it
-    /// does not wait for an acknowledgement.)
+    /// Whether a read-out may begin: no contribution is on its way, and there is room to keep one more. (After a death
+    /// it does not wait for an acknowledgement.)
     ///
-    /// Under local steps the last contribution must have come back in a model, too. (A volunteer that leaves does not wait
-    /// for that: it computes on no further model.)
+    /// Under local steps the last contribution must have come back in a model, too. (A volunteer that leaves does not
+    /// wait for that: it computes on no further model.)
     fn can_read_out(&self) -> bool {
         let is_awaited = self.config.has_local_steps && self.in_model.is_outstanding() && self.shutdown.is_none();
         let is_under_way = self.link.has_contribution_on_its_way() || is_awaited;
@@ -395,8 +397,8 @@ impl Local {
         self.modules.have_new(self.schedule.has_barrier() && !is_ending)
     }
 
-    /// Says hello if this call comes so late that the tab must have been frozen. Every event calls this, since frames may
-    /// have waited, too.
+    /// Says hello if this call comes so late that the tab must have been frozen. Every event calls this, since frames
+    /// may have waited, too.
     fn notice_freeze(&mut self, now: Time, actions: &mut Vec<Action>) {
         if now.since(self.wake_by) > FROZEN && self.link.state() == LinkState::Welcomed {
             self.say_hello(now, actions);

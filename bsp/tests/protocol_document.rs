@@ -234,8 +234,8 @@ fn the_document_states_the_version_and_the_limits() {
     }
 }
 
-/// The names of an enum's variants in the order of their numbers. A header of a number and zeros is one of each, as long
-/// as there is a variant of that number.
+/// The names of an enum's variants in the order of their numbers. A header of a number and zeros is one of each, as
+/// long as there is a variant of that number.
 fn variants<T: DeserializeOwned + Debug>() -> Vec<String> {
     let variant = |number| {
         let mut header = [0; 1024];

@@ -1,6 +1,6 @@
-//! `superstep reference`: the sequential baseline. It trains with the same model, data, minibatches and optimizer on one
-//! thread, without a BSP system. Runs are measured against it. In lockstep, with one volunteer of one ML module, a run
-//! must agree with it bit for bit.
+//! `superstep reference`: the sequential baseline. It trains with the same model, data, minibatches and optimizer on
+//! one thread, without a BSP system. Runs are measured against it. In lockstep, with one volunteer of one ML module, a
+//! run must agree with it bit for bit.
 
 use std::sync::Arc;
 use std::time::Instant;

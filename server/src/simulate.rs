@@ -147,7 +147,8 @@ impl Simulation<'_> {
         let engine = Engine::new(&task, self.threads).context("a thread can't be started")?;
         let parameters = self.model.initial_parameters(run_file.seed);
         let optimizer = Box::new(ServerOptimizer::new(&run_file, parameters.len()));
-        // Sessions of closed tabs expire late. Here they must not use up the room of new ones, however often tabs come and go.
+        // Sessions of closed tabs expire late. Here they must not use up the room of new ones, however often tabs come
+        // and go.
         let config = central::Config {
             max_sessions: usize::MAX,
             ..central_config(&run_file, self.model.spec().hash(), RunId(1))

@@ -22,12 +22,12 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         match event {
             Event::Script(script) => script(self),
             Event::CentralTimer(timer) => {
-                if self.central_timer.rings(timer, self.now, "the central module") {
+                if self.central_timer.fires(timer, self.now, "the central module") {
                     self.with_central(|central, now, actions| central.on_timeout(now, actions));
                 }
             }
             Event::TabTimer(tab, timer) => {
-                if self.tabs[tab].timer.rings(timer, self.now, "a tab") {
+                if self.tabs[tab].timer.fires(timer, self.now, "a tab") {
                     self.with_local(tab, |local, now, actions| local.on_timeout(now, actions));
                 }
             }
@@ -52,7 +52,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
                 };
                 connection.is_open_at_tab = false;
                 let tab = connection.tab;
-                // A connection that the tab has replaced meanwhile is nobody's.
+                // The tab may have replaced the connection meanwhile.
                 if self.tabs[tab].connection.is_none_or(|newer| newer == id) {
                     self.tabs[tab].connection = None;
                     self.with_local(tab, |local, now, actions| local.on_closed(now, actions));
@@ -66,7 +66,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         }
     }
 
-    /// The tab that an event happens in.
+    /// The tab in which an event happens.
     fn tab_of(&mut self, event: &Event<G, O>) -> Option<usize> {
         match event {
             Event::TabTimer(tab, _)

@@ -1,18 +1,18 @@
 //! Whole runs of Superstep in virtual time.
 //!
 //! All that decides is real: the central and local BSP modules, the shared memory between them and the ML modules, the
-//! model, its gradients and its optimizer. Made up, from a seed, are the machines, their links and their owners. The same
-//! seed gives the same bits, on every machine and on any number of threads: nothing here reads a clock, and nothing depends
-//! on a hash map's order or the platform's mathematics.
+//! model, its gradients and its optimizer. The machines, their links and their owners are made up from a seed. The same
+//! seed gives the same bits, on every machine and on any number of threads: nothing here reads a clock, and nothing
+//! depends on a hash map's order or the platform's mathematics.
 //!
-//! - [`world`]: the virtual clock, the events, and what can be asked of a run; [`driving`](self): what each event does.
+//! - [`world`]: the virtual clock, the events, and a run's queries; [`driving`](self): the effect of each event.
 //! - [`tab`], [`ml_module`]: a volunteer's tab, on a machine of its own speed.
-//! - [`faults`](self): what can befall tabs and links.
-//! - [`gradients`]: what computes gradients; [`engine`]: `nn` does, on a pool of threads.
-//! - [`volunteers`]: whole populations, drawn from a seed: how fast, how far away, when they come and go.
-//! - [`run_stats`]: what was computed, what became of it, what it took.
+//! - [`faults`](self): faults of tabs and links.
+//! - [`gradients`]: the computing of gradients; [`engine`]: by `nn`, on a pool of threads.
+//! - [`volunteers`]: whole populations, drawn from a seed: their speeds, their links, their comings and goings.
+//! - [`run_stats`]: the statistics of a run.
 //! - [`run`]: a run to its end, with its evaluations.
-//! - [`observer`]: who looks on; `bsp`'s own tests do, and check with every event what must always be so.
+//! - [`observer`]: tests look on, and check with every event what must always hold.
 //!
 //! # Example
 //!

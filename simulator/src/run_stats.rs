@@ -1,10 +1,10 @@
-//! A run's stats: what was computed, what became of it, and what it took.
+//! The statistics of a run: what was computed, its outcome, and its cost.
 
 use std::time::Duration;
 
 use bsp::central::Totals;
 
-/// What a run has come to. Samples are counted once: computed = accepted + refused + lost + still there.
+/// The statistics of a run. Each sample counts once: computed = accepted + refused + lost + still there.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RunStats {
     /// Samples of finished gradients of all ML modules.
@@ -15,17 +15,17 @@ pub struct RunStats {
     pub in_model: u64,
     /// Samples in contributions that were refused.
     pub refused: u64,
-    /// Samples that their tab took with it.
+    /// Samples that were lost with their tab.
     pub lost: u64,
-    /// Samples that a tab still has, or that are on their way.
+    /// Samples that are in a tab, or on their way.
     pub still_there: u64,
     /// Gradients that were not finite.
     pub not_finite: u64,
-    /// Samples that all ML modules would have computed, each alone at its own speed and duty, while their tabs were open.
+    /// Samples that all ML modules would have computed alone, at their speed and duty, while their tabs were open.
     pub alone: f64,
-    /// Time for which tabs were open and their ML modules might compute, once for each.
+    /// Time in which tabs were open and their ML modules might compute, summed over ML modules.
     pub online: Duration,
-    /// Time in which ML modules computed.
+    /// Time in which ML modules computed, summed over them.
     pub computing: Duration,
     /// Σ staleness · samples, over accepted contributions.
     pub staleness_sum: f64,
@@ -40,12 +40,12 @@ pub struct RunStats {
 }
 
 impl RunStats {
-    /// The share of what all would have computed alone that is in the model.
+    /// Samples in the model, as a share of those that all would have computed alone.
     pub fn goodput(&self) -> f64 {
         ratio(self.in_model as f64, self.alone)
     }
 
-    /// The share of the time in which ML modules might compute that they did.
+    /// Time of computing, as a share of the time in which ML modules might compute.
     pub fn computing_share(&self) -> f64 {
         ratio(self.computing.as_secs_f64(), self.online.as_secs_f64())
     }
@@ -60,7 +60,7 @@ impl RunStats {
         ratio(self.staleness_sum, self.accepted as f64)
     }
 
-    /// What a sample's staleness leaves of its weight beside the others of its superstep, on average.
+    /// Weight of a sample by its staleness, on average.
     pub fn mean_weight(&self) -> f64 {
         ratio(self.weight_sum, self.accepted as f64)
     }
@@ -75,7 +75,7 @@ impl RunStats {
         ratio(self.bytes_down as f64, self.in_model as f64)
     }
 
-    /// Takes over what the central module counts.
+    /// Takes over the central module's counts.
     pub(crate) fn set_totals(&mut self, totals: &Totals) {
         self.supersteps = totals.supersteps;
         self.in_model = totals.samples_in_model;

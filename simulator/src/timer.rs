@@ -1,22 +1,22 @@
-//! The one timer of a state machine: when it wants to be called next.
+//! The one timer of a state machine: the time at which it wants to be called next.
 
 use bsp::time::Time;
 
-/// So often a state machine may be woken at one instant; more often it asks for ever.
+/// A state machine that is woken this often at one instant would go on for ever.
 const MOST_AT_ONCE: u32 = 5;
 
-/// An timer. Only the one that was set last rings; one that is set anew to the same instant stays as it is, which keeps the
+/// A timer. Only its last setting fires. A timer that is set again to the same instant stays as it is, which keeps the
 /// queue of events short.
 #[derive(Default)]
 pub(crate) struct Timer {
     number: u64,
     set_to: Option<Time>,
-    last_rung: Time,
+    last_fired: Time,
     times: u32,
 }
 
 impl Timer {
-    /// Sets it, or takes it back; when which number has to ring, if that is something new.
+    /// Sets the timer, or clears it. Returns the instant and the number of the new setting, if there is one.
     pub(crate) fn set(&mut self, at: Option<Time>, now: Time) -> Option<(Time, u64)> {
         let at = at.map(|at| at.max(now));
         if at == self.set_to {
@@ -27,18 +27,21 @@ impl Timer {
         at.map(|at| (at, self.number))
     }
 
-    /// An timer of this number rings now; whether it is the one that was set last.
+    /// The setting of this number is due. Returns whether it is the last one.
     ///
     /// # Panics
-    /// When `who` asks again and again to be woken now.
-    pub(crate) fn rings(&mut self, number: u64, now: Time, who: &str) -> bool {
+    /// `owner` asks again and again to be woken now.
+    pub(crate) fn fires(&mut self, number: u64, now: Time, owner: &str) -> bool {
         if number != self.number {
             return false;
         }
         self.set_to = None;
-        self.times = if self.last_rung == now { self.times + 1 } else { 1 };
-        self.last_rung = now;
-        assert!(self.times < MOST_AT_ONCE, "{who} asks again and again to be woken now");
+        self.times = if self.last_fired == now { self.times + 1 } else { 1 };
+        self.last_fired = now;
+        assert!(
+            self.times < MOST_AT_ONCE,
+            "{owner} asks again and again to be woken now"
+        );
         true
     }
 }

@@ -20,7 +20,7 @@ use crate::run_stats::RunStats;
 use crate::tab::{Machine, Tab, TabStats};
 use crate::timer::Timer;
 
-/// What happens in a world.
+/// The events of a world.
 pub(crate) enum Event<G: Gradients, O> {
     CentralTimer(u64),
     TabTimer(usize, u64),
@@ -35,29 +35,29 @@ pub(crate) enum Event<G: Gradients, O> {
     Script(Script<G, O>),
 }
 
-/// What somebody has planned.
+/// A planned change of the world.
 type Script<G, O> = Box<dyn FnOnce(&mut World<G, O>)>;
 
-/// A whole run: the central BSP module, tabs with their local BSP modules and ML modules, and the links between them. What
-/// happens follows from the seed, the settings and what is planned; `G` computes the gradients, `O` looks on.
+/// A whole run: the central BSP module, tabs with their local BSP modules and ML modules, and the links between them.
+/// What happens follows from the seed, the settings and the planned events; `G` computes the gradients, `O` looks on.
 pub struct World<G: Gradients, O = Nobody> {
     /// The virtual time.
     pub now: Time,
     /// The seed.
     pub seed: u64,
-    /// Random numbers for whoever plans something.
+    /// Random numbers for planned events.
     pub random: Random,
     /// The central BSP module.
     pub central: Central,
     /// What the run fixes.
     pub config: central::Config,
-    /// What computes gradients.
+    /// The computing of gradients.
     pub gradients: G,
     /// All tabs that were ever opened, by number.
     pub tabs: Vec<Tab<G::Begun>>,
-    /// Who looks on.
+    /// The observer.
     pub observer: O,
-    /// Whether the central module has said that the model is not finite any more.
+    /// Whether the central module has reported that the optimizer diverged.
     pub has_diverged: bool,
     pub(crate) stats: RunStats,
     pub(crate) models: Models,
@@ -67,7 +67,7 @@ pub struct World<G: Gradients, O = Nobody> {
 }
 
 impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
-    /// A run that begins now with the model `model`; nobody has joined.
+    /// A run that begins now with the model `model` and without volunteers.
     pub fn new(
         seed: u64,
         config: central::Config,
@@ -94,13 +94,13 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         }
     }
 
-    /// A tab opens the page now; its number.
+    /// A tab opens the page now. Returns its number.
     pub fn join(&mut self, machine: Machine) -> usize {
         let random = Random::stream(self.seed, self.tabs.len() as u64);
         self.join_with(machine, random)
     }
 
-    /// A tab opens the page now, whose minibatches vary by these numbers; its number.
+    /// A tab opens the page now. The times of its minibatches vary by these random numbers. Returns its number.
     pub fn join_with(&mut self, machine: Machine, random: Random) -> usize {
         let (memory, sides) = shared_memory(self.central.model().len(), machine.ml_modules);
         let number = self.tabs.len();
@@ -140,7 +140,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         self.schedule(at, Event::Script(Box::new(script)));
     }
 
-    /// Lets so much time pass.
+    /// Lets `duration` pass.
     pub fn run_for(&mut self, duration: Duration) {
         self.run_until(self.now + duration);
     }
@@ -151,7 +151,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         self.now = end;
     }
 
-    /// Lets the next event happen, if it is not after `end`; whether there was one.
+    /// Lets the next event happen, if it is not after `end`. Returns whether there was one.
     pub fn step(&mut self, end: Time) -> bool {
         if self.events.next_at().is_none_or(|at| at > end) {
             return false;
@@ -163,7 +163,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         true
     }
 
-    /// A tab leaves: what it has is read out and settled first.
+    /// A tab leaves: its gradients are read out and settled first.
     pub fn leave(&mut self, tab: usize) {
         self.observer.on_leave(tab);
         self.with_local(tab, |local, now, actions| local.leave(now, actions));
@@ -179,8 +179,8 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         self.with_local(tab, |local, now, actions| local.resume(now, actions));
     }
 
-    /// A tab's ML modules may compute for so much of their time from now on, in percent. (The stats go on expecting of them what
-    /// their machine's duty allows.)
+    /// A tab's ML modules may compute for `percent` of their time from now on. (The statistics still expect their
+    /// machine's duty.)
     pub fn set_duty(&mut self, tab: usize, percent: u8) {
         self.with_local(tab, |local, now, actions| local.set_duty(now, percent, actions));
     }
@@ -190,7 +190,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         self.with_central(|central, now, actions| central.on_frame(now, from, frame, Token(from.0), actions));
     }
 
-    /// How a tab's membership has ended.
+    /// The end of a tab's membership.
     pub fn end_of(&self, tab: usize) -> Option<&End> {
         self.tabs[tab].ended.as_ref().map(|(_, end)| end)
     }
@@ -203,7 +203,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             .is_some_and(|local| local.link_state() == LinkState::Welcomed)
     }
 
-    /// The stats as they stand now.
+    /// The statistics as of now.
     pub fn stats(&self) -> RunStats {
         let mut stats = self.stats;
         stats.set_totals(&self.central.totals());
@@ -301,7 +301,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         ConnectionId(self.connections.len() as u64)
     }
 
-    /// A tab's connection; `None` for a number that no tab's has.
+    /// A tab's connection; `None` for a number that no tab's connection has.
     pub(crate) fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         let index = usize::try_from(id.0).ok()?.checked_sub(1)?;
         self.connections.get_mut(index)

@@ -104,7 +104,7 @@ fn config(mode: Mode) -> Config {
         weighting: Weighting {
             staleness_exponent: 0.5,
             max_read_out_samples: 1024,
-            // Lockstep is the textbook's: it never clips.
+            // Lockstep equals the sequential baseline: it never clips.
             clip: if mode == Mode::Lockstep { 0.0 } else { 3.0 },
         },
         lr_scaling: LearningRateScaling::None,
@@ -137,7 +137,7 @@ fn kind(count: usize, churn: Option<Churn>) -> Kind {
     }
 }
 
-/// Who stays for a few seconds, and half the time leaves properly.
+/// Volunteers that stay for a few seconds, half of which leave properly.
 fn flighty(count: usize) -> Kind {
     let churn = Churn {
         mean_session: Duration::from_secs(4),
@@ -147,7 +147,7 @@ fn flighty(count: usize) -> Kind {
     kind(count, Some(churn))
 }
 
-/// A run of 30 virtual seconds; what it came to.
+/// The result of a run of 30 virtual seconds.
 fn finished(seed: u64, threads: usize) -> (u64, Vec<Point<f64>>, RunStats) {
     let task = task();
     let mut world = world(&task, seed, threads, config(Mode::Decoupled));
@@ -180,7 +180,7 @@ fn the_same_seed_gives_the_same_bits_on_any_number_of_threads() {
 }
 
 #[test]
-fn every_sample_is_in_the_books_once() {
+fn every_sample_is_counted_once() {
     for seed in 0..10 {
         let (_, _, stats) = finished(seed, 2);
         assert_eq!(

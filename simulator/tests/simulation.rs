@@ -1,8 +1,8 @@
 //! The real state machines, thousands of virtual seconds, and every fault that a seed can throw.
 //!
-//! The crate `simulator` drives all parts at once: central and local BSP modules over real shared memory, with a virtual
-//! clock and links that are slow, late, cut or silent. [`simulation::checks`] looks on, and checks with every event what must
-//! always be so; the other files are the promises. A failure prints its seed.
+//! The crate `simulator` drives all parts at once: central and local BSP modules over real shared memory, with a
+//! virtual clock and links that are slow, late, cut or silent. [`simulation::checks`] looks on, and checks with every
+//! event what must always hold. The other files are the promises. A failure prints its seed.
 
 // Builders and checks outside of the test functions may fail as loudly as these.
 #![allow(clippy::unwrap_used, clippy::expect_used)]

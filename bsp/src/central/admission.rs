@@ -1,6 +1,6 @@
 //! Which hellos and contributions are accepted. Pure: the answer follows from the arguments.
 //!
-//! The header is judged before the payload is touched: a payload is as long as the model, and a peer may send many.
+//! The header is judged before the payload is read: a payload is as long as the model, and a peer may send many.
 
 use bytes::Bytes;
 
@@ -15,7 +15,7 @@ use crate::shared_memory::ModelStamp;
 /// Whether a volunteer that says this hello may take part.
 ///
 /// # Errors
-/// Why it may not.
+/// The reason to turn it away.
 pub(super) fn check_hello(hello: &Hello, config: &Config, phase: Phase) -> Result<(), Refusal> {
     let (theirs, ours) = (hello.protocol, PROTOCOL);
     match () {
@@ -27,19 +27,20 @@ pub(super) fn check_hello(hello: &Hello, config: &Config, phase: Phase) -> Resul
     }
 }
 
-/// The most samples that one contribution can be believed to hold: a million volunteers' day. So totals never overflow.
+/// The most samples that one contribution may claim: what a million volunteers compute in a day. So totals never
+/// overflow.
 const MAX_SAMPLES: u64 = 1 << 40;
 
-/// What a contribution is judged by, besides itself.
+/// The limits that a contribution is judged by.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits<'a> {
     /// What the run fixes.
     pub(super) config: &'a Config,
     /// Parameters of the model.
     pub(super) parameters: usize,
-    /// The codec that its volunteer was asked for.
+    /// The codec that the welcome named.
     pub(super) codec: Codec,
-    /// Whether a contribution that missed its superstep is of no use.
+    /// Whether a contribution that missed its superstep is dropped.
     pub(super) drops_late_ones: bool,
     /// Whether the run goes on.
     pub(super) is_open: bool,
@@ -47,10 +48,10 @@ pub(super) struct Limits<'a> {
     pub(super) has_room: bool,
 }
 
-/// A contribution that can be accepted, and its staleness in versions, where the current model is `stamp`.
+/// Admits a contribution where the current model is `stamp`. Returns it with its staleness in versions.
 ///
 /// # Errors
-/// Why it is refused.
+/// The reason to refuse it.
 pub(super) fn admit(
     header: &Contribution,
     payload: Bytes,
@@ -74,8 +75,8 @@ pub(super) fn admit(
     Ok((admitted, staleness))
 }
 
-/// Whether some of a contribution was computed on an earlier model than `stamp`. Compared as whole numbers: no rounding can
-/// change the answer.
+/// Whether a part of a contribution was computed on an earlier model than `stamp`. The comparison is one of whole
+/// numbers, so that no rounding changes the answer.
 pub(super) fn is_late(header: &Contribution, stamp: ModelStamp) -> bool {
     header.version_sum < u128::from(stamp.version) * u128::from(header.samples)
 }
@@ -105,7 +106,7 @@ fn judge(
         return Err(ContributionRefusal::Implausible { samples, gradients });
     }
     let version = header.version_sum as f64 / samples as f64;
-    // Compared as whole numbers: rounding must not lift a mean above the version that all of it was computed on.
+    // A comparison of whole numbers: rounding must not lift a mean above the version that all of it was computed on.
     if header.version_sum > u128::from(stamp.version) * u128::from(samples) {
         return Err(ContributionRefusal::FromTheFuture {
             version: version as u64,
@@ -123,7 +124,7 @@ fn judge(
             version: version as u64,
         });
     }
-    // A loss beyond an f32 is none that was computed, and some of them together would leave f64, too.
+    // No computed loss exceeds an f32, and the sum of a few such losses would exceed an f64, too.
     if !(header.loss_sum as f32).is_finite() {
         return Err(ContributionRefusal::NotFinite);
     }
@@ -133,11 +134,11 @@ fn judge(
     Ok(staleness)
 }
 
-/// Whether so many samples can be in so many gradients of so many local steps.
+/// Whether the numbers of samples, gradients and local steps can belong together.
 fn are_counts_plausible(header: &Contribution, config: &Config) -> bool {
     let Contribution { samples, gradients, .. } = *header;
     let most_samples = gradients.saturating_mul(config.minibatch).min(MAX_SAMPLES);
-    // No ML module can have made more steps than there are gradients in all.
+    // No ML module has made more steps than there are gradients in all.
     let most_steps = u128::from(samples) * u128::from(gradients);
     let are_steps_plausible = match config.has_local_steps {
         true => (u128::from(samples)..=most_steps).contains(&header.step_sum),

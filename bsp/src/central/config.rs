@@ -18,8 +18,8 @@ pub struct Config {
     pub spec_hash: u64,
     /// Decoupled, or one of the baselines.
     pub mode: Mode,
-    /// In lockstep, a superstep does not wait for this many of the volunteers, and their late contributions are dropped (Chen
-    /// et al., arXiv 1604.00981).
+    /// In lockstep, a superstep does not wait for this many of the volunteers, and their late contributions are dropped
+    /// (Chen et al., arXiv 1604.00981).
     pub backup_workers: usize,
     /// Whether ML modules also move along their own gradients: contributions are displacements then.
     pub has_local_steps: bool,

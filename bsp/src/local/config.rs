@@ -15,7 +15,7 @@ pub struct Config {
     pub mode: Mode,
     /// Whether ML modules also move along their own gradients.
     pub has_local_steps: bool,
-    /// Where the jitter of reconnecting begins: different in each tab.
+    /// The seed of the jitter of reconnecting: different in each tab.
     pub jitter_seed: u64,
 }
 

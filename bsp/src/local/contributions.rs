@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::protocol::message::ContributionFrame;
 
-/// Contributions that are kept at most until they are durable. Each costs as much memory as the model.
+/// The most contributions that are kept until they are durable. Each costs as much memory as the model.
 pub const KEPT_CONTRIBUTIONS: usize = 4;
 
 /// A contribution that is not durable yet.
@@ -19,16 +19,16 @@ struct Kept {
 #[derive(Debug)]
 pub(super) struct Contributions {
     kept: VecDeque<Kept>,
-    /// Frames that are free.
+    /// Free frames.
     spare: Vec<ContributionFrame>,
     last_sequence: u64,
-    /// Those up to this number are settled.
+    /// Contributions up to this number are settled.
     settled: u64,
     accepted_samples: u64,
 }
 
 impl Contributions {
-    /// None yet, of a model of `parameters` parameters.
+    /// No contributions yet, for a model of `parameters` parameters.
     pub(super) fn new(parameters: usize) -> Contributions {
         Contributions {
             kept: VecDeque::with_capacity(KEPT_CONTRIBUTIONS),
@@ -87,7 +87,7 @@ impl Contributions {
         self.kept.iter().all(|kept| kept.sequence <= self.settled)
     }
 
-    /// What is settled was accepted, or refused, once and for all; what is durable need not be kept.
+    /// Contributions up to `through` were accepted or refused, finally. Those up to `durable` are kept no longer.
     pub(super) fn settle(&mut self, through: u64, durable: u64, is_accepted: bool) {
         let newly_settled = |kept: &&Kept| kept.sequence > self.settled && kept.sequence <= through;
         if is_accepted {

@@ -12,8 +12,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// A link is broken if an answer is due and nothing has come for this long, …
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
-/// … unless contributions take longer: then the limit is twice the time of the last one. When one is given up, the limit
-/// doubles, up to this. Otherwise a link that is too slow would send the same contribution again for ever.
+/// … unless contributions take longer: then the limit is twice the time of the last one. When one is given up, the
+/// limit doubles, up to this. Otherwise a link that is too slow would send the same contribution again for ever.
 const LONGEST_ANSWER_WITHIN: Duration = Duration::from_secs(1280);
 
 /// A volunteer that has sent nothing for this long sends a heartbeat.

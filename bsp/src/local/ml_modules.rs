@@ -1,5 +1,5 @@
-//! The ML modules of the tab, over the local side of their shared memory: their orders, which of them live, and what can
-//! be taken from them. Nothing here allocates after the start.
+//! The ML modules of the tab, over the local side of their shared memory: their orders, which of them live, and what
+//! can be taken from them. Nothing here allocates after the start.
 
 use crate::protocol::message::{FrameError, ModelEncoding, Report, StoreModel};
 use crate::shared_memory::{Control, Header, LocalSide, ModelStamp, State, Taken};
@@ -9,7 +9,8 @@ use crate::shared_memory::{Control, Header, LocalSide, ModelStamp, State, Taken}
 enum Life {
     /// It lives.
     Living,
-    /// It died while a read-out was under way. Gradients that it added after that read-out's flip come with the next one.
+    /// It died while a read-out was under way. Gradients that it added after that read-out's flip come with the next
+    /// one.
     DiedInReadOut,
     /// It is dead: the next read-out is its last.
     Dead,
@@ -115,8 +116,8 @@ impl MlModules {
         self.life.iter().any(|life| *life != Life::Living)
     }
 
-    /// Whether all living ML modules that may have been started have stopped. A tab has room for more of them than it may
-    /// run; those that were never started never report a stop.
+    /// Whether all living ML modules that may have been started have stopped. A tab has room for more of them than it
+    /// may run; those that were never started never report a stop.
     pub(super) fn have_stopped(&self) -> bool {
         let may_be_started = |ml: &usize| *ml < self.active || self.memory.progress(*ml).steps > 0;
         self.living()
@@ -160,8 +161,8 @@ impl MlModules {
         }
     }
 
-    /// Takes the retired aggregate of an ML module, and hands it to `read` if it holds any gradient. Returns `None`, and
-    /// takes nothing, if the ML module is in the middle of an add.
+    /// Takes the retired aggregate of an ML module, and hands it to `read` if it holds any gradient. Returns `None`,
+    /// and takes nothing, if the ML module is in the middle of an add.
     pub(super) fn take(&mut self, ml_module: usize, read: impl FnOnce(&Header, &[f32])) -> Option<()> {
         let taken = self.memory.take(ml_module, |header, sum| {
             if header.gradients > 0 {

@@ -1,6 +1,6 @@
 //! How the values of a tensor payload are encoded on the wire.
 //!
-//! Everything is little-endian, and how long a payload is follows from the codec and the number of values alone:
+//! Everything is little-endian. The length of a payload follows from the codec and the number of values alone:
 //!
 //! ```text
 //! F32    value, f32 │ …
@@ -9,12 +9,12 @@
 //! TopK   index, u32 │ value, f32 │ next entry, ascending by index …      one entry for every 32 values, rounded up
 //! ```
 //!
-//! A last block may be shorter. A block lies in one piece, so that it is encoded, decoded and its loss taken while it
-//! is in the first-level cache. Only additions, multiplications, divisions, comparisons and moves of bits are used: the
-//! same values give the same bytes, and the same bytes the same values, natively and in the browser.
+//! A last block may be shorter. A block lies in one piece, so that it stays in the first-level cache while it is
+//! encoded, decoded, and its error computed. The codecs use only additions, multiplications, divisions, comparisons and
+//! moves of bits: the same values give the same bytes, and the same bytes the same values, natively and in the browser.
 //!
-//! What an encoding loses need not be lost: [`Codec::encode_with_feedback`] keeps it and adds it to what is encoded
-//! next (Seide et al. 2014, "1-bit stochastic gradient descent"; Karimireddy et al. 2019, arXiv 1901.09847).
+//! [`Codec::encode_with_feedback`] keeps the error of an encoding and adds it to the next values (Seide et al. 2014,
+//! "1-bit stochastic gradient descent"; Karimireddy et al. 2019, arXiv 1901.09847).
 
 mod f16;
 mod int8;
@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Codec {
-    /// As they are.
+    /// Plain f32.
     #[default]
     F32,
     /// Half precision: 11 binary digits. A power of two for each block of 256 brings its largest value into a half's
@@ -42,19 +42,19 @@ pub enum Codec {
 /// Why a payload is refused.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum CodecError {
-    /// It is not as long as so many encoded values are.
+    /// Its length is not that of `count` encoded values.
     #[error("it is {got} bytes long; {count} values in {codec:?} are {expected}")]
     Length {
         /// Its bytes.
         got: usize,
-        /// The values that were to come.
+        /// The number of values that it should hold.
         count: usize,
-        /// What they were to be encoded in.
+        /// The codec.
         codec: Codec,
-        /// The bytes that they have.
+        /// The length that it should have.
         expected: usize,
     },
-    /// A block's scale can't be one.
+    /// A block's scale is not valid.
     #[error("block {block} has the scale {scale}; a scale is finite and not negative")]
     Scale {
         /// The block, counted from 0.
@@ -69,7 +69,7 @@ pub enum CodecError {
         entry: usize,
         /// Its index.
         index: u32,
-        /// The values that there are.
+        /// The number of values.
         count: usize,
     },
     /// A value is infinite or not a number.
@@ -80,7 +80,7 @@ pub enum CodecError {
     },
 }
 
-/// A payload that was checked: whoever holds one need not look again.
+/// A checked payload, which need not be checked again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Encoded {
     codec: Codec,
@@ -98,12 +98,12 @@ impl Encoded {
         Ok(Encoded { codec, count, payload })
     }
 
-    /// How it is encoded.
+    /// Its codec.
     pub fn codec(&self) -> Codec {
         self.codec
     }
 
-    /// How many values it holds.
+    /// The number of values.
     pub fn count(&self) -> usize {
         self.count
     }
@@ -135,7 +135,7 @@ impl Codec {
 
     /// Encodes `values` into `out`, which is exactly [`Codec::encoded_bytes`] long. Allocates nothing.
     ///
-    /// The values are finite. (Others do no harm here, but may come out as anything.)
+    /// The values are finite. (Others do no harm here, but may decode to any value.)
     pub fn encode(self, values: &[f32], out: &mut [u8]) {
         debug_assert!(
             values.iter().all(|value| value.is_finite()),
@@ -158,11 +158,11 @@ impl Codec {
         }
     }
 
-    /// Encodes `values` + `error`, and leaves in `error` what the encoding lost: zeros for [`Codec::F32`]. Allocates
+    /// Encodes `values` + `error`, and leaves the error of the encoding in `error`: zeros for [`Codec::F32`]. Allocates
     /// nothing.
     ///
-    /// `values` is scratch memory afterwards: it holds the sums that were encoded. These are finite; after a sum that
-    /// was not, the error is not finite either, and has to be set to zeros.
+    /// Afterwards `values` holds the sums that were encoded. The sums should be finite. After a sum that is not, the
+    /// error is not finite either, and must be set to zeros.
     pub fn encode_with_feedback(self, values: &mut [f32], error: &mut [f32], out: &mut [u8]) {
         /// Whole blocks of each codec, few enough to stay in the first-level cache with their errors and their bytes.
         const PIECE: usize = 1024;
@@ -219,8 +219,8 @@ impl Codec {
     /// Calls `apply(slot, value)` for each slot of `into` with its decoded value, in order; with [`Codec::TopK`] also
     /// for the zeros.
     ///
-    /// The payload is one of ours or was checked: it has the length of `into.len()` encoded values. Whatever else is
-    /// wrong with it makes the values meaningless, no more.
+    /// The payload was encoded here or was checked: it has the length of `into.len()` encoded values. Any other fault
+    /// in it makes the values meaningless, and does no further harm.
     pub fn decode_into(self, payload: &[u8], into: &mut [f32], mut apply: impl FnMut(&mut f32, f32)) {
         assert_eq!(
             payload.len(),
@@ -258,13 +258,13 @@ fn largest_magnitude(values: &[f32]) -> f32 {
     largest.into_iter().fold(0.0, larger)
 }
 
-/// Of finite numbers the larger, in one instruction; `f32::max` takes several to mind what is not a number.
+/// The larger of two finite numbers, in one instruction; `f32::max` takes several, since it handles NaN.
 fn larger(a: f32, b: f32) -> f32 {
     if b > a { b } else { a }
 }
 
-/// That `values`, the first of which has the index `first`, are all finite. Looks at all of them, which vectorises, and
-/// for the place only if one is not.
+/// Checks that all `values`, the first of which has the index `first`, are finite. The check of all of them vectorises;
+/// only if one is not finite, a second pass finds its place.
 fn all_finite<I: Iterator<Item = f32>>(first: usize, values: impl Fn() -> I) -> Result<(), CodecError> {
     if values().fold(true, |finite, value| finite & value.is_finite()) {
         return Ok(());

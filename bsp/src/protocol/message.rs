@@ -6,8 +6,8 @@
 //! length of the header, u32 │ header, postcard │ tensor payload (may be empty)
 //! ```
 //!
-//! Decoding a frame checks its header, once. The payload stays bytes, encoded as the header says ([`super::codec`]). Its
-//! length follows from the model, which only the receiver knows: the receiver checks the payload before it uses it.
+//! Decoding a frame checks its header, once. The payload stays bytes, encoded as the header says ([`super::codec`]).
+//! Its length follows from the model, which only the receiver knows: the receiver checks the payload before it uses it.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -65,8 +65,8 @@ pub enum Mode {
     Decoupled,
     /// Plain BSP: one minibatch for each ML module and version, then a barrier. The baseline.
     Lockstep,
-    /// Asynchronous SGD with a parameter server (Dean et al., 2012): the other baseline. Each contribution makes a version
-    /// when it arrives. Only its volunteer is sent that version, and waits for it.
+    /// Asynchronous SGD with a parameter server (Dean et al., 2012): the other baseline. Each contribution makes a
+    /// version when it arrives. Only its volunteer is sent that version, and waits for it.
     Asynchronous,
 }
 
@@ -80,8 +80,8 @@ impl Mode {
 /// What a local BSP module sends.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum FromVolunteer {
-    /// A contribution. The payload is the sum of the gradients. (It stays the first variant: [`ContributionFrame::seal`]
-    /// relies on that.)
+    /// A contribution. The payload is the sum of the gradients. (It stays the first variant:
+    /// [`ContributionFrame::seal`] relies on that.)
     Contribution(Contribution),
     /// The first message on a connection, and the first after a freeze: nothing is read out before its welcome.
     Hello(Hello),
@@ -149,8 +149,8 @@ pub struct Report {
     pub discarded: u64,
     /// Time of the ML modules, summed over them, in microseconds.
     pub time_us: PhaseTimes,
-    /// The time from sending a contribution to its acknowledgement, less the round trip, in microseconds: the shortest of
-    /// the last few; 0 before the first.
+    /// The time from sending a contribution to its acknowledgement, less the round trip, in microseconds: the shortest
+    /// of the last few; 0 before the first.
     pub upload_us: u64,
     /// The time that the shortest message and its answer take, in microseconds; 0 before the first.
     pub round_trip_us: u64,
@@ -229,8 +229,8 @@ pub struct StoreModel {
 pub enum ModelEncoding {
     /// All parameters, f32.
     Whole,
-    /// Differences to the model of version `from` of the same incarnation: one encoded vector for each version after it,
-    /// one behind the other, to be added in this order.
+    /// Differences to the model of version `from` of the same incarnation: one encoded vector for each version after
+    /// it, one behind the other, to be added in this order.
     Differences {
         /// The version that the volunteer has stored.
         from: u64,

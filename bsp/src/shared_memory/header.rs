@@ -1,15 +1,15 @@
-//! The header of an aggregate: exactly which gradients are summed in it.
+//! The header of an aggregate: it tells exactly which gradients are in the sum.
 
 use super::model_slots::ModelStamp;
 
 /// How many runs of steps a header lists.
 ///
-/// A run ends where the model version changes, so an aggregate has about one for each version published while it collected:
-/// one or two where read-outs keep up. A link so slow that more than 32 supersteps go by during one read-out makes
-/// contributions that are too stale to be taken; the gradients beyond are still summed and counted, only not listed.
+/// A run ends where the model version changes, so an aggregate has about one for each version published while it
+/// collected: one or two where read-outs keep up. If more than 32 supersteps go by between two read-outs, the
+/// contribution is too stale to be taken. Its further gradients are still summed and counted, only not listed.
 pub const MAX_RUNS: usize = 32;
 
-/// What a gradient was computed from.
+/// A gradient's origin: model, step, samples and loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Gradient {
     /// The model.
@@ -27,7 +27,7 @@ pub struct Gradient {
 pub struct StepRun {
     /// The first step.
     pub first_step: u64,
-    /// How many steps.
+    /// The number of steps.
     pub count: u32,
     /// Incarnation of the model.
     pub incarnation: u32,
@@ -35,12 +35,12 @@ pub struct StepRun {
     pub version: u64,
 }
 
-/// What an aggregate holds. Without gradients all is zero but the read-out's number.
+/// The content of an aggregate. Without gradients all is zero but the read-out's number.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Header {
     /// Samples of all its gradients.
     pub samples: u64,
-    /// How many gradients are summed in it.
+    /// The number of gradients in the sum.
     pub gradients: u64,
     /// Sum of the losses of its samples.
     pub loss_sum: f64,
@@ -72,7 +72,7 @@ impl Header {
         &self.runs[..self.listed_runs as usize]
     }
 
-    /// Counts one gradient more.
+    /// Counts one more gradient.
     pub(super) fn count(&mut self, gradient: &Gradient) {
         if self.gradients == 0 {
             self.incarnation = gradient.stamp.incarnation;

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
@@ -285,7 +286,7 @@ fn deed() -> impl Strategy<Value = Deed> {
 proptest! {
     /// Against a plain description: two lists of gradients, of which the flip retires one.
     #[test]
-    fn in_any_order_of_deeds_a_read_out_is_what_was_added_before_its_flip(deeds in prop::collection::vec(deed(), 0..200)) {
+    fn in_any_order_of_deeds_a_read_out_is_what_was_added_before_its_flip(deeds in vec(deed(), 0..200)) {
         let (mut local, mut sides) = shared_memory(2, 1);
         let side = &mut sides[0];
         let (mut active, mut retired): (Vec<u32>, Option<Vec<u32>>) = (Vec::new(), None);

@@ -1,4 +1,4 @@
-//! What a scenario came to: the table, as Markdown, with medians over the draws, and a row for each run in a CSV file.
+//! The report of a scenario: a table in Markdown with medians over the draws, and a CSV file with a row for each run.
 
 use anyhow::Result;
 
@@ -13,7 +13,8 @@ struct Column {
     name: &'static str,
     /// Digits after the point, in the table.
     decimals: usize,
-    /// `None` where there is no such number. `ideal` is how many samples training without staleness takes in the same draw.
+    /// `None` where there is no such number. `ideal` is the number of samples that the sequential baseline takes in
+    /// this draw.
     value: fn(one: &Finished, ideal: Option<u64>) -> Option<f64>,
 }
 
@@ -205,14 +206,15 @@ pub(super) fn csv(scenario: &Scenario, finished: &[Finished]) -> Result<Vec<u8>>
     Ok(table.into_inner()?)
 }
 
-/// How many samples training without staleness took to the aim in this draw, if the scenario has it and it got there.
+/// The samples of the sequential baseline up to the aim in this draw, if the scenario has the baseline and it got
+/// there.
 fn ideal(scenario: &Scenario, finished: &[Finished], draw: u64) -> Option<u64> {
     let is_sequential = |one: &&Finished| one.draw == draw && scenario.variants[one.variant].is_sequential;
     finished.iter().find(is_sequential)?.reached.map(|(samples, _)| samples)
 }
 
-/// The median; of two in the middle, the greater. One that there is not counts as greater than all that there are: a run that
-/// never reached its aim took longer than any that did.
+/// The median; of two in the middle, the greater. A missing value counts as greater than all others: a run that never
+/// reached its aim took longer than any that did.
 fn median(mut values: Vec<Option<f64>>) -> Option<f64> {
     values.sort_by(|one, other| one.unwrap_or(f64::INFINITY).total_cmp(&other.unwrap_or(f64::INFINITY)));
     values.get(values.len() / 2).copied().flatten()

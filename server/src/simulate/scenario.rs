@@ -1,7 +1,8 @@
-//! Scenarios: a run, volunteers made up for it, and ways to train that are compared. `scenarios/README.md` explains every key.
+//! Scenarios: a run, volunteers made up for it, and ways to train that are compared. `scenarios/README.md` explains
+//! every key.
 //!
-//! A scenario is read once, at the start, and checked in full, with the run that each of its variants is. Every error names
-//! the file, the place in it and the fix, in one line.
+//! A scenario is read once, at the start, and checked in full, with the run that each of its variants is. Every error
+//! names the file, the place in it and the fix, in one line.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,8 +17,8 @@ use crate::run_file::{Goal, Problem, RunFile, RunFileError, Setting, read_bounde
 const MAX_DRAWS: u64 = 1000;
 /// The most volunteers of one scenario.
 const MAX_VOLUNTEERS: usize = 10_000;
-/// The most ML modules of a volunteer. All volunteers of a scenario together have at most [`MAX_VOLUNTEERS`] of them, since
-/// each ML module has a gradient in memory.
+/// The most ML modules of a volunteer. All volunteers of a scenario together have at most [`MAX_VOLUNTEERS`] of them,
+/// since each ML module has a gradient in memory.
 const MAX_ML_MODULES: usize = 256;
 /// The longest virtual time: a year.
 const MAX_SECONDS: f64 = 365.0 * 86_400.0;

@@ -44,7 +44,11 @@ abrupt = 0.5
 const LOCAL_STEPS: &str = r#"
 [[variants]]
 name = "local-steps"
-training = { superstep_samples = 512, contribution_codec = "int8", model_codec = "f16", local_steps = { learning_rate = 0.05 } }
+[variants.training]
+superstep_samples = 512
+contribution_codec = "int8"
+model_codec = "f16"
+local_steps = { learning_rate = 0.05 }
 "#;
 
 fn scenario() -> Scenario {
@@ -80,8 +84,8 @@ fn a_scenario_gives_the_same_bits_tables_and_charts_on_any_number_of_threads() {
     assert!(svg.contains("thousand samples in the model") && svg.contains("decoupled"));
 }
 
-/// What the machine on which this was written came to. Another number elsewhere means that something there computes other bits; here it
-/// means that a rule has changed, and the scenarios in `docs/simulations` are to be made again.
+/// The result on the machine on which this was written. Another number on another machine means that it computes other
+/// bits. Another number here means that a rule has changed: then make the tables in `docs/simulations` again.
 const FINGERPRINT: u64 = 0x4138_40f5_a2ca_8b40;
 
 #[test]

@@ -39,7 +39,7 @@ fn world(config: Config, steps: &[u64]) -> World {
     world
 }
 
-/// How many gradients of each tab were settled.
+/// The number of settled gradients of each tab.
 fn settled(world: &World) -> Vec<usize> {
     let sessions = world.tabs.iter().map(|tab| tab.session.expect("it has joined"));
     sessions
@@ -203,7 +203,7 @@ fn with_backup_workers_too_every_gradient_is_in_exactly_one_settled_contribution
     world.assert_totals();
 }
 
-/// Two volunteers in lockstep, of whom one brings something that is refused, before or after the other.
+/// Two volunteers in lockstep. The contribution of one is refused, before or after that of the other.
 #[test]
 fn in_lockstep_what_is_refused_counts_as_come_and_only_in_its_superstep() {
     let implausible = |honest: Contribution| Contribution { gradients: 0, ..honest };
@@ -232,14 +232,14 @@ fn in_lockstep_what_is_refused_counts_as_come_and_only_in_its_superstep() {
             version_sum: 4,
             ..contribution(session, sequence)
         };
-        // A late one is none of this superstep, and its volunteer's next one is waited for.
+        // A late contribution does not count for this superstep, which waits for its volunteer's next one.
         assert_eq!(say(PEER, &useless(contribution(first.session, 2))), 1);
         assert_eq!(say(other, &plain(&next(second.session, 2))), 1);
         assert_eq!(say(PEER, &plain(&next(first.session, 3))), 2);
     }
 }
 
-/// Whoever has contributed is not counted once more for what is refused besides.
+/// A volunteer that has contributed is not counted once more for a further contribution that is refused.
 #[test]
 fn in_lockstep_nobody_makes_a_superstep_close_without_another() {
     let (mut central, first) = central_and_peer(lockstep(), hello());

@@ -1,7 +1,8 @@
-//! What must be so at any instant, checked with every event: at most one model and one contribution on their way, a hello
-//! before a read-out, the same bytes when a contribution is sent again, nothing that is not finite, versions that count
-//! supersteps; one model for each version, whoever holds it; under local steps at most one contribution of a tab that has
-//! neither come back in a model nor was refused. (That no machine asks to be woken for nothing, the world itself checks.)
+//! The invariants, checked with every event: at most one model and one contribution on their way, a hello before a
+//! read-out, the same bytes when a contribution is sent again, nothing that is not finite, versions that count
+//! supersteps, one model for each version in all tabs, and under local steps at most one contribution of a tab that has
+//! neither come back in a model nor was refused. (The world itself checks that no state machine asks to be woken for
+//! nothing.)
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,23 +19,23 @@ use super::gradients::{Gradients, Name, name};
 use super::ledger::Ledger;
 use super::replicas::Replicas;
 
-/// A tab that was frozen for longer must know of it.
+/// A tab that was frozen for longer must notice it.
 const UNMISTAKABLE: Duration = Duration::from_secs(7);
 
-/// Who looks on in these tests.
+/// The observer of these tests.
 pub(super) struct Checks {
     gradients: Gradients,
     pub(super) ledger: Ledger,
     pub(super) closed: Vec<(Time, ClosedSuperstep)>,
     pub(super) refusals: Vec<(SessionId, ContributionRefusal)>,
-    /// A number that two runs share only if each frame of each was the same at the same instant.
+    /// A hash of all frames and their instants.
     pub(super) fingerprint: u64,
     pub(super) tabs: Vec<TabChecks>,
     pub(super) replicas: Replicas,
     on_their_way: BTreeMap<ConnectionId, OnItsWay>,
 }
 
-/// What was seen of a tab.
+/// The observations of a tab.
 #[derive(Default)]
 pub(super) struct TabChecks {
     /// Every gradient that was added.
@@ -46,15 +47,15 @@ pub(super) struct TabChecks {
     /// One of its ML modules is dead.
     has_dead: bool,
     is_leaving: bool,
-    /// Contributions that were sent, and neither are in a model that has arrived nor were heard to be refused.
+    /// Contributions that were sent, are in no model that has arrived, and are not known to be refused.
     outstanding: BTreeSet<u64>,
     next_model_settles: u64,
-    /// When it got each model.
+    /// The arrival of each model.
     pub(super) models: Vec<(Time, ModelStamp)>,
     pub(super) connects: Vec<Time>,
 }
 
-/// What a connection carries.
+/// The load of a connection.
 #[derive(Default)]
 struct OnItsWay {
     has_model: bool,
@@ -129,7 +130,7 @@ impl Observer for Checks {
         }
         if let Some(connection) = connection {
             let on_its_way = self.on_their_way.entry(connection).or_default();
-            // After a death there is no time to hear of the last one.
+            // After a death it does not wait for an acknowledgement.
             assert!(
                 tab.has_dead || !on_its_way.has_contribution,
                 "a second contribution on its way"

@@ -1,5 +1,5 @@
-//! Encoded contributions and models in whole runs. That every tab is sent the same bits for the same version, however it came by
-//! it, is checked with every model.
+//! Encoded contributions and models in whole runs. With every model it is checked that all tabs hold the same bits for
+//! the same version.
 
 use std::time::Duration;
 
@@ -155,7 +155,7 @@ fn a_volunteer_that_names_no_codec_gets_and_gives_plain_f32() {
             panic!("{actions:?}")
         };
         assert_eq!((model.encoding, bytes), (ModelEncoding::Whole, 4 * PARAMETERS));
-        // Beside it one that knows the run's codec.
+        // The other volunteer knows the run's codec.
         let other = ConnectionId(2);
         let hello = FromVolunteer::Hello(knows(vec![codec])).encode();
         let actions = say(&mut central, seconds(1), other, &hello);

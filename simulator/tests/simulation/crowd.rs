@@ -11,7 +11,7 @@ use super::gradients::{PARAMETERS, Sgd};
 use super::peer::{contribution, join, messages, plain, say};
 use super::world::{config, ms, seconds};
 
-/// Hand-made volunteers who contribute in step, so that their rates and intervals are known.
+/// Hand-made volunteers that contribute in step, so that their rates and intervals are known.
 pub(super) struct Crowd {
     pub(super) central: Central,
     pub(super) now: Time,
@@ -40,8 +40,8 @@ impl Crowd {
                 crowd.contribute(seconds(second), volunteer, 100);
             }
         }
-        // The first supersteps closed before any rate was known, so the first volunteer is one ahead of the others: with one
-        // sample more of it, the superstep that is open closes too, and the next one begins for all at 5 s.
+        // The first supersteps closed before any rate was known, so the first volunteer is one ahead of the others:
+        // with one sample more of it, the superstep that is open closes too, and the next one begins for all at 5 s.
         crowd.contribute(seconds(5), 0, 1);
         crowd.closed.clear();
         crowd
@@ -51,7 +51,7 @@ impl Crowd {
     pub(super) fn with(config: Config, volunteers: u64) -> Crowd {
         let config = Config {
             minibatch: 1000,
-            // They report a model as stored when they contribute: their links are no subject here.
+            // They report a model as stored when they contribute: these tests are not about links.
             communication_share: 1e6,
             ..config
         };
@@ -134,7 +134,8 @@ impl Crowd {
     }
 }
 
-/// A superstep of 400 samples, with periods from 20 ms to 10 s, and one volunteer that contributes `samples` at each `at`.
+/// A superstep of 400 samples, with periods from 20 ms to 10 s, and one volunteer that contributes `samples` at each
+/// `at`.
 pub(super) fn after_contributions(contributions: &[(Duration, u64)]) -> Crowd {
     let config = Config {
         min_period: ms(20),

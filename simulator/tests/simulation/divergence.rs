@@ -1,4 +1,4 @@
-//! A model that is not finite ends the training, and reaches nobody.
+//! A model that is not finite ends the training, and reaches no volunteer.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::world::{World, config, seconds};
 
 #[test]
 fn a_model_that_is_not_finite_never_reaches_a_volunteer() {
-    // That no such model is sent is checked with every frame.
+    // The checks of every frame find a model that is not finite.
     let optimizer = Box::new(Diverging { good_steps: 5 });
     let mut world = World::with_optimizer(1, config(), Gradients::Counting, optimizer);
     let tab = world.join(Machine::default());

@@ -53,7 +53,7 @@ pub(super) fn run_with(seed: u64, mut config: Config, gradients: Gradients) -> W
                 4 => world.cut(tab, Some(some), None),
                 5 => world.take_offline(tab, some),
                 6 => world.freeze(tab, if more < ms(30) { Duration::from_secs(8) } else { some }),
-                // Nobody presses a button of a page that is frozen.
+                // A frozen page takes no clicks.
                 _ if world.tabs[tab].frozen_until > world.now => {}
                 7 => match world.tabs[tab].local.as_ref().is_some_and(Local::is_paused) {
                     true => world.resume(tab),

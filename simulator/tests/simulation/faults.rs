@@ -58,7 +58,7 @@ fn when_an_ml_module_dies_the_others_are_read_out_and_the_tab_ends() {
         world.kill_ml_module(tab, 1);
         world.run_until(seconds(4));
         assert_eq!(world.end_of(tab), Some(&End::MlModuleDied));
-        // It died between two adds, so nothing that was added is lost, not even its own.
+        // It died between two adds, so no gradient is lost, not even its own.
         world.assert_all_is_settled(tab);
         world.assert_totals();
         assert_eq!(world.end_of(other), None);
@@ -99,7 +99,7 @@ fn a_dying_tab_whose_other_ml_module_takes_long_waits_for_it_without_spinning() 
     world.assert_all_is_settled(tab);
 }
 
-/// The deaths that a simulation cannot have: in the middle of an add, which only another thread can be in.
+/// Deaths in the middle of an add, which only another thread can be in, and so no simulation.
 #[test]
 fn a_death_in_the_middle_of_an_add_loses_only_what_its_buffer_held_and_the_report_says_so() {
     let mut deaths_in_adds = 0;
@@ -122,9 +122,9 @@ fn what_a_dying_ml_module_added_while_a_read_out_waited_for_it_is_read_out_too()
     }
 }
 
-/// Two ML modules; the first adds on a thread of its own. When a read-out finds it adding, it is said to be dead, either then
-/// or after two adds more. Returns how many gradients were sent, how many the last report says are discarded, and how many
-/// were begun.
+/// Two ML modules; the first adds on a thread of its own. When a read-out finds it adding, it is said to be dead,
+/// either then or after two adds more. Returns how many gradients were sent, how many the last report says are
+/// discarded, and how many were begun.
 fn die_when_an_add_is_read_out(dies_in_the_add: bool) -> [u64; 3] {
     const LARGE: usize = 1 << 18;
     let (memory, mut sides) = shared_memory(LARGE, 2);
@@ -168,7 +168,8 @@ fn die_when_an_add_is_read_out(dies_in_the_add: bool) -> [u64; 3] {
         // If its lease is the same after this, then it takes no other.
         is_over.store(true, Ordering::SeqCst);
         if dies_in_the_add {
-            // Something to read out, so that there is a report. In the other case it would ask for the read-out that is tested.
+            // Something to read out, so that there is a report. In the other case it would ask for the read-out that is
+            // tested.
             begun.fetch_add(1, Ordering::SeqCst);
             other.add(&ones, gradient(0)).unwrap();
         }
@@ -192,7 +193,7 @@ fn die_when_an_add_is_read_out(dies_in_the_add: bool) -> [u64; 3] {
     panic!("the tab did not end");
 }
 
-/// Settles each contribution that was sent, and notes its gradients and what its report says is discarded.
+/// Acknowledges each contribution that was sent, and notes its gradients and the discarded ones of its report.
 fn settle_all(local: &mut Local, now: Time, actions: &mut Vec<Action>, sent: &mut Vec<(u64, u64)>) {
     for action in std::mem::take(actions) {
         let Action::SendContribution { sequence } = action else {

@@ -1,8 +1,8 @@
 //! The safety net: every frame of many runs with faults, by its bytes and its instant.
 //!
-//! `fingerprints.txt` beside this file holds what the runs of each kind come to. A change that is meant to leave every
-//! decision as it is must leave that file as it is. A change of a rule, or of what travels, changes lines of it, and the
-//! commit says why: the test prints the lines as they would be.
+//! `fingerprints.txt` beside this file holds the results of the runs of each kind. A change that is meant to leave
+//! every decision as it is must leave that file as it is. A change of a rule, or of what travels, changes lines of it,
+//! and the commit says why: the test prints the lines as they would be.
 
 use bsp::central::Config;
 use bsp::protocol::codec::Codec;
@@ -16,7 +16,7 @@ use super::gradients::Gradients;
 use super::local_steps::local_steps;
 use super::world::config;
 
-/// What the machine on which this was written came to: a name and a fingerprint in each line.
+/// The results on the machine on which this was written: a name and a fingerprint in each line.
 const FINGERPRINTS: &str = include_str!("fingerprints.txt");
 /// Runs of each kind.
 const SEEDS: u64 = 24;

@@ -1,4 +1,4 @@
-//! What ML modules compute in the simulation, and how the server steps.
+//! The gradients of ML modules in the simulation, and the server's optimizer.
 
 use std::sync::Arc;
 
@@ -14,19 +14,19 @@ pub(super) const PARAMETERS: usize = 5;
 /// Samples of a minibatch, at most.
 pub(super) const MINIBATCH: u64 = 8;
 
-/// How a gradient follows from its name and the model.
+/// The rule by which a gradient follows from its name and the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gradients {
-    /// Small whole numbers that depend on the gradient's name alone, so that every sum is exact: a read-out's payload can
-    /// be compared, bit for bit, with the sum over the steps that its header lists.
+    /// Small whole numbers that depend on the gradient's name alone, so that every sum is exact: a read-out's payload
+    /// can be compared, bit for bit, with the sum over the steps that its header lists.
     Counting,
-    /// Of (m − x)²/2 around samples x near 3: a model that can be learned.
+    /// Gradients of (m − x)²/2 around samples x near 3: a model that can be learned.
     Quadratic,
     /// The same, in a run with local steps: ML modules move along them by themselves.
     Descending,
 }
 
-/// The learning rate of a local step: so low that what is lost or counted twice is not forgotten in hundreds of steps.
+/// The learning rate of a local step: so low that the trace of a lost or doubled step outlasts hundreds of steps.
 pub(super) const LOCAL_RATE: f32 = 0.002;
 
 /// Which gradient: session, ML module and step.
@@ -138,7 +138,7 @@ impl ServerOptimizer for Sgd {
     }
 }
 
-/// Steps well until step `good_steps`, and then makes a model that is not finite.
+/// Steps well until step `good_steps`, then makes a model that is not finite.
 pub(super) struct Diverging {
     pub(super) good_steps: u32,
 }

@@ -1,4 +1,4 @@
-//! Whatever a volunteer sends: the server goes on, does not grow, and does not spin.
+//! Hostile frames: the server goes on, does not grow, and does not spin.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ fn codec() -> impl Strategy<Value = Codec> {
     prop::sample::select(Codec::ALL.to_vec())
 }
 
-/// What may lie behind a read-out's header: any bytes, or values that are encoded, well or as another codec.
+/// Payloads of contributions: any bytes, or encoded values, in the right codec or another.
 fn payload() -> impl Strategy<Value = Vec<u8>> {
     let encoded = (codec(), prop::collection::vec(any::<f32>(), PARAMETERS)).prop_map(|(codec, values)| {
         let finite: Vec<f32> = values
@@ -80,7 +80,8 @@ fn message() -> impl Strategy<Value = bytes::Bytes> {
     prop_oneof![
         6 => claims.prop_map(|(samples, gradients, sequence, value, version_sum, is_plain, report, loss_sum)| {
             let version_sum = if is_plain { 0 } else { version_sum };
-            let lie = Contribution { samples, gradients, version_sum, report, loss_sum, ..contribution(SessionId(1), sequence) };
+            let honest = contribution(SessionId(1), sequence);
+            let lie = Contribution { samples, gradients, version_sum, report, loss_sum, ..honest };
             frame(&lie, &[value; PARAMETERS])
         }),
         2 => (edge(), any::<u32>()).prop_map(|(version, incarnation)| {
@@ -100,7 +101,8 @@ fn message() -> impl Strategy<Value = bytes::Bytes> {
         ),
         4 => (1u64..40, 1u64..9, codec(), payload()).prop_map(|(sequence, steps, codec, payload)| {
             let (samples, step_sum) = (2 * steps, u128::from(2 * steps * steps));
-            let lie = Contribution { samples, gradients: steps, step_sum, codec, ..contribution(SessionId(1), sequence) };
+            let honest = contribution(SessionId(1), sequence);
+            let lie = Contribution { samples, gradients: steps, step_sum, codec, ..honest };
             frame_with(&lie, &payload)
         }),
         1 => prop::collection::vec(codec(), 0..9).prop_map(|codecs| {

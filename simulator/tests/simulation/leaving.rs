@@ -68,7 +68,7 @@ fn a_volunteer_that_leaves_before_its_first_welcome_ends_too() {
 
 #[test]
 fn nothing_follows_the_end() {
-    // That there is no action after the end is checked with every action.
+    // The world checks with every action that none follows the end.
     let mut world = World::new(1);
     let tab = world.join(Machine {
         ml_modules: 2,
@@ -105,7 +105,7 @@ fn nothing_follows_the_end() {
 
 #[test]
 fn a_tab_that_leaves_in_the_middle_of_a_long_minibatch_waits_for_it_without_spinning() {
-    // That nobody asks again and again to be woken is checked with every time-out.
+    // The world checks with every time-out that no state machine asks again and again to be woken.
     let mut world = World::new(1);
     let tab = world.join(Machine {
         step: ms(2500),

@@ -1,4 +1,4 @@
-//! Who computed what, and what became of it: the stats that exactly-once is checked by.
+//! The ledger of all gradients and their outcomes, by which exactly-once is checked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use bsp::protocol::message::{Contribution, SessionId};
 
 use super::gradients::{Gradients, Name, PARAMETERS, floats, samples};
 
-/// What the central module has settled, by gradient.
+/// All settled gradients.
 #[derive(Default)]
 pub(super) struct Ledger {
     /// The number that was settled last in each session.
@@ -22,7 +22,7 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// A contribution was settled, once and for all.
+    /// A contribution was settled, finally.
     pub(super) fn settle(
         &mut self,
         contribution: &Contribution,
@@ -90,7 +90,7 @@ impl Ledger {
         }
     }
 
-    /// What became of a session's gradients.
+    /// The outcomes of a session's gradients.
     pub(super) fn of_session(&self, session: SessionId) -> BTreeSet<Name> {
         self.accepted
             .iter()

@@ -1,5 +1,5 @@
-//! Headers that lie about local steps or the encoding, and payloads that are not what they say: each is refused with its
-//! reason, and nothing else happens.
+//! Headers that lie about local steps or the encoding, and payloads that don't fit their header. Each is refused with
+//! its reason, and has no other effect.
 
 use bsp::central::{Action, Config, ConnectionId};
 use bsp::protocol::codec::Codec;
@@ -11,7 +11,7 @@ use super::local_steps::local_steps;
 use super::peer::{PEER, central_and_peer, contribution, frame_with, hello, messages, plain, say};
 use super::world::{config, seconds};
 
-/// What is answered to a volunteer's first contribution, in a run of its own. If it is refused, nothing else has happened.
+/// The answer to a volunteer's first contribution, in a run of its own. Checks that a refused one has no other effect.
 fn answer(config: Config, make: impl FnOnce(Contribution) -> Bytes) -> Option<ContributionRefusal> {
     let (mut central, welcome) = central_and_peer(config, hello());
     let actions = say(&mut central, seconds(1), PEER, &make(contribution(welcome.session, 1)));
@@ -172,7 +172,7 @@ fn a_model_settles_what_is_in_it_and_not_what_was_accepted_since() {
         step_sum: 4,
         ..contribution(welcome.session, sequence)
     };
-    // The other has said nothing yet and is waited for: contribution 1 is in the open superstep only.
+    // The superstep waits for the other volunteer, which is silent: contribution 1 is in the open superstep only.
     say(&mut central, seconds(0), PEER, &plain(&honest(1)));
     assert_eq!(central.stamp().version, 0);
     let lie = plain(&contribution(welcome.session, 2));

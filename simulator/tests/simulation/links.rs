@@ -20,7 +20,7 @@ fn central() -> bsp::central::Central {
 
 #[test]
 fn at_most_one_model_is_on_its_way_to_a_volunteer_and_then_comes_the_newest() {
-    // That there is never a second one is checked with every frame.
+    // The checks of every frame find a second one.
     let mut world = World::new(1);
     let fast = world.join(Machine::default());
     let slow = world.join(Machine {
@@ -31,7 +31,7 @@ fn at_most_one_model_is_on_its_way_to_a_volunteer_and_then_comes_the_newest() {
     let (fast, slow) = (&world.observer.tabs[fast].models, &world.observer.tabs[slow].models);
     assert!(slow.windows(2).all(|pair| pair[0].1.version < pair[1].1.version));
     assert!(slow.len() < fast.len() / 4, "it gets fewer …");
-    // A model and the word that it is stored travel for 1.6 s, and 16 s are ten times as long.
+    // A model and its receipt travel for 1.6 s, and 16 s are ten times as long.
     let after_joining = |at: Time| at > seconds(10) && at <= seconds(26);
     let versions_while_one_travels = world
         .observer
@@ -303,7 +303,7 @@ fn a_silent_connection_is_given_up_and_opened_anew() {
 
 #[test]
 fn a_tab_that_was_frozen_says_hello_before_it_is_read_out_again() {
-    // That nothing is read out before the hello is checked with every contribution.
+    // The checks of every contribution find a read-out before the hello.
     for after_us in (0..60_000).step_by(997) {
         let mut world = World::new(after_us);
         let tab = world.join(Machine {

@@ -1,4 +1,5 @@
-//! ML modules that move along their own gradients: nothing of it is lost or counted twice, and computing still never waits.
+//! ML modules that move along their own gradients: no displacement is lost or counted twice, and computing still never
+//! waits.
 
 use std::time::Duration;
 
@@ -59,7 +60,7 @@ fn assert_close(got: &[f32], expected: &[f32], what: &str) {
     );
 }
 
-/// All tabs have paused for long enough that everything is settled.
+/// All tabs pause until everything is settled.
 fn pause_all(world: &mut World) {
     for tab in 0..world.tabs.len() {
         world.pause(tab);
@@ -70,7 +71,7 @@ fn pause_all(world: &mut World) {
     }
 }
 
-/// After a pause all go on: from the server's model, whatever they had.
+/// After a pause all go on from the server's model.
 fn assert_all_go_on_from_the_model(world: &mut World) {
     for tab in 0..world.tabs.len() {
         world.resume(tab);
@@ -81,8 +82,8 @@ fn assert_all_go_on_from_the_model(world: &mut World) {
     }
 }
 
-/// One volunteer with one ML module, whatever its link is and does: at every instant its working copy is where plain descent
-/// is after as many steps, and the server's model is there when all is settled.
+/// One volunteer with one ML module, on any link: at every instant its working copy is where plain descent is after as
+/// many steps. When all is settled, the server's model is there, too.
 fn assert_plain_descent(machine: Machine, cut_every: Option<Duration>) {
     let mut world = world(1, local_steps());
     let tab = world.join(machine);
@@ -165,7 +166,8 @@ fn the_mean_of_several_ml_modules_displacements_is_learned_from_and_all_go_on_fr
     world.run_until(seconds(10));
     let begins = seconds(10).as_micros() as f32 / ms(5).as_micros() as f32;
     pause_all(&mut world);
-    // Each ML module alone is at 3·(1 − (1 − rate)^steps); the mean of them is no further and not much nearer to the start.
+    // Each ML module alone is at 3·(1 − (1 − rate)^steps). Their mean is no further from the start, and not much
+    // nearer.
     let alone = 3.0 * (1.0 - (-LOCAL_RATE * begins).exp());
     for parameter in world.central.model() {
         assert!(
@@ -232,7 +234,7 @@ fn a_refused_update_leaves_the_working_copy_also_when_no_other_model_follows() {
 
 #[test]
 fn ml_modules_never_wait_and_a_tab_has_one_contribution_outstanding_however_slow_the_link() {
-    // That there is never a second one is checked with every contribution.
+    // The checks of every contribution find a second one.
     for (bytes_per_second, latency) in [(1e9, 1), (1e9, 1500), (40.0, 300)] {
         let mut world = world(1, local_steps());
         let tab = world.join(Machine {

@@ -133,7 +133,8 @@ fn in_lockstep_the_simulated_run_makes_the_models_of_a_plain_sgd_loop_whatever_t
     assert!(versions > 300);
     let (mut model, mut gradient) = (vec![0.0f32; PARAMETERS], vec![0.0; PARAMETERS]);
     for step in 0..versions {
-        // Where the hello came and its welcome was lost, the session is a later one; its steps count from 0 all the same.
+        // If the hello arrived and its welcome was lost, the session is a later one. Its steps count from 0 all the
+        // same.
         let name = (world.tabs[tab].session.unwrap(), 0, step);
         Gradients::Quadratic.compute(name, &model, &mut gradient);
         let scale = 1.0 / samples(name) as f32;
@@ -169,8 +170,8 @@ fn in_lockstep_everybody_is_waited_for() {
     }
 }
 
-/// A minibatch of 100 ms that may take a third of the time lasts 300 ms, as long as the slow one's; who is on a slow machine
-/// takes a superstep of that and of what the link takes.
+/// A minibatch of 100 ms at a third of the time lasts 300 ms, as long as one on the slow machine. A superstep takes
+/// that time and the link's.
 #[test]
 fn in_lockstep_a_volunteer_of_some_duty_rests_while_it_waits() {
     let supersteps = |machine: Machine| {
@@ -269,7 +270,7 @@ fn in_lockstep_a_volunteer_with_a_late_gradient_is_in_step_again_with_its_next()
     };
     let (_, frozen) = (world.join(slow), world.join(slow));
     world.run_until(seconds(12));
-    // Absent after ten seconds: then the other one's gradient makes a version without it.
+    // It counts as absent after ten seconds. Then the other volunteer's gradient makes a version.
     world.freeze(frozen, Duration::from_secs(14));
     world.run_until(seconds(80));
     let stale = |after: u64| {
@@ -309,7 +310,8 @@ fn in_lockstep_a_gradient_that_is_not_finite_is_computed_anew_from_the_next_mini
     memory.publish(Default::default(), 0, |_, slot| slot.fill(0.0));
     let mut clock = || Time::ZERO;
     for _ in 0..3 {
-        // A turn that waited for a publish would never end: nothing is published any more. So a watchdog says stop.
+        // A turn that waited for a publish would never end, since nothing is published any more. So a watchdog stops
+        // it.
         assert_eq!(memory.progress(0).gradients, 0);
         let turned = std::thread::scope(|scope| {
             let turning = scope.spawn(|| ml_module.turn(&mut clock));

@@ -1,4 +1,4 @@
-//! How long the read-out period is, and what it does to supersteps.
+//! The read-out period, and its effect on supersteps.
 
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ fn the_period_follows_the_throughput_and_a_superstep_holds_what_it_aims_at() {
 
 #[test]
 fn the_period_is_no_longer_than_the_rates_have_been_measured_for() {
-    // One sample each 100 ms: at that rate 400 samples take 40 s. But it may be the first minibatches only that are so slow.
+    // One sample each 100 ms: at that rate 400 samples take 40 s. But perhaps only the first minibatches are this slow.
     let slow: Vec<_> = (1..=8).map(|tenth| (ms(100 * tenth), 1)).collect();
     let crowd = after_contributions(&slow);
     assert!(crowd.central.period() <= ms(90), "{:?}", crowd.central.period());
@@ -99,7 +99,7 @@ fn the_period_stays_within_its_bounds() {
         world.join(Machine::default());
         world.run_until(seconds(40));
         let period = world.central.period();
-        // A change by less than a tenth is not told.
+        // A small change is not told.
         assert!(period <= expected && period > expected.mul_f64(0.9), "{period:?}");
     }
 }
@@ -124,7 +124,8 @@ fn volunteers_that_joined_at_odd_times_come_to_read_out_together_so_that_little_
             .filter(|(at, _)| *at > seconds(10))
             .collect();
         let staleness = late.iter().map(|(_, closed)| closed.staleness).sum::<f64>() / late.len() as f64;
-        // Of some 55 minibatches in a period, 5 are computed while a publish is on its way. Out of step it is 0.3 and more.
+        // Of some 55 minibatches in a period, 5 are computed while a publish is on its way. Out of step it is 0.3 and
+        // more.
         assert!(staleness < 0.12, "{staleness} versions, {offset} ms");
     }
 }

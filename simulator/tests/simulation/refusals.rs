@@ -1,4 +1,4 @@
-//! Bad input: each is refused with its reason, and nobody else notices.
+//! Bad input: each is refused with its reason, and other volunteers are not affected.
 
 use bsp::central::{Action, Central, Config, ConnectionId};
 use bsp::protocol::message::{
@@ -212,7 +212,7 @@ fn once_the_run_is_finished_everybody_is_told() {
     assert_eq!(messages(&actions, LIAR), [FromCentral::Refused(Refusal::Finished)]);
 }
 
-/// The contribution that `make` makes of an honest one is refused, settled, and counted nowhere; its sender stays.
+/// The contribution that `make` makes of an honest one is refused, acknowledged, and counted nowhere; its sender stays.
 fn assert_refused(make: impl Fn(Contribution) -> (Contribution, Vec<f32>), reason: ContributionRefusal) {
     let mut central = central();
     let session = join(&mut central, Time::ZERO, OTHER).session;
@@ -354,7 +354,7 @@ fn a_contribution_that_is_too_stale_is_refused() {
     let mut central = Central::new(Time::ZERO, config, vec![0.0; PARAMETERS], Box::new(Sgd { rate: 0.1 }));
     let session = join(&mut central, Time::ZERO, OTHER).session;
     for sequence in 1..=3 {
-        // All of version 0: the staleness grows by one each time, and the last is as old as is taken.
+        // All are of version 0: the staleness grows by one each time, and the last has the largest that is taken.
         say(
             &mut central,
             seconds(sequence),

@@ -1,4 +1,4 @@
-//! What every tab holds after each model that it is sent: the same bits for the same version, however it came by it.
+//! The model that every tab holds after each model frame: the same bits for the same version.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub(super) struct Replicas {
     of_version: BTreeMap<u64, [f32; PARAMETERS]>,
     /// The version that was sent last on a connection.
     of_connection: BTreeMap<ConnectionId, u64>,
-    /// Each frame that was sent, by version and by what it leads on from.
+    /// Each frame that was sent, by its version and the version that it starts from.
     frames: BTreeMap<(u64, Option<u64>), Bytes>,
     /// How many models were sent as differences, and how many of these over more than one version.
     pub(super) differences: usize,
@@ -53,7 +53,7 @@ impl Replicas {
         );
         let known = *self.of_version.entry(version).or_insert(after);
         assert_eq!(bits(&known), bits(&after), "version {version} is not the same for all");
-        // A frame that was sent before is the same memory, so it is here as long as the one that it is compared with.
+        // A frame that was sent before shares its memory, so the pointers can be compared.
         let first = self.frames.entry((version, from)).or_insert_with(|| frame.clone());
         assert_eq!(first.as_ptr(), frame.as_ptr(), "a frame that was encoded a second time");
         self.of_connection.insert(connection, version);

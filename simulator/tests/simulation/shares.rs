@@ -1,4 +1,5 @@
-//! A slow link is busy for its share of the time and no more, and slows nobody down whose links are faster, if those are most.
+//! A slow link is busy for its share of the time and no more. It slows down no volunteer with a faster link, if most
+//! links are faster.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +41,7 @@ fn assert_nothing_is_lost(world: &mut World) {
     assert!(world.observer.refusals.is_empty());
 }
 
-/// Gradients of a model so large that what travels besides it hardly counts.
+/// Gradients of a model so large that other frames hardly count.
 struct Wide {
     has_local_steps: bool,
     gradient: Vec<f32>,

@@ -1,4 +1,4 @@
-//! When a superstep closes, and what it holds.
+//! When a superstep closes, and its content.
 
 use std::time::Duration;
 
@@ -71,7 +71,7 @@ fn after_a_hiccup_no_version_is_made_of_late_contributions_alone() {
     crowd.contribute(seconds(6), 0, 200);
     crowd.contribute(seconds(6), 1, 200);
     assert_eq!(crowd.closed.len(), 1);
-    // What was read out during the hiccup arrives after it.
+    // Contributions of the hiccup arrive after it.
     for at in [1, 2] {
         crowd.wait_until(seconds(6) + ms(at));
         for volunteer in 0..2 {
@@ -98,7 +98,8 @@ fn late_contributions_alone_make_a_version_at_the_deadline() {
     assert_eq!((at, closed.contributions), (seconds(6) + 2 * PERIOD, 1));
 }
 
-/// One volunteer in a run of 400 samples a superstep, with periods from 20 ms to 10 s; the first 300 ms at a tenth of its rate.
+/// One volunteer in a run of 400 samples a superstep, with periods from 20 ms to 10 s; the first 300 ms at a tenth of
+/// its rate.
 #[test]
 fn a_superstep_holds_half_of_what_it_aims_at_at_least_from_the_first_one_on() {
     let slow = (0..10).map(|n| (ms(30 * n), 10));
@@ -313,7 +314,7 @@ fn a_volunteers_status_says_what_it_did() {
     assert_eq!(world.local(tab).accepted_samples(), status.samples - in_flight(&world));
 }
 
-/// Samples that the central module has accepted and whose settling the tab has not heard of.
+/// Samples that the central module has accepted and the tab has no acknowledgement of.
 fn in_flight(world: &World) -> u64 {
     let known = world.local(0).accepted_samples();
     let mut sum = 0;
@@ -327,7 +328,7 @@ fn in_flight(world: &World) -> u64 {
     world.central.totals().samples - known
 }
 
-/// Says what it was told of the step: the samples and the factor.
+/// Notes the samples and the factor of each step.
 struct Listening;
 
 impl ServerOptimizer for Listening {
@@ -359,7 +360,7 @@ fn a_schedule_counts_the_samples_of_the_step_and_a_long_step_those_of_them_that_
     let config = Config { weighting, ..config };
     let mut central = Central::new(Time::ZERO, config, vec![0.0; PARAMETERS], Box::new(Listening));
     let session = join(&mut central, Time::ZERO, ConnectionId(1)).session;
-    // (After the first superstep half of the samples that one aims at are enough, too.)
+    // (After the first superstep, too, half of the intended samples are enough.)
     for (sequence, samples, told) in [(1, 200, [200.0, 2.0]), (2, 900, [1100.0, 3.0])] {
         let contribution = Contribution {
             samples,

@@ -19,7 +19,8 @@ pub(super) fn link_of(bytes_per_second: f64) -> Machine {
     }
 }
 
-/// A local BSP module without a world around it, over this shared memory, linked and welcomed as session 1 at time zero.
+/// A local BSP module without a world around it, over this shared memory, linked and welcomed as session 1 at time
+/// zero.
 pub(super) fn welcomed(memory: LocalSide) -> Local {
     joined(memory, Codec::F32)
 }

@@ -54,7 +54,7 @@ pub(super) fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// A world that is looked at with every event, and says its seed when a test fails.
+/// A world that is checked with every event, and prints its seed when a test fails.
 pub(super) struct World(simulator::World<Gradients, Checks>);
 
 impl Deref for World {
@@ -104,7 +104,7 @@ impl World {
         self.tabs[tab].local.as_ref().expect("the tab lives")
     }
 
-    /// Every gradient that the tab has added is settled, once; the ledger sees to "once".
+    /// Every gradient that the tab has added is settled, once; the ledger checks "once".
     pub(super) fn assert_all_is_settled(&self, tab: usize) {
         let added = &self.observer.tabs[tab].added;
         let settled = self.tabs[tab]
@@ -116,7 +116,7 @@ impl World {
         assert_eq!((stats.computed, stats.unsettled()), (names().sum(), 0));
     }
 
-    /// The central module's totals are the ledger's, and the stats'.
+    /// The central module's totals agree with the ledger and the statistics.
     pub(super) fn assert_totals(&self) {
         let (totals, ledger) = (self.central.totals(), &self.observer.ledger);
         assert_eq!(totals.gradients, ledger.accepted.len() as u64);

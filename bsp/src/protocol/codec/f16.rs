@@ -26,8 +26,8 @@ const HALF_SIGN: u16 = 0x8000;
 /// A block is scaled such that its largest magnitude lies between 2^14 and 2^15, a factor of two below what overflows;
 /// a block below 2^-112 has the smallest scale, 2^-126.
 const TOP_EXPONENT: u32 = 14;
-/// The largest half below 2^15. What would be rounded up to 2^15 becomes this, and is still within the 2^-11 that
-/// rounding may cost; so f32::MAX stays finite, and a decoded block has the exponent that it had.
+/// The largest half below 2^15. Values that would round up to 2^15 become this one, which is still within the rounding
+/// error of 2^-11. So f32::MAX stays finite, and a decoded block keeps its exponent.
 const LARGEST: f32 = 32752.0;
 /// The smallest normal half, 2^-14. Below it halves are evenly spaced.
 const SMALLEST_NORMAL: f32 = power_of_two(-14);
@@ -60,7 +60,7 @@ pub(super) fn check(payload: &[u8]) -> Result<(), CodecError> {
         all_finite(block * BLOCK, || {
             halves.iter().map(|bytes| {
                 let half = u16::from_le_bytes(*bytes);
-                // The conversion takes a half's infinities for further numbers; a sender's are none.
+                // The conversion would take a half's infinities for numbers; a sender never writes them.
                 let is_number = half & HALF_INFINITY != HALF_INFINITY;
                 if is_number { to_f32(half) * scale } else { f32::INFINITY }
             })
@@ -87,7 +87,7 @@ fn scale_and_halves(block: &[u8]) -> (f32, &[[u8; HALF_BYTES]]) {
     )
 }
 
-/// The nearest half, of two the even one; at most [`LARGEST`] in magnitude.
+/// The nearest half (ties to even), at most [`LARGEST`] in magnitude.
 pub(super) fn to_half(value: f32) -> u16 {
     let magnitude = value.abs();
     let magnitude = if magnitude > LARGEST { LARGEST } else { magnitude };

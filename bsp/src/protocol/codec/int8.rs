@@ -57,8 +57,8 @@ fn scale(values: &[f32]) -> f32 {
     }
 }
 
-/// The nearest whole number, of two the even one, in two's complement: in the low bits of a sum whose last digit is 1.
-/// No value is more than 127 scales and a rounding error, so that nothing has to be clamped.
+/// The nearest whole number (ties to even), in two's complement: the low bits of a sum whose last digit is 1. No value
+/// exceeds 127 scales by more than a rounding error, so nothing is clamped.
 fn round(value: f32) -> i8 {
     const ROUNDER: f32 = 1.5 * (1 << 23) as f32;
     (value + ROUNDER).to_bits() as i8
@@ -71,7 +71,7 @@ fn value(byte: u8, scale: f32) -> f32 {
 fn scale_and_bytes(block: &[u8]) -> (f32, &[u8]) {
     match block.split_first_chunk() {
         Some((scale, bytes)) => (f32::from_le_bytes(*scale), bytes),
-        // No block is as short: the payload's length was checked.
+        // No block is this short: the payload's length was checked.
         None => (0.0, &[]),
     }
 }

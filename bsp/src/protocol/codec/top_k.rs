@@ -1,16 +1,16 @@
 //! The values that are largest in magnitude, with their indices.
 //!
-//! Which ones is found without sorting and without memory of the values' number: magnitudes of floats are ordered like
-//! their bits, so three histograms, of 11, 10 and 10 bits, find the bits of the smallest magnitude that is kept.
+//! They are found without sorting and in constant memory. Magnitudes of floats are ordered like their bits, so three
+//! histograms, of 11, 10 and 10 bits, find the bits of the smallest magnitude that is kept.
 
 use super::{CodecError, FLOAT_BYTES};
 
-/// One value in so many is kept.
+/// One value in this many is kept.
 const SHARE: usize = 32;
 const ENTRY_BYTES: usize = 4 + FLOAT_BYTES;
 const MAGNITUDE: u32 = !(1 << 31);
 
-/// How many of `values` values are kept.
+/// The number of values kept out of `values`.
 pub(super) const fn kept(values: usize) -> usize {
     values.div_ceil(SHARE)
 }
@@ -86,11 +86,11 @@ fn entries(payload: &[u8]) -> impl Iterator<Item = (u32, f32)> {
     })
 }
 
-/// What is kept: all that is larger in magnitude, and the first few that are as large.
+/// The values that are kept: all of a larger magnitude, and the first few of this magnitude.
 struct Threshold {
     /// The bits of the magnitude.
     magnitude: u32,
-    /// How many as large as it are kept.
+    /// The number of values of this magnitude that are kept.
     ties: u32,
 }
 
@@ -99,7 +99,7 @@ fn threshold(values: &[f32], kept: usize) -> Threshold {
     const DIGITS: [(u32, u32); 3] = [(20, 11), (10, 10), (0, 10)];
     let mut magnitude = 0;
     let mut known = 0;
-    // Among the values that have the digits found so far, the one that is looked for is the `rank`-th largest.
+    // Among the values with the digits found so far, the wanted value is the `rank`-th largest.
     let mut rank = kept as u32;
     for (shift, bits) in DIGITS {
         let mut histogram = [0u32; 1 << 11];

@@ -6,8 +6,8 @@ use super::{Contribution, LENGTH_BYTES, MAX_HEADER_BYTES, max_frame_bytes};
 
 /// The buffer of one contribution's frame. It is made once, and filled again and again without allocating.
 ///
-/// The payload's place is fixed before the header is known, because merging the ML modules' sums also fills the header. So
-/// the header is written to end where the payload begins, and the frame begins with the header.
+/// The payload's place is fixed before the header is known, because merging the ML modules' sums also fills the header.
+/// So the header is written to end where the payload begins, and the frame begins with the header.
 #[derive(Debug)]
 pub struct ContributionFrame {
     buffer: Box<[u8]>,

@@ -10,7 +10,7 @@ use crate::protocol::codec::Codec;
 pub enum Refusal {
     /// It speaks another version of the protocol.
     #[error(
-        "protocol version {theirs} is not ours ({ours}); reload the page, or take the volunteer of this server's version"
+        "protocol version {theirs} is not ours ({ours}); reload the page, or use the volunteer of the server's version"
     )]
     Protocol {
         /// The volunteer's version.

@@ -7,7 +7,7 @@ use super::*;
 
 const PARAMETERS: usize = 2;
 
-/// Gradient number `step`, from 0 on, is 2^step everywhere and so are its samples: a sum says which gradients are in it.
+/// Adds gradient number `step`, from 0 on. Its values and its samples are 2^step, so that a sum tells its gradients.
 fn add(adder: &mut Adder, step: u64) {
     adder.add(&[(1 << step) as f32; PARAMETERS], &gradient(step));
 }
@@ -34,7 +34,7 @@ fn gradients(header: &Header, sum: &[f32]) -> u64 {
     set
 }
 
-/// A turn of the local side: asks for a read-out, and adds what it gets to `all`, which must not have any of it yet.
+/// A turn of the local side: asks for a read-out, and adds its gradients to `all`, which must not hold any of them yet.
 fn read_out(taker: &mut Taker, all: &mut u64) -> bool {
     taker.flip();
     let is_pending = taker.is_pending();
@@ -60,8 +60,8 @@ fn explore(preemptions: Option<usize>, model: impl Fn() + Sync + Send + 'static)
     builder.check(model);
 }
 
-/// Invariant: header and sum of a read-out agree, and no add is under way in the buffer that is read: loom panics at accesses
-/// to it that are not ordered.
+/// Invariant: header and sum of a read-out agree, and no add is under way in the buffer that is read: loom panics at
+/// accesses to it that are not ordered.
 #[test]
 fn a_read_out_never_holds_half_a_gradient() {
     explore(None, || {
@@ -97,7 +97,8 @@ fn every_gradient_is_in_exactly_one_read_out() {
     });
 }
 
-/// Invariant: a buffer is empty when it becomes active again, for whoever leases it: nothing of an earlier aggregate is in it.
+/// Invariant: a buffer is empty when it becomes active again, for every lease: nothing of an earlier aggregate is in
+/// it.
 #[test]
 fn a_buffer_that_was_read_out_is_empty_when_it_is_added_to_again() {
     explore(Some(4), || {
@@ -117,8 +118,8 @@ fn a_buffer_that_was_read_out_is_empty_when_it_is_added_to_again() {
     });
 }
 
-/// Invariant: a read-out that has begun is not begun anew: what was added before its flip is in it, however often the local
-/// side flips while it is pending.
+/// Invariant: a read-out that has begun is not begun anew: what was added before its flip is in it, however often the
+/// local side flips while it is pending.
 #[test]
 fn a_read_out_holds_all_that_was_added_before_its_flip() {
     explore(None, || {
@@ -136,8 +137,8 @@ fn a_read_out_holds_all_that_was_added_before_its_flip() {
     });
 }
 
-/// Dies in the add of gradient `step`: half of the sum is written, the header isn't, and the lease is not given back. It never
-/// ends for loom either, which panics if anybody touches the buffer afterwards.
+/// Dies in the add of gradient `step`: half of the sum is written, the header isn't, and the lease is not given back.
+/// It never ends for loom either, which panics if the buffer is touched afterwards.
 fn die_in_add(adder: &mut Adder, step: u64) {
     let lease = adder.lease(&gradient(step));
     let buffer = lease.adder.aggregate.buffers[lease.buffer].get_mut();
@@ -146,9 +147,9 @@ fn die_in_add(adder: &mut Adder, step: u64) {
     std::mem::forget(buffer);
 }
 
-/// Invariant: the gradients that are read out and those counted as lost are together exactly those that were begun, and no half
-/// gradient is read, whether the death fell before or after a flip and whatever was pending. drain_dead() comes while the
-/// dying thread may still run; if it found the thread alive, a second call is exact.
+/// Invariant: the gradients that are read out and those counted as lost are together exactly those that were begun, and
+/// no half gradient is read, whether the death fell before or after a flip and whatever was pending. drain_dead() comes
+/// while the dying thread may still run; if it found the thread alive, a second call is exact.
 #[test]
 fn a_lease_held_by_the_dead_is_discarded_never_sent() {
     explore(Some(4), || {
@@ -166,7 +167,7 @@ fn a_lease_held_by_the_dead_is_discarded_never_sent() {
         assert!(loss.is_discarded);
         assert_eq!(taker.drain_dead(), Discarded::default(), "a loss is told once");
         assert!(!taker.is_pending());
-        // What a flip had retired before can be read still; the rest is lost.
+        // A buffer that a flip had retired before can still be read; the rest is lost.
         read_out(&mut taker, &mut all);
         assert_eq!(taker.take(gradients), Taken::NotFlipped);
         assert_eq!(all + loss.samples, 0b111);
@@ -175,8 +176,8 @@ fn a_lease_held_by_the_dead_is_discarded_never_sent() {
     });
 }
 
-/// Invariant: drain_dead() that finds the lease of a gradient counts the samples of that gradient. Nothing else (no join, no
-/// event) makes them visible.
+/// Invariant: drain_dead() that finds the lease of a gradient counts the samples of that gradient. Nothing else (no
+/// join, no event) makes them visible.
 #[test]
 fn a_death_counts_the_samples_of_the_gradient_that_was_being_added() {
     explore(None, || {
@@ -195,8 +196,8 @@ fn a_death_counts_the_samples_of_the_gradient_that_was_being_added() {
     });
 }
 
-/// Invariant: drain_dead() of an ML module that still lives touches nothing that it may still write, and an aggregate without
-/// a lease stays readable.
+/// Invariant: drain_dead() of an ML module that still lives touches nothing that it may still write, and an aggregate
+/// without a lease stays readable.
 #[test]
 fn draining_a_living_ml_module_is_sound_and_the_unleased_stays_readable() {
     explore(Some(4), || {
@@ -217,8 +218,8 @@ fn draining_a_living_ml_module_is_sound_and_the_unleased_stays_readable() {
     });
 }
 
-/// Invariant: an ML module that died in an add keeps nothing of another's from being read out, or of the model from being
-/// published: the sides share no lock.
+/// Invariant: the death of an ML module in an add hinders neither the read-out of another ML module nor a publish: the
+/// sides share no lock.
 #[test]
 fn the_others_are_read_out_and_published_to_after_a_death_in_an_add() {
     explore(Some(2), || {
