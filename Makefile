@@ -42,7 +42,7 @@ RUST = Cargo.toml Cargo.lock .cargo/config.toml \
   $(shell find bsp nn volunteer simulator -name '*.rs' -o -name Cargo.toml)
 WEB = $(wildcard web/*.html web/*.css web/*.js web/*.svg) web/package-lock.json
 CLIENT = $(shell find client-wasm xtask -name '*.rs' -o -name Cargo.toml)
-SERVER = $(shell find server simulator runs -type f)
+SERVER = $(shell find server run native simulator runs -type f)
 ENGINE = target/engine/index.html
 PEERS = $(wildcard bench/peers/*.html bench/peers/*.js) \
   $(shell find bench/engine-wasm bench/peers/rust xtask -name '*.rs' -o -name Cargo.toml)
@@ -74,11 +74,15 @@ run: build ## Train Fashion-MNIST: open the printed address in a browser (RUN=â€
 
 .PHONY: test
 test: setup-test ## All checks: lint, unit, property, loom and simulation tests, real browsers against the real binary
-	@$(MAKE) --no-print-directory lint test-rust test-loom test-browser sizes
+	@$(MAKE) --no-print-directory lint test-page test-rust test-loom test-browser sizes
 
 .PHONY: sizes
 sizes: $(BINARY) ## How large wasm and binary are, and whether that is within their limits
 	@build/sizes.sh
+
+.PHONY: test-page
+test-page: ## Unit tests of the page's modules, on node
+	cd web && npm test --silent
 
 .PHONY: test-rust
 test-rust: $(BINARY) ## Unit, property and simulation tests

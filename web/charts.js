@@ -37,7 +37,8 @@ function curve(label, colourName, format, more = {}) {
 }
 
 /**
- * The value that a curve had at the pointer, or the newest without one: where a curve has no point, its last one before.
+ * The value that a curve had at the pointer, or the newest without one. Where a curve has no point, the last one
+ * before.
  * @param {uPlot} plot
  * @param {number} series
  * @param {number | null} index
@@ -52,7 +53,10 @@ function known(plot, series, index, format) {
   return '–';
 }
 
-/** @param {string} label @param {(value: number) => string} format @param {Partial<uPlot.Axis>} more @returns {uPlot.Axis} */
+/**
+ * @param {string} label @param {(value: number) => string} format @param {Partial<uPlot.Axis>} more
+ * @returns {uPlot.Axis}
+ */
 function axis(label, format, more = {}) {
   const font = `12px ${getComputedStyle(document.body).fontFamily}`;
   return {
@@ -83,7 +87,10 @@ function chart(place, yLabel, yFormat, yRange, curves) {
       padding: [12, 12, 0, 0],
       scales: { x: { time: false }, y: { range: yRange } },
       axes: [axis('samples seen by everybody', compact, { space: 64, size: 30 }), axis(yLabel, yFormat, { size: 42 })],
-      series: [{ label: 'samples', value: (plot, _value, series, index) => known(plot, series, index, whole) }, ...curves.map((c) => c.curve)],
+      series: [
+        { label: 'samples', value: (plot, _value, series, index) => known(plot, series, index, whole) },
+        ...curves.map((c) => c.curve),
+      ],
       // CSS resolves the property, so the legend follows the colour scheme by itself.
       legend: { markers: { width: 0, fill: (_chart, index) => `var(${curves[index - 1]?.colourName ?? '--ink'})` } },
       cursor: { y: false, drag: { x: false, y: false } },
@@ -92,7 +99,8 @@ function chart(place, yLabel, yFormat, yRange, curves) {
     place,
   );
   new ResizeObserver(() => {
-    if (place.clientWidth > 0 && place.clientWidth !== plot.width) plot.setSize({ width: place.clientWidth, height: HEIGHT_PX });
+    const width = place.clientWidth;
+    if (width > 0 && width !== plot.width) plot.setSize({ width, height: HEIGHT_PX });
   }).observe(place);
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => plot.redraw(false));
   return plot;
@@ -100,7 +108,8 @@ function chart(place, yLabel, yFormat, yRange, curves) {
 
 /** @param {(value: number) => string} format */
 function targetCurve(format) {
-  return { curve: curve('target', '--series-target', format, { dash: [6, 6], width: 1.5 }), colourName: '--series-target' };
+  const colourName = '--series-target';
+  return { curve: curve('target', colourName, format, { dash: [6, 6], width: 1.5 }), colourName };
 }
 
 /** Both charts. */
@@ -154,7 +163,9 @@ export class Charts {
     const accuracies = history.eval.map((point) => point.accuracy);
     this.#accuracy.setData([evalSamples, accuracies, accuracies.map(() => target.accuracy)]);
     describe(this.#loss, 'Loss', history.loss.at(-1), (point) => loss(point.loss));
-    describe(this.#accuracy, 'Accuracy', history.eval.at(-1), (point) => (point.accuracy === null ? '–' : percent(point.accuracy)));
+    describe(this.#accuracy, 'Accuracy', history.eval.at(-1), ({ accuracy }) =>
+      accuracy === null ? '–' : percent(accuracy),
+    );
   }
 }
 
@@ -170,5 +181,6 @@ function describe(plot, name, last, format) {
   const place = plot.root.parentElement;
   if (place === null) return;
   place.classList.toggle('has-points', last !== undefined);
-  place.ariaLabel = last === undefined ? `${name} curve: no points yet` : `${name} curve: ${format(last)} after ${whole(last.samples)} samples`;
+  const said = last === undefined ? 'no points yet' : `${format(last)} after ${whole(last.samples)} samples`;
+  place.ariaLabel = `${name} curve: ${said}`;
 }

@@ -1,17 +1,24 @@
-// Runs on the page: the state in words, the buttons, the slider and the choice beside it. It decides nothing; it shows and passes on.
+// Runs on the page: the state in words, the buttons, the slider and the choice beside it. It decides nothing; it
+// shows and passes on.
 
 import { byId, setShown, setText } from './dom.js';
 
 /** @import { TabState } from './types' */
 
-/** What is said where the reporter of a state says nothing more. @type {Record<TabState, [word: string, detail: string]>} */
+/**
+ * The word for each state, and a sentence that is shown where the reporter of the state gives none.
+ * @type {Record<TabState, [word: string, detail: string]>}
+ */
 const WORDS = {
   unsupported: ['Cannot contribute here', 'The reason, and what to do about it, stands above.'],
   'not-contributing': ['Not contributing', 'Nothing is computed on your machine until you press the button.'],
   connecting: ['Connecting', 'Fetching the model and the first training data.'],
   training: ['Training', 'Your cores compute gradients. Close the tab or press Pause to stop.'],
   paused: ['Paused', 'Your cores rest. Press Resume to go on.'],
-  reconnecting: ['Reconnecting', 'The connection is lost. Your cores go on computing; what they finish is sent afterwards.'],
+  reconnecting: [
+    'Reconnecting',
+    'The connection is lost. Your cores go on computing; what they finish is sent afterwards.',
+  ],
   restarting: ['Starting afresh', 'An ML module has stopped; the tab begins again with new memory.'],
   refused: ['Refused', 'The server does not accept contributions from this tab.'],
   failed: ['Stopped by an error', 'Nothing is computed any more.'],

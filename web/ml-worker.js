@@ -1,4 +1,5 @@
-// Runs in an ML worker: starts one ML module in the tab's shared memory. It returns to its event loop only when it is done.
+// Runs in an ML worker: starts one ML module in the tab's shared memory. It returns to its event loop only when it is
+// done.
 
 import init, { ml_worker } from './wasm/client_wasm.js';
 

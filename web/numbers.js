@@ -21,10 +21,15 @@ const MODES = {
 /** @type {Record<Mode, string>} */
 const WAITING = {
   decoupled:
-    'Your cores never wait for that, and neither does anybody else’s: the sum is read out once in each read-out period while they go on, ' +
+    'Your cores never wait for that, and neither does anybody else’s: ' +
+    'the sum is read out once in each read-out period while they go on, ' +
     'and the server waits for sums that are about to arrive no longer than the grace window.',
-  lockstep: 'This run is a comparison, in lockstep: after each gradient your cores wait until the others’ have come and the new model is back.',
-  asynchronous: 'This run is a comparison, an asynchronous one: after each gradient your cores wait until the new model is back, though not for anybody else.',
+  lockstep:
+    'This run is a comparison, in lockstep: after each gradient your cores wait until the others’ have come ' +
+    'and the new model is back.',
+  asynchronous:
+    'This run is a comparison, an asynchronous one: after each gradient your cores wait until the new model is back, ' +
+    'though not for anybody else.',
 };
 
 /** What one holds. @type {Record<Mode, (run: Run) => string>} */
@@ -81,7 +86,8 @@ export function showStatus(status) {
   for (const id of ['period-figure', 'grace-figure', 'my-link']) setShown(id, hasPeriod);
   setNumber('period', status.period_seconds, duration);
   setNumber('grace', status.grace_seconds, duration);
-  setNumber('bytes-per-sample', status.samples > 0 ? (status.bytes_up + status.bytes_down) / status.samples : null, bytes);
+  const traffic = status.bytes_up + status.bytes_down;
+  setNumber('bytes-per-sample', status.samples > 0 ? traffic / status.samples : null, bytes);
   setText('run-state', RUN_STATES[status.state] ?? status.state);
   setNumber('everyone-rate', status.samples_per_second, rate);
   setNumber('volunteers', status.volunteers);
@@ -102,13 +108,16 @@ function showTarget({ eval: evaluated, target_accuracy: accuracy, target_loss: a
     const bar = byId('target', HTMLProgressElement);
     bar.max = accuracy;
     bar.value = Math.min(now, accuracy);
-    setText('target-text', now >= accuracy ? `The target of ${percent(accuracy)} is reached.` : `Target ${percent(accuracy)}: ${percent(now / accuracy)} of the way`);
+    const aimed = percent(accuracy);
+    const way = `Target ${aimed}: ${percent(now / accuracy)} of the way`;
+    setText('target-text', now >= accuracy ? `The target of ${aimed} is reached.` : way);
   }
   if (aim !== null) {
     const now = evaluated?.loss;
     const isReached = now !== undefined && now <= aim;
     const held = now === undefined ? '' : `, now ${loss(now)}`;
-    setText('target-loss-text', isReached ? `The target of ${loss(aim)} on held-out samples is reached.` : `Target ${loss(aim)} on held-out samples${held}`);
+    const reached = `The target of ${loss(aim)} on held-out samples is reached.`;
+    setText('target-loss-text', isReached ? reached : `Target ${loss(aim)} on held-out samples${held}`);
   }
 }
 
@@ -164,7 +173,8 @@ function moduleRow(mlModule, index) {
   name.setAttribute('scope', 'row');
   const samples = textElement('td', whole(mlModule.samples));
   samples.dataset.value = String(mlModule.samples);
-  const shares = [gradient, add, read, wait].map((time) => textElement('td', total > 0 ? tenths((100 * time) / total) : '–'));
+  const percentOf = (/** @type {number} */ time) => (total > 0 ? tenths((100 * time) / total) : '–');
+  const shares = [gradient, add, read, wait].map((time) => textElement('td', percentOf(time)));
   row.append(name, samples, ...shares);
   return row;
 }

@@ -25,7 +25,7 @@ let tabDetail = '';
 let isRunFinished = false;
 /** @type {Target} */
 let target = { accuracy: null, loss: null };
-/** Whoever pressed Stop is not joined again, by no link and no new run. */
+/** A visitor who pressed Stop is joined again neither by a link nor by a new run. */
 let hasDeclined = false;
 
 const volunteer = new Volunteer({
@@ -114,7 +114,8 @@ function joinIfWished(run) {
   if (run.kiosk) {
     volunteer.join(wish.workers, wish.dutyPercent);
   } else {
-    setText('note', 'The link asked to start by itself. This server does not allow that, so nothing runs until you press the button.');
+    const asked = 'The link asked to start by itself. This server does not allow that, ';
+    setText('note', `${asked}so nothing runs until you press the button.`);
     setShown('note', true);
   }
 }
@@ -133,11 +134,11 @@ function showReachable(isReachable) {
 function showMissing(reasons) {
   setShown('unsupported', reasons.length > 0);
   byId('missing', HTMLUListElement).replaceChildren(
-    ...reasons.map(({ what, mend }) => {
+    ...reasons.map(({ what, hint }) => {
       const item = document.createElement('li');
       const strong = document.createElement('strong');
       strong.textContent = what;
-      item.append(strong, ` ${mend}`);
+      item.append(strong, ` ${hint}`);
       return item;
     }),
   );

@@ -2,6 +2,8 @@
 
 /** @import { History, Run, Status, VolunteerReport } from './types' */
 
+import { waitMs } from './backoff.js';
+
 /** Twice a second would double the requests and no reader could follow. */
 const PERIOD_MS = 1_000;
 /** The curves have a few hundred points: far more bytes than the status. */
@@ -24,10 +26,10 @@ export class ServerWatch {
 
   /**
    * @param {object} listeners
-   * @param {(status: Status, run: Run | undefined) => void} listeners.onStatus with the run when it is another one than before
+   * @param {(status: Status, run: Run | undefined) => void} listeners.onStatus with the run when it is a new one
    * @param {(history: History) => void} listeners.onHistory
    * @param {() => string} listeners.session the session of which a report is wanted; empty for none
-   * @param {(report: VolunteerReport | undefined) => void} listeners.onReport what is reported of it, if it is connected
+   * @param {(report: VolunteerReport | undefined) => void} listeners.onReport its report, if it is connected
    * @param {(isReachable: boolean) => void} listeners.onReachable called after every round
    */
   constructor(listeners) {
@@ -48,7 +50,7 @@ export class ServerWatch {
         if (history) this.#listeners.onHistory(history);
         await attempt(() => this.#reportIfDue());
       }
-      await sleep(failures === 0 ? PERIOD_MS : pauseAfter(failures));
+      await sleep(failures === 0 ? PERIOD_MS : waitMs(failures, { firstMs: PERIOD_MS, longestMs: LONGEST_PAUSE_MS }));
     }
   }
 
@@ -92,7 +94,7 @@ export class ServerWatch {
 }
 
 /**
- * Null if the server did not answer as it should. Whatever went wrong, the mend is the same: say so, and try again.
+ * Null if the server did not answer as it should. Whatever went wrong, there is one answer: say so, and try again.
  * @template T
  * @param {() => Promise<T>} ask
  * @returns {Promise<T | null>}
@@ -103,12 +105,6 @@ async function attempt(ask) {
   } catch {
     return null;
   }
-}
-
-/** Doubles up to the longest pause; the jitter keeps many tabs from returning in the same moment. @param {number} failures */
-function pauseAfter(failures) {
-  const pause = Math.min(PERIOD_MS * 2 ** (failures - 1), LONGEST_PAUSE_MS);
-  return pause * (0.75 + Math.random() / 4);
 }
 
 /** @param {string} name */

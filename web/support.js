@@ -3,7 +3,7 @@
 /**
  * @typedef {object} Missing
  * @property {string} what what is missing, as a sentence
- * @property {string} mend what the reader can do about it
+ * @property {string} hint what the reader can do about it
  */
 
 /** The smallest module with a vector instruction (i8x16.splat, i8x16.popcnt): valid only where wasm has SIMD. */
@@ -27,15 +27,16 @@ export function findMissing() {
     missing.push(notIsolated());
   } else if (!hasSharedMemory()) {
     missing.push({
-      what: 'This browser has no shared memory for WebAssembly (SharedArrayBuffer), in which the cores add up their work.',
-      mend: NEWER_BROWSER,
+      what:
+        'This browser has no shared memory for WebAssembly (SharedArrayBuffer), in which the cores add up their work.',
+      hint: NEWER_BROWSER,
     });
   }
   if (!hasModuleWorkers()) {
-    missing.push({ what: 'This browser cannot run modules in background workers.', mend: NEWER_BROWSER });
+    missing.push({ what: 'This browser cannot run modules in background workers.', hint: NEWER_BROWSER });
   }
   if (!hasSimd()) {
-    missing.push({ what: 'This browser has no vector instructions in WebAssembly (SIMD).', mend: NEWER_BROWSER });
+    missing.push({ what: 'This browser has no vector instructions in WebAssembly (SIMD).', hint: NEWER_BROWSER });
   }
   return missing;
 }
@@ -44,9 +45,12 @@ export function findMissing() {
 function insecureAddress() {
   const port = location.port === '' ? '' : `:${location.port}`;
   return {
-    what: `The address ${location.origin} is not secure: browsers let a page share memory between cores only over https, or on localhost.`,
-    mend:
-      `Open the page with https:// if the server offers it. On the server's own machine, open http://localhost${port}/ instead. ` +
+    what:
+      `The address ${location.origin} is not secure: ` +
+      'browsers let a page share memory between cores only over https, or on localhost.',
+    hint:
+      'Open the page with https:// if the server offers it. ' +
+      `On the server's own machine, open http://localhost${port}/ instead. ` +
       'Otherwise ask the operator to put TLS in front of the server: a reverse proxy with a certificate does it.',
   };
 }
@@ -56,17 +60,18 @@ function notIsolated() {
   if (window.top !== window) {
     return {
       what: 'The page is shown inside another page, which keeps it from sharing memory between cores.',
-      mend: `Open ${location.origin}/ in a tab of its own.`,
+      hint: `Open ${location.origin}/ in a tab of its own.`,
     };
   }
   if (!('crossOriginIsolated' in window)) {
-    return { what: 'This browser is too old to share memory between cores safely.', mend: NEWER_BROWSER };
+    return { what: 'This browser is too old to share memory between cores safely.', hint: NEWER_BROWSER };
   }
   return {
     what: 'The page is not cross-origin isolated, so the browser withholds shared memory (SharedArrayBuffer).',
-    mend:
-      'Reload the page once. If this stays, something between you and the server drops the headers Cross-Origin-Opener-Policy ' +
-      'and Cross-Origin-Embedder-Policy: tell the operator, or try without extensions and proxies, or another browser.',
+    hint:
+      'Reload the page once. If this stays, something between you and the server drops the headers ' +
+      'Cross-Origin-Opener-Policy and Cross-Origin-Embedder-Policy: ' +
+      'tell the operator, or try without extensions and proxies, or another browser.',
   };
 }
 

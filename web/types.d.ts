@@ -1,124 +1,272 @@
 // What the page is told and what it tells: the server's JSON, and the messages between page and workers.
+// Written from the Rust types by a test, server/src/page_types.rs, which also says how to write it anew.
 // The page checks none of it at run time; both sides are ours and are served together.
 
-/** Whether computing waits for synchronising: never, for everybody, or for the server. */
+/** Whether computing waits for synchronising. */
 export type Mode = 'decoupled' | 'lockstep' | 'asynchronous';
 
 /** How what travels is encoded. */
 export type Codec = 'f32' | 'f16' | 'int8' | 'top_k';
 
-/** `GET /api/v1/run`: what does not change while a run lasts. */
-export interface Run {
+/** What training makes small. */
+export type Loss = 'softmax_cross_entropy' | 'mean_squared_error' | 'binary_cross_entropy';
+
+/** What a sample's bytes mean: as much of it as the page looks at. */
+export type SampleFormat = { kind: 'bytes' | 'text' | 'table'; shape: number[] };
+
+/** What does not change while a run lasts. */
+export type Run = {
+  /** The protocol that the server speaks; see [`bsp::message::PROTOCOL`]. */
+  protocol: number;
+  /** The run's number. */
   run: string;
+  /** The hash of the model spec. */
+  spec_hash: string;
+  /** The run's name. */
   name: string;
+  /** What it is about, in a sentence. */
   description: string;
+  /** Decoupled, or one of the baselines. */
   mode: Mode;
-  parameters: number;
+  /** How ML modules move along their own gradients between read-outs, if they do. */
+  local_steps: object | null;
+  /** The seed of initialisation and of all minibatches. */
+  seed: string;
+  /** Samples of one gradient. */
   minibatch: number;
+  /** Samples that a superstep aims at. */
   superstep_samples: number;
-  /** The operator allows `/?join=1` to start without a click. */
+  /** The share of held-out samples to answer rightly, from 0 to 1, if that is the run's aim. */
+  target_accuracy: number | null;
+  /** The mean loss of held-out samples to come down to, if that is. */
+  target_loss: number | null;
+  /** Whether the operator allows `/?join=1` to start without a click. */
   kiosk: boolean;
-  model: { loss: 'softmax_cross_entropy' | 'mean_squared_error' | 'binary_cross_entropy' };
-  dataset: { kind: 'bytes' | 'text' | 'table'; samples: number; test_samples: number; shape: number[] };
-  /** What a tab asks its browser for. */
-  memory: { tab_bytes: number; ml_module_bytes: number };
-}
+  /** The model's parameters. */
+  parameters: number;
+  /** The model. */
+  model: {
+    loss: Loss;
+  };
+  /** The samples. */
+  dataset: Dataset & SampleFormat;
+  /** What a tab needs. */
+  memory: MemoryNeed;
+};
+
+/** The samples of a run. */
+export type Dataset = {
+  /** Samples to train on. */
+  samples: number;
+  /** Samples held out to evaluate on. */
+  test_samples: number;
+  /** The shards, by the names under which they are served. */
+  shards: Array<string>;
+};
+
+/** The memory that a tab needs, so that it can ask its browser for so much and no more. */
+export type MemoryNeed = {
+  /** For what a tab has once: code and its data, samples, model slots, frames. */
+  tab_bytes: number;
+  /** For each ML module. */
+  ml_module_bytes: number;
+};
 
 /** `GET /api/v1/status`: where the run stands now. */
-export interface Status {
+export type Status = {
   run: string;
   mode: Mode;
-  state: 'waiting' | 'training' | 'finished' | 'diverged';
+  state: RunState;
   version: number;
   superstep: number;
-  /** Samples that everybody together has contributed. */
+  /** Samples of all accepted contributions. */
   samples: number;
-  /** Those that the current model has learned from; the others are in the open superstep. */
+  /** Those of closed supersteps. */
   samples_in_model: number;
   gradients: number;
-  /** Mean training loss per sample of the last superstep. */
   loss: number | null;
-  /** The last evaluation on the held-out samples. */
-  eval: { version: number; accuracy: number | null; loss: number } | null;
+  eval: {
+    version: number;
+    accuracy: number | null;
+    loss: number;
+  } | null;
   volunteers: number;
   ml_modules: number;
   samples_per_second: number;
   contributions_accepted: number;
   contributions_refused: number;
-  /** What the run aims at: a share of right answers from 0 to 1, or a loss, or neither. */
   target_accuracy: number | null;
   target_loss: number | null;
   elapsed_seconds: number;
-  /** The read-out period; a volunteer whose link is slow has a longer one of its own. In lockstep and asynchronously it rules nothing. */
+  /** The read-out period. A volunteer whose link is slow has a longer one of its own. */
   period_seconds: number;
-  /** How long a superstep waits at most, after its quorum, for an arrival that is predicted; 0 but where the run is decoupled. */
+  /** How long a superstep waits at most, after its quorum, for an arrival that is predicted; 0 in the baselines. */
   grace_seconds: number;
-  /** The share of the expected samples with which a superstep may close. */
+  /** The share of the expected samples with which a superstep may close, from 0 to 1. */
   quorum: number;
-  /** Mean staleness of all samples in the model, in versions, and their mean weight by it, from 0 to 1. */
+  /** Mean staleness of all accepted samples, in versions. */
   staleness: number;
+  /** Mean weight by staleness of all accepted samples, from 0 to 1; none before the first. */
   weight: number | null;
   /** Whether ML modules also move along their own gradients. */
   local_steps: boolean;
   contribution_codec: Codec;
   model_codec: Codec;
-  /** Bytes of all frames from volunteers and to them; the training data travels otherwise. */
+  /** Bytes of all frames that came from volunteers … */
   bytes_up: number;
+  /** … and that went to them. Training data travels otherwise. */
   bytes_down: number;
-}
+};
 
-/** One of `GET /api/v1/volunteers`; with `?id=` and its session, the list holds it alone, or nobody while it is not connected. */
-export interface VolunteerReport {
+/** What a run is doing. */
+export type RunState = 'waiting'
+  | 'training'
+  | 'finished'
+  | 'diverged';
+
+/** One entry of `GET /api/v1/volunteers`. */
+export type VolunteerReport = {
   id: number;
   ml_modules: number;
   is_paused: boolean;
   samples: number;
   samples_per_second: number;
   staleness: number;
-  /** Shares of its ML modules' time, from 0 to 1. */
-  time: { gradient: number; add: number; read: number; wait: number };
-  /** The time that they have spent on gradients, without rests and waiting. */
+  time: TimeShares;
+  /** The time that its ML modules have spent on gradients, summed over them: without rests, and without waiting. */
   computing_seconds: number;
   /** Its own read-out period. */
   period_seconds: number;
-  /** What a contribution takes until it is settled, and a model until it is stored, each beyond the round trip. */
+  /** What a contribution takes until it is settled, beyond the round trip: the shortest of the last few. */
   upload_seconds: number;
+  /** What a model takes until it is stored, beyond the round trip: the shortest of the last few. */
   download_seconds: number;
   round_trip_seconds: number;
-  /** The share of its period in which its link is busy with both; null before it is known. */
+  /** The share of its period in which its link is busy with both; none before it is known. */
   link_share: number | null;
   accepted: number;
   refused: number;
   not_finite: number;
   discarded: number;
   last_seen_seconds: number;
-}
+};
 
-/** Held-out answers to count as right or wrong come with an accuracy; numbers have a loss only. */
-export type Target = { accuracy: number | null; loss: number | null };
+/** Shares of an ML module's time, from 0 to 1. */
+export type TimeShares = {
+  /** Computing gradients. */
+  gradient: number;
+  /** Adding them to the aggregate. */
+  add: number;
+  /** Reading models. */
+  read: number;
+  /** Waiting for models or samples. */
+  wait: number;
+};
 
-/** `GET /api/v1/history`: the curves, a few hundred points each, in the order in which they came about. */
-export interface History {
-  loss: { samples: number; elapsed_seconds: number; loss: number }[];
-  eval: { samples: number; elapsed_seconds: number; version: number; accuracy: number | null; loss: number }[];
-}
+/** Both curves, in the order in which they came about. */
+export type History = {
+  loss: Array<LossPoint>;
+  eval: Array<EvaluationPoint>;
+};
 
-/**
- * From the page to the BSP worker. `workers` is how many ML modules are active, `capacity` how many there can be; each computes for
- * `dutyPercent` of its time, a whole number from 1 to 100.
- */
-export type ToBspWorker =
-  | { type: 'join'; workers: number; capacity: number; dutyPercent: number }
-  | { type: 'workers'; workers: number }
-  | { type: 'duty'; dutyPercent: number }
-  | { type: 'pause' }
-  | { type: 'resume' }
-  | { type: 'leave' }
-  | { type: 'died'; mlModule: number; message: string };
+/** The loss of the training samples over the run. */
+export type LossPoint = {
+  /** Samples that everybody had contributed by then. */
+  samples: number;
+  /** Seconds since the run began. */
+  elapsed_seconds: number;
+  /** Mean loss of a sample. */
+  loss: number;
+};
 
-/** What the BSP worker says it is doing. */
-export type BspState =
-  | 'connecting'
+/** One evaluation on the held-out samples. */
+export type EvaluationPoint = {
+  /** Samples in the model that was evaluated. */
+  samples: number;
+  /** Seconds from the beginning of the run to the moment at which that model was current. */
+  elapsed_seconds: number;
+  /** The model's version. */
+  version: number;
+  /** The share of held-out samples that it answers rightly, from 0 to 1; `None` where answers are numbers. */
+  accuracy: number | null;
+  /** Mean loss of a held-out sample. */
+  loss: number;
+};
+
+/** From the page to the BSP worker. */
+export type ToBspWorker = {
+  type: 'join';
+} & Join
+  | {
+    type: 'workers';
+    /** How many. */
+    workers: number;
+  }
+  | {
+    type: 'duty';
+    /** A whole number from 1 to 100. */
+    dutyPercent: number;
+  }
+  | {
+    type: 'pause';
+  }
+  | {
+    type: 'resume';
+  }
+  | {
+    type: 'leave';
+  }
+  | {
+    type: 'died';
+    /** The number of its ML module. */
+    mlModule: number;
+    /** What the event said. */
+    message: string;
+  };
+
+/** With what a tab starts. */
+export type Join = {
+  /** How many ML modules compute. */
+  workers: number;
+  /** How many there can be at the most. */
+  capacity: number;
+  /** For how much of its time each of them computes, a whole number from 1 to 100. */
+  dutyPercent: number;
+  /** Whether none of them computes yet. */
+  isPaused: boolean;
+  /** How many starts before this one, in a row, have contributed nothing. */
+  vainStarts: number;
+};
+
+/** From the BSP worker's module to the page. */
+export type FromBspWorker = {
+  type: 'state';
+} & Told
+  | {
+    type: 'spawn';
+    /** The number of its ML module. */
+    mlModule: number;
+    /** Where that lies in the shared memory. */
+    address: number;
+  }
+  | {
+    type: 'progress';
+  } & Progress;
+
+/** A state, and what there is to say of it. */
+export type Told = {
+  /** The state. */
+  state: BspState;
+  /** Why, in words; may be empty. */
+  detail: string;
+  /** For `restarting`: in how many milliseconds. */
+  delayMs: number;
+  /** For `restarting`: how many starts in a row have contributed nothing. The next start is told so. */
+  vainStarts: number;
+};
+
+/** What a volunteer is doing. */
+export type BspState = 'connecting'
   | 'training'
   | 'paused'
   | 'reconnecting'
@@ -128,25 +276,45 @@ export type BspState =
   | 'finished';
 
 /** How much this tab has done in the present session. */
-export interface Progress {
-  type: 'progress';
+export type Progress = {
+  /** The session's number, as text, since JavaScript's numbers would round it; empty before there is one. */
   session: string;
+  /** Samples that its ML modules have computed. */
   samples: number;
+  /** Samples in contributions that were accepted. */
   accepted: number;
+  /** A mean over the last seconds. */
   samplesPerSecond: number;
+  /** The version of the model that its ML modules compute on. */
   version: number;
-  /** `time` holds shares of the ML module's time without its rests, from 0 to 1. */
-  mlModules: { samples: number; steps: number; time: { gradient: number; add: number; read: number; wait: number } }[];
-}
+  /** All for which there is room, in order; one that was not started has no steps. */
+  mlModules: Array<MlModuleProgress>;
+};
 
-/** From the BSP worker to the page. `start` is for the new ML worker; the page does not look into it. */
-export type FromBspWorker =
-  | { type: 'spawn'; mlModule: number; start: unknown }
-  | { type: 'state'; state: BspState; detail?: string; delayMs?: number }
-  | Progress;
+/** How much one ML module has done. */
+export type MlModuleProgress = {
+  /** Samples that it has computed. */
+  samples: number;
+  /** Minibatches that it has computed. */
+  steps: number;
+  /** Where its time went, without its rests. */
+  time: TimeShares;
+};
+
+/** From the BSP worker's script to the page, before there is a module and while there is one. */
+export type FromBspScript =
+  /** It is there. */
+  | { type: 'alive' }
+  /** What ML workers start with. */
+  | { type: 'module'; module: WebAssembly.Module; memory: WebAssembly.Memory }
+  /** There can be no module. */
+  | { type: 'failed'; detail: string };
 
 /** From an ML worker to the page; it says nothing else, since it never returns to its event loop. */
 export type FromMlWorker = { type: 'error'; message: string };
 
 /** What this tab does, in one word; `document.body.dataset.state` has it too. */
 export type TabState = BspState | 'unsupported' | 'not-contributing';
+
+/** What a run aims at. Held-out answers to count as right or wrong come with an accuracy; numbers have a loss only. */
+export type Target = { accuracy: number | null; loss: number | null };

@@ -1,22 +1,19 @@
-// Runs on the page: creates this tab's workers and relays between them. It computes nothing and holds no model.
+// Runs on the page: this tab as a volunteer. It starts workers, passes the visitor's wishes on to them, and starts
+// others where they have come to an end that is not for good. It computes nothing and holds no model.
 
-/** @import { BspState, FromBspWorker, FromMlWorker, Progress, ToBspWorker } from './types' */
+/** @import { BspState, Progress, Told, ToBspWorker } from './types' */
 
-/** After `leave`, the BSP worker has this long to send what the tab has computed before its workers are ended. */
-const FAREWELL_MS = 1_000;
+import { waitMs } from './backoff.js';
+import { Crew, SILENCE_MS } from './crew.js';
+
+/** Before a fresh start in place of workers that can't say themselves how long to wait. */
+const RESTART_WAITS = { firstMs: 2_000, longestMs: 60_000 };
 
 /**
  * States after which a crew is of no more use.
  * @type {BspState[]}
  */
 const ENDS = ['failed', 'refused', 'finished'];
-
-/**
- * The workers of one join; none of them outlives it.
- * @typedef {object} Crew
- * @property {Worker} bspWorker
- * @property {Map<number, Worker>} mlWorkers by the number of their ML module
- */
 
 /** This tab as a volunteer: at most one crew at a time. */
 export class Volunteer {
@@ -28,6 +25,9 @@ export class Volunteer {
   #workers = 1;
   #dutyPercent = 100;
   #isPauseWanted = false;
+  /** How many starts in a row have contributed nothing. */
+  #vainStarts = 0;
+  #hasContributed = false;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #restart;
 
@@ -55,7 +55,8 @@ export class Volunteer {
     this.#workers = workers;
     this.#dutyPercent = dutyPercent;
     this.#isPauseWanted = false;
-    this.#muster();
+    this.#vainStarts = 0;
+    this.#startWorkers();
   }
 
   /** @param {number} workers */
@@ -83,102 +84,65 @@ export class Volunteer {
   /** Stops contributing: what is computed is sent, then the workers end and their memory is free again. */
   leave() {
     clearTimeout(this.#restart);
-    const crew = this.#crew;
+    this.#crew?.leave();
     this.#crew = null;
-    if (crew !== null) {
-      crew.bspWorker.postMessage(/** @type {ToBspWorker} */ ({ type: 'leave' }));
-      setTimeout(() => endWorkers(crew), FAREWELL_MS);
-    }
     this.#onState('not-contributing', '');
   }
 
-  #muster() {
-    /** @type {Crew} */
-    const crew = {
-      bspWorker: new Worker('./bsp-worker.js', { type: 'module', name: 'bsp-worker' }),
-      mlWorkers: new Map(),
-    };
-    this.#crew = crew;
+  #startWorkers() {
+    this.#hasContributed = false;
     this.#onState('connecting', '');
-    crew.bspWorker.addEventListener('message', (event) => {
-      // What a dismissed crew still says is about nothing that is shown.
-      if (this.#crew === crew) this.#onMessage(crew, event.data);
-    });
-    const onBspError = (/** @type {Event} */ event) => {
-      if (this.#crew === crew) this.#dismiss('failed', messageOf(event, 'the BSP worker could not be started'));
+    const join = {
+      workers: this.#workers,
+      capacity: this.#capacity,
+      dutyPercent: this.#dutyPercent,
+      isPaused: this.#isPauseWanted,
+      vainStarts: this.#vainStarts,
     };
-    crew.bspWorker.addEventListener('error', onBspError);
-    crew.bspWorker.addEventListener('messageerror', onBspError);
-    this.#tell({ type: 'join', workers: this.#workers, capacity: this.#capacity, dutyPercent: this.#dutyPercent });
-    if (this.#isPauseWanted) this.#tell({ type: 'pause' });
-  }
-
-  /** @param {Crew} crew @param {FromBspWorker} message */
-  #onMessage(crew, message) {
-    switch (message.type) {
-      case 'spawn':
-        this.#spawn(crew, message.mlModule, message.start);
-        break;
-      case 'progress':
-        this.#onProgress(message);
-        break;
-      case 'state':
-        if (message.state === 'restarting') this.#startAfresh(message.detail ?? '', message.delayMs ?? 0);
-        else if (ENDS.includes(message.state)) this.#dismiss(message.state, message.detail ?? '');
-        else this.#onState(message.state, message.detail ?? '');
-        break;
-    }
-  }
-
-  /** @param {Crew} crew @param {number} mlModule @param {unknown} start */
-  #spawn(crew, mlModule, start) {
-    crew.mlWorkers.get(mlModule)?.terminate();
-    const mlWorker = new Worker('./ml-worker.js', { type: 'module', name: `ml-worker-${mlModule}` });
-    crew.mlWorkers.set(mlModule, mlWorker);
-    const onDeath = (/** @type {string} */ message) => {
-      if (this.#crew !== crew || crew.mlWorkers.get(mlModule) !== mlWorker) return;
-      // Only a terminated worker is certainly dead; the BSP worker may then touch what it held.
-      mlWorker.terminate();
-      crew.mlWorkers.delete(mlModule);
-      this.#tell({ type: 'died', mlModule, message });
-    };
-    const unnamed = `ML worker ${mlModule} could not be started`;
-    mlWorker.addEventListener('error', (event) => onDeath(messageOf(event, unnamed)));
-    mlWorker.addEventListener('messageerror', (event) => onDeath(messageOf(event, unnamed)));
-    mlWorker.addEventListener('message', ({ data }) => {
-      const said = /** @type {FromMlWorker} */ (data);
-      if (said?.type === 'error') onDeath(said.message);
+    this.#crew = new Crew(join, {
+      onTold: (told) => this.#onTold(told),
+      onProgress: (progress) => {
+        this.#hasContributed ||= progress.accepted > 0;
+        this.#onProgress(progress);
+      },
+      onFailed: (detail) => this.#dismiss('failed', detail),
+      onSilence: () => this.#onSilence(),
     });
-    mlWorker.postMessage(start);
   }
 
-  /** New memory and a new session, after an ML module has died. @param {string} detail @param {number} delayMs */
-  #startAfresh(detail, delayMs) {
+  /** @param {Told} told */
+  #onTold({ state, detail, delayMs, vainStarts }) {
+    if (state === 'restarting') this.#startAfresh(detail, delayMs, vainStarts);
+    else if (ENDS.includes(state)) this.#dismiss(state, detail);
+    else this.#onState(state, detail);
+  }
+
+  #onSilence() {
+    const vainStarts = this.#hasContributed ? 1 : this.#vainStarts + 1;
+    const seconds = SILENCE_MS / 1000;
+    const detail = `The tab’s workers have said nothing for ${seconds} seconds; it begins again with new ones.`;
+    this.#startAfresh(detail, waitMs(vainStarts, RESTART_WAITS), vainStarts);
+  }
+
+  /**
+   * New workers, new memory and a new session, after a wait.
+   * @param {string} detail @param {number} delayMs @param {number} vainStarts
+   */
+  #startAfresh(detail, delayMs, vainStarts) {
+    this.#vainStarts = vainStarts;
     this.#dismiss('restarting', detail);
-    this.#restart = setTimeout(() => this.#muster(), delayMs);
+    this.#restart = setTimeout(() => this.#startWorkers(), delayMs);
   }
 
   /** @param {BspState} state @param {string} detail */
   #dismiss(state, detail) {
-    if (this.#crew !== null) endWorkers(this.#crew);
+    this.#crew?.end();
     this.#crew = null;
     this.#onState(state, detail);
   }
 
   /** @param {ToBspWorker} message */
   #tell(message) {
-    this.#crew?.bspWorker.postMessage(message);
+    this.#crew?.tell(message);
   }
-}
-
-/** @param {Crew} crew */
-function endWorkers(crew) {
-  crew.bspWorker.terminate();
-  for (const mlWorker of crew.mlWorkers.values()) mlWorker.terminate();
-}
-
-/** A script that does not load raises an error without a message. @param {Event} event @param {string} otherwise */
-function messageOf(event, otherwise) {
-  const message = event instanceof ErrorEvent ? event.message : '';
-  return message !== '' ? message : otherwise;
 }

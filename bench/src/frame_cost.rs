@@ -7,7 +7,7 @@ use bsp::central::{Action, Central, Config, ConnectionId, LearningRateScaling, R
 use bsp::codec::Codec;
 use bsp::combine::Weighting;
 use bsp::message::{
-    FromCentral, FromVolunteer, Hello, Mode, PROTOCOL, Contribution, ContributionFrame, Report, RunId, SessionId, Token,
+    Contribution, ContributionFrame, FromCentral, FromVolunteer, Hello, Mode, PROTOCOL, Report, RunId, SessionId, Token,
 };
 use bsp::time::Time;
 use bytes::Bytes;

@@ -6,6 +6,7 @@
 //! - [`scaling`]: more ML modules in one tab, and their memory.
 //! - [`minibatches`]: what a small minibatch costs.
 //! - [`stragglers`]: three tabs of which one is ten times slower, decoupled and in lockstep.
+//! - [`round_trips`]: what a bare peer waits for an answer, for small frames and behind large ones.
 //! - [`first_gradient`]: from opening the page to the first gradient; the wasm package's size.
 //! - [`frame_cost`]: what a frame costs the controller, by how many sessions there are.
 //! - [`engine`]: the gradient engine beside others, in the browser and natively.
@@ -19,6 +20,7 @@ mod first_gradient;
 mod frame_cost;
 mod machine;
 mod minibatches;
+mod round_trips;
 mod scaling;
 mod stragglers;
 mod time_shares;
@@ -40,6 +42,7 @@ fn main() -> Result<()> {
     let all = [
         "first-gradient",
         "frame-cost",
+        "round-trips",
         "time-shares",
         "scaling",
         "minibatches",
@@ -55,6 +58,7 @@ fn main() -> Result<()> {
         let table = match name.as_str() {
             "first-gradient" => first_gradient::measure()?,
             "frame-cost" => frame_cost::measure()?,
+            "round-trips" => round_trips::measure()?,
             "time-shares" => time_shares::measure()?,
             "scaling" => scaling::measure()?,
             "minibatches" => minibatches::measure()?,

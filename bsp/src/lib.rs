@@ -5,6 +5,7 @@
 //! next time-out. Numerals in parentheses are those of the patent application US 2019/0244135 A1.
 //!
 //! - [`central`]: the central BSP control module (102): sessions, supersteps, the model.
+//! - [`backoff`]: the waits before something that has failed is tried again.
 //! - [`combine`]: how contributions become one gradient.
 //! - [`estimators`]: filters over what was measured.
 //! - [`local`]: the local BSP module (103) of a tab or a native volunteer: read-outs and publishing.
@@ -15,6 +16,7 @@
 
 #![cfg_attr(target_arch = "wasm32", feature(stdarch_wasm_atomic_wait))]
 
+pub mod backoff;
 pub mod central;
 pub mod combine;
 pub mod estimators;

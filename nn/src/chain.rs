@@ -1,5 +1,7 @@
 //! Layers one after the other: a whole model but for its loss, and what a residual layer goes around.
 
+mod evaluation;
+
 use std::ops::Range;
 
 use crate::layer::{Layer, LayerSpec, Memory, Needs, Passed, Tensor, count, shape_text};

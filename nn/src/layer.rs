@@ -155,6 +155,11 @@ pub(crate) trait Sizes {
         Needs::default()
     }
 
+    /// The memory that [`Passes::evaluate`] works in.
+    fn evaluation_needs(&self) -> Needs {
+        self.needs()
+    }
+
     /// If what comes in has to be tokens, how many there are: whole numbers from 0 to below it.
     fn tokens(&self) -> Option<usize> {
         None
@@ -165,6 +170,11 @@ pub(crate) trait Sizes {
 pub(crate) trait Passes<S: Scalar> {
     /// Overwrites the output.
     fn forward(&self, parameters: &[S], input: &[S], output: &mut [S], memory: Memory<'_, S>);
+
+    /// The same where no backward pass follows, in less memory where the layer has layers of its own.
+    fn evaluate(&self, parameters: &[S], input: &[S], output: &mut [S], memory: Memory<'_, S>) {
+        self.forward(parameters, input, output, memory);
+    }
 
     /// Overwrites the gradient by the parameters with the sum over the samples, and that by the input where it is
     /// wanted: nobody needs it of the first layer that has parameters.
@@ -274,6 +284,11 @@ impl Layer {
     /// See [`Sizes::needs`].
     pub(crate) fn needs(&self) -> Needs {
         self.sizes().needs()
+    }
+
+    /// See [`Sizes::evaluation_needs`].
+    pub(crate) fn evaluation_needs(&self) -> Needs {
+        self.sizes().evaluation_needs()
     }
 
     /// See [`Sizes::tokens`].

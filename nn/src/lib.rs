@@ -37,6 +37,6 @@ pub mod tensor;
 pub use layer::LayerSpec;
 pub use loss::LossSpec;
 pub use minibatch::{Minibatch, Targets};
-pub use model::{Evaluation, Model, Outcome, Parameter, SpecError};
+pub use model::{Evaluation, EvaluationScratch, Model, Outcome, Parameter, SpecError};
 pub use scratch::Scratch;
 pub use spec::ModelSpec;

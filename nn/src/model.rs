@@ -2,7 +2,7 @@
 
 use crate::chain::{Chain, MAX_LAYERS, Misfit};
 use crate::initial::{self, Initial};
-use crate::layer::{MAX_ELEMENTS, count};
+use crate::layer::{MAX_ELEMENTS, Needs, count};
 use crate::loss::Answers;
 use crate::minibatch::{Minibatch, Targets};
 use crate::random::{Generator, Purpose};
@@ -13,9 +13,11 @@ use ndarray::ArrayViewD;
 use std::ops::Range;
 
 mod data;
+mod evaluation;
 
 pub use crate::chain::MAX_PARAMETERS;
 pub use data::DataMisfit;
+pub use evaluation::EvaluationScratch;
 
 /// Why a description is no model: where, what comes in, what is needed, and the mend.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -174,7 +176,7 @@ impl Model {
         vector
     }
 
-    /// Allocates what `gradient` and `evaluate` work in, for batches of up to `max_batch` samples.
+    /// Allocates what `gradient` works in, for batches of up to `max_batch` samples.
     pub fn scratch(&self, max_batch: usize) -> Scratch {
         Scratch::new(self.chain.needs(), max_batch)
     }
@@ -206,21 +208,6 @@ impl Model {
         }
     }
 
-    /// The samples' loss and how many of them are answered rightly. Allocates nothing.
-    ///
-    /// # Panics
-    /// As [`Model::gradient`].
-    pub fn evaluate(&self, parameters: &[f32], batch: &Minibatch<'_>, scratch: &mut Scratch) -> Evaluation {
-        let samples = self.forward(parameters, batch.inputs, batch.targets, None, scratch);
-        let given = self.chain.output(&scratch.numbers, samples);
-        let (loss_sum, correct) = self.answers.evaluate(given, batch.targets);
-        Evaluation {
-            samples,
-            loss_sum,
-            correct,
-        }
-    }
-
     /// The forward pass, after all checks; returns how many samples there are.
     fn forward<S: Scalar>(
         &self,
@@ -229,6 +216,20 @@ impl Model {
         targets: Targets<'_, S>,
         random: Option<&mut Generator>,
         scratch: &mut Scratch<S>,
+    ) -> usize {
+        let batch = self.checked_batch(parameters, inputs, targets, self.chain.needs(), scratch);
+        self.chain.forward(parameters, inputs, batch, scratch.memory(random));
+        batch
+    }
+
+    /// How many samples there are, after all checks; `needs` are those of the passes to come.
+    fn checked_batch<S: Scalar>(
+        &self,
+        parameters: &[S],
+        inputs: &[S],
+        targets: Targets<'_, S>,
+        needs: Needs,
+        scratch: &Scratch<S>,
     ) -> usize {
         let batch = inputs.len() / self.inputs();
         assert_eq!(
@@ -246,7 +247,7 @@ impl Model {
             "the scratch was made for {} samples, not {batch}",
             scratch.max_batch
         );
-        assert_eq!(scratch.needs, self.chain.needs(), "the scratch is not of this model");
+        assert_eq!(scratch.needs, needs, "the scratch is not of this model");
         assert!(
             self.answers.takes(targets, batch),
             "the targets are not those of {:?}",
@@ -258,7 +259,6 @@ impl Model {
                 "a token is a whole number from 0 to below {tokens}"
             );
         }
-        self.chain.forward(parameters, inputs, batch, scratch.memory(random));
         batch
     }
 

@@ -139,7 +139,7 @@ fn steps_allocate_nothing(model: &Model, input: f32) {
             step: 3,
         }),
     };
-    let mut scratch = model.scratch(3);
+    let (mut scratch, mut evaluation_scratch) = (model.scratch(3), model.evaluation_scratch(3));
 
     let before = allocations();
     assert!(before > 0, "the allocator does not count");
@@ -148,7 +148,7 @@ fn steps_allocate_nothing(model: &Model, input: f32) {
         losses += model
             .gradient(&parameters, &batch, &mut gradient, &mut scratch)
             .loss_sum;
-        losses += model.evaluate(&parameters, &batch, &mut scratch).loss_sum;
+        losses += model.evaluate(&parameters, &batch, &mut evaluation_scratch).loss_sum;
     }
     assert_eq!(allocations() - before, 0, "after losses of {losses}");
 }

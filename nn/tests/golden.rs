@@ -75,7 +75,7 @@ fn whole_models_have_pytorchs_losses_and_gradients() {
             (outcome.loss_sum / golden.loss_sum - 1.0).abs() < 1e-6,
             "{name}: {outcome:?}"
         );
-        let evaluation = model.evaluate(&parameters, &batch, &mut scratch);
+        let evaluation = model.evaluate(&parameters, &batch, &mut model.evaluation_scratch(samples));
         assert_eq!(
             (evaluation.loss_sum, evaluation.correct.map(|correct| correct as f32)),
             (outcome.loss_sum, golden.correct.map(|correct| correct as f32)),

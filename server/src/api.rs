@@ -3,17 +3,19 @@
 use bsp::central::VolunteerStatus;
 use bsp::codec::Codec;
 use bsp::message::Mode;
-use bsp::shared_memory::PhaseTimes;
+use bsp::shared_memory::{Phase, PhaseTimes};
 use bsp::time::Time;
+use run::goal::Goal;
 use serde::Serialize;
 
 use crate::controller::Controller;
-use crate::run_file::Goal;
 
 /// `GET /api/v1/status`: where the run stands now.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub(crate) struct Status {
     run: String,
+    #[cfg_attr(test, ts(type = "Mode"))]
     mode: Mode,
     state: State,
     version: u64,
@@ -24,6 +26,7 @@ pub(crate) struct Status {
     samples_in_model: u64,
     gradients: u64,
     loss: Option<f64>,
+    #[cfg_attr(test, ts(inline))]
     eval: Option<Evaluated>,
     volunteers: usize,
     ml_modules: u64,
@@ -45,7 +48,9 @@ pub(crate) struct Status {
     weight: Option<f64>,
     /// Whether ML modules also move along their own gradients.
     local_steps: bool,
+    #[cfg_attr(test, ts(type = "Codec"))]
     contribution_codec: Codec,
+    #[cfg_attr(test, ts(type = "Codec"))]
     model_codec: Codec,
     /// Bytes of all frames that came from volunteers …
     bytes_up: u64,
@@ -56,6 +61,7 @@ pub(crate) struct Status {
 /// What a run is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "RunState"))]
 pub(crate) enum State {
     /// Nobody contributes.
     Waiting,
@@ -68,6 +74,7 @@ pub(crate) enum State {
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 struct Evaluated {
     version: u64,
     accuracy: Option<f64>,
@@ -76,6 +83,7 @@ struct Evaluated {
 
 /// One entry of `GET /api/v1/volunteers`.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "VolunteerReport"))]
 pub(crate) struct Volunteer {
     id: u64,
     ml_modules: u16,
@@ -88,9 +96,9 @@ pub(crate) struct Volunteer {
     computing_seconds: f64,
     /// Its own read-out period.
     period_seconds: f64,
-    /// What a contribution takes until it is settled, beyond the round trip: mean of the last ones.
+    /// What a contribution takes until it is settled, beyond the round trip: the shortest of the last few.
     upload_seconds: f64,
-    /// What a model takes until it is stored, beyond the round trip: mean of the last ones.
+    /// What a model takes until it is stored, beyond the round trip: the shortest of the last few.
     download_seconds: f64,
     round_trip_seconds: f64,
     /// The share of its period in which its link is busy with both; none before it is known.
@@ -104,6 +112,7 @@ pub(crate) struct Volunteer {
 
 /// Shares of ML modules' time, from 0 to 1.
 #[derive(Clone, Copy, Debug, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "TimeShares"))]
 struct Shares {
     gradient: f64,
     add: f64,
@@ -205,23 +214,11 @@ fn computing_seconds(time_us: PhaseTimes) -> f64 {
 
 impl From<PhaseTimes> for Shares {
     fn from(time_us: PhaseTimes) -> Shares {
-        let PhaseTimes {
-            gradient,
-            add,
-            read,
-            wait,
-        } = time_us;
-        let total = gradient
-            .saturating_add(add)
-            .saturating_add(read)
-            .saturating_add(wait)
-            .max(1) as f64;
-        let share = |part: u64| part as f64 / total;
         Shares {
-            gradient: share(gradient),
-            add: share(add),
-            read: share(read),
-            wait: share(wait),
+            gradient: time_us.share(Phase::Gradient),
+            add: time_us.share(Phase::Add),
+            read: time_us.share(Phase::Read),
+            wait: time_us.share(Phase::Wait),
         }
     }
 }

@@ -64,10 +64,10 @@ pub(crate) struct ReferenceArguments {
     /// Samples of one step; a multiple of the run's minibatch. By default the run's `superstep_samples`.
     #[arg(long, value_name = "SAMPLES")]
     pub(crate) batch: Option<u64>,
-    /// Stop after so many steps; without it, at the run's aim.
+    /// Stop after this many steps; without it, at the run's aim.
     #[arg(long, value_name = "N")]
     pub(crate) steps: Option<u64>,
-    /// Evaluate whenever so many samples more were trained on.
+    /// Evaluate each time that this many more samples were trained on.
     #[arg(long, value_name = "SAMPLES", default_value_t = 10_000)]
     pub(crate) evaluate_every: u64,
     /// Write the model here at the end, as `safetensors`.

@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bsp::central::{Action, Central, ClosedSuperstep, ConnectionId};
-use bsp::message::{Refusal, SessionId, Token};
+use bsp::message::{Refusal, SessionId};
 use bsp::time::Time;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::evaluation::Evaluated;
-use crate::history::{EvaluationPoint, History, LossPoint};
+use crate::goal::{Evaluated, Goal};
+use crate::history::{EvaluatedModel, EvaluationPoint, History, LossPoint};
 use crate::model_file::About;
 use crate::outbox::{Outbox, Outgoing};
-use crate::run_file::Goal;
+use crate::random_token::random_token;
 use crate::traffic::Traffic;
 
 /// Events that wait for the controller at most; beyond that, sockets wait before they read on.
@@ -38,7 +38,7 @@ pub(crate) enum Event {
     /// A socket has closed.
     Disconnected { connection: ConnectionId },
     /// A model was evaluated.
-    Evaluated(EvaluationPoint),
+    Evaluated(EvaluatedModel),
     /// Somebody wants to look.
     Inspect(Look),
     /// The run ends, at the operator's wish.
@@ -59,6 +59,8 @@ pub(crate) struct Controller {
     history: History,
     traffic: Arc<Traffic>,
     stop_at: Option<Goal>,
+    /// The model whose evaluation reached that.
+    reached: Option<EvaluatedModel>,
     actions: Vec<Action>,
 }
 
@@ -141,6 +143,7 @@ pub(crate) fn start(
         history: History::default(),
         traffic: Arc::clone(&traffic),
         stop_at,
+        reached: None,
         actions: Vec::new(),
     };
     std::thread::Builder::new()
@@ -171,6 +174,19 @@ impl Controller {
             run,
             version: self.central.stamp().version,
             samples: self.central.totals().samples_in_model,
+        }
+    }
+
+    /// The model that the run leaves, and what its file says of it: the one whose evaluation reached the run's aim, if
+    /// the run ended with that, or the last. Versions are made while a model is evaluated; only the evaluated one is known
+    /// to have reached the aim.
+    pub(crate) fn result(&self, run: String) -> (About, &[f32]) {
+        match &self.reached {
+            Some(EvaluatedModel { point, parameters }) => {
+                let (version, samples) = (point.version, point.samples);
+                (About { run, version, samples }, parameters)
+            }
+            None => (self.about(run), self.central.model()),
         }
     }
 
@@ -227,7 +243,7 @@ impl Controller {
             }
             Event::Frame { connection, frame } => {
                 self.central
-                    .on_frame(now, connection, &frame, unguessable(), &mut self.actions);
+                    .on_frame(now, connection, &frame, random_token(), &mut self.actions);
             }
             Event::Disconnected { connection } => {
                 if let Some(Connection { peer, .. }) = self.connections.remove(&connection) {
@@ -235,21 +251,22 @@ impl Controller {
                 }
                 self.central.on_disconnected(now, connection, &mut self.actions);
             }
-            Event::Evaluated(point) => {
+            Event::Evaluated(model) => {
                 let EvaluationPoint {
                     version,
                     samples,
                     accuracy,
                     loss,
                     ..
-                } = point;
+                } = model.point;
                 let evaluated = Evaluated { loss, accuracy };
                 tracing::info!(
                     "version {version}: accuracy {}, loss {loss:.4}, {samples} samples",
                     evaluated.accuracy_text()
                 );
-                self.history.push_evaluation(point);
+                self.history.push_evaluation(model.point);
                 if self.stop_at.is_some_and(|goal| goal.is_reached_by(&evaluated)) {
+                    self.reached = Some(model);
                     self.central.finish(&mut self.actions);
                     self.act();
                     return true;
@@ -319,11 +336,4 @@ impl Controller {
             tracing::warn!("{peer}: {error}");
         }
     }
-}
-
-/// A number that nobody can guess, from the system's randomness.
-pub(crate) fn unguessable() -> Token {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    // A keyed hash (SipHash) of nothing, twice, under keys that the standard library takes from the system.
-    Token(RandomState::new().build_hasher().finish() ^ RandomState::new().build_hasher().finish().rotate_left(32))
 }

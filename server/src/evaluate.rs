@@ -3,21 +3,15 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use run::Run;
 
 use crate::cli::EvaluateArguments;
-use crate::dataset::Dataset;
 use crate::evaluation::Evaluator;
 use crate::model_file::read_model_file;
-use crate::run_file::RunFile;
 
 /// Prints a line for each model file.
 pub(crate) fn evaluate(arguments: &EvaluateArguments) -> Result<()> {
-    let run_file = match &arguments.run {
-        Some(path) => RunFile::load(path)?,
-        None => RunFile::digits()?,
-    };
-    let dataset = Arc::new(Dataset::load(&run_file.dataset, run_file.seed)?);
-    let model = Arc::new(run_file.model_for(&dataset.format)?);
+    let Run { dataset, model, .. } = Run::load(arguments.run.as_deref())?;
     let mut evaluator = Evaluator::new(Arc::clone(&model), dataset);
     println!("model\tversion\tsamples\tloss\taccuracy");
     for path in &arguments.models {

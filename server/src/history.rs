@@ -7,6 +7,7 @@ const MAX_POINTS: usize = 512;
 
 /// The loss of the training samples over the run.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub(crate) struct LossPoint {
     /// Samples that everybody had contributed by then.
     pub(crate) samples: u64,
@@ -18,6 +19,7 @@ pub(crate) struct LossPoint {
 
 /// One evaluation on the held-out samples.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub(crate) struct EvaluationPoint {
     /// Samples in the model that was evaluated.
     pub(crate) samples: u64,
@@ -31,12 +33,21 @@ pub(crate) struct EvaluationPoint {
     pub(crate) loss: f64,
 }
 
+/// A model, and how it did.
+pub(crate) struct EvaluatedModel {
+    /// Which version it is, and how it did.
+    pub(crate) point: EvaluationPoint,
+    /// Its parameters.
+    pub(crate) parameters: Vec<f32>,
+}
+
 /// Both curves, in the order in which they came about.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[cfg_attr(test, derive(ts_rs::TS))]
 pub(crate) struct History {
     loss: Vec<LossPoint>,
     eval: Vec<EvaluationPoint>,
-    /// Each loss point but the last is the mean of so many supersteps.
+    /// Each loss point but the last is the mean of this many supersteps.
     #[serde(skip)]
     supersteps_per_point: u32,
     #[serde(skip)]

@@ -11,6 +11,8 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use bsp::message::{SessionId, max_frame_bytes};
 use nn::Model;
+use run::dataset::Legend;
+use run::goal::Goal;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use volunteer::description::RunDescription;
@@ -18,9 +20,7 @@ use volunteer::description::RunDescription;
 use crate::api::{Status, Volunteer};
 use crate::assets::asset;
 use crate::controller::{Controller, ControllerHandle, HasEnded};
-use crate::dataset::Legend;
 use crate::model_file::model_file;
-use crate::run_file::Goal;
 use crate::shards::Shards;
 use crate::socket;
 
@@ -36,12 +36,12 @@ pub(crate) struct Site {
     pub(crate) open_sockets: mpsc::Sender<()>,
 }
 
-/// Of a model's frame, so many times may wait for one volunteer: one is on its way, a reconnect asks for another, and what else there is is
-/// small.
+/// A volunteer's outbox has room for this many frames of a model: one is on its way, a reconnect asks for another, and
+/// all other frames are small.
 const MODELS_WAITING: usize = 4;
 
-/// On every response, scripts of workers included. The first two isolate the page, without which a browser has no shared
-/// memory; the policy lets it run only what comes from here.
+/// On every response, scripts of workers included. The first two isolate the page, without which a browser has no
+/// shared memory; the policy lets it run only what comes from here.
 const HEADERS: [(HeaderName, HeaderValue); 6] = [
     (
         HeaderName::from_static("cross-origin-opener-policy"),
@@ -105,7 +105,7 @@ async fn status(State(site): State<Arc<Site>>) -> Result<Response, HasEnded> {
     let (name, goal) = (site.description.name.clone(), site.goal);
     let status = site
         .controller
-        .inspect(move |of, now| Status::new(name, goal, of, now))
+        .inspect(move |controller, now| Status::new(name, goal, controller, now))
         .await?;
     Ok(fresh(Json(status)))
 }
@@ -117,8 +117,8 @@ struct Which {
 }
 
 async fn volunteers(State(site): State<Arc<Site>>, Query(which): Query<Which>) -> Result<Response, HasEnded> {
-    let look = move |of: &Controller, now| -> Vec<Volunteer> {
-        let central = of.central();
+    let look = move |controller: &Controller, now| -> Vec<Volunteer> {
+        let central = controller.central();
         match which.id {
             Some(id) => central
                 .volunteer(now, SessionId(id))
@@ -133,7 +133,10 @@ async fn volunteers(State(site): State<Arc<Site>>, Query(which): Query<Which>) -
 }
 
 async fn history(State(site): State<Arc<Site>>) -> Result<Response, HasEnded> {
-    let history = site.controller.inspect(|of, _| of.history().clone()).await?;
+    let history = site
+        .controller
+        .inspect(|controller, _| controller.history().clone())
+        .await?;
     Ok(fresh(Json(history)))
 }
 
@@ -141,7 +144,7 @@ async fn model(State(site): State<Arc<Site>>) -> Result<Response, HasEnded> {
     let run = site.description.name.clone();
     let (about, parameters) = site
         .controller
-        .inspect(move |of, _| (of.about(run), of.central().model().to_vec()))
+        .inspect(move |controller, _| (controller.about(run), controller.central().model().to_vec()))
         .await?;
     let response = match model_file(&site.model, &parameters, site.legend.as_ref(), &about) {
         Ok(bytes) => {

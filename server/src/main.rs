@@ -1,10 +1,11 @@
 //! `superstep`: one binary that trains one neural network across the browsers of people who open a web page.
 //!
 //! - [`cli`]: what can be asked of it.
-//! - [`run_file`], [`dataset`]: what an operator gives it.
+//! - [`run_file`], [`dataset`], [`goal`]: what an operator gives it, from the crate [`run`].
 //! - [`serve`]: `superstep serve`. It starts the [`controller`] (the driver around the central BSP module, 102), the
-//!   [`evaluation`] beside it, and [`http`], which serves the [`assets`], the [`api`], the [`shards`] and the [`socket`]s.
-//! - [`native_volunteer`]: `superstep volunteer`, the driver around a local BSP module (103) without a browser.
+//!   [`evaluation`] beside it, and [`http`], which serves the [`assets`], the [`api`], the [`shards`] and the
+//!   [`socket`]s.
+//! - [`native_volunteer`]: `superstep volunteer`, a local BSP module (103) without a browser.
 //! - [`mod@reference`]: `superstep reference`, plain training on one thread, to compare with.
 //! - [`simulate`]: `superstep simulate`, whole runs in virtual time.
 //! - [`sequential`]: the sequential baseline, which runs are compared with.
@@ -15,17 +16,17 @@ mod api;
 mod assets;
 mod cli;
 mod controller;
-mod dataset;
 mod evaluate;
 mod evaluation;
 mod history;
 mod http;
 mod model_file;
-mod native_volunteer;
 mod optimizer;
 mod outbox;
+#[cfg(test)]
+mod page_types;
+mod random_token;
 mod reference;
-mod run_file;
 mod sequential;
 mod serve;
 mod shards;
@@ -38,9 +39,10 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use run::{dataset, goal, run_file};
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, VolunteerArguments};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -54,7 +56,7 @@ fn main() -> ExitCode {
         .init();
     let outcome = match cli.command {
         Command::Serve(arguments) => serve::serve(&arguments),
-        Command::Volunteer(arguments) => native_volunteer::volunteer(&arguments),
+        Command::Volunteer(arguments) => volunteer(&arguments),
         Command::Reference(arguments) => reference::reference(&arguments),
         Command::Simulate(arguments) => simulate::simulate(&arguments),
         Command::Evaluate(arguments) => evaluate::evaluate(&arguments),
@@ -67,4 +69,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Contributes to a run without a browser.
+fn volunteer(arguments: &VolunteerArguments) -> anyhow::Result<()> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    native_volunteer::contribute(&native_volunteer::Options {
+        url: &arguments.url,
+        workers: arguments.workers.unwrap_or(cores - 1).max(1),
+        duty_percent: arguments.duty,
+        seed: random_token::random_token().0,
+    })
 }

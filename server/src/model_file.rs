@@ -7,10 +7,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use nn::Model;
+use run::dataset::Legend;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-
-use crate::dataset::Legend;
 
 /// What a model file says of its model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +80,8 @@ pub(crate) fn read_model_file(model: &Model, bytes: &[u8]) -> Result<(Vec<f32>, 
     Ok((parameters, about))
 }
 
-/// Writes a file so that it is there whole or not at all.
+/// Writes a file so that it is there whole or not at all, whenever the machine stops. The directory is written too: the
+/// new name is its content.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let place = || format!("{}: can't be written", path.display());
     let mut unfinished = path.as_os_str().to_owned();
@@ -90,13 +90,20 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     file.write_all(bytes)
         .and_then(|()| file.sync_all())
         .with_context(place)?;
-    fs::rename(&unfinished, path).with_context(place)
+    fs::rename(&unfinished, path).with_context(place)?;
+    let directory = match path.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        _ => Path::new("."),
+    };
+    fs::File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .with_context(place)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run_file::RunFile;
+    use run::run_file::RunFile;
 
     fn model() -> Model {
         Model::new(&RunFile::digits().expect("the embedded run").model).expect("its model")
@@ -118,6 +125,26 @@ mod tests {
         assert_eq!(
             file.tensor("0.weight").expect("the first convolution").shape(),
             [16, 1, 3, 3]
+        );
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_and_nothing_is_left_beside_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("model");
+        for bytes in [&b"a longer one"[..], b"short"] {
+            write_whole(&path, bytes).expect("writes");
+            assert_eq!(fs::read(&path).expect("reads"), bytes);
+            assert_eq!(fs::read_dir(directory.path()).expect("lists").count(), 1);
+        }
+        let nowhere = directory.path().join("no/such/folder");
+        let error = write_whole(&nowhere, b"").expect_err("no folder");
+        assert_eq!(
+            format!("{error:#}"),
+            format!(
+                "{}: can't be written: No such file or directory (os error 2)",
+                nowhere.display()
+            )
         );
     }
 

@@ -1,7 +1,8 @@
 //! What waits to be sent on one volunteer's socket, between the controller, which never waits, and the network.
 //!
-//! One model at a time is on its way to a volunteer, so that little waits. But it is the volunteer who says that a model has come: one that
-//! says so and reads nothing would make a server keep a copy of every version. So the bytes are bounded.
+//! One model at a time is on its way to a volunteer, so that little waits. But the volunteer says that a model has
+//! come: one that says so and reads nothing would make a server keep a copy of every version. So the bytes are
+//! bounded.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -43,7 +44,7 @@ pub(crate) struct TooMuchWaits {
     waiting_bytes: usize,
 }
 
-/// The two ends for one socket, on which so many bytes may wait.
+/// The two ends for one socket, on which this many bytes may wait.
 pub(crate) fn outbox(most_bytes: usize) -> (Outbox, Outgoings) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared {

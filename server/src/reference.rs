@@ -6,22 +6,20 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use run::Run;
 
 use crate::cli::ReferenceArguments;
-use crate::dataset::Dataset;
 use crate::evaluation::Evaluator;
 use crate::model_file::{About, model_file, write_whole};
-use crate::run_file::RunFile;
 use crate::sequential::SequentialTraining;
 
 /// Trains, and prints a line for each evaluation.
 pub(crate) fn reference(arguments: &ReferenceArguments) -> Result<()> {
-    let run_file = match &arguments.run {
-        Some(path) => RunFile::load(path)?,
-        None => RunFile::digits()?,
-    };
-    let dataset = Arc::new(Dataset::load(&run_file.dataset, run_file.seed)?);
-    let model = Arc::new(run_file.model_for(&dataset.format)?);
+    let Run {
+        run_file,
+        dataset,
+        model,
+    } = Run::load(arguments.run.as_deref())?;
     let minibatch = run_file.training.minibatch;
     let goal = run_file.goal();
     ensure!(
@@ -35,7 +33,7 @@ pub(crate) fn reference(arguments: &ReferenceArguments) -> Result<()> {
     );
 
     let mut sequential = SequentialTraining::new(&run_file, Arc::clone(&model), Arc::clone(&dataset));
-    let mut evaluator = Evaluator::new(Arc::clone(&model), Arc::clone(&dataset));
+    let mut evaluator = Evaluator::new(Arc::clone(&model), Arc::clone(&dataset)).limited(run_file.evaluation.samples);
     let began = Instant::now();
     let mut evaluated = 0;
     println!("samples\tseconds\tloss\taccuracy");

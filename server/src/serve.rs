@@ -5,24 +5,28 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use axum::serve::{ListenerExt, TapIo};
 use bsp::central::{self, Central};
 use bsp::combine::Weighting;
 use bsp::message::{Mode, PROTOCOL, RunId};
 use bsp::time::Time;
 use nn::Model;
-use tokio::net::TcpListener;
+use run::Run;
+use run::dataset::Dataset;
+use run::run_file::RunFile;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use volunteer::description::{DatasetDescription, RunDescription};
 use volunteer::membership::memory_need;
 
 use crate::api::Status;
 use crate::cli::ServeArguments;
-use crate::controller::{self, Event, unguessable};
-use crate::dataset::Dataset;
+use crate::controller::{self, ControllerHandle, Ended, Event};
 use crate::evaluation::{Evaluator, evaluate_at_intervals};
 use crate::http::{Site, router};
 use crate::optimizer::ServerOptimizer;
-use crate::run_file::RunFile;
+use crate::random_token::random_token;
 use crate::shards::Shards;
 use crate::summary;
 
@@ -33,21 +37,25 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 
 /// Serves a run until it ends.
 pub(crate) fn serve(arguments: &ServeArguments) -> Result<()> {
-    let run_file = match &arguments.run {
-        Some(path) => RunFile::load(path)?,
-        None => RunFile::digits()?,
-    };
+    let Run {
+        run_file,
+        dataset,
+        model,
+    } = Run::load(arguments.run.as_deref())?;
     ensure!(
         run_file.goal().is_some() || !arguments.stop_at_target,
         "--stop-at-target: the run has no target; set target_accuracy or target_loss in the run file"
     );
-    let dataset = Arc::new(Dataset::load(&run_file.dataset, run_file.seed)?);
-    let model = Arc::new(run_file.model_for(&dataset.format)?);
     let runtime = tokio::runtime::Runtime::new().context("the runtime can't be started")?;
-    runtime.block_on(run(arguments, &run_file, dataset, model))
+    runtime.block_on(serve_run(arguments, &run_file, dataset, model))
 }
 
-async fn run(arguments: &ServeArguments, run_file: &RunFile, dataset: Arc<Dataset>, model: Arc<Model>) -> Result<()> {
+async fn serve_run(
+    arguments: &ServeArguments,
+    run_file: &RunFile,
+    dataset: Arc<Dataset>,
+    model: Arc<Model>,
+) -> Result<()> {
     let listener = TcpListener::bind(arguments.listen).await.with_context(|| {
         format!(
             "{}: can't listen there; choose another address with --listen",
@@ -58,22 +66,15 @@ async fn run(arguments: &ServeArguments, run_file: &RunFile, dataset: Arc<Datase
 
     let shards = Arc::new(Shards::new(&dataset.shards));
     shards.gzip_in_background().context("a thread can't be started")?;
-    let run_id = RunId(unguessable().0);
-    let description = describe(arguments, run_file, &dataset, &model, &shards, run_id);
-    let config = central_config(run_file, description.spec_hash, run_id);
-    let parameters = model.initial_parameters(run_file.seed);
-    let optimizer = Box::new(ServerOptimizer::new(run_file, parameters.len()));
-    let central = Central::new(Time::ZERO, config, parameters, optimizer);
-    let stop_at = run_file.goal().filter(|_| arguments.stop_at_target);
-    let (controller, end) = controller::start(tokio::runtime::Handle::current(), central, Instant::now(), stop_at)?;
-    let interval = Duration::from_secs_f64(run_file.evaluation.interval_seconds);
+    let description = describe(arguments, run_file, &dataset, &model, &shards, RunId(random_token().0));
+    let (controller, end) = start_controller(arguments, run_file, &model, &description)?;
     evaluate_at_intervals(
         controller.clone(),
-        Evaluator::new(Arc::clone(&model), Arc::clone(&dataset)),
-        interval,
+        Evaluator::new(Arc::clone(&model), Arc::clone(&dataset)).limited(run_file.evaluation.samples),
+        Duration::from_secs_f64(run_file.evaluation.interval_seconds),
     );
-
     announce(arguments, run_file, &dataset, &model, address);
+
     let (open_sockets, mut sockets) = tokio::sync::mpsc::channel(1);
     let site = Site {
         open_sockets,
@@ -84,16 +85,55 @@ async fn run(arguments: &ServeArguments, run_file: &RunFile, dataset: Arc<Datase
         shards,
         controller: controller.clone(),
     };
-    let app = router(site).into_make_service_with_connect_info::<SocketAddr>();
-    let (close, closing) = tokio::sync::oneshot::channel::<()>();
-    let server = tokio::spawn(
-        axum::serve(listener, app)
-            .with_graceful_shutdown(async {
-                let _ = closing.await;
-            })
-            .into_future(),
-    );
+    let (close, closing) = tokio::sync::oneshot::channel();
+    let server = tokio::spawn(serve_site(listener, site, closing));
+    let ended = wait_for_end(&controller, end).await?;
+    let _ = close.send(());
+    // Volunteers are told that the run is over, or compute on for nobody: their sockets outlive the requests they came
+    // from.
+    let all_closed = async {
+        let _ = server.await;
+        sockets.recv().await
+    };
+    let _ = tokio::time::timeout(CLOSE_WITHIN, all_closed).await;
 
+    let now = Time::ZERO + ended.elapsed;
+    let status = Status::new(run_file.name.clone(), run_file.goal(), &ended.controller, now);
+    let legend = dataset.legend.as_ref();
+    for path in summary::write(&arguments.out, run_file, &model, legend, status, &ended)? {
+        tracing::info!("wrote {}", path.display());
+    }
+    Ok(())
+}
+
+/// The central module of this run, at work on its thread.
+fn start_controller(
+    arguments: &ServeArguments,
+    run_file: &RunFile,
+    model: &Model,
+    description: &RunDescription,
+) -> Result<(ControllerHandle, oneshot::Receiver<Ended>)> {
+    let config = central_config(run_file, description.spec_hash, RunId(description.run));
+    let parameters = model.initial_parameters(run_file.seed);
+    let optimizer = Box::new(ServerOptimizer::new(run_file, parameters.len()));
+    let central = Central::new(Time::ZERO, config, parameters, optimizer);
+    let stop_at = run_file.goal().filter(|_| arguments.stop_at_target);
+    let runtime = tokio::runtime::Handle::current();
+    Ok(controller::start(runtime, central, Instant::now(), stop_at)?)
+}
+
+/// Answers requests until it is told to close, and the requests that have begun.
+async fn serve_site(listener: TcpListener, site: Site, closing: oneshot::Receiver<()>) -> std::io::Result<()> {
+    let app = router(site).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(without_delay(listener), app)
+        .with_graceful_shutdown(async {
+            let _ = closing.await;
+        })
+        .await
+}
+
+/// Waits for the end of the run, and passes the operator's wish to stop on.
+async fn wait_for_end(controller: &ControllerHandle, end: oneshot::Receiver<Ended>) -> Result<Ended> {
     let mut terminate = signal(SignalKind::terminate())?;
     let stop = async {
         tokio::select! {
@@ -105,32 +145,20 @@ async fn run(arguments: &ServeArguments, run_file: &RunFile, dataset: Arc<Datase
         // Only the controller's end ends the wait below.
         std::future::pending::<()>().await;
     };
-    let ended = tokio::select! {
-        ended = end => ended.context("the controller has died; see above")?,
+    tokio::select! {
+        ended = end => ended.context("the controller has died; see above"),
         () = stop => unreachable!("it waits for ever"),
-    };
-    let _ = close.send(());
-    // Volunteers are told that the run is over, or compute on for nobody: their sockets outlive the requests they came from.
-    let all_closed = async {
-        let _ = server.await;
-        sockets.recv().await
-    };
-    let _ = tokio::time::timeout(CLOSE_WITHIN, all_closed).await;
-
-    let now = Time::ZERO + ended.elapsed;
-    let status = Status::new(run_file.name.clone(), run_file.goal(), &ended.controller, now);
-    let written = summary::write(
-        &arguments.out,
-        run_file,
-        &model,
-        dataset.legend.as_ref(),
-        status,
-        &ended,
-    )?;
-    for path in written {
-        tracing::info!("wrote {}", path.display());
     }
-    Ok(())
+}
+
+/// A listener whose sockets send what they have at once. By default (Nagle's algorithm) a small frame would wait for
+/// the acknowledgement of the frame before it, which the peer's system delays by 40 ms.
+fn without_delay(listener: TcpListener) -> TapIo<TcpListener, impl FnMut(&mut TcpStream) + Send + 'static> {
+    listener.tap_io(|socket| {
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!("a socket delays small frames: {error}");
+        }
+    })
 }
 
 /// Says on one line of standard output where the page is, and on standard error what an operator should know.
@@ -140,7 +168,10 @@ fn announce(arguments: &ServeArguments, run_file: &RunFile, dataset: &Dataset, m
         "run {}: {parameters} parameters, {samples} training samples",
         run_file.name
     );
-    tracing::info!("whoever can open the address below can download the training data and the model");
+    for warning in run_file.warnings() {
+        tracing::warn!("{warning}");
+    }
+    tracing::info!("everybody who can open the address below can download the training data and the model");
     if arguments.kiosk {
         tracing::info!("kiosk: /?join=1&workers=N&duty=PERCENT contributes without a click");
     }
@@ -229,5 +260,21 @@ pub(crate) fn central_config(run_file: &RunFile, spec_hash: u64, run: RunId) -> 
         lr_scaling: training.lr_scaling,
         session_ttl: Duration::from_secs(training.session_ttl_seconds),
         max_sessions: MAX_SESSIONS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::serve::Listener;
+
+    #[tokio::test]
+    async fn an_accepted_socket_sends_small_frames_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut listener = without_delay(listener);
+        let (accepted, connected) = tokio::join!(listener.accept(), TcpStream::connect(address));
+        let ((socket, _), _client) = (accepted, connected.unwrap());
+        assert!(socket.nodelay().unwrap());
     }
 }

@@ -22,7 +22,8 @@ use simulator::{Nobody, RunStats, World};
 
 use crate::cli::SimulateArguments;
 use crate::dataset::Dataset;
-use crate::evaluation::{Evaluated, Evaluator};
+use crate::evaluation::Evaluator;
+use crate::goal::Evaluated;
 use crate::optimizer::ServerOptimizer;
 use crate::run_file::RunFile;
 use crate::sequential::SequentialTraining;

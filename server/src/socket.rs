@@ -14,7 +14,7 @@ use crate::controller::{ControllerHandle, Event};
 use crate::outbox::{Outgoing, Outgoings, outbox};
 use crate::traffic::Traffic;
 
-/// A frame that could not be handed to the network for so long is on a link that is dead.
+/// A frame that could not be handed to the network for this long is on a dead link.
 const SEND_WITHIN: Duration = Duration::from_secs(120);
 
 /// How long a peer that was told goodbye may take to close.
@@ -44,8 +44,8 @@ pub(crate) async fn serve(socket: WebSocket, peer: SocketAddr, controller: Contr
         () = receive_all(&mut stream, connection, peer, &controller) => {}
     }
     let _ = controller.tell(Event::Disconnected { connection }).await;
-    // Until the peer has closed, too: a socket that closes on unread bytes is reset, and the last words to the peer may be
-    // lost with it.
+    // Until the peer has closed, too: a socket that closes on unread bytes is reset, and the last words to the peer
+    // may be lost with it.
     let farewell = async { while let Some(Ok(_)) = stream.next().await {} };
     let _ = tokio::time::timeout(FAREWELL, farewell).await;
 }
@@ -79,7 +79,7 @@ async fn receive_all(
     while let Some(message) = stream.next().await {
         let frame = match message {
             Ok(Message::Binary(frame)) => frame,
-            // Not ours; the central module says so to whoever sent it.
+            // Not ours; the central module tells the peer.
             Ok(Message::Text(text)) => Bytes::from(text),
             Ok(Message::Ping(_) | Message::Pong(_)) => continue,
             Ok(Message::Close(_)) => return,

@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use nn::Model;
+use run::dataset::Legend;
+use run::run_file::RunFile;
 use serde::Serialize;
 
 use crate::api::Status;
 use crate::controller::Ended;
-use crate::dataset::Legend;
 use crate::history::EvaluationPoint;
 use crate::model_file::{model_file, write_whole};
-use crate::run_file::RunFile;
 
 /// `summary.json`.
 #[derive(Serialize)]
@@ -19,8 +19,10 @@ struct Summary<'a> {
     /// The program's version.
     superstep: &'static str,
     status: Status,
+    /// The version of the model that is written: the last, or the one whose evaluation reached the run's aim.
+    model_version: u64,
     supersteps: u64,
-    /// Samples in the model.
+    /// Samples in the last version.
     samples_in_model: u64,
     /// Accepted samples that came too late for any model: none, unless it diverged.
     samples_lost: u64,
@@ -50,7 +52,8 @@ pub(crate) fn write(
     std::fs::create_dir_all(out).with_context(|| format!("{}: can't be made", out.display()))?;
     let controller = &ended.controller;
     let central = controller.central();
-    let bytes = model_file(model, central.model(), legend, &controller.about(run_file.name.clone()))?;
+    let (about, parameters) = controller.result(run_file.name.clone());
+    let bytes = model_file(model, parameters, legend, &about)?;
     let model_path = out.join("model.safetensors");
     write_whole(&model_path, &bytes)?;
     let (totals, traffic) = (central.totals(), controller.traffic());
@@ -59,6 +62,7 @@ pub(crate) fn write(
     let summary = Summary {
         superstep: env!("CARGO_PKG_VERSION"),
         status,
+        model_version: about.version,
         supersteps: totals.supersteps,
         samples_in_model: totals.samples_in_model,
         samples_lost: samples - totals.samples_in_model,

@@ -1,5 +1,5 @@
-//! What the tests against the built binary are made of: real servers, browsers, native volunteers and raw peers, each of
-//! which ends with its owner.
+//! What the tests against the built binary are made of: real servers, browsers, native volunteers and raw peers, each
+//! of which ends with its owner.
 //!
 //! - [`program`]: a program as a child process, its output, signals to it.
 //! - [`server`]: `superstep serve`, and what it answers over HTTP ([`http`]).

@@ -60,6 +60,7 @@ impl Peer {
             parameters,
         };
         let stream = TcpStream::connect(server.address())?;
+        stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         // It may send what the server does not take, but takes all that the server sends.

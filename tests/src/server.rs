@@ -104,12 +104,12 @@ impl Server {
         &self.url
     }
 
-    /// The page at which a kiosk's tab joins with so many ML modules.
+    /// The page at which a kiosk's tab joins with this many ML modules.
     pub fn joining_url(&self, ml_modules: usize) -> String {
         format!("{}/?join=1&workers={ml_modules}", self.url)
     }
 
-    /// The same, where each ML module computes for so many percent of its time.
+    /// The same, where each ML module computes for this percentage of its time.
     pub fn joining_url_with_duty(&self, ml_modules: usize, duty_percent: u8) -> String {
         format!("{}&duty={duty_percent}", self.joining_url(ml_modules))
     }
@@ -194,8 +194,8 @@ impl Server {
         })
     }
 
-    /// Waits until the volunteer `id` has contributed more than it has now, and again more than that: what was on its way
-    /// by now is not all that comes.
+    /// Waits until the volunteer `id` has contributed more than it has now, and again more than that: what was on its
+    /// way by now is not all that comes.
     ///
     /// # Errors
     /// A volunteer that has left, or contributes no more.
@@ -270,12 +270,12 @@ pub struct Volunteer {
 
 impl Volunteer {
     fn read(entry: &Value) -> Result<Volunteer> {
-        let of = |key| whole(entry, key);
+        let number = |key| whole(entry, key);
         Ok(Volunteer {
-            id: of("id")?,
-            ml_modules: of("ml_modules")?,
-            samples: of("samples")?,
-            refused: of("refused")?,
+            id: number("id")?,
+            ml_modules: number("ml_modules")?,
+            samples: number("samples")?,
+            refused: number("refused")?,
             waiting: entry["time"]["wait"].as_f64().context("a share of waiting")?,
             computing_seconds: entry["computing_seconds"].as_f64().context("a time of computing")?,
         })

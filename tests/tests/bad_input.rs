@@ -83,11 +83,11 @@ fn layers_and_data_that_do_not_fit_each_other_are_named() -> Result<()> {
         ("outputs = 10", "outputs = 9", ["9 outputs", "10 classes"]),
         ("minibatch = 16", "minibatch = 0", ["[training] minibatch = 0", "1"]),
     ];
-    for (old, new, [place, mend]) in cases {
+    for (old, new, [place, hint]) in cases {
         let directory = TempDir::new()?;
         let path = directory.path().join("mine.toml");
         std::fs::write(&path, RunText::digits()?.with(old, new)?.as_str())?;
-        expect_one_line(serve(&path), &[&path.display().to_string(), place, mend])?;
+        expect_one_line(serve(&path), &[&path.display().to_string(), place, hint])?;
     }
     Ok(())
 }
@@ -132,7 +132,7 @@ fn whole_idx_files_are_served() -> Result<()> {
 }
 
 #[test]
-fn texts_and_tables_that_cannot_be_used_are_named_with_the_place_and_the_mend() -> Result<()> {
+fn texts_and_tables_that_cannot_be_used_are_named_with_the_place_and_the_hint() -> Result<()> {
     let cases = [
         // The run, its file, what is in it instead, and what is said.
         (
@@ -161,21 +161,76 @@ fn texts_and_tables_that_cannot_be_used_are_named_with_the_place_and_the_mend() 
             ["line 3: has 6 values, but the header 7", "correct the line"],
         ),
     ];
-    for (run, file, content, [place, mend]) in cases {
+    for (run, file, content, [place, hint]) in cases {
         let directory = TempDir::new()?;
         let path = directory.path().join("data").join(file);
         std::fs::create_dir(directory.path().join("data"))?;
         std::fs::write(&path, content)?;
         let run_path = directory.path().join(run);
         std::fs::copy(root().join("runs").join(run), &run_path)?;
-        expect_one_line(serve(&run_path), &[&path.display().to_string(), place, mend])?;
+        expect_one_line(serve(&run_path), &[&path.display().to_string(), place, hint])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_whole_line_says_once_what_is_wrong_and_a_hint() -> Result<()> {
+    // What a run on diamonds says instead, and the line, where {run} and {data} are the files.
+    let cases = [
+        (
+            "learning_rate = 0.007",
+            "learning_rate = 1e39",
+            "{run}: [training.schedule] learning_rate = 1e39 is not allowed; set a number from 1e-12 to 1000000",
+        ),
+        (
+            "loss = \"mean_squared_error\"",
+            "",
+            "{run}: [model] loss = \"softmax_cross_entropy\" does not suit [dataset], whose targets are numbers; set \
+             loss = \"mean_squared_error\"",
+        ),
+        (
+            "file = \"data/diamonds.csv.gz\"",
+            "file = \"data/missing.csv\"",
+            "{folder}data/missing.csv: can't be opened: No such file or directory (os error 2); get the data, or \
+             correct the path in [dataset]",
+        ),
+        (
+            "targets = [\"price\"]",
+            "targets = [\"price\", \"price\"]",
+            "{data}: targets in [dataset] names \"price\" twice; leave one out",
+        ),
+        (
+            "logarithms = [",
+            "logarithms = [\"cut\", ",
+            "{data}: logarithms in [dataset] names \"cut\", which is in categories, and words have no logarithm; \
+             leave it out of logarithms",
+        ),
+    ];
+    for (old, new, expected) in cases {
+        let directory = TempDir::new()?;
+        let path = directory.path().join("mine.toml");
+        let data = directory.path().join("data");
+        std::fs::create_dir(&data)?;
+        std::fs::copy(root().join("runs/data/diamonds.csv.gz"), data.join("diamonds.csv.gz"))?;
+        let run = RunText::read(&root().join("runs/regression.toml"))?.with(old, new)?;
+        std::fs::write(&path, run.as_str())?;
+        let expected = expected
+            .replace("{run}", &path.display().to_string())
+            .replace("{folder}", &format!("{}/", directory.path().display()))
+            .replace("{data}", &data.join("diamonds.csv.gz").display().to_string());
+        let output = output_of(serve(&path))?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            said == format!("superstep: {expected}\n"),
+            "{said:?} is not {expected:?}"
+        );
     }
     Ok(())
 }
 
 #[test]
 fn a_model_that_does_not_suit_a_text_is_named() -> Result<()> {
-    for (old, new, [said, mend]) in [
+    for (old, new, [said, hint]) in [
         ("tokens = 73", "tokens = 72", ["73 different tokens", "set tokens = 73"]),
         ("outputs = 73", "outputs = 72", ["72 outputs", "set outputs = 73"]),
         (
@@ -190,7 +245,7 @@ fn a_model_that_does_not_suit_a_text_is_named() -> Result<()> {
             &path,
             RunText::of_runs("char-transformer.toml")?.with(old, new)?.as_str(),
         )?;
-        expect_one_line(serve(&path), &[&path.display().to_string(), said, mend])?;
+        expect_one_line(serve(&path), &[&path.display().to_string(), said, hint])?;
     }
     Ok(())
 }

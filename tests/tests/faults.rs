@@ -40,7 +40,8 @@ fn a_tab_whose_ml_worker_dies_starts_afresh_and_the_others_go_on() -> Result<()>
     let unharmed = driver.open(&server.joining_url(1))?;
     let other = server.wait_for_contributors(1)?[0].id;
 
-    let harmed = driver.open_after(&server.joining_url(1), FIRST_ML_WORKER_TRAPS)?;
+    // One of its two dies, and the other is read out before the end.
+    let harmed = driver.open_after(&server.joining_url(2), FIRST_ML_WORKER_TRAPS)?;
     harmed.wait_until("a fresh start", |view| {
         view.states.iter().any(|state| state == "restarting")
     })?;
@@ -72,6 +73,23 @@ fn contributor_besides(server: &Server, known: &[u64]) -> Result<u64> {
             .find(|volunteer| !known.contains(&volunteer.id) && volunteer.samples > 0);
         Ok(new.map(|volunteer| volunteer.id))
     })
+}
+
+#[test]
+fn a_tab_whose_bsp_worker_says_nothing_any_more_starts_afresh() -> Result<()> {
+    let server = Serve::kiosk().start()?;
+    let driver = Driver::start(Browser::Chromium)?;
+    let tab = driver.open(&server.joining_url(1))?;
+    let hung = server.wait_for_contributors(1)?[0].id;
+    // Once it has answered this, it never comes to another event.
+    driver.evaluate_in_workers(&tab, "bsp-worker.js", "setTimeout(() => { for (;;); })")?;
+    tab.wait_until("a fresh start", |view| {
+        view.states.iter().any(|state| state == "restarting")
+    })?;
+    let fresh = contributor_besides(&server, &[hung])?;
+    server.wait_for_more_of(fresh)?;
+    tab.wait_for_state("training")?;
+    driver.expect_no_console_errors()
 }
 
 #[test]

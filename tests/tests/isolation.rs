@@ -61,8 +61,8 @@ fn page_and_workers_are_isolated() -> Result<()> {
     let tab = driver.open(&server.joining_url(1))?;
     let view = tab.wait_for_state("training")?;
     ensure!(view.isolated == "true", "{view:#?}");
-    // Memory that an isolated page shares with a worker reaches it only if the worker is isolated too; gradients are then
-    // computed in it.
+    // Memory that an isolated page shares with a worker reaches it only if the worker is isolated too; gradients are
+    // then computed in it.
     server.wait_for_contributors(1)?;
     let workers = driver.evaluate_in_workers(&tab, "bsp-worker.js", "self.crossOriginIsolated")?;
     ensure!(

@@ -8,8 +8,8 @@ use tests::run_file::RunText;
 use tests::server::Serve;
 use tests::wait::wait_until;
 
-/// The model of runs/char-transformer.toml takes minutes to learn the commonest words; what these layers learn in seconds is
-/// which character follows which.
+/// The model of runs/char-transformer.toml takes minutes to learn the commonest words; what these layers learn in
+/// seconds is which character follows which.
 const SMALL_TRANSFORMER: &str = r#"
 [[model.layers]]
 kind = "embedding"

@@ -1,11 +1,12 @@
 //! The main thing: tabs and native volunteers train one model.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tests::browser::Browser;
 use tests::driver::Driver;
 use tests::model::ModelFile;
 use tests::native_volunteer::native_volunteer;
+use tests::program::{output_of, superstep};
 use tests::run_file::RunText;
 use tests::server::{Serve, Server, whole};
 use tests::wait::{wait_for, wait_until};
@@ -60,6 +61,37 @@ fn two_tabs_train_digits_to_95_percent_and_the_server_says_where_the_model_is() 
 }
 
 #[test]
+fn the_model_that_reached_the_target_is_the_one_that_is_written() -> Result<()> {
+    let mut server = Serve {
+        stop_at_target: true,
+        ..Serve::default()
+    }
+    .start()?;
+    let _native = native_volunteer(server.url())?;
+    let status = server.wait_for_end()?;
+    ensure!(status.success(), "the server ended with {status}");
+    let summary = expect_model_and_summary(&server)?;
+    let reached = &summary["status"]["eval"];
+    ensure!(
+        whole(&summary, "model_version")? == whole(reached, "version")?,
+        "another version was evaluated: {summary:#}"
+    );
+    let mut evaluate = superstep();
+    evaluate.arg("evaluate").arg(server.out().join("model.safetensors"));
+    let output = output_of(evaluate)?;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let accuracy = reached["accuracy"].as_f64().context("an accuracy")?;
+    ensure!(
+        printed
+            .lines()
+            .nth(1)
+            .is_some_and(|line| line.ends_with(&format!("{accuracy:.4}"))),
+        "{accuracy} was reached, but the written model has:\n{printed}"
+    );
+    Ok(())
+}
+
+#[test]
 fn closing_a_tab_leaves_the_other_training() -> Result<()> {
     let server = Serve::kiosk().start()?;
     let driver = Driver::start(Browser::Chromium)?;
@@ -93,7 +125,7 @@ fn a_browser_and_a_native_volunteer_train_together() -> Result<()> {
     }
     tab.wait_until("both", |view| view.number("volunteers") == Some(2.0))?;
 
-    // Who is asked to leave leaves at once, with all that it had.
+    // A volunteer that is asked to leave does so at once, with all that it had.
     native.signal("TERM")?;
     let status = native.wait_for_end()?;
     ensure!(status.success(), "the native volunteer ended with {status}");
@@ -120,6 +152,10 @@ fn a_stopped_server_leaves_its_model_and_a_summary() -> Result<()> {
     );
     ensure!(whole(&summary, "samples_lost")? == 0, "samples were lost: {summary:#}");
     ensure!(
+        whole(&summary, "model_version")? == whole(&summary["status"], "version")?,
+        "not the last version is written: {summary:#}"
+    );
+    ensure!(
         whole(&summary, "samples_in_model")? == whole(&summary["status"], "samples")?,
         "lost: {summary:#}"
     );
@@ -139,7 +175,7 @@ fn expect_model_and_summary(server: &Server) -> Result<Value> {
     let summary: Value = serde_json::from_slice(&std::fs::read(summary)?)?;
     let model = ModelFile::read(&std::fs::read(model)?)?;
     ensure!(
-        model.version == whole(&summary["status"], "version")?,
+        model.version == whole(&summary, "model_version")?,
         "version {} is not in {summary:#}",
         model.version
     );

@@ -9,25 +9,31 @@ use crate::local_steps::LocalSteps;
 
 /// What does not change while a run lasts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(rename = "Run"))]
 pub struct RunDescription {
     /// The protocol that the server speaks; see [`bsp::message::PROTOCOL`].
     pub protocol: u16,
     /// The run's number.
     #[serde(with = "hexadecimal")]
+    #[cfg_attr(feature = "typescript", ts(type = "string"))]
     pub run: u64,
     /// The hash of the model spec.
     #[serde(with = "hexadecimal")]
+    #[cfg_attr(feature = "typescript", ts(type = "string"))]
     pub spec_hash: u64,
     /// The run's name.
     pub name: String,
     /// What it is about, in a sentence.
     pub description: String,
     /// Decoupled, or one of the baselines.
+    #[cfg_attr(feature = "typescript", ts(type = "Mode"))]
     pub mode: Mode,
     /// How ML modules move along their own gradients between read-outs, if they do.
+    #[cfg_attr(feature = "typescript", ts(type = "object | null"))]
     pub local_steps: Option<LocalSteps>,
     /// The seed of initialisation and of all minibatches.
     #[serde(with = "hexadecimal")]
+    #[cfg_attr(feature = "typescript", ts(type = "string"))]
     pub seed: u64,
     /// Samples of one gradient.
     pub minibatch: usize,
@@ -42,8 +48,10 @@ pub struct RunDescription {
     /// The model's parameters.
     pub parameters: usize,
     /// The model.
+    #[cfg_attr(feature = "typescript", ts(type = "{ loss: Loss }"))]
     pub model: ModelSpec,
     /// The samples.
+    #[cfg_attr(feature = "typescript", ts(type = "Dataset & SampleFormat"))]
     pub dataset: DatasetDescription,
     /// What a tab needs.
     pub memory: MemoryNeed,
@@ -51,9 +59,11 @@ pub struct RunDescription {
 
 /// The samples of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(rename = "Dataset"))]
 pub struct DatasetDescription {
     /// What their bytes mean.
     #[serde(flatten)]
+    #[cfg_attr(feature = "typescript", ts(skip))]
     pub format: SampleFormat,
     /// Samples to train on.
     pub samples: usize,
@@ -65,6 +75,7 @@ pub struct DatasetDescription {
 
 /// The memory that a tab needs, so that it can ask its browser for so much and no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct MemoryNeed {
     /// For what a tab has once: code and its data, samples, model slots, frames.
     pub tab_bytes: u64,

@@ -1,14 +1,22 @@
-//! What a volunteer is made of, wherever it runs: a tab (`client-wasm`) and the native volunteer (`server`) are drivers
-//! of the same parts, so that they compute the same.
+//! What a volunteer is made of, wherever it runs: a tab (`client-wasm`) and the native volunteer (`native`) are
+//! drivers of the same parts, so that they do and compute the same.
 //!
+//! - [`volunteer_loop`]: the loop, as a state machine without I/O. [`action`]: what it asks of its driver.
+//! - [`fetch`]: what is fetched, and when it is tried again.
 //! - [`description`]: the run, as the server describes it to volunteers.
 //! - [`membership`]: the parts of one volunteer, made of that description.
 //! - [`fetching`]: which shard is fetched next, and when.
 //! - [`engine`]: the gradient of a step, computed by `nn` on the CPU.
 //! - [`local_steps`]: how an ML module moves along its own gradients.
+//! - [`messages`], [`progress`]: what a tab's page and its BSP worker tell each other.
 
+pub mod action;
 pub mod description;
 pub mod engine;
+pub mod fetch;
 pub mod fetching;
 pub mod local_steps;
 pub mod membership;
+pub mod messages;
+pub mod progress;
+pub mod volunteer_loop;

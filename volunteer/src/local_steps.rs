@@ -1,8 +1,9 @@
 //! Local steps: how an ML module moves along its own gradients between read-outs (docs/internals/local-steps.md).
 //!
-//! The optimizer here is the inner one, of which each ML module has its own; the run's optimizer is the outer one, whose gradient is
-//! the mean displacement. That is local SGD (Stich, arXiv 1805.09767) with plain descent inside and the outer learning rate 1; with
-//! an outer Nesterov momentum of 0.9 and a learning rate of 0.7, and AdamW inside, DiLoCo (Douillard et al., arXiv 2311.08105).
+//! The optimizer here is the inner one, of which each ML module has its own; the run's optimizer is the outer one,
+//! whose gradient is the mean displacement. That is local SGD (Stich, arXiv 1805.09767) with plain descent inside and
+//! the outer learning rate 1; with an outer Nesterov momentum of 0.9 and a learning rate of 0.7, and AdamW inside,
+//! DiLoCo (Douillard et al., arXiv 2311.08105).
 
 use bsp::ml_module::working_copy::LocalOptimizer;
 use nn::optimizer::{Optimizer, OptimizerSpec, SettingError, SgdSpec};
@@ -32,7 +33,7 @@ impl LocalSteps {
         if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
             return Err(SettingError {
                 key: "learning_rate",
-                value: self.learning_rate,
+                value: self.learning_rate.to_string(),
                 allowed: "a number above 0",
             });
         }

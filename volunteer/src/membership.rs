@@ -17,14 +17,15 @@ use crate::engine::CpuEngine;
 use crate::fetching::Fetching;
 use crate::local_steps::{InnerOptimizer, LocalSteps};
 
-/// One volunteer's parts. The local BSP module is handed out at the start and the ML modules when a session is open; the
-/// samples fill up in the meantime.
+/// One volunteer's parts. The local BSP module is handed out at the start and the ML modules when a session is open;
+/// the samples fill up in the meantime.
 pub struct Membership {
     description: RunDescription,
     model: Arc<Model>,
     ml_sides: Vec<Option<MlSide>>,
     samples: Option<Arc<Samples>>,
     fetching: Fetching,
+    lost_shards: usize,
 }
 
 /// Why a volunteer can't be made of a description, or of what it fetched.
@@ -32,12 +33,14 @@ pub struct Membership {
 pub enum MembershipError {
     /// The description isn't one.
     #[error(
-        "the server's description of the run can't be read: {0}; reload the page, or take the volunteer of this server's version"
+        "the server's description of the run can't be read: {0}; \
+         reload the page, or take the volunteer of this server's version"
     )]
     Description(#[from] serde_json::Error),
     /// The server speaks another protocol.
     #[error(
-        "the server speaks protocol {theirs}, this volunteer {PROTOCOL}; reload the page, or take the volunteer of this server's version"
+        "the server speaks protocol {theirs}, this volunteer {PROTOCOL}; \
+         reload the page, or take the volunteer of this server's version"
     )]
     Protocol {
         /// The server's.
@@ -48,7 +51,8 @@ pub enum MembershipError {
     Model(#[from] nn::SpecError),
     /// The model that was built is not the server's.
     #[error(
-        "the model that this volunteer builds is not the one that the server trains; reload the page, or take the volunteer of this server's version"
+        "the model that this volunteer builds is not the one that the server trains; \
+         reload the page, or take the volunteer of this server's version"
     )]
     AnotherModel,
     /// A shard can't be read.
@@ -71,11 +75,11 @@ impl Membership {
     /// A description that isn't one, or of a server that this volunteer does not fit.
     pub fn new(
         now: Time,
-        description: &str,
+        description: &[u8],
         ml_modules: usize,
         jitter_seed: u64,
     ) -> Result<(Membership, Local), MembershipError> {
-        let description: RunDescription = serde_json::from_str(description)?;
+        let description: RunDescription = serde_json::from_slice(description)?;
         if description.protocol != PROTOCOL {
             return Err(MembershipError::Protocol {
                 theirs: description.protocol,
@@ -102,6 +106,7 @@ impl Membership {
                 ml_sides,
                 samples: None,
                 fetching: Fetching::default(),
+                lost_shards: 0,
             },
             local,
         ))
@@ -139,20 +144,26 @@ impl Membership {
     /// A shard has arrived. ML modules draw from it from now on.
     ///
     /// # Errors
-    /// Bytes that are no shard, or none of this run; the volunteer goes on without it.
+    /// Bytes that are no shard, or none of this run: then it is to be given up.
     pub fn store_shard(&mut self, index: usize, bytes: &[u8]) -> Result<(), MembershipError> {
-        self.fetching.on_ended();
         let name = || self.shard_name(index).unwrap_or_default().to_owned();
         let shard = Shard::decode(bytes).map_err(|error| MembershipError::Shard { name: name(), error })?;
         if let Some(samples) = &self.samples {
             samples.set(index, shard)?;
         }
+        self.fetching.on_ended();
         Ok(())
     }
 
-    /// A shard could not be fetched. The volunteer goes on without it.
+    /// A shard could not be fetched, or not be used. The volunteer goes on without it, if there are others.
     pub fn give_up_shard(&mut self) {
         self.fetching.on_ended();
+        self.lost_shards += 1;
+    }
+
+    /// Whether every shard was given up: nothing can be computed.
+    pub fn has_lost_all_shards(&self) -> bool {
+        self.lost_shards >= self.description.dataset.shards.len()
     }
 
     /// The ML module `ml_module`, ready to run on a thread of its own. There is one of each, once a session is open.

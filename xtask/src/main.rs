@@ -1,10 +1,10 @@
 //! Build steps that cargo alone can't do.
 //!
-//! `cargo xtask web` makes `target/web`, the files that the server embeds: the pages as they lie in `web/`, uPlot, and the
-//! wasm package; each also compressed, because that takes too long to do at each request.
+//! `cargo xtask web` makes `target/web`, the files that the server embeds: the pages as they lie in `web/`, uPlot,
+//! and the wasm package; each also compressed, because that takes too long to do at each request.
 //!
-//! `cargo xtask engine` makes the wasm packages below `target/engine`, the files that `make bench` measures engines with: ours,
-//! and that of peers in Rust.
+//! `cargo xtask engine` makes the wasm packages below `target/engine`, the files that `make bench` measures engines
+//! with: ours, and that of peers in Rust.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,8 @@ fn web(root: &Path) -> Result<()> {
     for file in files_below(&out)? {
         let compressed = compress(&file)?;
         if file == wasm {
-            println!("wasm: {} bytes, {compressed} with brotli", fs::metadata(&file)?.len());
+            let plain = fs::metadata(&file)?.len();
+            println!("wasm: {plain} bytes, {compressed} with brotli");
         }
     }
     Ok(())
@@ -84,6 +85,9 @@ fn wasm_package(root: &Path, workspace: &Path, package: &str, out: &Path) -> Res
         .input_path(target.join(TARGET).join("release").join(module))
         .web(true)?
         .typescript(true)
+        // What stands in for `Atomics.waitAsync` where a browser has none is a worker, which shares memory only if
+        // its script has an address of ours.
+        .split_linked_modules(true)
         .generate(out)
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::backoff::Backoff;
 use crate::estimators::WindowedMin;
 use crate::protocol::message::Report;
 use crate::time::{Time, duration_micros};
@@ -39,8 +40,7 @@ pub(super) struct Link {
     state: LinkState,
     /// When the state began; for `Down`, when to connect.
     at: Time,
-    failures: u32,
-    random: u64,
+    backoff: Backoff,
     last_sent: Time,
     last_heard: Time,
     /// How long the answer to a contribution may take.
@@ -59,8 +59,7 @@ impl Link {
         Link {
             state: LinkState::Down,
             at: now,
-            failures: 0,
-            random: jitter_seed,
+            backoff: Backoff::new(FIRST_WAIT, LONGEST_WAIT, jitter_seed),
             last_sent: now,
             last_heard: now,
             answer_within: ANSWER_WITHIN,
@@ -109,7 +108,7 @@ impl Link {
             self.round_trip = Some(self.round_trip.map_or(newest, |shortest| shortest.min(newest)));
         }
         self.state = LinkState::Welcomed;
-        self.failures = 0;
+        self.backoff.on_success();
     }
 
     /// The central module has said which contributions are settled.
@@ -146,10 +145,8 @@ impl Link {
         if self.state == LinkState::Ended || self.state == LinkState::Down {
             return;
         }
-        let wait = FIRST_WAIT.saturating_mul(1 << self.failures.min(16)).min(LONGEST_WAIT);
-        self.failures += 1;
         self.state = LinkState::Down;
-        self.at = now + wait.mul_f64(self.jitter());
+        self.at = now + self.backoff.on_failure();
         self.contribution_on_its_way = None;
     }
 
@@ -187,17 +184,6 @@ impl Link {
             LinkState::Welcomed => (self.contribution_on_its_way?, self.answer_within),
         };
         Some(since.max(self.last_heard) + within)
-    }
-
-    /// Between a half and one, so that volunteers who lost the server together do not all return together.
-    fn jitter(&mut self) -> f64 {
-        // SplitMix64 (Steele et al., 2014).
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        0.5 + (mixed >> 11) as f64 / (1u64 << 54) as f64
     }
 }
 

@@ -50,6 +50,26 @@ pub struct PhaseTimes {
     pub wait: u64,
 }
 
+impl PhaseTimes {
+    /// The share of a phase in all time spent, from 0 to 1; 0 before any was.
+    pub fn share(self, phase: Phase) -> f64 {
+        let PhaseTimes {
+            gradient,
+            add,
+            read,
+            wait,
+        } = self;
+        let spent = match phase {
+            Phase::Gradient => gradient,
+            Phase::Add => add,
+            Phase::Read => read,
+            Phase::Wait => wait,
+        };
+        let total = gradient.saturating_add(add).saturating_add(read).saturating_add(wait);
+        spent as f64 / total.max(1) as f64
+    }
+}
+
 /// Written by one ML module only.
 #[derive(Default)]
 pub(super) struct Counters {

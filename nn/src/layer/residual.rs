@@ -108,6 +108,17 @@ impl Sizes for ResidualLayer {
             room: chain.room.max(projection.room),
         }
     }
+
+    /// The neediest of the two ways, which follow each other.
+    fn evaluation_needs(&self) -> Needs {
+        let projection = self.projection.as_ref().map(|layer| layer.evaluation_needs());
+        let (chain, projection) = (self.chain.evaluation_needs(), projection.unwrap_or_default());
+        Needs {
+            indices: chain.indices.max(projection.indices),
+            numbers: chain.numbers.max(projection.numbers),
+            room: chain.room.max(projection.room),
+        }
+    }
 }
 
 /// The memory of each of the two ways, what the projection gives, and the second gradient by the input.
@@ -193,6 +204,26 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
         };
         self.chain.forward(inner, input, batch, memory);
         add(output, self.chain.output(numbers, batch));
+    }
+
+    fn evaluate(&self, parameters: &[S], input: &[S], output: &mut [S], memory: Memory<'_, S>) {
+        let batch = self.batch(input.len());
+        let (inner, projection) = parameters.split_at(self.chain.parameter_count());
+        match &self.projection {
+            Some(layer) => {
+                let needs = layer.evaluation_needs();
+                let memory = Memory {
+                    indices: &mut memory.indices[..needs.indices * batch],
+                    numbers: &mut memory.numbers[..needs.numbers * batch],
+                    room: &mut *memory.room,
+                    packing: &mut *memory.packing,
+                    random: None,
+                };
+                layer.passes().evaluate(projection, input, output, memory);
+            }
+            None => output.copy_from_slice(input),
+        }
+        add(output, self.chain.evaluate(inner, input, batch, memory));
     }
 
     /// dX = P′(dY) + F′(dY).

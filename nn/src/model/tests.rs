@@ -198,7 +198,7 @@ fn an_empty_minibatch_has_a_gradient_of_zeros() {
         }
     );
     assert!(gradient.iter().all(|x| *x == 0.0));
-    let evaluation = model.evaluate(&parameters, &batch, &mut model.scratch(1));
+    let evaluation = model.evaluate(&parameters, &batch, &mut model.evaluation_scratch(1));
     assert_eq!(
         evaluation,
         Evaluation {
@@ -234,7 +234,7 @@ fn a_label_beyond_the_classes_is_refused() {
         targets: Targets::Classes(&[3]),
         key: None,
     };
-    model.evaluate(&model.initial_parameters(1), &batch, &mut model.scratch(1));
+    model.evaluate(&model.initial_parameters(1), &batch, &mut model.evaluation_scratch(1));
 }
 
 fn of_tokens() -> Model {
@@ -263,7 +263,9 @@ fn an_input_that_is_no_token_is_refused() {
             targets: Targets::Classes(&[1]),
             key: None,
         };
-        model.evaluate(&parameters, &batch, &mut model.scratch(1)).loss_sum
+        model
+            .evaluate(&parameters, &batch, &mut model.evaluation_scratch(1))
+            .loss_sum
     };
     assert!(evaluate(3.0).is_finite() && evaluate(-0.0).is_finite());
     for token in [5.0, -1.0, 0.5, f32::NAN, f32::INFINITY] {

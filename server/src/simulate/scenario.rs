@@ -11,7 +11,8 @@ use serde::Deserialize;
 use simulator::volunteers::{Churn, Kind};
 use thiserror::Error;
 
-use crate::run_file::{Goal, Problem, RunFile, RunFileError, Setting, read_bounded, syntax};
+use crate::goal::Goal;
+use crate::run_file::{Problem, RunFile, RunFileError, Setting, read_bounded, syntax};
 
 /// The most draws of one scenario: their runs are all kept until the end.
 const MAX_DRAWS: u64 = 1000;

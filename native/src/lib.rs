@@ -1,0 +1,57 @@
+//! A volunteer without a browser. The same loop, local BSP module (103), shared memory (104) and engine as in a tab,
+//! driven by threads and a socket of this program.
+//!
+//! A driver and nothing else: [`volunteer::volunteer_loop`] decides. [`driver`] hands it what happens and does what
+//! it asks for, with an [`address`] to reach, a [`socket`], [`fetch`]es and [`ml_module`] threads.
+
+mod address;
+mod driver;
+mod fetch;
+mod ml_module;
+mod socket;
+
+use anyhow::{Result, bail};
+use volunteer::action::Ending;
+use volunteer::volunteer_loop::Settings;
+
+use crate::address::Address;
+use crate::driver::Driver;
+
+/// What a native volunteer is asked to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// The address that the server prints, such as `http://127.0.0.1:8000`.
+    pub url: &'a str,
+    /// ML modules, one thread each.
+    pub workers: usize,
+    /// For how much of its time each of them computes, from 1 to 100.
+    pub duty_percent: u8,
+    /// Where random numbers begin: different for each volunteer.
+    pub seed: u64,
+}
+
+/// Contributes until the run is over or the operator interrupts it.
+///
+/// # Errors
+/// An address that can't be used, a server that refuses this volunteer, or an error that another try would not change.
+pub fn contribute(options: &Options<'_>) -> Result<()> {
+    let address = Address::new(options.url)?;
+    let settings = Settings {
+        ml_modules: options.workers,
+        active: options.workers,
+        duty_percent: options.duty_percent,
+        is_paused: false,
+        seed: options.seed,
+        vain_starts: 0,
+        restarts_here: true,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let ending = runtime.block_on(Driver::new(address, settings).run())?;
+    match ending {
+        Ending::Left | Ending::Finished | Ending::Restarting => Ok(()),
+        Ending::Refused(why) | Ending::Failed(why) => bail!("{}: {why}", options.url),
+    }
+}

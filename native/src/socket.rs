@@ -1,0 +1,58 @@
+//! The WebSocket to the server: one at a time.
+
+use anyhow::{Result, anyhow};
+use bytes::Bytes;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+
+type Stream = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// The half of an open socket that sends.
+pub(crate) struct Sender(SplitSink<Stream, Message>);
+
+/// The half that receives.
+pub(crate) struct Receiver(SplitStream<Stream>);
+
+/// Opens a socket. No frame may be longer than `max_frame_bytes`.
+pub(crate) async fn connect(url: &str, max_frame_bytes: usize) -> Result<(Sender, Receiver)> {
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(max_frame_bytes))
+        .max_frame_size(Some(max_frame_bytes));
+    // Small frames leave at once: they would wait for the acknowledgement of the one before.
+    let disable_nagle = true;
+    let opened = connect_async_with_config(url, Some(config), disable_nagle).await;
+    let (stream, _) = opened.map_err(|error| anyhow!("{url}: {error}"))?;
+    let (sink, stream) = stream.split();
+    Ok((Sender(sink), Receiver(stream)))
+}
+
+impl Sender {
+    /// Sends a frame. If that fails the link is at its end, which the other half reports.
+    pub(crate) async fn send(&mut self, frame: Bytes) {
+        if let Err(error) = self.0.send(Message::Binary(frame)).await {
+            tracing::debug!("{error}");
+        }
+    }
+
+    /// Closes the socket, once what was sent has left.
+    pub(crate) async fn close(mut self) {
+        let _ = self.0.close().await;
+    }
+}
+
+impl Receiver {
+    /// The next frame; `None` at the link's end.
+    pub(crate) async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            match self.0.next().await? {
+                Ok(Message::Binary(frame)) => return Some(frame),
+                Ok(_) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+}

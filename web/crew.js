@@ -1,0 +1,120 @@
+// Runs on the page: the workers of one start, from their creation to their end. It relays between them and computes
+// nothing.
+
+/** @import { FromBspScript, FromBspWorker, FromMlWorker, Join, Progress, Told, ToBspWorker } from './types' */
+
+import { Silence } from './silence.js';
+
+/** After `leave`, the BSP worker has this long to send what the tab has computed before its workers are ended. */
+const FAREWELL_MS = 1_000;
+/** Longer than anything that a BSP worker does in one go; it says every second that it is there. */
+export const SILENCE_MS = 10_000;
+const LOOK_EVERY_MS = 1_000;
+
+/** A BSP worker and its ML workers. None of them outlives its crew, and a crew that has ended says nothing. */
+export class Crew {
+  #listeners;
+  #bspWorker;
+  /** By the number of their ML module. @type {Map<number, Worker>} */
+  #mlWorkers = new Map();
+  /** The compiled module and the memory that all workers share, once they are there. */
+  #shared = {};
+  #silence;
+  #hasEnded = false;
+
+  /**
+   * Starts a BSP worker, which asks for the others.
+   * @param {Join} join with what to start
+   * @param {object} listeners
+   * @param {(told: Told) => void} listeners.onTold what it is doing
+   * @param {(progress: Progress) => void} listeners.onProgress
+   * @param {(detail: string) => void} listeners.onFailed it can't go on
+   * @param {() => void} listeners.onSilence the BSP worker says nothing any more
+   */
+  constructor(join, listeners) {
+    this.#listeners = listeners;
+    this.#bspWorker = new Worker('./bsp-worker.js', { type: 'module', name: 'bsp-worker' });
+    this.#silence = new Silence({ limitMs: SILENCE_MS, everyMs: LOOK_EVERY_MS, onSilence: listeners.onSilence });
+    this.#bspWorker.addEventListener('message', ({ data }) => {
+      this.#silence.heard();
+      if (!this.#hasEnded) this.#onMessage(data);
+    });
+    const onError = (/** @type {Event} */ event) => {
+      if (!this.#hasEnded) listeners.onFailed(messageOf(event, 'the BSP worker could not be started'));
+    };
+    this.#bspWorker.addEventListener('error', onError);
+    this.#bspWorker.addEventListener('messageerror', onError);
+    this.tell({ type: 'join', ...join });
+  }
+
+  /** @param {ToBspWorker} message */
+  tell(message) {
+    this.#bspWorker.postMessage(message);
+  }
+
+  /** What is computed is sent, then the workers end. */
+  leave() {
+    this.#hasEnded = true;
+    this.#silence.end();
+    this.tell({ type: 'leave' });
+    setTimeout(() => this.end(), FAREWELL_MS);
+  }
+
+  /** Ends all workers at once; their memory is free again. */
+  end() {
+    this.#hasEnded = true;
+    this.#silence.end();
+    this.#bspWorker.terminate();
+    for (const mlWorker of this.#mlWorkers.values()) mlWorker.terminate();
+  }
+
+  /** @param {FromBspWorker | FromBspScript} message */
+  #onMessage(message) {
+    switch (message.type) {
+      case 'alive':
+        break;
+      case 'module':
+        this.#shared = { module: message.module, memory: message.memory };
+        break;
+      case 'spawn':
+        this.#spawn(message.mlModule, message.address);
+        break;
+      case 'progress':
+        this.#listeners.onProgress(message);
+        break;
+      case 'state':
+        this.#listeners.onTold(message);
+        break;
+      case 'failed':
+        this.#listeners.onFailed(message.detail);
+        break;
+    }
+  }
+
+  /** @param {number} mlModule @param {number} address where it lies in the shared memory */
+  #spawn(mlModule, address) {
+    const mlWorker = new Worker('./ml-worker.js', { type: 'module', name: `ml-worker-${mlModule}` });
+    this.#mlWorkers.set(mlModule, mlWorker);
+    const onDeath = (/** @type {string} */ message) => {
+      if (this.#hasEnded || this.#mlWorkers.get(mlModule) !== mlWorker) return;
+      // Only a terminated worker is certainly dead; the BSP worker may then touch what it held.
+      mlWorker.terminate();
+      this.#mlWorkers.delete(mlModule);
+      this.tell({ type: 'died', mlModule, message });
+    };
+    const unnamed = `ML worker ${mlModule} could not be started`;
+    mlWorker.addEventListener('error', (event) => onDeath(messageOf(event, unnamed)));
+    mlWorker.addEventListener('messageerror', (event) => onDeath(messageOf(event, unnamed)));
+    mlWorker.addEventListener('message', ({ data }) => {
+      const said = /** @type {FromMlWorker} */ (data);
+      if (said?.type === 'error') onDeath(said.message);
+    });
+    mlWorker.postMessage({ ...this.#shared, address });
+  }
+}
+
+/** A script that does not load raises an error without a message. @param {Event} event @param {string} otherwise */
+function messageOf(event, otherwise) {
+  const message = 'message' in event ? String(event.message) : '';
+  return message !== '' ? message : otherwise;
+}

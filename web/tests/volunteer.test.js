@@ -1,0 +1,184 @@
+import assert from 'node:assert/strict';
+import { beforeEach, test } from 'node:test';
+
+import { Clock } from './clock.js';
+import { Volunteer } from '../volunteer.js';
+
+/** @type {Clock} */
+let clock;
+/** All workers that were created, in order. */
+let workers = [];
+let states = [];
+
+class FakeWorker {
+  posted = [];
+  isTerminated = false;
+  #listeners = new Map();
+
+  constructor(url, { name }) {
+    Object.assign(this, { url, name });
+    workers.push(this);
+  }
+
+  addEventListener(type, listener) {
+    this.#listeners.set(type, listener);
+  }
+
+  postMessage(message) {
+    this.posted.push(message);
+  }
+
+  terminate() {
+    this.isTerminated = true;
+  }
+
+  says(data) {
+    this.#listeners.get('message')({ data });
+  }
+
+  fails(message) {
+    this.#listeners.get('error')({ message });
+  }
+}
+
+beforeEach(() => {
+  clock = new Clock();
+  [workers, states] = [[], []];
+  globalThis.Worker = FakeWorker;
+});
+
+function volunteer() {
+  return new Volunteer({
+    capacity: 4,
+    onState: (state, detail) => states.push([state, detail]),
+    onProgress: () => {},
+  });
+}
+
+const told = (state, more = {}) => ({ type: 'state', state, detail: '', delayMs: 0, vainStarts: 0, ...more });
+const words = () => states.map(([state]) => state);
+
+/** A tab that trains with one ML worker. */
+function training() {
+  const tab = volunteer();
+  tab.join(2, 50);
+  const bsp = workers[0];
+  bsp.says({ type: 'module', module: 'module', memory: 'memory' });
+  bsp.says({ type: 'spawn', mlModule: 0, address: 64 });
+  bsp.says(told('training'));
+  return { tab, bsp, ml: workers[1] };
+}
+
+test('no worker is created before the volunteer joins', () => {
+  volunteer();
+  assert.equal(workers.length, 0);
+});
+
+test('a BSP worker is told with what to start, and an ML worker where its module lies', () => {
+  const { bsp, ml } = training();
+  assert.deepEqual(bsp.posted, [
+    { type: 'join', workers: 2, capacity: 4, dutyPercent: 50, isPaused: false, vainStarts: 0 },
+  ]);
+  assert.deepEqual(ml.posted, [{ module: 'module', memory: 'memory', address: 64 }]);
+  assert.deepEqual(words(), ['connecting', 'training']);
+});
+
+test('an ML worker that raises an error is ended before its death is told', () => {
+  const { bsp, ml } = training();
+  ml.fails('unreachable');
+  assert.ok(ml.isTerminated);
+  assert.deepEqual(bsp.posted.at(-1), { type: 'died', mlModule: 0, message: 'unreachable' });
+});
+
+test('a BSP worker that raises an error ends the tab’s work with its words', () => {
+  const { bsp, ml } = training();
+  bsp.fails('out of memory');
+  assert.ok(bsp.isTerminated && ml.isTerminated);
+  assert.deepEqual(states.at(-1), ['failed', 'out of memory']);
+});
+
+test('there can be no module: the reason is shown', () => {
+  const { bsp } = training();
+  bsp.says({ type: 'failed', detail: 'this browser has no 900 MiB of memory to spare' });
+  assert.deepEqual(states.at(-1), ['failed', 'this browser has no 900 MiB of memory to spare']);
+});
+
+test('a fresh start comes with new workers after the wait that was told', async () => {
+  const { bsp, ml } = training();
+  bsp.says(told('restarting', { detail: 'an ML module died', delayMs: 3_000, vainStarts: 2 }));
+  assert.ok(bsp.isTerminated && ml.isTerminated);
+  await clock.pass(2_900);
+  assert.equal(workers.length, 2);
+  await clock.pass(200);
+  assert.equal(workers.length, 3);
+  assert.equal(workers[2].posted[0].vainStarts, 2);
+  bsp.says(told('training'));
+  assert.deepEqual(words(), ['connecting', 'training', 'restarting', 'connecting']);
+});
+
+test('a volunteer who stops in the meantime is not started again', async () => {
+  const { tab, bsp } = training();
+  bsp.says(told('restarting', { delayMs: 3_000, vainStarts: 1 }));
+  tab.leave();
+  await clock.pass(60_000);
+  assert.equal(workers.length, 2);
+  assert.equal(words().at(-1), 'not-contributing');
+});
+
+test('a BSP worker that says nothing for ten seconds is replaced', async () => {
+  const { bsp } = training();
+  for (let second = 0; second < 30; second++) {
+    await clock.pass(1_000);
+    bsp.says({ type: 'alive' });
+  }
+  assert.equal(workers.length, 2);
+  await clock.pass(10_000);
+  assert.ok(bsp.isTerminated);
+  assert.match(states.at(-1)[1], /said nothing for 10 seconds/);
+  await clock.pass(2_000);
+  assert.equal(workers.length, 3);
+  assert.equal(workers[2].posted[0].vainStarts, 1);
+});
+
+test('silent workers are replaced less and less often', async () => {
+  training();
+  await clock.pass(120_000);
+  const bspWorkers = workers.filter(({ name }) => name === 'bsp-worker');
+  assert.ok(bspWorkers.length >= 4 && bspWorkers.length <= 6, `${bspWorkers.length} workers`);
+  assert.deepEqual(bspWorkers.map(({ posted }) => posted[0].vainStarts), [...bspWorkers.keys()]);
+});
+
+test('a silent worker that had contributed is replaced as soon as a first one', async () => {
+  training();
+  while (workers.length < 4) await clock.pass(1_000);
+  workers.at(-1).says({ type: 'progress', accepted: 10, mlModules: [] });
+  while (workers.length < 5) await clock.pass(1_000);
+  assert.deepEqual(workers.slice(2).map(({ posted }) => posted[0].vainStarts), [1, 2, 1]);
+});
+
+test('wishes are passed on and outlive a fresh start', async () => {
+  const { tab, bsp } = training();
+  tab.setWorkers(3);
+  tab.setDuty(25);
+  tab.pause();
+  assert.deepEqual(bsp.posted.slice(1), [
+    { type: 'workers', workers: 3 },
+    { type: 'duty', dutyPercent: 25 },
+    { type: 'pause' },
+  ]);
+  bsp.says(told('restarting', { delayMs: 10 }));
+  await clock.pass(20);
+  const [join] = workers.at(-1).posted;
+  assert.deepEqual([join.workers, join.dutyPercent, join.isPaused], [3, 25, true]);
+});
+
+test('whoever leaves is given a second to send what was computed', async () => {
+  const { tab, bsp, ml } = training();
+  tab.leave();
+  assert.deepEqual(bsp.posted.at(-1), { type: 'leave' });
+  assert.ok(!bsp.isTerminated);
+  await clock.pass(1_100);
+  assert.ok(bsp.isTerminated && ml.isTerminated);
+  await clock.pass(60_000);
+  assert.deepEqual(words(), ['connecting', 'training', 'not-contributing']);
+});
