@@ -9,9 +9,7 @@
 //! no more it stops reading out. Gradients then collect in the shared memory, so that a slow link makes fewer, larger
 //! contributions and never a queue. Reading out allocates nothing.
 //!
-//! # Example
-//!
-//! A hello is answered, a gradient is read out and acknowledged. ([`crate::central`] shows both ends of the wire.)
+//! # Example: a hello, a read-out, an acknowledgement
 //!
 //! ```
 //! # use bsp::local::{Action, Config, Local};
@@ -22,8 +20,7 @@
 //! # let config = Config { run, spec_hash: 2, mode, has_local_steps: false, jitter_seed: 3 };
 //! let (memory, mut ml_modules) = shared_memory(4, 1);
 //! let mut local = Local::new(now, config, memory);
-//! local.on_open(now, &mut actions);
-//! assert!(matches!(actions[..], [Action::Send(_)]), "the hello");
+//! local.on_open(now, &mut actions); // says hello
 //! let (session, token, codec) = (SessionId(5), Token(6), Default::default());
 //! let welcome = Welcome { session, token, period_us: 50_000, settled: 0, durable: 0, codec };
 //! local.on_frame(now, &FromCentral::Welcome(welcome).encode(), &mut actions)?;
@@ -39,8 +36,6 @@
 //! assert_eq!(local.accepted_samples(), 32);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -70,14 +65,9 @@ use link::Link;
 pub use link::LinkState;
 use ml_modules::MlModules;
 use read_out::ReadOutBuffer;
-use schedule::Schedule;
+use schedule::{ASK_AGAIN, FROZEN, Schedule};
 pub use shutdown::End;
 use shutdown::Shutdown;
-
-/// The wait before a pending read-out is tried again. The lease that it waits for lasts one add.
-const ASK_AGAIN: Duration = Duration::from_millis(1);
-/// A turn this late means that the tab was frozen: a hello comes before the next read-out.
-const FROZEN: Duration = Duration::from_secs(5);
 
 /// The local BSP module.
 pub struct Local {

@@ -15,6 +15,10 @@ use std::time::Duration;
 
 use crate::time::Time;
 
+/// The wait before a pending read-out is tried again. The lease that it waits for lasts one add.
+pub(super) const ASK_AGAIN: Duration = Duration::from_millis(1);
+/// A turn this late means that the tab was frozen: a hello comes before the next read-out.
+pub(super) const FROZEN: Duration = Duration::from_secs(5);
 /// The shortest period that is worth a read-out. The central module asks for no shorter one.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
 /// In a baseline, the time between two looks for the one gradient that is due, …
