@@ -7,7 +7,7 @@ use bsp::central::{Action, Central, Config, ConnectionId, LearningRateScaling, R
 use bsp::codec::Codec;
 use bsp::combine::Weighting;
 use bsp::message::{
-    FromCentral, FromVolunteer, Hello, Mode, PROTOCOL, ReadOut, ReadOutFrame, Report, RunId, SessionId, Token,
+    Contribution, ContributionFrame, FromCentral, FromVolunteer, Hello, Mode, PROTOCOL, Report, RunId, SessionId, Token,
 };
 use bsp::time::Time;
 use bytes::Bytes;
@@ -80,7 +80,7 @@ impl Crowd {
 
     /// Microseconds for a heartbeat.
     fn heartbeats(mut self) -> Result<f64> {
-        let heartbeat = FromVolunteer::Pulse(report()).encode();
+        let heartbeat = FromVolunteer::Heartbeat(report()).encode();
         let (mut taken, mut frames) = (Duration::ZERO, 0);
         for period in 0..2 * PERIODS {
             self.now = self.now + PERIOD;
@@ -121,7 +121,7 @@ impl Crowd {
         let stamp = self.central.stamp();
         let frame = |(_, session): &(ConnectionId, SessionId)| {
             let samples = 8;
-            let header = ReadOut {
+            let header = Contribution {
                 run: RUN,
                 spec_hash: SPEC_HASH,
                 incarnation: stamp.incarnation,
@@ -137,7 +137,7 @@ impl Crowd {
                 step_runs_not_listed: 0,
                 report: report(),
             };
-            let mut frame = ReadOutFrame::new(PARAMETERS);
+            let mut frame = ContributionFrame::new(PARAMETERS);
             let payload = frame.payload_mut(Codec::F32.encoded_bytes(PARAMETERS));
             Codec::F32.encode(&[1.0; PARAMETERS], payload);
             frame.seal(&header).context("the header is short")?;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use bsp::message::{FromCentral, FromVolunteer, Settled};
+use bsp::message::{Ack, FromCentral, FromVolunteer};
 use bsp::shared_memory::ModelStamp;
 use tests::peer::{Member, Peer};
 use tests::run_file::RunText;
@@ -55,7 +55,7 @@ pub(crate) fn measure() -> Result<String> {
             let mut header = peer.read_out(welcome.session, stamp);
             header.sequence = sequence;
             let began = Instant::now();
-            peer.say_read_out(&header, &gradient)?;
+            peer.say_contribution(&header, &gradient)?;
             let (acknowledged, next) = answers(&mut peer, began)?;
             columns[2].push(acknowledged);
             columns[3].push(began.elapsed());
@@ -99,7 +99,7 @@ fn answers(peer: &mut Peer, began: Instant) -> Result<(Duration, ModelStamp)> {
     let (mut acknowledged, mut stamp) = (None, None);
     loop {
         match peer.hear()? {
-            Some(FromCentral::Settled(Settled { refused, .. })) => {
+            Some(FromCentral::Ack(Ack { refused, .. })) => {
                 ensure!(refused.is_none(), "refused: {refused:?}");
                 acknowledged = Some(began.elapsed());
             }

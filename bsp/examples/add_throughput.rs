@@ -12,8 +12,8 @@ const FLOATS: usize = 1_000_000;
 const TIMES: u64 = 400;
 
 fn main() {
-    let gradient = vec![1e-3_f32; FLOATS];
-    let of = |step| Gradient {
+    let values = vec![1e-3_f32; FLOATS];
+    let gradient = |step| Gradient {
         stamp: ModelStamp::default(),
         step,
         samples: 64,
@@ -22,13 +22,13 @@ fn main() {
 
     let (_local, mut sides) = shared_memory(FLOATS, 1);
     let add_ms = fastest_ms(|step| {
-        let added = sides[0].add(black_box(&gradient), of(step));
+        let added = sides[0].add(black_box(&values), gradient(step));
         assert!(added.is_ok());
     });
 
     let sum: Vec<AtomicU32> = (0..FLOATS).map(|_| AtomicU32::new(0)).collect();
     let swap_ms = fastest_ms(|_| {
-        for (sum, value) in sum.iter().zip(black_box(&gradient)) {
+        for (sum, value) in sum.iter().zip(black_box(&values)) {
             let mut old = sum.load(Ordering::Relaxed);
             loop {
                 let new = (f32::from_bits(old) + value).to_bits();
@@ -41,7 +41,7 @@ fn main() {
     });
 
     println!(
-        "ms per million floats: {add_ms:.3} add (check, lease, sum), {swap_ms:.3} compare-and-swap on each: {:.1} times",
+        "ms per million floats: {add_ms:.3} add (check, lease, sum), {swap_ms:.3} compare-and-swap on each: {:.1} ×",
         swap_ms / add_ms
     );
 }

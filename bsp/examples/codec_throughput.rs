@@ -5,7 +5,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use bsp::codec::Codec;
+use bsp::protocol::codec::Codec;
 
 const VALUES: usize = 1_000_000;
 const TIMES: u32 = 200;

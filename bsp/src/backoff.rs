@@ -1,10 +1,10 @@
-//! How long to wait before something that has failed is tried again.
+//! The waits before something that has failed is tried again.
 
 use std::time::Duration;
 
 /// Waits that double with each failure in a row, between bounds, each shortened at random by up to a half.
 ///
-/// So a server that comes back is found soon, and volunteers that lost it together do not return together.
+/// So volunteers find a server soon after it comes back, and those that lost it together do not return together.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,
@@ -29,12 +29,12 @@ impl Backoff {
         Backoff { failures, ..self }
     }
 
-    /// How many tries have failed in a row.
+    /// The number of failures in a row.
     pub const fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// It has failed once more: how long to wait before the next try.
+    /// It has failed once more. Returns the wait before the next try.
     pub fn on_failure(&mut self) -> Duration {
         let wait = self.first.saturating_mul(1 << self.failures.min(16)).min(self.longest);
         self.failures = self.failures.saturating_add(1);

@@ -1,18 +1,78 @@
 //! The central BSP control module (102): sessions, supersteps, the model.
 //!
-//! A state machine without I/O. Its driver hands in frames, disconnections and time-outs, and does the actions that come
-//! out, in order. The same state, time and event give the same actions.
+//! A state machine without I/O. Its driver hands in frames, disconnections and time-outs, and does the actions that
+//! come out, in order. The same state, time and event give the same actions.
 //!
-//! [`Central`] is a router between two parts: the [`sessions`], and the [`training`] of the model. There a contribution goes
-//! through its session's numbers, [`admission`], the [`totals`] and the [`open_superstep`]. After each event the [`policy`]
-//! says whether that closes; then the [`trainer`] makes the next version and the [`broadcast`] its frames, which go to those
-//! of the sessions that can take one.
+//! [`Central`] is a router between two parts: the [`sessions`], and the [`training`] of the model. In training a
+//! contribution passes its session's numbers, [`admission`], the [`totals`] and the [`open_superstep`]. After each
+//! event the [`policy`] says whether the superstep closes. If it does, the [`trainer`] makes the next version, the
+//! [`broadcast`] makes its frames, and the sessions that can take a model receive it.
+//!
+//! # Example
+//!
+//! Both state machines over a wire without delay: hello → welcome, model → stored → contribution → ack, next version.
+//!
+//! ```
+//! # use bsp::central::{self, Central, ConnectionId, RecordError, ServerOptimizer};
+//! # use bsp::local::{self, Local};
+//! # use bsp::protocol::message::{Mode, RunId, Token};
+//! # use bsp::shared_memory::{Gradient, shared_memory};
+//! # use bsp::time::Time;
+//! # use bytes::Bytes;
+//! # struct Sgd;
+//! # impl ServerOptimizer for Sgd {
+//! #     fn step(&mut self, model: &mut [f32], gradient: &[f32], _: u64, factor: f32) {
+//! #         model.iter_mut().zip(gradient).for_each(|(parameter, slope)| *parameter -= 0.5 * factor * slope);
+//! #     }
+//! #     fn record(&self) -> Vec<u8> { Vec::new() }
+//! #     fn load(&mut self, _: &[u8]) -> Result<(), RecordError> { Ok(()) }
+//! # }
+//! # let now = Time::ZERO;
+//! # let run = RunId(1);
+//! # let config = local::Config { run, spec_hash: 2, mode: Mode::Decoupled, has_local_steps: false, jitter_seed: 3 };
+//! let settings = central::Config { superstep_samples: 32, ..central::Config::new(run, 2) };
+//! let mut central = Central::new(now, settings, vec![1.0; 4], Box::new(Sgd));
+//! let (memory, mut ml_modules) = shared_memory(4, 1);
+//! let mut local = Local::new(now, config, memory);
+//! let mut exchange = |now, local: &mut Local, mut up: Vec<local::Action>| {
+//!     while !up.is_empty() {
+//!         let mut down = Vec::new();
+//!         for action in up.drain(..) {
+//!             let frame = match action {
+//!                 local::Action::Send(frame) => frame,
+//!                 local::Action::SendContribution { sequence } => {
+//!                     Bytes::copy_from_slice(local.contribution_frame(sequence).unwrap())
+//!                 }
+//!                 _ => continue,
+//!             };
+//!             central.on_frame(now, ConnectionId(1), &frame, Token(4), &mut down);
+//!         }
+//!         for action in down {
+//!             if let central::Action::Send { frame, .. } = action {
+//!                 local.on_frame(now, &frame, &mut up).unwrap();
+//!             }
+//!         }
+//!     }
+//!     central.stamp()
+//! };
+//! let mut up = Vec::new();
+//! local.on_open(now, &mut up);
+//! let stamp = exchange(now, &mut local, up);
+//! assert_eq!((stamp.version, local.memory().published()), (0, Some(stamp)));
+//!
+//! ml_modules[0].add(&[8.0; 4], Gradient { stamp, step: 0, samples: 32, loss_sum: 9.0 })?;
+//! let (due, mut up) = (local.next_timeout(now), Vec::new());
+//! local.on_timeout(due, &mut up);
+//! assert_eq!(exchange(due, &mut local, up).version, 1);
+//! assert_eq!(ml_modules[0].model().unwrap()[..], [0.875; 4]);
+//! # Ok::<(), bsp::shared_memory::NotFinite>(())
+//! ```
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::message::{FromCentral, FromVolunteer, Refusal, SessionId, Token};
+use crate::protocol::message::{FromCentral, FromVolunteer, Refusal, SessionId, Token};
 use crate::shared_memory::ModelStamp;
 use crate::time::Time;
 
@@ -64,7 +124,7 @@ impl Central {
 
     // Events in.
 
-    /// A frame has arrived. `token` is a number that nobody can guess, for the session that a hello may open.
+    /// A frame has arrived. `token` is a number that no peer can guess, for the session that a hello may open.
     pub fn on_frame(&mut self, now: Time, from: ConnectionId, frame: &Bytes, token: Token, actions: &mut Vec<Action>) {
         if let Err(reason) = self.on_message(now, from, frame, token, actions) {
             self.refuse(from, reason, actions);
@@ -80,7 +140,7 @@ impl Central {
         self.training.after_event(&mut self.sessions, now, actions);
     }
 
-    /// It is [`Central::next_timeout`].
+    /// The time is [`Central::next_timeout`].
     pub fn on_timeout(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.sessions.expire(now);
         self.training.review(&mut self.sessions, now, actions);
@@ -89,13 +149,13 @@ impl Central {
         }
     }
 
-    /// Closes the open superstep now, if it holds samples: what was accepted shall be in a model before the server stops. The
-    /// optimizer's step is as much shorter as the superstep holds fewer samples than it aims at.
+    /// Closes the open superstep now, if it holds samples, so that all accepted samples are in a model before the
+    /// server stops. The optimizer's step shrinks with the share of the intended samples that the superstep holds.
     pub fn close_superstep(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.training.close_early(&mut self.sessions, now, actions);
     }
 
-    /// Ends the run: every volunteer is told, and nothing is accepted any more.
+    /// Ends the run: every volunteer is told, and no contribution is accepted any more.
     pub fn finish(&mut self, actions: &mut Vec<Action>) {
         self.training.finish();
         for connection in self.sessions.connections() {
@@ -105,7 +165,7 @@ impl Central {
 
     // What can be asked of it.
 
-    /// When `on_timeout` wants to be called next, if at all.
+    /// The time at which `on_timeout` wants to be called next, if at all.
     pub fn next_timeout(&self, now: Time) -> Option<Time> {
         let look = self.training.supersteps().next_look(now, &self.sessions);
         self.sessions.next_timeout(now).into_iter().chain(look).min()
@@ -136,7 +196,7 @@ impl Central {
         self.training.supersteps().policy().period()
     }
 
-    /// How long a superstep waits at most, after its quorum, for an arrival that is predicted; zero in the baselines.
+    /// The longest wait after the quorum for a predicted arrival; zero in the baselines.
     pub fn grace_window(&self) -> Duration {
         self.training.supersteps().policy().grace_window()
     }
@@ -181,14 +241,14 @@ impl Central {
                 actions.push(Action::send(from, &FromCentral::Welcome(welcome)));
                 training.send_model(sessions, now, session, actions);
             }
-            FromVolunteer::ReadOut(header) => {
+            FromVolunteer::Contribution(header) => {
                 training.settle(sessions, now, from, &header, received.payload, actions)?;
             }
             FromVolunteer::Stored(stamp) => {
                 let session = sessions.on_stored(now, from, stamp, training.config())?;
                 training.on_stored(sessions, now, session, actions);
             }
-            FromVolunteer::Pulse(report) => {
+            FromVolunteer::Heartbeat(report) => {
                 if !sessions.on_heartbeat(now, from, report, training.config())? {
                     training.on_absence();
                 }

@@ -4,24 +4,26 @@
 //! g = Σ_c w_c · clip(G_c / n_c) / Σ_c w_c      w_c = s(τ_c) · min(n_c, max_read_out_samples)      s(τ) = (1 + τ)^(−a)
 //! ```
 //!
-//! Under local steps G_c is Σ_k n_k · U_k / h_k over the ML modules k of its tab: displacements, each divided by its steps. Then
-//! g is multiplied by the mean number of steps h̄ = Σ_s w_s · h_s / Σ_s w_s over sessions s, where h_s is the sum of Σ_k n_k · h_k / n_c over the
-//! session's contributions c (one follows the other, so that their steps add up), and w_s of their weights: normalised averaging
-//! (FedNova, Wang et al., arXiv 2007.07481). So who makes more steps counts by its samples, and does not pull the model to its own optimum.
+//! Under local steps G_c is Σ_k n_k · U_k / h_k over the ML modules k of its tab: displacements, each divided by its
+//! steps. Then g is multiplied by the mean number of steps h̄ = Σ_s w_s · h_s / Σ_s w_s over sessions s. Here h_s is
+//! the sum of Σ_k n_k · h_k / n_c over the session's contributions c, and w_s the sum of their weights. (A session's
+//! contributions follow each other, so their steps add up.) This is normalised averaging (FedNova, Wang et al., arXiv
+//! 2007.07481): a volunteer that makes more steps counts by its samples, and does not pull the model to its own
+//! optimum.
 //!
-//! What a volunteer claims is bounded by what is usual: the norm of a mean gradient by the last norms, the steps of a session by
-//! the last ones of the others.
+//! A volunteer's claims are bounded by usual values: the norm of a mean gradient by the last norms, the steps of a
+//! session by the last steps of the other sessions.
 //!
-//! The order is written down: contributions by session and number, and within one the parameters in order. So the result
-//! depends on what came in, not on when.
+//! The order is fixed: contributions by session and number, and the parameters of each in order. So the result depends
+//! on which contributions came in, not on when.
 
 use serde::{Deserialize, Serialize};
 
-use crate::codec::Encoded;
 use crate::estimators::RunningQuantile;
-use crate::message::SessionId;
+use crate::protocol::codec::Encoded;
+use crate::protocol::message::SessionId;
 
-/// An admitted contribution that waits for its superstep to close.
+/// An admitted contribution, until its superstep closes.
 #[derive(Clone, Debug)]
 pub struct Admitted {
     /// The session that it comes from.
@@ -43,10 +45,10 @@ pub struct Admitted {
 pub struct Weighting {
     /// a in s(τ) = (1 + τ)^(−a).
     pub staleness_exponent: f64,
-    /// More samples than this weigh no more.
+    /// Samples of one contribution beyond this number weigh nothing.
     pub max_read_out_samples: u64,
-    /// The norm of a mean gradient is bounded at this multiple of its running median, and the number of local steps at this
-    /// multiple of the others' running upper quartile; 0 bounds nothing.
+    /// The norm of a mean gradient is bounded at this multiple of its running median, and the number of local steps at
+    /// this multiple of the others' running upper quartile; 0 bounds nothing.
     pub clip: f64,
 }
 
@@ -59,14 +61,15 @@ pub struct Combiner {
     decoded: Vec<f32>,
 }
 
-/// What is usual, by the last contributions: one value of each session for a superstep, so that a session that contributes
-/// often does not say what is usual. A checkpoint holds it.
+/// The usual values, by the last contributions. Each session counts once in a superstep, so that a session that
+/// contributes often does not set the bound. A checkpoint holds them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Usual {
-    /// Norms of mean gradients, which are alike whoever computed them. So a volunteer that is alone is bounded by its own.
+    /// Norms of mean gradients, which are alike for all volunteers. So a volunteer that is alone is bounded by its own
+    /// norms.
     norms: RunningQuantile<SessionId>,
-    /// Local steps. The upper quartile of the others counts, since a few fast volunteers make most of the steps. A volunteer
-    /// that is alone is bounded by nothing, and one that claims too much raises no bound of its own.
+    /// Local steps. The upper quartile of the others counts, since a few fast volunteers make most of the steps. A
+    /// volunteer that is alone has no bound, and a volunteer that claims too many steps does not raise its own bound.
     steps: RunningQuantile<SessionId>,
 }
 
@@ -86,21 +89,21 @@ impl Usual {
         usual.map_or(norm, |usual| norm.min(multiple * usual))
     }
 
-    /// `steps`, bounded at a multiple of what others make.
+    /// `steps`, bounded at a multiple of the others' steps.
     fn bound_steps(&self, multiple: f64, session: SessionId, steps: f64) -> f64 {
         let usual = self.steps.of_others(&session);
         usual.map_or(steps, |usual| steps.min(multiple * usual))
     }
 }
 
-/// One more bounded value. Zeros are not usual: a bound of 0 would stop the model.
+/// Adds a bounded value. Zeros are left out: a bound of 0 would stop the model.
 fn remember(values: &mut RunningQuantile<SessionId>, session: SessionId, bounded: f64) {
     if bounded > 0.0 {
         values.push(session, bounded);
     }
 }
 
-/// s(τ) = (1 + τ)^(−a): what a contribution of staleness τ weighs.
+/// s(τ) = (1 + τ)^(−a): the weight of a contribution of staleness τ.
 pub fn staleness_weight(staleness: f64, exponent: f64) -> f64 {
     libm::pow(1.0 + staleness.max(0.0), -exponent)
 }
@@ -115,20 +118,20 @@ impl Combiner {
         }
     }
 
-    /// What is usual so far.
+    /// The usual values so far.
     pub fn usual(&self) -> &Usual {
         &self.usual
     }
 
-    /// Goes on from what was usual when a checkpoint was written.
+    /// Goes on from the usual values of a checkpoint.
     pub fn set_usual(&mut self, usual: Usual) {
         self.usual = usual;
     }
 
-    /// The combined gradient of the superstep that makes a model out of version `version`, into `gradient`.
+    /// Writes the combined gradient of the superstep that steps from version `version` into `gradient`.
     ///
-    /// Sorts `contributions` by session and number. With one contribution that is neither stale nor clipped the result is
-    /// exactly `G · (1 / n)`, the textbook minibatch gradient.
+    /// Sorts `contributions` by session and number. With one contribution that is neither stale nor clipped the result
+    /// is exactly `G · (1 / n)`, the mean minibatch gradient of the sequential baseline.
     pub fn combine(&mut self, contributions: &mut [Admitted], version: u64, gradient: &mut [f32]) {
         contributions.sort_by_key(|contribution| (contribution.session, contribution.sequence));
         let Weighting {
@@ -179,7 +182,7 @@ impl Combiner {
     fn mean_steps(&mut self, contributions: &[Admitted], weight: impl Fn(&Admitted) -> f64) -> f64 {
         let (mut weights, mut steps) = (0.0, 0.0);
         for of_session in contributions.chunk_by(|one, next| one.session == next.session) {
-            let Some(claimed) = of_session.iter().map(|of| of.steps).sum::<Option<f64>>() else {
+            let Some(claimed) = of_session.iter().map(|c| c.steps).sum::<Option<f64>>() else {
                 return 1.0;
             };
             let believed = match self.weighting.clip {
@@ -211,7 +214,7 @@ fn norm(gradient: &[f32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::Codec;
+    use crate::protocol::codec::Codec;
 
     const WINDOW: usize = RunningQuantile::<SessionId>::WINDOW;
     const FEWEST: usize = RunningQuantile::<SessionId>::FEWEST;
@@ -241,7 +244,7 @@ mod tests {
         gradient
     }
 
-    /// Of displacements by local steps: `samples` samples, a mean step of `step`, `steps` times.
+    /// A contribution of displacements by local steps: `samples` samples, a mean step of `step`, `steps` times.
     fn moved(session: u64, samples: u64, steps: f64, step: f32) -> Admitted {
         Admitted {
             steps: Some(steps),
@@ -260,7 +263,7 @@ mod tests {
 
     #[test]
     fn displacements_of_one_session_add_up_and_its_gradients_do_not() {
-        // Who leaves reads out once more: 4 steps of 2 after 6 steps of 2 are 10 steps of 2.
+        // A volunteer that leaves reads out once more: 4 steps of 2 after 6 steps of 2 are 10 steps of 2.
         let mut both = vec![moved(1, 64, 6.0, 2.0), moved(1, 64, 4.0, 2.0)];
         assert_eq!(combined(both.clone(), 0, PLAIN), [20.0]);
         for contribution in &mut both {
@@ -270,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn who_claims_steps_far_out_of_the_ordinary_is_believed_a_few_times_what_others_make() {
+    fn a_session_that_claims_too_many_steps_is_bounded_by_what_others_make() {
         let weighting = Weighting { clip: 3.0, ..PLAIN };
         let mut combiner = Combiner::new(weighting, 1);
         let mut gradient = [0.0];
@@ -304,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_alone_is_believed_all_its_steps() {
+    fn the_steps_of_a_session_that_is_alone_are_not_bounded() {
         let mut combiner = Combiner::new(Weighting { clip: 3.0, ..PLAIN }, 1);
         let mut gradient = [0.0];
         // After an absence there are more of them.
@@ -315,14 +318,14 @@ mod tests {
     }
 
     #[test]
-    fn one_fresh_contribution_gives_exactly_the_textbook_gradient() {
+    fn one_fresh_contribution_gives_exactly_its_mean_gradient() {
         let sum = [0.1f32, -7.3, 1e-20, 5.0];
         let expected = sum.map(|value| value * (1.0f32 / 96.0));
         assert_eq!(combined(vec![contribution(1, 96, 4.0, &sum)], 4, PLAIN), expected);
     }
 
     #[test]
-    fn samples_weigh_alike_whoever_computed_them() {
+    fn samples_of_all_sessions_weigh_alike() {
         let both = vec![contribution(1, 1, 0.0, &[2.0]), contribution(2, 3, 0.0, &[18.0])];
         assert_eq!(combined(both, 0, PLAIN), [5.0]);
     }
@@ -362,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn who_contributes_often_does_not_say_what_is_usual() {
+    fn a_session_that_contributes_often_does_not_set_the_bound() {
         let mut combiner = Combiner::new(Weighting { clip: 3.0, ..PLAIN }, 1);
         let mut gradient = [0.0];
         let honest = [1, 2, 3].map(|session| contribution(session, 10, 0.0, &[10.0]));
@@ -377,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn who_contributes_nothing_but_zeros_stops_no_other() {
+    fn a_session_that_contributes_only_zeros_stops_no_other() {
         let mut combiner = Combiner::new(Weighting { clip: 3.0, ..PLAIN }, 1);
         let mut gradient = [0.0];
         for _ in 0..4 * WINDOW {

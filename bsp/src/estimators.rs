@@ -1,12 +1,12 @@
-//! Filters over what was measured: a running quantile, a windowed minimum, a moving average.
+//! Filters over measurements: a running quantile, a windowed minimum, a moving average.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A quantile of the last values of whatever carries a key, for instance of the norms of the sessions' gradients.
+/// A quantile of the last values, each under a key: for instance of gradients' norms, by session.
 ///
-/// It can be asked for the values under other keys alone: then nobody raises a bound for itself.
+/// It can leave out the values of one key, so that no session raises its own bound.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunningQuantile<K> {
     quantile: f64,
@@ -16,12 +16,12 @@ pub struct RunningQuantile<K> {
 }
 
 impl<K: PartialEq> RunningQuantile<K> {
-    /// Values that are remembered: enough to be steady, few enough to follow the training.
+    /// The number of values kept: enough to be steady, few enough to follow the training.
     pub const WINDOW: usize = 64;
-    /// Fewer values than this say nothing.
+    /// Fewer values than this give no quantile.
     pub const FEWEST: usize = 8;
 
-    /// Of no values yet; `quantile` is from 0 to below 1, and 0.5 is the median.
+    /// No values yet. `quantile` is from 0 to below 1; 0.5 is the median.
     pub fn new(quantile: f64) -> RunningQuantile<K> {
         RunningQuantile {
             quantile,
@@ -42,15 +42,15 @@ impl<K: PartialEq> RunningQuantile<K> {
 
     /// The quantile of all values; none of fewer than [`RunningQuantile::FEWEST`].
     pub fn of_all(&self) -> Option<f64> {
-        self.of(|_| true)
+        self.quantile_where(|_| true)
     }
 
     /// The quantile of the values under other keys; none of fewer than [`RunningQuantile::FEWEST`].
     pub fn of_others(&self, key: &K) -> Option<f64> {
-        self.of(|other| other != key)
+        self.quantile_where(|other| other != key)
     }
 
-    fn of(&self, counts: impl Fn(&K) -> bool) -> Option<f64> {
+    fn quantile_where(&self, counts: impl Fn(&K) -> bool) -> Option<f64> {
         let values = self.values.iter().filter(|(key, _)| counts(key));
         let mut sorted: Vec<f64> = values.map(|(_, value)| *value).collect();
         sorted.sort_by(f64::total_cmp);
@@ -58,8 +58,8 @@ impl<K: PartialEq> RunningQuantile<K> {
     }
 }
 
-/// The smallest of the last few durations. A busy machine makes some of them longer; the minimum leaves that out, as long as
-/// one of them came through undisturbed.
+/// The smallest of the last few durations. A busy machine makes some of them longer. The minimum leaves that out, as
+/// long as one of them was undisturbed.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WindowedMin {
     last: [Duration; Self::WINDOW],
@@ -67,7 +67,7 @@ pub struct WindowedMin {
 }
 
 impl WindowedMin {
-    /// Enough to find an undisturbed one, few enough to follow a link that changes.
+    /// Enough durations to include an undisturbed one, few enough to follow a link that changes.
     pub const WINDOW: usize = 8;
 
     /// One more duration.
@@ -91,12 +91,12 @@ pub struct MovingAverage {
 }
 
 impl MovingAverage {
-    /// Of no values yet: the first one is the mean. `share` is the newest value's share in the mean, from 0 to 1.
+    /// No values yet: the first value will be the mean. `share` is the newest value's share in the mean, from 0 to 1.
     pub const fn new(share: f64) -> MovingAverage {
         MovingAverage { share, mean: None }
     }
 
-    /// One that begins with the mean `mean`.
+    /// An average that begins with the mean `mean`.
     pub const fn starting_at(mean: f64, share: f64) -> MovingAverage {
         MovingAverage {
             share,

@@ -1,25 +1,49 @@
 //! The local BSP module (103) of a tab or of a native volunteer.
 //!
 //! A state machine without I/O over the tab's shared memory (104). Its driver hands in frames, the link's ups and downs
-//! and time-outs, and does the actions that come out, in order. The ML modules (105) are on other threads; nothing here
-//! waits for them, nor they for anything here.
+//! and time-outs, and does the actions that come out, in order. The ML modules (105) run on other threads. Neither side
+//! waits for the other.
 //!
-//! It reads out at the central module's period, has at most one contribution unsettled on its link, and keeps what is not
-//! durable yet, as bytes, to send the same bytes again after a reconnect. When it can keep no more it stops reading out;
-//! gradients then collect in the shared memory, so that a slow link makes fewer, larger contributions and never a queue.
-//! Reading out allocates nothing.
-
-use std::time::Duration;
+//! It reads out at the central module's period, and at most one contribution on its link is not acknowledged. It keeps
+//! contributions until they are durable, as bytes, and sends the same bytes again after a reconnect. When it can keep
+//! no more it stops reading out. Gradients then collect in the shared memory, so that a slow link makes fewer, larger
+//! contributions and never a queue. Reading out allocates nothing.
+//!
+//! # Example: a hello, a read-out, an acknowledgement
+//!
+//! ```
+//! # use bsp::local::{Action, Config, Local};
+//! # use bsp::protocol::message::{Ack, FromCentral, Mode, RunId, SessionId, Token, Welcome};
+//! # use bsp::shared_memory::{Gradient, ModelStamp, shared_memory};
+//! # let (now, mut actions) = (bsp::time::Time::ZERO, Vec::new());
+//! # let (run, mode) = (RunId(1), Mode::Decoupled);
+//! # let config = Config { run, spec_hash: 2, mode, has_local_steps: false, jitter_seed: 3 };
+//! let (memory, mut ml_modules) = shared_memory(4, 1);
+//! let mut local = Local::new(now, config, memory);
+//! local.on_open(now, &mut actions); // says hello
+//! let (session, token, codec) = (SessionId(5), Token(6), Default::default());
+//! let welcome = Welcome { session, token, period_us: 50_000, settled: 0, durable: 0, codec };
+//! local.on_frame(now, &FromCentral::Welcome(welcome).encode(), &mut actions)?;
+//! let stamp = ModelStamp { incarnation: 1, version: 0 };
+//! local.on_frame(now, &FromCentral::encode_model(stamp, &[1.0; 4]), &mut actions)?;
+//!
+//! ml_modules[0].add(&[8.0; 4], Gradient { stamp, step: 0, samples: 32, loss_sum: 9.0 })?;
+//! let due = local.next_timeout(now);
+//! local.on_timeout(due, &mut actions);
+//! assert_eq!(actions.last(), Some(&Action::SendContribution { sequence: 1 }));
+//! let ack = Ack { through: 1, durable: 1, refused: None };
+//! local.on_frame(due, &FromCentral::Ack(ack).encode(), &mut actions)?;
+//! assert_eq!(local.accepted_samples(), 32);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 use bytes::Bytes;
 
-use crate::codec::Codec;
-use crate::message::{
-    FrameError, FromCentral, FromVolunteer, Hello, ModelEncoding, PROTOCOL, Received, Report, SessionId, Settled,
-    StoreModel, Token, Welcome,
+use crate::protocol::message::{
+    Ack, FrameError, FromCentral, FromVolunteer, Received, Report, SessionId, StoreModel, Token, Welcome,
 };
-use crate::shared_memory::{LocalSide, ModelStamp};
-use crate::time::{Time, duration_micros};
+use crate::shared_memory::LocalSide;
+use crate::time::Time;
 
 mod action;
 mod config;
@@ -36,20 +60,14 @@ pub use config::Config;
 use contributions::Contributions;
 pub use contributions::KEPT_CONTRIBUTIONS;
 use in_model::InModel;
+pub(crate) use link::HEARTBEAT;
 use link::Link;
 pub use link::LinkState;
 use ml_modules::MlModules;
 use read_out::ReadOutBuffer;
-use schedule::Schedule;
+use schedule::{ASK_AGAIN, FROZEN, Schedule};
 pub use shutdown::End;
 use shutdown::Shutdown;
-
-/// How soon a pending read-out is asked for again. The lease that it waits for lasts one add.
-const ASK_AGAIN: Duration = Duration::from_millis(1);
-/// A volunteer that has sent nothing for this long says that it is here.
-pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
-/// A turn that comes so much later than it was due says that the tab was frozen: a hello comes before the next read-out.
-const FROZEN: Duration = Duration::from_secs(5);
 
 /// The local BSP module.
 pub struct Local {
@@ -102,9 +120,10 @@ impl Local {
         self.turn(now, actions);
     }
 
-    /// A frame has arrived. One that can't be read, or a model that can't be stored, ends the link, which is then opened anew.
+    /// A frame has arrived. A frame that can't be read, or a model that can't be stored, ends the link, which is then
+    /// opened anew.
     ///
-    /// After an ML module's death no frame is read: to read one takes memory, and nothing of it would be used.
+    /// After an ML module's death no frame is read: reading takes memory, and its content would not be used.
     ///
     /// # Errors
     /// Why the frame can't be used, for the log.
@@ -123,15 +142,15 @@ impl Local {
         used
     }
 
-    /// It is [`Local::next_timeout`], or later.
+    /// The time is [`Local::next_timeout`], or later.
     pub fn on_timeout(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.notice_freeze(now, actions);
         self.turn(now, actions);
     }
 
-    /// An ML module's worker raised an error event or was terminated. (Never said because of a silence: a frozen tab looks
-    /// the same.) The others are read out, without allocating, since the dead one may hold the allocator's lock; then the
-    /// tab starts afresh, with new memory and a new session.
+    /// An ML module's worker raised an error event or was terminated. (Silence is no sign of a death: a frozen tab is
+    /// silent, too.) The others are read out without allocating, since the dead ML module may hold the allocator's
+    /// lock. Then the tab starts afresh, with new memory and a new session.
     pub fn on_ml_module_died(&mut self, now: Time, ml_module: usize, actions: &mut Vec<Action>) {
         if self.has_ended() || !self.modules.on_died(ml_module, self.read_out.is_under_way()) {
             return;
@@ -158,21 +177,22 @@ impl Local {
         self.turn(now, actions);
     }
 
-    /// The ML modules compute for `percent` of their time, from 1 to 100, and rest for the others.
+    /// The ML modules compute for `percent` of their time, from 1 to 100, and rest for the remainder.
     pub fn set_duty(&mut self, now: Time, percent: u8, actions: &mut Vec<Action>) {
         self.notice_freeze(now, actions);
         self.modules.set_duty(percent);
         self.turn(now, actions);
     }
 
-    /// The volunteer leaves: the ML modules stop after their minibatch, the rest is read out and settled, then it ends.
+    /// The volunteer leaves: the ML modules stop after their minibatch, their gradients are read out and acknowledged,
+    /// and the membership ends.
     pub fn leave(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.notice_freeze(now, actions);
         self.end_soon(now, End::Left);
         self.turn(now, actions);
     }
 
-    /// When `on_timeout` wants to be called next.
+    /// The time at which `on_timeout` wants to be called next.
     pub fn next_timeout(&mut self, now: Time) -> Time {
         // After a death the link is not opened again.
         let mut next = match self.modules.has_dead() {
@@ -180,10 +200,10 @@ impl Local {
             false => self.link.next_timeout(),
         };
         if let Some(shutdown) = &self.shutdown {
-            // It waits for its ML modules, which wake nobody.
+            // It waits for its ML modules, which don't wake it.
             next = next.min(shutdown.until).min(now + ASK_AGAIN);
         } else if self.link.state() == LinkState::Welcomed {
-            next = next.min(self.link.last_sent() + HEARTBEAT);
+            next = next.min(self.link.heartbeat_due());
             if self.read_out.is_under_way() {
                 next = next.min(now + ASK_AGAIN);
             } else if self.can_read_out() {
@@ -197,11 +217,11 @@ impl Local {
     // What can be asked of it.
 
     /// The frame of a contribution that is kept here.
-    pub fn read_out_frame(&self, sequence: u64) -> Option<&[u8]> {
+    pub fn contribution_frame(&self, sequence: u64) -> Option<&[u8]> {
         self.contributions.frame(sequence)
     }
 
-    /// The shared memory, for what a page shows.
+    /// The shared memory, for pages and logs.
     pub fn memory(&self) -> &LocalSide {
         self.modules.memory()
     }
@@ -211,7 +231,7 @@ impl Local {
         self.contributions.accepted_samples()
     }
 
-    /// How the link is.
+    /// The state of the link.
     pub fn link_state(&self) -> LinkState {
         self.link.state()
     }
@@ -241,7 +261,7 @@ impl Local {
             FromCentral::StoreModel(model) => return self.on_model(now, &model, payload, actions),
             FromCentral::NextModelSettles { through } => self.in_model.on_next_model_settles(through),
             FromCentral::ReadOutEvery { period_us } => self.schedule.set_period(now, period_us),
-            FromCentral::Settled(settled) => self.on_settled(now, &settled, actions),
+            FromCentral::Ack(ack) => self.on_ack(now, &ack, actions),
         }
         Ok(())
     }
@@ -267,17 +287,7 @@ impl Local {
         payload: &[u8],
         actions: &mut Vec<Action>,
     ) -> Result<(), FrameError> {
-        if let ModelEncoding::Differences { from, .. } = model.encoding {
-            let needed = ModelStamp {
-                version: from,
-                ..model.stamp
-            };
-            if self.modules.published() != Some(needed) {
-                let incarnation = needed.incarnation;
-                return Err(FrameError::LeadsOnFrom { incarnation, from });
-            }
-        }
-        model.check(payload, self.modules.memory().parameters())?;
+        self.modules.check(model, payload)?;
         let settled_read_outs = self.in_model.on_model();
         self.modules.publish(model.stamp, settled_read_outs, |before, slot| {
             model.store(payload, before, slot);
@@ -287,35 +297,29 @@ impl Local {
         Ok(())
     }
 
-    fn on_settled(&mut self, now: Time, settled: &Settled, actions: &mut Vec<Action>) {
-        let Settled {
-            through,
-            durable,
-            ref refused,
-        } = *settled;
-        if refused.is_some() {
-            self.let_go_of_refused(through);
+    fn on_ack(&mut self, now: Time, ack: &Ack, actions: &mut Vec<Action>) {
+        let is_accepted = ack.refused.is_none();
+        if !is_accepted {
+            self.let_go_of_refused(ack.through);
         }
-        self.contributions.settle(through, durable, refused.is_none());
+        self.contributions.settle(ack.through, ack.durable, is_accepted);
         self.link.on_settled(now);
         self.send_first_unsettled(now, actions);
     }
 
-    /// Under local steps a refused update leaves the working copies when a model is published that settles it. The next one may
-    /// never come, if all that is computed on what was refused is refused as well: so the one that is here is published again.
+    /// Under local steps a refused update leaves the working copies with a published model that settles it. The next
+    /// model may never come, if everything computed on top of the refused update is refused as well. So the current
+    /// model is published again.
     fn let_go_of_refused(&mut self, sequence: u64) {
         let settled_read_outs = self.in_model.on_refused(sequence);
-        if let (Some(read_outs), Some(stamp), true) =
-            (settled_read_outs, self.modules.published(), self.config.has_local_steps)
-        {
-            self.modules
-                .publish(stamp, read_outs, |before, slot| slot.copy_from_slice(before));
+        if let (Some(read_outs), true) = (settled_read_outs, self.config.has_local_steps) {
+            self.modules.publish_again(read_outs);
         }
     }
 
     // What time asks for.
 
-    /// Everything that time and the state of things ask for.
+    /// Does what is due now.
     fn turn(&mut self, now: Time, actions: &mut Vec<Action>) {
         if self.link.is_overdue(now) {
             self.link.on_overdue();
@@ -328,24 +332,25 @@ impl Local {
             if self.read_out.is_under_way() || (self.can_read_out() && now >= self.schedule.due()) {
                 self.read_out(now, actions);
             }
-            if now >= self.link.last_sent() + HEARTBEAT {
+            if now >= self.link.heartbeat_due() {
                 self.say_that_it_is_here(now, actions);
             }
         }
         self.end_if_due(now, actions);
     }
 
-    /// One contribution on its way at most, and room to keep one more. (After a death there is no time for order.)
+    /// Whether a read-out may begin: no contribution is on its way, and there is room to keep one more. (After a death
+    /// it does not wait for an acknowledgement.)
     ///
-    /// Under local steps the last one must have come back in a model, too. (A volunteer that leaves computes on no model any
-    /// more.)
+    /// Under local steps the last contribution must have come back in a model, too. (A volunteer that leaves does not
+    /// wait for that: it computes on no further model.)
     fn can_read_out(&self) -> bool {
         let is_awaited = self.config.has_local_steps && self.in_model.is_outstanding() && self.shutdown.is_none();
         let is_under_way = self.link.has_contribution_on_its_way() || is_awaited;
         (!is_under_way || self.modules.has_dead()) && self.contributions.has_room()
     }
 
-    /// Reads out all ML modules, or as many as can be; the rest at the next turn.
+    /// Reads out all ML modules. Those that are in the middle of an add follow at the next turn.
     fn read_out(&mut self, now: Time, actions: &mut Vec<Action>) {
         if !self.read_out.is_under_way() {
             self.schedule.advance(now);
@@ -370,23 +375,20 @@ impl Local {
         self.in_model.on_read_out(sequence, self.modules.read_outs());
         self.contributions.keep(self.read_out.samples(), frame);
         if self.modules.has_dead() {
-            actions.push(Action::SendReadOut { sequence });
+            actions.push(Action::SendContribution { sequence });
         } else {
             self.send_first_unsettled(now, actions);
         }
     }
 
-    /// Whether there are gradients that were not read out; in a baseline, whether every ML module has added its one.
+    /// Whether there are gradients to read out; in a baseline, whether every ML module has added its one gradient.
     fn has_something_to_read(&self) -> bool {
         let is_ending = self.modules.is_paused() || self.shutdown.is_some();
-        match self.schedule.has_barrier() && !is_ending {
-            true => self.modules.all_have_new(),
-            false => self.modules.any_has_new(),
-        }
+        self.modules.have_new(self.schedule.has_barrier() && !is_ending)
     }
 
-    /// Says hello if this call comes so late that the tab must have been frozen. Whichever call comes first after a freeze
-    /// finds it: frames may have waited, too.
+    /// Says hello if this call comes so late that the tab must have been frozen. Every event calls this, since frames
+    /// may have waited, too.
     fn notice_freeze(&mut self, now: Time, actions: &mut Vec<Action>) {
         if now.since(self.wake_by) > FROZEN && self.link.state() == LinkState::Welcomed {
             self.say_hello(now, actions);
@@ -407,26 +409,18 @@ impl Local {
         if self.modules.has_dead() {
             return;
         }
-        let hello = Hello {
-            protocol: PROTOCOL,
-            run: self.config.run,
-            spec_hash: self.config.spec_hash,
-            incarnation: self.modules.published().map(|stamp| stamp.incarnation),
-            session: self.session,
-            codecs: Codec::ALL.to_vec(),
-            report: self.report(),
-        };
+        let hello = self.config.hello(self.modules.published(), self.session, self.report());
         self.link.on_greeting(now);
         self.send(now, &FromVolunteer::Hello(hello), actions);
     }
 
     fn say_that_it_is_here(&mut self, now: Time, actions: &mut Vec<Action>) {
         if self.link.state() == LinkState::Welcomed {
-            self.send(now, &FromVolunteer::Pulse(self.report()), actions);
+            self.send(now, &FromVolunteer::Heartbeat(self.report()), actions);
         }
     }
 
-    /// All frames but contributions leave here. After an ML module's death none does: to encode one takes memory.
+    /// All frames but contributions leave here. After an ML module's death none leaves: encoding takes memory.
     fn send(&mut self, now: Time, message: &FromVolunteer, actions: &mut Vec<Action>) {
         if !self.modules.has_dead() {
             self.link.on_sent(now);
@@ -434,22 +428,18 @@ impl Local {
         }
     }
 
-    /// Sends the first contribution that is not settled, if there is one.
+    /// Sends the first contribution that is not acknowledged, if there is one.
     fn send_first_unsettled(&mut self, now: Time, actions: &mut Vec<Action>) {
         if self.link.state() == LinkState::Welcomed
             && let Some(sequence) = self.contributions.first_unsettled()
         {
             self.link.on_contribution_sent(now);
-            actions.push(Action::SendReadOut { sequence });
+            actions.push(Action::SendContribution { sequence });
         }
     }
 
     fn report(&self) -> Report {
-        Report {
-            upload_us: duration_micros(self.link.upload()),
-            round_trip_us: duration_micros(self.link.round_trip()),
-            ..self.modules.report()
-        }
+        self.link.report(self.modules.report())
     }
 
     // The end.
@@ -470,9 +460,9 @@ impl Local {
         }
     }
 
-    /// Ends when everything is settled, or when that takes too long.
+    /// Ends when all contributions are acknowledged, or when that takes too long.
     ///
-    /// After a death nothing is waited for but the other ML modules: to hear that something is settled takes memory.
+    /// After a death it waits for the other ML modules only: reading an acknowledgement takes memory.
     fn end_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
         let Some(shutdown) = &self.shutdown else { return };
         let is_dying = self.modules.has_dead();
@@ -480,7 +470,7 @@ impl Local {
             self.schedule.set_due_now(now);
             let is_read_out = !self.read_out.is_under_way() && !self.has_something_to_read();
             let is_settled = self.contributions.are_settled() || is_dying;
-            // Nobody is told of what the others have added, where there is no link: no frame is read that could open one.
+            // Without a link the others' gradients are lost: no frame is read that could open one.
             let is_lost = is_dying && self.link.state() != LinkState::Welcomed;
             if !(self.modules.have_stopped() && (is_read_out && is_settled || is_lost)) {
                 return;

@@ -1,15 +1,15 @@
 //! The loop of an ML module (105): read the local model, compute a gradient, add it to the aggregate, again.
 //!
-//! It never waits for synchronising. In decoupled mode it sleeps only while it is told to pause, and at the start, until a
-//! first model and first samples are there. In the baselines, lockstep and asynchronous, it computes one gradient for each
-//! model that it is sent and then waits for the next: that is the barrier.
+//! It never waits for synchronising. In decoupled mode it sleeps only in a pause, and at the start, until a first model
+//! and first samples are there. In the baselines, lockstep and asynchronous, it computes one gradient for each model
+//! that it is sent and then waits for the next: that is the barrier.
 //!
-//! - [`training_loop`]: the loop without what computes, as a state machine: what is next, and what becomes of a gradient.
+//! - [`training_loop`]: the loop as a state machine, without the engine: the next step, and the handling of a gradient.
 //! - [`working_copy`]: under local steps, the model that the ML module moves by itself.
 
 use std::time::Duration;
 
-use crate::message::Mode;
+use crate::protocol::message::Mode;
 use crate::shared_memory::{Control, MlSide, Phase};
 use crate::time::{Time, duration_micros};
 
@@ -21,7 +21,7 @@ pub use duty::Duty;
 use training_loop::{Next, TrainingLoop};
 use working_copy::LocalOptimizer;
 
-/// What computes gradients. A CPU in `nn`; something else can stand behind it later.
+/// Computes gradients: `nn` on a CPU, and other engines later.
 pub trait Engine {
     /// The first step at or after `step` that can be computed now, if any: a step's samples must have arrived.
     fn next_step(&mut self, step: u64) -> Option<u64>;
@@ -30,7 +30,7 @@ pub trait Engine {
     fn gradient(&mut self, parameters: &[f32], step: u64, gradient: &mut [f32]) -> Outcome;
 }
 
-/// What one gradient was computed from.
+/// The outcome of one gradient.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outcome {
     /// Samples in the minibatch.
@@ -39,8 +39,7 @@ pub struct Outcome {
     pub loss_sum: f64,
 }
 
-/// How long an ML module sleeps at a time when there is no first model or no samples yet; it is woken by what it waits for
-/// where that can wake it, so this only bounds the wait for samples.
+/// The time between two looks for first samples, whose arrival wakes no sleeper.
 const NAP: Duration = Duration::from_millis(5);
 
 /// One ML module.
@@ -51,14 +50,14 @@ pub struct MlModule<E> {
     duty: Duty,
 }
 
-/// What came of one turn of the loop.
+/// The outcome of one turn of the loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// A gradient was computed, and added or refused.
     Computed,
-    /// There was nothing to compute on, or it is told to pause: it slept.
+    /// There was nothing to compute on, or it was to pause: it slept.
     Slept,
-    /// It is told to stop.
+    /// It is to stop.
     Stopped,
 }
 
@@ -74,7 +73,7 @@ impl<E: Engine> MlModule<E> {
         }
     }
 
-    /// Computes until it is told to stop. `clock` is read a few times a step.
+    /// Computes until it is told to stop. It reads `clock` a few times a step.
     pub fn run(&mut self, mut clock: impl FnMut() -> Time) {
         while self.turn(&mut clock) != Turn::Stopped {}
     }
@@ -84,7 +83,7 @@ impl<E: Engine> MlModule<E> {
         let begin = clock();
         let control = match self.training.begin() {
             Next::Stop => return Turn::Stopped,
-            // The volunteer's own wish: not counted as waiting.
+            // A pause is the volunteer's own wish, and does not count as waiting.
             Next::Pause(control) => {
                 self.training.memory().wait_while(control, None);
                 return Turn::Slept;
@@ -102,7 +101,7 @@ impl<E: Engine> MlModule<E> {
         let read = clock();
         let outcome = self.engine.gradient(&self.training.model(), step, &mut self.gradient);
         let computed = clock();
-        // A gradient that is not finite is refused and counted by the shared memory; the next minibatch may do better.
+        // The shared memory refuses and counts a gradient that is not finite. The next one may be finite.
         let _ = self.training.finish(step, outcome, &mut self.gradient);
         let added = clock();
         let memory = self.training.memory();
@@ -113,8 +112,8 @@ impl<E: Engine> MlModule<E> {
         Turn::Computed
     }
 
-    /// Sleeps so long that computing takes the share of the time that the volunteer allows, or until the volunteer wishes
-    /// something else. Its wish: not counted as waiting.
+    /// Sleeps until computing has taken the share of the time that the volunteer allows, or until the control changes.
+    /// This rest does not count as waiting.
     fn rest(&mut self, control: Control, computing: Duration, clock: &mut impl FnMut() -> Time) {
         let Some(rest) = self.duty.on_computed(computing, control.duty_percent) else {
             return;

@@ -2,32 +2,32 @@
 //!
 //! # The protocol
 //!
-//! One writer on each side; nobody waits for the other side.
+//! One writer on each side; no side waits for the other.
 //!
 //! | what | written by | when | visible to the other side by |
 //! |---|---|---|---|
 //! | model slot | local | it is neither current nor pinned | `current` (Release store, Acquire load) |
 //! | `current` | local | the slot is whole | itself |
-//! | pin, one for each ML module | ML | before its second look at `current`, and after reading | a SeqCst fence on each side |
-//! | active buffer of the aggregate: sum, header | ML | under the lease | giving it back (Release), a look after the flip (Acquire) |
-//! | retired buffer of the aggregate | local (reads, empties) | flipped, and not leased any more | flip (Release), lease (Acquire) |
-//! | lease word: counter | ML | lease: becomes odd; given back: becomes even | itself; only read-modify-writes write it |
+//! | pin of each ML module | ML | between its two looks at `current` | a SeqCst fence on each side |
+//! | active buffer | ML | under the lease | giving it back (Release), a look after the flip (Acquire) |
+//! | retired buffer | local | flipped, and not leased any more | flip (Release), lease (Acquire) |
+//! | lease word: counter | ML | lease: to odd; giving back: to even | itself; only read-modify-writes write it |
 //! | lease word: index of the active buffer | local | flip | itself; only read-modify-writes write it |
-//! | control word: state, duty, epoch | local | tells; publishes | itself; the epoch (Release, Acquire) shows the publish |
+//! | control word: state, duty, epoch | local | any time | itself; the epoch (Release, Acquire) shows the publish |
 //! | control word: flag | ML | while it waits for a publish | itself |
 //! | progress | ML | any time | Relaxed; nothing depends on it |
 //!
-//! What follows, each checked by the loom models of the file that is named:
+//! The promises that follow, each checked by the loom models of the named file:
 //!
-//! - A reader always sees one whole version; a publish waits for nobody (`model_slots.rs`).
+//! - A reader always sees one whole version; a publish never waits (`model_slots.rs`).
 //! - A read-out holds whole gradients only, its header says exactly which, and each gradient is in exactly one
 //!   read-out (`aggregate.rs`).
 //! - A buffer that an ML module died in is discarded and counted, never read (`aggregate.rs`).
-//! - A sleeper is woken by what it waits for (`control.rs`).
+//! - A sleeper wakes when the event happens that it waits for (`control.rs`).
 //!
-//! The module holds no pointers into itself: what two threads share lies behind an `Arc`, and each side is an owned value, which
-//! travels to its thread by move, or in the browser as the address of a `Box`. A side that died with its thread is never
-//! dropped, so its memory stays; the tab then starts afresh.
+//! The module holds no pointers into itself. State that two threads share lies behind an `Arc`. Each side is an owned
+//! value, which moves to its thread, or in the browser travels as the address of a `Box`. A side that died with its
+//! thread is never dropped, so its memory stays; the tab then starts afresh.
 
 mod aggregate;
 mod control;
@@ -44,7 +44,7 @@ mod threads;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::aggregate::{Burial, Taken};
+pub use self::aggregate::{Discarded, Taken};
 pub use self::control::{Control, State};
 pub use self::header::{Gradient, Header, MAX_RUNS, StepRun};
 pub use self::model_slots::{ModelStamp, PinnedModel};
@@ -65,7 +65,7 @@ pub struct LocalSide {
     modules: Vec<LocalModule>,
 }
 
-/// What the local side has of one ML module.
+/// The local side's ends of one ML module's memory.
 struct LocalModule {
     taker: Taker,
     control: ControlSetter,
@@ -88,7 +88,7 @@ pub enum NotFinite {
     /// The gradient.
     #[error("step {step}: parameter {parameter} of the gradient is not finite; it was not added")]
     Gradient {
-        /// The step it was computed in.
+        /// Its step.
         step: u64,
         /// The first parameter that is not finite.
         parameter: usize,
@@ -96,7 +96,7 @@ pub enum NotFinite {
     /// The loss.
     #[error("step {step}: the loss is not finite; its gradient was not added")]
     Loss {
-        /// The step it was computed in.
+        /// Its step.
         step: u64,
     },
 }
@@ -149,8 +149,9 @@ impl LocalSide {
 
     /// Stores the local model, for all ML modules, and wakes those that wait for one. Never waits, never allocates.
     ///
-    /// `write` gets the model that was published last, empty if none was, and a slot of `parameters` values which hold some
-    /// older model, or zeros; it has to write all of the slot. See [`PinnedModel::settled_read_outs`] for the second number.
+    /// `write` gets the model that was published last, empty if there is none, and a slot of `parameters` values, which
+    /// hold an older model, or zeros. It must write the whole slot. See [`PinnedModel::settled_read_outs`] for
+    /// `settled_read_outs`.
     pub fn publish(&mut self, stamp: ModelStamp, settled_read_outs: u64, write: impl FnOnce(&[f32], &mut [f32])) {
         self.publisher.publish(stamp, settled_read_outs, write);
         for module in &self.modules {
@@ -163,8 +164,8 @@ impl LocalSide {
         self.publisher.published()
     }
 
-    /// Begins a read-out of an ML module, unless one has begun that wasn't taken yet: gradients go to its other
-    /// buffer from now on.
+    /// Begins a read-out of an ML module, unless one has begun that wasn't taken yet. Gradients go to its other buffer
+    /// from now on.
     pub fn flip(&mut self, module: usize) {
         self.modules[module].taker.flip();
     }
@@ -181,29 +182,29 @@ impl LocalSide {
 
     /// Reads out the aggregate of an ML module that `flip` has retired, and empties it. Never waits, never allocates.
     ///
-    /// `read` gets the header and the sum of the gradients; where there are none, that is zeros.
+    /// `read` gets the header and the sum of the gradients: zeros if there are none.
     pub fn take<R>(&mut self, module: usize, read: impl FnOnce(&Header, &[f32]) -> R) -> Taken<R> {
         self.modules[module].taker.take(read)
     }
 
     /// An ML module is dead: its worker raised an error event, or was terminated. Never waits, never allocates.
     ///
-    /// If it died while it added a gradient, the buffer is given up, and the result says what is lost with it. A read-out
-    /// that had begun before, on the other buffer, can still be taken; after that there is nothing more, and `flip` does nothing.
-    /// If it died elsewhere, nothing is lost: what it has added is read out by `flip` and `take` as usual.
+    /// If it died while it added a gradient, the buffer is given up, and the result counts the gradients that are lost
+    /// with it. A read-out that had begun before, on the other buffer, can still be taken; after that `flip` does
+    /// nothing. If it died elsewhere, nothing is lost: `flip` and `take` read out its gradients as usual.
     ///
-    /// Nothing unsound happens if it should still be running, as a terminated worker may for a moment: it can only lose what it
-    /// adds. If a read-out of the dead stays pending, it held on until it took one more lease: bury it again.
-    pub fn bury(&mut self, module: usize) -> Burial {
-        self.modules[module].taker.bury()
+    /// This is sound even if it still runs, as a terminated worker may for a moment: only the gradients that it then
+    /// adds can be lost. If a read-out of it stays pending, it took one more lease before its end: call this again.
+    pub fn drain_dead(&mut self, module: usize) -> Discarded {
+        self.modules[module].taker.drain_dead()
     }
 
-    /// Tells an ML module what to do, and wakes it if that is something new.
+    /// Sets the control of an ML module, and wakes it if the control has changed.
     pub fn set_control(&self, module: usize, control: Control) {
         self.modules[module].control.set(control);
     }
 
-    /// What an ML module has done so far.
+    /// The progress of an ML module.
     pub fn progress(&self, module: usize) -> Progress {
         self.modules[module].counters.progress()
     }
@@ -211,7 +212,7 @@ impl LocalSide {
 
 impl Drop for LocalSide {
     fn drop(&mut self) {
-        // Nobody is left to wake a sleeper.
+        // No other thread is left to wake a sleeper.
         for module in &self.modules {
             module.control.set(Control {
                 state: State::Stop,
@@ -238,65 +239,65 @@ impl MlSide {
         self.ml_module
     }
 
-    /// The current model, if one is published yet. It isn't overwritten until this is called again, and the local side doesn't
-    /// wait for that. Starts over only when a publish came in between.
+    /// The current model, if one is published. It isn't overwritten until this is called again, and the local side
+    /// doesn't wait for that. Starts over only when a publish came in between.
     pub fn model(&mut self) -> Option<PinnedModel<'_>> {
         self.reader.model()
     }
 
-    /// The model that `model` has returned last.
+    /// The model that `model` returned last.
     pub fn held_model(&self) -> Option<PinnedModel<'_>> {
         self.reader.held()
     }
 
-    /// Whether another model is current than the one that `model` has returned last, if it has returned any.
+    /// Whether the current model is another than the one that `model` returned last.
     pub fn has_newer_model(&self) -> bool {
         self.reader.has_newer()
     }
 
-    /// Adds a finished gradient, the sum over its samples, to the aggregate, and says in which read-out it will be: they are
-    /// numbered from 1, those that held nothing too. Never waits, never allocates.
+    /// Adds a finished gradient to the aggregate. `values` is the sum over its samples. Returns the number of the
+    /// read-out that will hold it; read-outs count from 1, the empty ones too. Never waits, never allocates.
     ///
     /// # Errors
     ///
-    /// When the gradient or its loss is not finite; then nothing is added, and it is counted.
+    /// The gradient or its loss is not finite. Then nothing is added, and the refusal is counted.
     ///
     /// # Panics
     ///
-    /// When the gradient hasn't one value for each parameter.
-    pub fn add(&mut self, gradient: &[f32], of: Gradient) -> Result<u64, NotFinite> {
+    /// The gradient hasn't one value for each parameter.
+    pub fn add(&mut self, values: &[f32], gradient: Gradient) -> Result<u64, NotFinite> {
         assert_eq!(
-            gradient.len(),
+            values.len(),
             self.parameters,
             "a gradient has one value for each parameter"
         );
-        let step = of.step;
-        if !all_finite(gradient) {
+        let step = gradient.step;
+        if !all_finite(values) {
             self.counters.count_not_finite();
-            let parameter = gradient.iter().position(|value| !value.is_finite()).unwrap_or_default();
+            let parameter = values.iter().position(|value| !value.is_finite()).unwrap_or_default();
             return Err(NotFinite::Gradient { step, parameter });
         }
-        if !of.loss_sum.is_finite() {
+        if !gradient.loss_sum.is_finite() {
             self.counters.count_not_finite();
             return Err(NotFinite::Loss { step });
         }
-        let read_out = self.adder.add(gradient, &of);
-        self.counters.count_gradient(of.samples);
+        let read_out = self.adder.add(values, &gradient);
+        self.counters.count_gradient(gradient.samples);
         Ok(read_out)
     }
 
-    /// What this ML module is told to do.
+    /// The control of this ML module.
     pub fn control(&self) -> Control {
         self.control.control()
     }
 
-    /// Sleeps while it is told `control`, at most for `timeout`.
+    /// Sleeps while the control is `control`, at most for `timeout`.
     pub fn wait_while(&self, control: Control, timeout: Option<Duration>) {
         self.control.wait_while(control, timeout);
     }
 
-    /// Sleeps until a newer model than the one that it holds is published, or it is told something else than `control` returned
-    /// last, at most for `timeout`.
+    /// Sleeps until a newer model than the held one is published, or until the control differs from the one that
+    /// `control` returned last; at most for `timeout`.
     pub fn wait_for_publish(&self, timeout: Option<Duration>) {
         self.control.wait_for_publish(|| self.has_newer_model(), timeout);
     }

@@ -8,11 +8,11 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;
 
-use bsp::codec::Codec;
 use bsp::local::{Action, Config, End, Local};
-use bsp::message::{ContributionRefusal, FromCentral, Mode, Refusal, RunId, SessionId, Settled, Token, Welcome};
 use bsp::ml_module::working_copy::LocalOptimizer;
 use bsp::ml_module::{Engine, MlModule, Outcome, Turn};
+use bsp::protocol::codec::Codec;
+use bsp::protocol::message::{Ack, ContributionRefusal, FromCentral, Mode, Refusal, RunId, SessionId, Token, Welcome};
 use bsp::shared_memory::{LocalSide, ModelStamp, shared_memory};
 use bsp::time::Time;
 use bytes::Bytes;
@@ -183,7 +183,7 @@ fn reading_out_allocates_nothing_however_contributions_are_encoded() {
         }
         let now = Time::ZERO + Duration::from_millis(10);
         let counted = allocations(|| local.on_timeout(now, &mut actions));
-        assert_eq!(actions, [Action::SendReadOut { sequence: 1 }]);
+        assert_eq!(actions, [Action::SendContribution { sequence: 1 }]);
         assert_eq!(counted, 0, "{codec:?}");
     }
 }
@@ -218,21 +218,21 @@ fn reading_out_and_settling_allocate_nothing() {
             local.on_timeout(now, &mut actions);
             now = now.max(local.next_timeout(now).min(now));
         });
-        assert_eq!(actions, [Action::SendReadOut { sequence }]);
+        assert_eq!(actions, [Action::SendContribution { sequence }]);
         assert_eq!(counted, 0, "for contribution {sequence}");
         actions.clear();
         assert!(
             local
-                .read_out_frame(sequence)
+                .contribution_frame(sequence)
                 .is_some_and(|frame| frame.len() > 4 * PARAMETERS)
         );
-        let settled = Settled {
+        let ack = Ack {
             through: sequence,
             durable: sequence,
             refused: None,
         };
-        let settled: Bytes = FromCentral::Settled(settled).encode();
-        let counted = allocations(|| local.on_frame(now, &settled, &mut actions).expect("our own frame"));
+        let ack: Bytes = FromCentral::Ack(ack).encode();
+        let counted = allocations(|| local.on_frame(now, &ack, &mut actions).expect("our own frame"));
         assert_eq!(counted, 0, "when contribution {sequence} was settled");
         assert_eq!(actions, []);
         read_outs += 1;
@@ -251,7 +251,7 @@ fn after_a_death_the_others_are_read_out_and_the_tab_ends_without_an_allocation(
     let mut now = Time::ZERO + Duration::from_secs(2);
     let counted = allocations(|| local.on_ml_module_died(now, 0, &mut actions));
     assert_eq!(counted, 0);
-    assert_eq!(actions, [Action::SendReadOut { sequence: 1 }]);
+    assert_eq!(actions, [Action::SendContribution { sequence: 1 }]);
     // The others finish their minibatch.
     drop(ml_modules);
     let counted = allocations(|| {
@@ -326,7 +326,7 @@ thread_local! {
     /// Frames that were encoded before the death.
     static FRAMES: [Bytes; 4] = {
         let refused = Some(ContributionRefusal::Undecodable("for some reason".to_owned()));
-        let settled = Settled { through: 1, durable: 1, refused };
+        let ack = Ack { through: 1, durable: 1, refused };
         let welcome = Welcome {
             session: SessionId(1),
             token: Token(1),
@@ -336,7 +336,7 @@ thread_local! {
             codec: Codec::Int8,
         };
         [
-            FromCentral::Settled(settled).encode(),
+            FromCentral::Ack(ack).encode(),
             FromCentral::Welcome(welcome).encode(),
             FromCentral::Refused(Refusal::Malformed("for some reason".to_owned())).encode(),
             Bytes::from_static(&[9, 0, 0, 0, 1]),

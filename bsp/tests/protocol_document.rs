@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use bsp::codec::Codec;
-use bsp::message::{
-    ContributionRefusal, FromCentral, FromVolunteer, Hello, MAX_HEADER_BYTES, MAX_STEP_RUNS, ModelEncoding,
-    ModuleStepRun, PROTOCOL, ReadOut, ReadOutFrame, Refusal, Report, RunId, SessionId, Settled, StoreModel, Token,
+use bsp::protocol::codec::Codec;
+use bsp::protocol::message::{
+    Ack, Contribution, ContributionFrame, ContributionRefusal, FromCentral, FromVolunteer, Hello, MAX_HEADER_BYTES,
+    MAX_STEP_RUNS, ModelEncoding, ModuleStepRun, PROTOCOL, Refusal, Report, RunId, SessionId, StoreModel, Token,
     Welcome,
 };
 use bsp::shared_memory::{ModelStamp, PhaseTimes};
@@ -50,8 +50,8 @@ fn report() -> Report {
 fn from_volunteers() -> Vec<(&'static str, FromVolunteer, &'static [f32])> {
     vec![
         (
-            "ReadOut",
-            FromVolunteer::ReadOut(ReadOut {
+            "Contribution",
+            FromVolunteer::Contribution(Contribution {
                 run: RUN,
                 spec_hash: SPEC_HASH,
                 incarnation: STAMP.incarnation,
@@ -96,7 +96,7 @@ fn from_volunteers() -> Vec<(&'static str, FromVolunteer, &'static [f32])> {
             &[],
         ),
         ("Stored", FromVolunteer::Stored(STAMP), &[]),
-        ("Pulse", FromVolunteer::Pulse(report()), &[]),
+        ("Heartbeat", FromVolunteer::Heartbeat(report()), &[]),
         ("Leave", FromVolunteer::Leave, &[]),
     ]
 }
@@ -132,8 +132,8 @@ fn from_central() -> Vec<(&'static str, FromCentral, &'static [f32])> {
         ("NextModelSettles", FromCentral::NextModelSettles { through: 6 }, &[]),
         ("ReadOutEvery", FromCentral::ReadOutEvery { period_us: 50_000 }, &[]),
         (
-            "Settled",
-            FromCentral::Settled(Settled {
+            "Ack",
+            FromCentral::Ack(Ack {
                 through: 7,
                 durable: 7,
                 refused: Some(ContributionRefusal::TooStale { staleness: 65, max: 64 }),
@@ -144,14 +144,14 @@ fn from_central() -> Vec<(&'static str, FromCentral, &'static [f32])> {
 }
 
 fn volunteer_frame(message: &FromVolunteer, payload: &[f32]) -> Bytes {
-    let FromVolunteer::ReadOut(read_out) = message else {
+    let FromVolunteer::Contribution(contribution) = message else {
         assert!(payload.is_empty(), "only a contribution has a payload");
         return message.encode();
     };
-    let mut frame = ReadOutFrame::new(payload.len());
-    let bytes = read_out.codec.encoded_bytes(payload.len());
-    read_out.codec.encode(payload, frame.payload_mut(bytes));
-    let sealed = frame.seal(read_out);
+    let mut frame = ContributionFrame::new(payload.len());
+    let bytes = contribution.codec.encoded_bytes(payload.len());
+    contribution.codec.encode(payload, frame.payload_mut(bytes));
+    let sealed = frame.seal(contribution);
     assert!(sealed.is_ok(), "a golden header fits: {sealed:?}");
     Bytes::copy_from_slice(frame.as_bytes())
 }
@@ -234,8 +234,8 @@ fn the_document_states_the_version_and_the_limits() {
     }
 }
 
-/// The names of an enum's variants in the order of their numbers. A header of a number and zeros is one of each, as long
-/// as there is a variant of that number.
+/// The names of an enum's variants in the order of their numbers. A header of a number and zeros is one of each, as
+/// long as there is a variant of that number.
 fn variants<T: DeserializeOwned + Debug>() -> Vec<String> {
     let variant = |number| {
         let mut header = [0; 1024];

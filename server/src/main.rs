@@ -8,7 +8,7 @@
 //! - [`native_volunteer`]: `superstep volunteer`, a local BSP module (103) without a browser.
 //! - [`mod@reference`]: `superstep reference`, plain training on one thread, to compare with.
 //! - [`simulate`]: `superstep simulate`, whole runs in virtual time.
-//! - [`textbook`]: the loop that runs are compared with.
+//! - [`sequential`]: the sequential baseline, which runs are compared with.
 //! - [`evaluate`]: `superstep evaluate`, how a model file does.
 //! - [`model_file`], [`summary`]: what is left at the end.
 
@@ -27,12 +27,12 @@ mod outbox;
 mod page_types;
 mod random_token;
 mod reference;
+mod sequential;
 mod serve;
 mod shards;
 mod simulate;
 mod socket;
 mod summary;
-mod textbook;
 mod traffic;
 
 use std::io::IsTerminal;

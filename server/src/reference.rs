@@ -1,6 +1,6 @@
-//! `superstep reference`: the same model, data, minibatches and optimizer on one thread, without any BSP system: the
-//! textbook's loop. A run is measured against it; in lockstep, with one volunteer of one ML module, it must agree bit
-//! for bit.
+//! `superstep reference`: the sequential baseline. It trains with the same model, data, minibatches and optimizer on
+//! one thread, without a BSP system. Runs are measured against it. In lockstep, with one volunteer of one ML module, a
+//! run must agree with it bit for bit.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use run::Run;
 use crate::cli::ReferenceArguments;
 use crate::evaluation::Evaluator;
 use crate::model_file::{About, model_file, write_whole};
-use crate::textbook::Textbook;
+use crate::sequential::SequentialTraining;
 
 /// Trains, and prints a line for each evaluation.
 pub(crate) fn reference(arguments: &ReferenceArguments) -> Result<()> {
@@ -32,20 +32,20 @@ pub(crate) fn reference(arguments: &ReferenceArguments) -> Result<()> {
         "--batch {batch}: must be a multiple of the run's minibatch, {minibatch}"
     );
 
-    let mut textbook = Textbook::new(&run_file, Arc::clone(&model), Arc::clone(&dataset));
+    let mut sequential = SequentialTraining::new(&run_file, Arc::clone(&model), Arc::clone(&dataset));
     let mut evaluator = Evaluator::new(Arc::clone(&model), Arc::clone(&dataset)).limited(run_file.evaluation.samples);
     let began = Instant::now();
     let mut evaluated = 0;
     println!("samples\tseconds\tloss\taccuracy");
     for version in 1.. {
-        textbook.step(batch)?;
-        let trained = textbook.trained();
+        sequential.step(batch)?;
+        let trained = sequential.trained();
         let is_last = arguments.steps.is_some_and(|steps| version >= steps);
         if !is_last && trained - evaluated < arguments.evaluate_every {
             continue;
         }
         evaluated = trained;
-        let evaluation = evaluator.evaluate(textbook.parameters());
+        let evaluation = evaluator.evaluate(sequential.parameters());
         let seconds = began.elapsed().as_secs_f64();
         println!(
             "{trained}\t{seconds:.1}\t{:.4}\t{}",
@@ -65,7 +65,7 @@ pub(crate) fn reference(arguments: &ReferenceArguments) -> Result<()> {
                 };
                 write_whole(
                     path,
-                    &model_file(&model, textbook.parameters(), dataset.legend.as_ref(), &about)?,
+                    &model_file(&model, sequential.parameters(), dataset.legend.as_ref(), &about)?,
                 )?;
             }
             return Ok(());

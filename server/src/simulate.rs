@@ -1,5 +1,5 @@
-//! `superstep simulate`: whole runs in virtual time, with the real state machines, the real model and its real gradients, and
-//! with volunteers made up from a seed. See the crate `simulator`, and `scenarios/README.md`.
+//! `superstep simulate`: whole runs in virtual time. The state machines, the model and its gradients are real; the
+//! volunteers are made up from a seed. See the crate `simulator`, and `scenarios/README.md`.
 
 mod chart;
 mod report;
@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bsp::central;
-use bsp::message::RunId;
+use bsp::protocol::message::RunId;
 use bsp::time::Time;
 use nn::Model;
 use simulator::engine::{Engine, Task};
 use simulator::random::{Fingerprint, mix};
 use simulator::run::{Point, Stop, run};
 use simulator::volunteers::populate;
-use simulator::{Books, Nobody, World};
+use simulator::{Nobody, RunStats, World};
 
 use crate::cli::SimulateArguments;
 use crate::dataset::Dataset;
@@ -26,8 +26,8 @@ use crate::evaluation::Evaluator;
 use crate::goal::Evaluated;
 use crate::optimizer::ServerOptimizer;
 use crate::run_file::RunFile;
+use crate::sequential::SequentialTraining;
 use crate::serve::central_config;
-use crate::textbook::Textbook;
 use scenario::{Scenario, Variant};
 
 /// One variant with one draw of the volunteers, from its beginning to its end.
@@ -36,8 +36,8 @@ struct Finished {
     variant: usize,
     /// Counted from 1.
     draw: u64,
-    /// `None` of training without volunteers.
-    books: Option<Books>,
+    /// `None` for the sequential baseline, which has no volunteers.
+    stats: Option<RunStats>,
     points: Vec<Point<Evaluated>>,
     /// Samples in the model, and virtual seconds, at the evaluation that found the aim reached.
     reached: Option<(u64, f64)>,
@@ -89,19 +89,19 @@ fn finish_on(dataset: Arc<Dataset>, scenario: &Scenario, threads: usize) -> Resu
         model,
     };
     let mut finished = Vec::new();
-    for (variant, of) in scenario.variants.iter().enumerate() {
+    for (number, variant) in scenario.variants.iter().enumerate() {
         let began = Instant::now();
-        if of.is_ideal {
-            finished.append(&mut simulation.train_all_ideally(variant, of, &mut evaluators)?);
-            tracing::info!("{}: computed in {:.1} s", of.name, began.elapsed().as_secs_f64());
+        if variant.is_sequential {
+            finished.append(&mut simulation.train_all_sequentially(number, variant, &mut evaluators)?);
+            tracing::info!("{}: computed in {:.1} s", variant.name, began.elapsed().as_secs_f64());
             continue;
         }
         for draw in 1..=scenario.draws {
             let began = Instant::now();
-            let one = simulation.train(variant, of, draw, &mut evaluators)?;
+            let one = simulation.train(number, variant, draw, &mut evaluators)?;
             tracing::info!(
                 "{} {draw}/{}: {} samples in {:.0} virtual seconds, computed in {:.1} s{}",
-                of.name,
+                variant.name,
                 scenario.draws,
                 one.samples,
                 one.took.as_secs_f64(),
@@ -135,8 +135,8 @@ impl Simulation<'_> {
     }
 
     /// A run with volunteers. There is an evaluator for each thread.
-    fn train(&self, variant: usize, of: &Variant, draw: u64, evaluators: &mut [Evaluator]) -> Result<Finished> {
-        let run_file = self.run_of(of, draw);
+    fn train(&self, number: usize, variant: &Variant, draw: u64, evaluators: &mut [Evaluator]) -> Result<Finished> {
+        let run_file = self.run_of(variant, draw);
         let task = Task {
             model: Arc::clone(&self.model),
             format: self.dataset.format.clone(),
@@ -148,7 +148,8 @@ impl Simulation<'_> {
         let engine = Engine::new(&task, self.threads).context("a thread can't be started")?;
         let parameters = self.model.initial_parameters(run_file.seed);
         let optimizer = Box::new(ServerOptimizer::new(&run_file, parameters.len()));
-        // A server has room for so many sessions; here those of tabs that were closed shall keep nobody out, however often they are.
+        // Sessions of closed tabs expire late. Here they must not use up the room of new ones, however often tabs come
+        // and go.
         let config = central::Config {
             max_sessions: usize::MAX,
             ..central_config(&run_file, self.model.spec().hash(), RunId(1))
@@ -173,9 +174,9 @@ impl Simulation<'_> {
         fingerprint.add_model(world.central.model());
         let reached = points.last().filter(|last| self.is_aim(&last.evaluated));
         Ok(Finished {
-            variant,
+            variant: number,
             draw,
-            books: Some(world.books()),
+            stats: Some(world.stats()),
             reached: reached.map(|last| (last.samples, seconds(last.at))),
             points,
             samples: world.samples_in_model(),
@@ -185,15 +186,21 @@ impl Simulation<'_> {
         })
     }
 
-    /// Training without staleness, of all draws: as many at a time as there are threads.
-    fn train_all_ideally(&self, variant: usize, of: &Variant, evaluators: &mut [Evaluator]) -> Result<Vec<Finished>> {
+    /// The sequential baseline of all draws. As many run at a time as there are threads.
+    fn train_all_sequentially(
+        &self,
+        number: usize,
+        variant: &Variant,
+        evaluators: &mut [Evaluator],
+    ) -> Result<Vec<Finished>> {
         let mut finished = Vec::new();
         let draws: Vec<u64> = (1..=self.scenario.draws).collect();
         for draws in draws.chunks(evaluators.len()) {
             let together = thread::scope(|scope| {
                 let trainings = draws.iter().zip(evaluators.iter_mut());
-                let trainings = trainings
-                    .map(|(draw, evaluator)| scope.spawn(move || self.train_ideally(variant, of, *draw, evaluator)));
+                let trainings = trainings.map(|(draw, evaluator)| {
+                    scope.spawn(move || self.train_sequentially(number, variant, *draw, evaluator))
+                });
                 let trainings: Vec<_> = trainings.collect();
                 let joined = trainings.into_iter().map(|training| match training.join() {
                     Ok(one) => one,
@@ -206,32 +213,38 @@ impl Simulation<'_> {
         Ok(finished)
     }
 
-    /// The textbook's loop, with the batch that a superstep aims at and the same evaluations.
-    fn train_ideally(&self, variant: usize, of: &Variant, draw: u64, evaluator: &mut Evaluator) -> Result<Finished> {
-        let run_file = self.run_of(of, draw);
+    /// The sequential baseline, with the batch that a superstep aims at and the same evaluations.
+    fn train_sequentially(
+        &self,
+        number: usize,
+        variant: &Variant,
+        draw: u64,
+        evaluator: &mut Evaluator,
+    ) -> Result<Finished> {
+        let run_file = self.run_of(variant, draw);
         let (every, batch) = (
             self.scenario.evaluate_every_samples,
             run_file.training.superstep_samples,
         );
-        let mut textbook = Textbook::new(&run_file, Arc::clone(&self.model), Arc::clone(&self.dataset));
+        let mut sequential = SequentialTraining::new(&run_file, Arc::clone(&self.model), Arc::clone(&self.dataset));
         let mut points: Vec<Point<Evaluated>> = Vec::new();
         let (mut next, mut reached, mut has_diverged) = (every, None, false);
         for version in 1.. {
-            textbook.step(batch)?;
-            let samples = textbook.trained();
+            sequential.step(batch)?;
+            let samples = sequential.trained();
             let is_over = samples >= self.scenario.stop_samples;
             if samples < next && !is_over {
                 continue;
             }
             next = samples - samples % every + every;
-            let evaluated = evaluator.evaluate(textbook.parameters());
+            let evaluated = evaluator.evaluate(sequential.parameters());
             points.push(Point {
                 samples,
                 at: Time::ZERO,
                 version,
                 evaluated,
             });
-            has_diverged = textbook.parameters().iter().any(|parameter| !parameter.is_finite());
+            has_diverged = sequential.parameters().iter().any(|parameter| !parameter.is_finite());
             if self.is_aim(&evaluated) {
                 reached = Some((samples, f64::NAN));
             }
@@ -240,14 +253,14 @@ impl Simulation<'_> {
             }
         }
         let mut fingerprint = Fingerprint::default();
-        fingerprint.add_model(textbook.parameters());
+        fingerprint.add_model(sequential.parameters());
         Ok(Finished {
-            variant,
+            variant: number,
             draw,
-            books: None,
+            stats: None,
             points,
             reached,
-            samples: textbook.trained(),
+            samples: sequential.trained(),
             took: Duration::ZERO,
             has_diverged,
             fingerprint,
@@ -259,7 +272,7 @@ fn seconds(at: Time) -> f64 {
     at.since(Time::ZERO).as_secs_f64()
 }
 
-/// A number that two machines share only if every run gave the same bits on both.
+/// Two machines get the same number only if every run gave the same bits on both.
 fn fingerprint(finished: &[Finished]) -> u64 {
     let mut all = Fingerprint::default();
     for one in finished {
@@ -273,21 +286,21 @@ fn fingerprint(finished: &[Finished]) -> u64 {
             all.add_f64(point.evaluated.loss);
             all.add_f64(point.evaluated.accuracy.unwrap_or(-1.0));
         }
-        if let Some(books) = &one.books {
+        if let Some(stats) = &one.stats {
             for count in [
-                books.computed,
-                books.accepted,
-                books.refused,
-                books.lost,
-                books.supersteps,
-                books.bytes_up,
-                books.bytes_down,
+                stats.computed,
+                stats.accepted,
+                stats.refused,
+                stats.lost,
+                stats.supersteps,
+                stats.bytes_up,
+                stats.bytes_down,
             ] {
                 all.add(count);
             }
-            all.add_f64(books.staleness_sum);
-            all.add_f64(books.weight_sum);
-            all.add_f64(books.alone);
+            all.add_f64(stats.staleness_sum);
+            all.add_f64(stats.weight_sum);
+            all.add_f64(stats.alone);
         }
     }
     all.value()

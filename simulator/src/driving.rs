@@ -2,7 +2,7 @@
 
 use bsp::central::{self, ConnectionId};
 use bsp::local;
-use bsp::message::{FromVolunteer, Received, Token};
+use bsp::protocol::message::{FromVolunteer, Received, Token};
 use bytes::Bytes;
 
 use crate::gradients::Gradients;
@@ -21,13 +21,13 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         }
         match event {
             Event::Script(script) => script(self),
-            Event::CentralAlarm(alarm) => {
-                if self.central_alarm.rings(alarm, self.now, "the central module") {
+            Event::CentralTimer(timer) => {
+                if self.central_timer.fires(timer, self.now, "the central module") {
                     self.with_central(|central, now, actions| central.on_timeout(now, actions));
                 }
             }
-            Event::TabAlarm(tab, alarm) => {
-                if self.tabs[tab].alarm.rings(alarm, self.now, "a tab") {
+            Event::TabTimer(tab, timer) => {
+                if self.tabs[tab].timer.fires(timer, self.now, "a tab") {
                     self.with_local(tab, |local, now, actions| local.on_timeout(now, actions));
                 }
             }
@@ -52,7 +52,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
                 };
                 connection.is_open_at_tab = false;
                 let tab = connection.tab;
-                // A connection that the tab has replaced meanwhile is nobody's.
+                // The tab may have replaced the connection meanwhile.
                 if self.tabs[tab].connection.is_none_or(|newer| newer == id) {
                     self.tabs[tab].connection = None;
                     self.with_local(tab, |local, now, actions| local.on_closed(now, actions));
@@ -66,10 +66,10 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         }
     }
 
-    /// The tab that an event happens in.
+    /// The tab in which an event happens.
     fn tab_of(&mut self, event: &Event<G, O>) -> Option<usize> {
         match event {
-            Event::TabAlarm(tab, _)
+            Event::TabTimer(tab, _)
             | Event::Opened(tab, _)
             | Event::CouldNotOpen(tab)
             | Event::GradientDone(tab, _)
@@ -80,15 +80,15 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
     }
 
     fn finish_minibatch(&mut self, tab: usize, ml_module: usize) {
-        let Tab { ml, books, .. } = &mut self.tabs[tab];
+        let Tab { ml, stats, .. } = &mut self.tabs[tab];
         let Some(finished) = ml[ml_module].finish(self.now, &mut self.gradients) else {
             return;
         };
-        books.computing += finished.took;
+        stats.computing += finished.took;
         if finished.is_finite {
-            books.computed += u64::from(finished.samples);
+            stats.computed += u64::from(finished.samples);
         } else {
-            self.books.not_finite += 1;
+            self.stats.not_finite += 1;
         }
         let rested = ml[ml_module].begin_rest(self.now, finished.took);
         self.observer.on_gradient(tab, finished.name, finished.is_finite);
@@ -117,18 +117,18 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         );
         if accepted + refused == 1
             && let Ok(Received { message, payload }) = FromVolunteer::decode(frame)
-            && let FromVolunteer::ReadOut(read_out) = message
+            && let FromVolunteer::Contribution(contribution) = message
         {
-            self.count_settled(tab, read_out.samples, accepted == 1);
-            self.observer.on_settled(&read_out, &payload, accepted == 1);
+            self.count_settled(tab, contribution.samples, accepted == 1);
+            self.observer.on_settled(&contribution, &payload, accepted == 1);
         }
     }
 
     fn count_settled(&mut self, tab: usize, samples: u64, is_accepted: bool) {
-        let books = &mut self.tabs[tab].books;
+        let stats = &mut self.tabs[tab].stats;
         *match is_accepted {
-            true => &mut books.accepted,
-            false => &mut books.refused,
+            true => &mut stats.accepted,
+            false => &mut stats.refused,
         } += samples;
     }
 
@@ -179,7 +179,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         let bytes = websocket_bytes(frame.len(), false);
         if let Some(connection) = self.connection(to).filter(|connection| connection.is_open_at_central) {
             let at = connection.down.send(now, bytes, machine.down_bytes_per_second) + machine.latency;
-            self.books.bytes_down += bytes;
+            self.stats.bytes_down += bytes;
             self.schedule(at, Event::ToTab(to, frame));
         }
     }
@@ -194,8 +194,11 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
                 self.observer.on_sent(tab, &frame);
                 self.send_to_central(tab, frame);
             }
-            local::Action::SendReadOut { sequence } => {
-                let kept = state.local.as_ref().and_then(|local| local.read_out_frame(sequence));
+            local::Action::SendContribution { sequence } => {
+                let kept = state
+                    .local
+                    .as_ref()
+                    .and_then(|local| local.contribution_frame(sequence));
                 assert!(kept.is_some(), "contribution {sequence} is sent and not kept");
                 let frame = Bytes::copy_from_slice(kept.unwrap_or_default());
                 self.observer
@@ -217,7 +220,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
                 assert_eq!(earlier, None, "a second session in one memory");
             }
             local::Action::Ended(end) => {
-                state.books.left.get_or_insert(now);
+                state.stats.left.get_or_insert(now);
                 state.ended = Some((now, end));
             }
         }
@@ -241,7 +244,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         let Some(connection) = self.connection(id) else { return };
         let bytes = websocket_bytes(frame.len(), true);
         let at = connection.up.send(now, bytes, machine.up_bytes_per_second) + machine.latency;
-        self.books.bytes_up += bytes;
+        self.stats.bytes_up += bytes;
         self.schedule(at, Event::ToCentral(id, frame));
     }
 }

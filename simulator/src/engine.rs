@@ -1,7 +1,7 @@
 //! Real gradients, computed by `nn` on a pool of threads while virtual time passes.
 //!
-//! A gradient is handed to the pool when its minibatch begins and waited for when it ends. It follows from its name and its
-//! model alone, so how many threads there are, and which of them computes it, changes no bit.
+//! A gradient is handed to the pool when its minibatch begins, and awaited when it ends. It follows from its name and
+//! its model alone. So neither the number of threads nor the choice of a thread changes a bit.
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -20,16 +20,16 @@ use volunteer::local_steps::{InnerOptimizer, LocalSteps};
 
 use crate::gradients::{GradientName, Gradients};
 
-/// What gradients are computed of. All volunteers share it.
+/// The task of all gradients. All volunteers share it.
 #[derive(Clone)]
 pub struct Task {
     /// The model.
     pub model: Arc<Model>,
-    /// What the samples' bytes mean.
+    /// The format of the samples.
     pub format: SampleFormat,
     /// All samples to train on.
     pub shards: Arc<[Shard]>,
-    /// The run's seed, which minibatches are keyed by.
+    /// The run's seed, a key of the minibatches.
     pub run_seed: u64,
     /// Samples of a minibatch.
     pub minibatch: usize,
@@ -45,7 +45,7 @@ pub struct Engine {
     /// `None` once it is being dropped.
     jobs: Option<Sender<Job>>,
     threads: Vec<JoinHandle<()>>,
-    /// Gradients' memory that is free.
+    /// Free memory for gradients.
     spare: Vec<Vec<f32>>,
 }
 
@@ -61,14 +61,14 @@ struct Done {
     outcome: Outcome,
 }
 
-/// A gradient that some thread computes, or will.
+/// A gradient that a thread computes, or will compute.
 pub struct Pending(Receiver<Done>);
 
 impl Engine {
-    /// Starts so many threads, at least one.
+    /// Starts `threads` threads, at least one.
     ///
     /// # Errors
-    /// When a thread can't be started.
+    /// A thread can't be started.
     pub fn new(task: &Task, threads: usize) -> io::Result<Engine> {
         let (jobs, queue) = channel();
         let queue = Arc::new(Mutex::new(queue));
@@ -102,7 +102,7 @@ impl Gradients for Engine {
         let (done, pending) = sync_channel(1);
         let gradient = self.spare.pop().unwrap_or_else(|| vec![0.0; self.parameters]);
         if let Some(jobs) = &self.jobs {
-            // Where all threads have died, `finish` says so.
+            // If all threads have died, `finish` says so.
             let _ = jobs.send(Job {
                 key,
                 model,
@@ -140,12 +140,12 @@ impl Drop for Engine {
     }
 }
 
-/// Computes gradients until nobody wants any more. All its memory is its own, and made here.
+/// Computes gradients until the engine is dropped. It owns all its memory, which is allocated here.
 fn work(task: &Task, queue: &Mutex<Receiver<Job>>) {
     let mut scratch = task.model.scratch(task.minibatch);
     let mut buffer = MinibatchBuffer::new(&task.format, task.minibatch);
     loop {
-        // Whoever waits for a job holds the lock; it is free again before the gradient is computed.
+        // The thread that waits for a job holds the lock, and frees it before it computes the gradient.
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job {
             key,
@@ -164,7 +164,7 @@ fn work(task: &Task, queue: &Mutex<Receiver<Job>>) {
                     loss_sum: outcome.loss_sum,
                 }
             }
-            // As `volunteer::engine::CpuEngine` has it: a run without samples has nothing to add.
+            // As in `volunteer::engine::CpuEngine`: a run without samples has nothing to add.
             None => {
                 gradient.fill(0.0);
                 Outcome {
@@ -173,7 +173,7 @@ fn work(task: &Task, queue: &Mutex<Receiver<Job>>) {
                 }
             }
         };
-        // Nobody waits for it any more if its tab was closed.
+        // If its tab was closed, the gradient is not awaited any more.
         let _ = done.send(Done { gradient, outcome });
     }
 }

@@ -1,4 +1,4 @@
-//! What can befall tabs and links.
+//! Faults of tabs and links.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use crate::gradients::Gradients;
 use crate::observer::Observer;
 use crate::world::{Event, World};
 
-/// When the server hears that a tab has gone.
+/// The time until the server hears that a tab has gone.
 const SOON: Duration = Duration::from_millis(1);
 
 impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
-    /// Whatever is on the tab's wire is lost. Each end hears of it when it does: `None` for never.
+    /// All frames on the tab's wires are lost. Each end hears of it after its time; `None` stands for never.
     pub fn cut(&mut self, tab: usize, tab_hears: Option<Duration>, central_hears: Option<Duration>) {
         let Some(id) = self.tabs[tab].connection.take() else {
             return;
@@ -28,13 +28,13 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         }
     }
 
-    /// The tab's connections end, and none can be opened for so long.
+    /// The tab's connections end, and none can be opened for `duration`.
     pub fn take_offline(&mut self, tab: usize, duration: Duration) {
         self.tabs[tab].offline_until = self.now + duration;
         self.cut(tab, Some(Duration::ZERO), Some(SOON));
     }
 
-    /// Nothing of the tab runs for so long; what arrives meanwhile waits for it.
+    /// Nothing of the tab runs for `duration`. Frames that arrive meanwhile wait.
     pub fn freeze(&mut self, tab: usize, duration: Duration) {
         let is_welcomed = self.is_welcomed(tab);
         let until = self.now + duration;
@@ -43,20 +43,20 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         self.observer.on_freeze(tab, duration, is_welcomed);
     }
 
-    /// The tab is closed, or its process dies: nothing of it is left.
+    /// The tab is closed, or its process dies. Nothing of it is left.
     pub fn crash(&mut self, tab: usize) {
         self.cut(tab, None, Some(SOON));
         self.vanish(tab);
     }
 
-    /// Nothing of the tab is left, and nobody hears of it.
+    /// Nothing of the tab is left, and the server does not hear of it.
     pub fn vanish(&mut self, tab: usize) {
         let now = self.now;
         let state = &mut self.tabs[tab];
-        state.books.left.get_or_insert(now);
+        state.stats.left.get_or_insert(now);
         state.local = None;
         for ml in &mut state.ml {
-            state.books.computing += ml.busy_for(now);
+            state.stats.computing += ml.busy_for(now);
             ml.vanish();
         }
     }

@@ -1,41 +1,41 @@
-//! What computes gradients in a simulation: it begins one, virtual time passes, and it finishes it.
+//! The computing of gradients in a simulation: one begins, virtual time passes, and it finishes.
 
 use std::sync::{Arc, Weak};
 
-use bsp::message::SessionId;
 use bsp::ml_module::Outcome;
 use bsp::ml_module::working_copy::LocalOptimizer;
+use bsp::protocol::message::SessionId;
 use bsp::shared_memory::ModelStamp;
 
-/// Which gradient.
+/// The name of a gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GradientName {
-    /// Whose.
+    /// The session.
     pub session: SessionId,
-    /// Of which of its ML modules.
+    /// The ML module of the session.
     pub ml_module: u16,
-    /// In which of that one's steps.
+    /// The step of the ML module.
     pub step: u64,
 }
 
-/// What computes gradients. What comes out follows from a gradient's name and model alone.
+/// Computes gradients. The result follows from a gradient's name and model alone.
 pub trait Gradients {
-    /// A gradient that has begun. One whose tab is closed is dropped.
+    /// A gradient that has begun. It is dropped if its tab is closed.
     type Begun;
 
     /// Begins a gradient.
     fn begin(&mut self, name: GradientName, model: Arc<[f32]>) -> Self::Begun;
 
-    /// Finishes it: `take` gets the sum over its samples, which it may change, and what they were.
+    /// Finishes a gradient: `take` gets the sum over its samples, which it may change, and its outcome.
     fn finish<R>(&mut self, begun: Self::Begun, take: impl FnOnce(&mut [f32], Outcome) -> R) -> R;
 
-    /// How the gradients of an ML module move its working copy, if the run has local steps.
+    /// The optimizer that moves an ML module's working copy, if the run has local steps.
     fn local_optimizer(&self) -> Option<Box<dyn LocalOptimizer>> {
         None
     }
 }
 
-/// The models that gradients are being computed on, each once, however many compute on it.
+/// The models on which gradients are computed. Each is stored once.
 #[derive(Default)]
 pub(crate) struct Models(Vec<(ModelStamp, Weak<[f32]>)>);
 
@@ -43,7 +43,7 @@ impl Models {
     pub(crate) fn share(&mut self, stamp: ModelStamp, model: &[f32]) -> Arc<[f32]> {
         let newest_first = self.0.iter().rev();
         let known = newest_first
-            .filter(|(of, _)| *of == stamp)
+            .filter(|(known, _)| *known == stamp)
             .find_map(|(_, model)| model.upgrade());
         known.unwrap_or_else(|| {
             let shared: Arc<[f32]> = model.into();

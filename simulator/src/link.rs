@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bsp::time::Time;
 
-/// One connection of a tab, from when it is being opened on.
+/// One connection of a tab, from the moment at which it begins to open.
 pub(crate) struct Connection {
     pub(crate) tab: usize,
     /// Whether each end still takes frames.
@@ -14,7 +14,7 @@ pub(crate) struct Connection {
     pub(crate) down: Wire,
 }
 
-/// One direction: a frame after the other.
+/// One direction, which carries one frame after the other.
 pub(crate) struct Wire {
     free: Time,
 }
@@ -32,12 +32,12 @@ impl Connection {
 }
 
 impl Wire {
-    /// From when on it is free.
+    /// The time from which it is free.
     pub(crate) fn free(&self, now: Time) -> Time {
         self.free.max(now)
     }
 
-    /// When the last of so many bytes that are sent now is on its way.
+    /// Sends `bytes` bytes now. Returns the time at which the last of them is on its way.
     pub(crate) fn send(&mut self, now: Time, bytes: u64, bytes_per_second: f64) -> Time {
         let takes = Duration::try_from_secs_f64(bytes as f64 / bytes_per_second).unwrap_or(Duration::MAX);
         self.free = self.free(now) + takes;
@@ -45,7 +45,8 @@ impl Wire {
     }
 }
 
-/// Bytes of a binary WebSocket message with so many bytes of payload (RFC 6455, section 5.2). What a browser sends is masked.
+/// Bytes of a binary WebSocket message with `payload` bytes of payload (RFC 6455, section 5.2). A browser's messages
+/// are masked.
 pub(crate) fn websocket_bytes(payload: usize, is_masked: bool) -> u64 {
     let length = match payload {
         0..=125 => 0,

@@ -1,13 +1,13 @@
-//! An ML module of a simulated tab: the real training loop, between whose two halves of a step virtual time passes, and books
-//! of its time.
+//! An ML module of a simulated tab: the real training loop, and the account of its time. Virtual time passes between
+//! the two halves of a step.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bsp::message::{Mode, SessionId};
 use bsp::ml_module::Duty;
 use bsp::ml_module::training_loop::{Next, Parameters, TrainingLoop};
 use bsp::ml_module::working_copy::LocalOptimizer;
+use bsp::protocol::message::{Mode, SessionId};
 use bsp::shared_memory::{Control, MlSide};
 use bsp::time::Time;
 
@@ -19,9 +19,9 @@ pub struct SimulatedMl<B> {
     pub training: Option<TrainingLoop>,
     busy: Option<Busy<B>>,
     duty: Duty,
-    /// Until when it rests, if it is told nothing else than this.
+    /// Until when it rests, while this is its control.
     rest: Option<(Time, Control)>,
-    /// Time in which it had nothing to compute on although it was told to run, since its first model.
+    /// Time since its first model in which it was to run and had nothing to compute on.
     pub waited: Duration,
     idle_since: Option<Time>,
 }
@@ -36,7 +36,7 @@ struct Busy<B> {
 pub(crate) struct Finished {
     pub(crate) name: GradientName,
     pub(crate) samples: u32,
-    /// Whether it was added; one that is not finite is refused by the shared memory.
+    /// Whether it was added: the shared memory refuses a gradient that is not finite.
     pub(crate) is_finite: bool,
     pub(crate) took: Duration,
 }
@@ -53,17 +53,17 @@ impl<B> SimulatedMl<B> {
         }
     }
 
-    /// For how long it has been computing the gradient that it has not finished yet.
+    /// The time that it has spent so far on an unfinished gradient.
     pub(crate) fn busy_for(&self, now: Time) -> Duration {
         self.busy.as_ref().map_or(Duration::ZERO, |busy| now.since(busy.since))
     }
 
-    /// Nothing is left of it. A gradient that it had begun is lost.
+    /// Nothing of it is left. A gradient that had begun is lost.
     pub(crate) fn vanish(&mut self) {
         (self.training, self.busy) = (None, None);
     }
 
-    /// Begins a minibatch if it can; whether it did.
+    /// Begins a minibatch if it can. Returns whether it did.
     pub(crate) fn begin<G: Gradients<Begun = B>>(
         &mut self,
         now: Time,
@@ -79,8 +79,8 @@ impl<B> SimulatedMl<B> {
         };
         let control = training.memory().control();
         match self.rest {
-            Some((until, of)) if now < until && control == of => return false,
-            Some((_, of)) if control != of => self.duty.forget(),
+            Some((until, during)) if now < until && control == during => return false,
+            Some((_, during)) if control != during => self.duty.forget(),
             _ => {}
         }
         self.rest = None;
@@ -121,7 +121,7 @@ impl<B> SimulatedMl<B> {
         true
     }
 
-    /// Rests after a minibatch that took so long, as `MlModule` does; until when, if it does.
+    /// Rests after a minibatch that took `computing`, as `MlModule` does. Returns the end of the rest, if there is one.
     pub(crate) fn begin_rest(&mut self, now: Time, computing: Duration) -> Option<Time> {
         let control = self.training.as_ref()?.memory().control();
         let rest = self.duty.on_computed(computing, control.duty_percent)?;
@@ -130,7 +130,7 @@ impl<B> SimulatedMl<B> {
         Some(now + rest)
     }
 
-    /// Adds the gradient of the minibatch that has begun, if it is still there to do so.
+    /// Adds the gradient of the minibatch that has begun, if the ML module still runs.
     pub(crate) fn finish<G: Gradients<Begun = B>>(&mut self, now: Time, gradients: &mut G) -> Option<Finished> {
         let busy = self.busy.take()?;
         let training = self.training.as_mut()?;

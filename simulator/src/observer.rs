@@ -1,16 +1,16 @@
-//! Who looks on: tests check with every event what must always be so. A run that is only measured has no observer, and pays
+//! Observers: tests check with every event what must always hold. A run that is only measured has no observer, and pays
 //! for none.
 
 use std::time::Duration;
 
 use bsp::central::{ClosedSuperstep, ConnectionId};
-use bsp::message::{ContributionRefusal, ReadOut, Refusal, SessionId};
+use bsp::protocol::message::{Contribution, ContributionRefusal, Refusal, SessionId};
 use bsp::time::Time;
 use bytes::Bytes;
 
 use crate::gradients::GradientName;
 
-/// What can be looked at. Tabs go by their numbers.
+/// The events of a run. A tab is named by its number.
 #[allow(unused_variables)]
 pub trait Observer {
     /// A tab was opened.
@@ -19,22 +19,22 @@ pub trait Observer {
     fn on_connect(&mut self, now: Time, tab: usize) {}
     /// Its connection is open.
     fn on_open(&mut self, tab: usize) {}
-    /// Nothing of it will run for so long.
+    /// Nothing of it runs for `duration`.
     fn on_freeze(&mut self, tab: usize, duration: Duration, is_welcomed: bool) {}
     /// Its volunteer leaves.
     fn on_leave(&mut self, tab: usize) {}
     /// One of its ML modules has died.
     fn on_ml_module_died(&mut self, tab: usize) {}
-    /// One of its ML modules has finished a gradient; one that is not finite was not added.
+    /// One of its ML modules has finished a gradient. It was added only if it is finite.
     fn on_gradient(&mut self, tab: usize, name: GradientName, is_finite: bool) {}
     /// It sends a frame that is no contribution.
     fn on_sent(&mut self, tab: usize, frame: &Bytes) {}
-    /// It sends a contribution, if `connection` can carry it.
+    /// It sends a contribution. `connection` carries it, if there is one.
     fn on_contribution_sent(&mut self, tab: usize, connection: Option<ConnectionId>, sequence: u64, frame: &Bytes) {}
     /// A frame has come to the central module, which has not seen it yet.
     fn on_frame_at_central(&mut self, now: Time, connection: ConnectionId, frame: &Bytes) {}
-    /// A contribution was settled; for the first and only time.
-    fn on_settled(&mut self, read_out: &ReadOut, payload: &Bytes, is_accepted: bool) {}
+    /// A contribution was settled, for the first and only time.
+    fn on_settled(&mut self, contribution: &Contribution, payload: &Bytes, is_accepted: bool) {}
     /// The central module sends a frame.
     fn on_sent_by_central(&mut self, connection: ConnectionId, frame: &Bytes) {}
     /// A frame has come to a tab, which has not seen it yet.
@@ -47,7 +47,7 @@ pub trait Observer {
     fn on_disconnect(&mut self, connection: ConnectionId, reason: Option<Refusal>) {}
 }
 
-/// Nobody looks on.
+/// No observer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Nobody;
 

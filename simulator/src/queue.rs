@@ -1,11 +1,11 @@
-//! What will happen, by when; what happens at the same instant, in the order in which it was said.
+//! The queue of events, ordered by their time, and at the same time by the order in which they were queued.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 use bsp::time::Time;
 
-/// The queue of what will happen.
+/// The queue of events.
 pub(crate) struct Queue<E> {
     heap: BinaryHeap<Entry<E>>,
     serial: u64,
@@ -34,7 +34,7 @@ impl<E> Queue<E> {
         });
     }
 
-    /// When the next event is.
+    /// The time of the next event.
     pub(crate) fn next_at(&self) -> Option<Time> {
         self.heap.peek().map(|entry| entry.at)
     }

@@ -1,4 +1,4 @@
-//! Random numbers that a seed repeats, on every machine: no platform's mathematics, no platform's generator.
+//! Random numbers that a seed repeats on every machine: without the platform's mathematics or generator.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ impl Random {
         Random(seed)
     }
 
-    /// A stream of its own for whatever has this number: what others draw changes nothing in it.
+    /// The stream with this number. Draws from other streams don't change it.
     pub fn stream(seed: u64, number: u64) -> Random {
         Random(mix(mix(seed) ^ mix(number.wrapping_add(0x9e37_79b9_7f4a_7c15))))
     }
@@ -29,12 +29,12 @@ impl Random {
         self.next() % end
     }
 
-    /// True in so many of a hundred cases.
+    /// True in `percent` of a hundred cases.
     pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    /// A duration between so many milliseconds.
+    /// A duration between `least` and `most` milliseconds.
     pub fn between_ms(&mut self, least: u64, most: u64) -> Duration {
         Duration::from_micros(least * 1000 + self.below((most - least) * 1000 + 1))
     }
@@ -70,12 +70,12 @@ pub fn mix(mut value: u64) -> u64 {
     value ^ (value >> 31)
 }
 
-/// A number that two lists of numbers share only if they are the same.
+/// A hash of a list of numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprint(u64);
 
 impl Fingerprint {
-    /// One number more.
+    /// Adds a number.
     pub fn add(&mut self, value: u64) {
         self.0 = mix(self.0.rotate_left(23) ^ mix(value.wrapping_add(0x9e37_79b9_7f4a_7c15)));
     }
@@ -85,14 +85,14 @@ impl Fingerprint {
         self.add(value.to_bits());
     }
 
-    /// All parameters of a model, by their bits.
+    /// Adds all parameters of a model by their bits.
     pub fn add_model(&mut self, model: &[f32]) {
         for parameter in model {
             self.add(u64::from(parameter.to_bits()));
         }
     }
 
-    /// What it has come to.
+    /// The hash.
     pub fn value(self) -> u64 {
         self.0
     }

@@ -1,4 +1,4 @@
-//! A run to its end, with the evaluations on its way.
+//! A run to its end, with evaluations on the way.
 
 use bsp::time::Time;
 
@@ -6,31 +6,30 @@ use crate::gradients::Gradients;
 use crate::observer::Observer;
 use crate::world::World;
 
-/// When a run is over, if it does not reach its aim before.
+/// The end of a run that does not reach its aim before.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Stop {
-    /// With so many samples in the model.
+    /// The samples in the model at the end.
     pub samples: u64,
-    /// At this instant.
+    /// The time of the end.
     pub at: Time,
 }
 
-/// How the model did at some instant; `E` is what an evaluation says.
+/// An evaluation of the model at some time; `E` is its result.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point<E> {
     /// Samples in the model.
     pub samples: u64,
-    /// When.
+    /// The time.
     pub at: Time,
     /// The model's version.
     pub version: u64,
-    /// How it did.
+    /// The result.
     pub evaluated: E,
 }
 
-/// Lets a run go on until `is_aim` says of an evaluation that it is what was aimed at, or until it is over. The model is
-/// evaluated at every superstep that brings it past a multiple of `every_samples`, and at the end. Evaluating takes no virtual
-/// time.
+/// Lets a run go on until `is_aim` is true of an evaluation, or until its end. The model is evaluated at each superstep
+/// that passes a multiple of `every_samples`, and at the end. Evaluating takes no virtual time.
 pub fn run<G, O, E>(
     world: &mut World<G, O>,
     stop: Stop,

@@ -4,24 +4,24 @@ use std::time::Duration;
 
 use bsp::central::ConnectionId;
 use bsp::local::{End, Local};
-use bsp::message::SessionId;
+use bsp::protocol::message::SessionId;
 use bsp::time::Time;
 
-use crate::alarm::Alarm;
 use crate::ml_module::SimulatedMl;
 use crate::random::Random;
+use crate::timer::Timer;
 
-/// Virtual time has whole microseconds. In less than one it would stand still.
+/// Virtual time has whole microseconds. With shorter steps it would stand still.
 const SHORTEST_STEP: Duration = Duration::from_micros(1);
 
-/// How a tab and its link are.
+/// The machine of a tab, and its link.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Machine {
     /// ML modules of the tab.
     pub ml_modules: usize,
     /// Time of one minibatch.
     pub step: Duration,
-    /// How much that varies from one to the next: the σ of a log-normal factor of mean 1. 0 for not at all.
+    /// The variation of that time: the σ of a log-normal factor of mean 1. 0 for no variation.
     pub jitter: f64,
     /// The share of their time that its ML modules may compute, from the start; see [`crate::World::set_duty`].
     pub duty_percent: u8,
@@ -66,7 +66,7 @@ impl Machine {
 
 /// A tab; `B` is a gradient that has begun.
 pub struct Tab<B> {
-    /// How fast it is. May be changed at any time.
+    /// Its machine, which may change at any time.
     pub machine: Machine,
     /// Its local BSP module; `None` once it has crashed.
     pub local: Option<Local>,
@@ -78,19 +78,19 @@ pub struct Tab<B> {
     pub session: Option<SessionId>,
     /// When and how its membership ended.
     pub ended: Option<(Time, End)>,
-    /// Nothing of it runs before.
+    /// Nothing of it runs before this time.
     pub frozen_until: Time,
-    /// Its connections cannot be opened before.
+    /// None of its connections can be opened before this time.
     pub offline_until: Time,
-    /// What it has done.
-    pub books: TabBooks,
+    /// Its statistics.
+    pub stats: TabStats,
     pub(crate) random: Random,
-    pub(crate) alarm: Alarm,
+    pub(crate) timer: Timer,
 }
 
-/// What a tab has done.
+/// The statistics of a tab.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct TabBooks {
+pub struct TabStats {
     /// When it was opened.
     pub joined: Time,
     /// When it was closed, left or ended.
@@ -105,9 +105,9 @@ pub struct TabBooks {
     pub computing: Duration,
 }
 
-impl TabBooks {
-    pub(crate) fn new(joined: Time) -> TabBooks {
-        TabBooks {
+impl TabStats {
+    pub(crate) fn new(joined: Time) -> TabStats {
+        TabStats {
             joined,
             left: None,
             computed: 0,
@@ -117,12 +117,12 @@ impl TabBooks {
         }
     }
 
-    /// For how long it was open.
+    /// The time for which it was open.
     pub fn online(&self, now: Time) -> Duration {
         self.left.unwrap_or(now).since(self.joined)
     }
 
-    /// Samples that it computed and that were not settled: lost if it is gone, else still on their way.
+    /// Samples that it computed and that were not settled: lost if it has gone, else in the tab or on their way.
     pub fn unsettled(&self) -> u64 {
         self.computed.saturating_sub(self.accepted + self.refused)
     }

@@ -1,6 +1,6 @@
-//! Whole populations of volunteers, drawn from a seed: how fast each is, how its link is, when it comes and goes.
+//! Whole populations of volunteers, drawn from a seed: each one's speed, link, arrivals and departures.
 //!
-//! Each volunteer draws from a stream of its own, so that adding one, or letting one leave, changes no other.
+//! Each volunteer draws from a stream of its own, so that an additional volunteer, or a departure, changes no other.
 
 use std::time::Duration;
 
@@ -15,17 +15,17 @@ use crate::world::World;
 /// Volunteers of one kind.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Kind {
-    /// How many there are.
+    /// The number of volunteers.
     pub count: usize,
     /// ML modules of each.
     pub ml_modules: usize,
-    /// Samples per second of one ML module while it computes minibatches so large that their overhead is nothing; the median, if it varies.
+    /// Samples per second of one ML module without the overhead of minibatches; the median over the volunteers.
     pub samples_per_second: f64,
-    /// What a minibatch takes beyond its samples, as the time of so many of them.
+    /// The overhead of a minibatch, as the time of this number of samples.
     pub overhead_samples: f64,
-    /// How much that varies between them: the σ of a log-normal factor. 0 for not at all.
+    /// The variation of the speed between volunteers: the σ of a log-normal factor. 0 for no variation.
     pub sigma: f64,
-    /// How much a minibatch's time varies from one to the next: the σ of a log-normal factor.
+    /// The variation of a minibatch's time: the σ of a log-normal factor.
     pub jitter: f64,
     /// The share of its time that an ML module may compute.
     pub duty_percent: u8,
@@ -37,22 +37,23 @@ pub struct Kind {
     pub latency: Duration,
     /// Each arrives at an instant that is uniform between 0 and this.
     pub arrives_within: Duration,
-    /// How they come and go; `None` for those who stay.
-    pub comings: Option<Comings>,
+    /// How they come and go; `None` if they stay.
+    pub churn: Option<Churn>,
 }
 
 /// How a volunteer comes and goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Comings {
-    /// The mean of how long it stays; exponential.
-    pub sitting: Duration,
-    /// The mean of how long it is away before it joins afresh; exponential.
-    pub away: Duration,
-    /// The share of departures in which the tab is simply closed, and what it had is lost. In the others it leaves properly.
-    pub abrupt: f64,
+pub struct Churn {
+    /// The mean time for which it stays; exponential.
+    pub mean_session: Duration,
+    /// The mean time for which it is away before it joins afresh; exponential.
+    pub mean_absence: Duration,
+    /// The share of departures in which the tab is simply closed, and its gradients are lost. In the others it leaves
+    /// properly.
+    pub crash_share: f64,
 }
 
-/// A volunteer who leaves properly has left after so long: longer than any farewell.
+/// The time after which a volunteer that leaves properly has gone: longer than any farewell.
 const GONE_AFTER: Duration = Duration::from_secs(10);
 
 /// Plans that all volunteers of these kinds arrive.
@@ -66,17 +67,17 @@ where
             let mut random = Random::stream(mix(world.seed ^ mix(number)), volunteer);
             let machine = kind.machine(&mut random, world.config.minibatch);
             let arrives = Time::ZERO + kind.arrives_within.mul_f64(random.uniform());
-            let comings = kind.comings;
-            world.at(arrives, move |world| arrive(world, machine, comings, random));
+            let churn = kind.churn;
+            world.at(arrives, move |world| arrive(world, machine, churn, random));
         }
     }
 }
 
 impl Kind {
-    /// One of them.
+    /// The machine of one of them.
     fn machine(&self, random: &mut Random, minibatch: u64) -> Machine {
         const BITS: f64 = 8.0;
-        // Drawn even where it changes nothing, so that σ changes nothing else.
+        // Drawn even where σ is 0, so that σ changes no other draw.
         let factor = random.log_normal(self.sigma);
         let step = (minibatch as f64 + self.overhead_samples) / (self.samples_per_second * factor);
         Machine {
@@ -91,26 +92,31 @@ impl Kind {
     }
 }
 
-/// A volunteer opens the page; if it does not stay, it goes in its time, and comes again.
-fn arrive<G, O>(world: &mut World<G, O>, machine: Machine, comings: Option<Comings>, mut random: Random)
+/// A volunteer opens the page. If it does not stay, it leaves after a while, and comes again.
+fn arrive<G, O>(world: &mut World<G, O>, machine: Machine, churn: Option<Churn>, mut random: Random)
 where
     G: Gradients + 'static,
     O: Observer + 'static,
 {
     let tab = world.join_with(machine, Random::new(random.next()));
-    let Some(Comings { sitting, away, abrupt }) = comings else {
+    let Some(Churn {
+        mean_session,
+        mean_absence,
+        crash_share,
+    }) = churn
+    else {
         return;
     };
-    let goes = world.now + random.exponential(sitting);
-    let is_abrupt = random.uniform() < abrupt;
-    let returns = goes + random.exponential(away);
+    let goes = world.now + random.exponential(mean_session);
+    let crashes = random.uniform() < crash_share;
+    let returns = goes + random.exponential(mean_absence);
     world.at(goes, move |world| {
-        if is_abrupt {
+        if crashes {
             world.crash(tab);
         } else {
             world.leave(tab);
             world.at(world.now + GONE_AFTER, move |world| world.vanish(tab));
         }
     });
-    world.at(returns, move |world| arrive(world, machine, comings, random));
+    world.at(returns, move |world| arrive(world, machine, churn, random));
 }

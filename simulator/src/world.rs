@@ -4,26 +4,26 @@ use std::time::Duration;
 
 use bsp::central::{self, Central, ConnectionId, ServerOptimizer};
 use bsp::local::{self, End, LinkState, Local};
-use bsp::message::Token;
 use bsp::ml_module::Duty;
+use bsp::protocol::message::Token;
 use bsp::shared_memory::shared_memory;
 use bsp::time::Time;
 use bytes::Bytes;
 
-use crate::alarm::Alarm;
-use crate::books::Books;
 use crate::gradients::{Gradients, Models};
 use crate::link::Connection;
 use crate::ml_module::SimulatedMl;
 use crate::observer::{Nobody, Observer};
 use crate::queue::Queue;
 use crate::random::{Random, mix};
-use crate::tab::{Machine, Tab, TabBooks};
+use crate::run_stats::RunStats;
+use crate::tab::{Machine, Tab, TabStats};
+use crate::timer::Timer;
 
-/// What happens in a world.
+/// The events of a world.
 pub(crate) enum Event<G: Gradients, O> {
-    CentralAlarm(u64),
-    TabAlarm(usize, u64),
+    CentralTimer(u64),
+    TabTimer(usize, u64),
     Opened(usize, ConnectionId),
     CouldNotOpen(usize),
     ToCentral(ConnectionId, Bytes),
@@ -35,39 +35,39 @@ pub(crate) enum Event<G: Gradients, O> {
     Script(Script<G, O>),
 }
 
-/// What somebody has planned.
+/// A planned change of the world.
 type Script<G, O> = Box<dyn FnOnce(&mut World<G, O>)>;
 
-/// A whole run: the central BSP module, tabs with their local BSP modules and ML modules, and the links between them. What
-/// happens follows from the seed, the settings and what is planned; `G` computes the gradients, `O` looks on.
+/// A whole run: the central BSP module, tabs with their local BSP modules and ML modules, and the links between them.
+/// What happens follows from the seed, the settings and the planned events; `G` computes the gradients, `O` looks on.
 pub struct World<G: Gradients, O = Nobody> {
     /// The virtual time.
     pub now: Time,
     /// The seed.
     pub seed: u64,
-    /// Random numbers for whoever plans something.
+    /// Random numbers for planned events.
     pub random: Random,
     /// The central BSP module.
     pub central: Central,
     /// What the run fixes.
     pub config: central::Config,
-    /// What computes gradients.
+    /// The computing of gradients.
     pub gradients: G,
     /// All tabs that were ever opened, by number.
     pub tabs: Vec<Tab<G::Begun>>,
-    /// Who looks on.
+    /// The observer.
     pub observer: O,
-    /// Whether the central module has said that the model is not finite any more.
+    /// Whether the central module has reported that the optimizer diverged.
     pub has_diverged: bool,
-    pub(crate) books: Books,
+    pub(crate) stats: RunStats,
     pub(crate) models: Models,
     connections: Vec<Connection>,
     events: Queue<Event<G, O>>,
-    pub(crate) central_alarm: Alarm,
+    pub(crate) central_timer: Timer,
 }
 
 impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
-    /// A run that begins now with the model `model`; nobody has joined.
+    /// A run that begins now with the model `model` and without volunteers.
     pub fn new(
         seed: u64,
         config: central::Config,
@@ -86,21 +86,21 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             tabs: Vec::new(),
             observer,
             has_diverged: false,
-            books: Books::default(),
+            stats: RunStats::default(),
             models: Models::default(),
             connections: Vec::new(),
             events: Queue::new(),
-            central_alarm: Alarm::default(),
+            central_timer: Timer::default(),
         }
     }
 
-    /// A tab opens the page now; its number.
+    /// A tab opens the page now. Returns its number.
     pub fn join(&mut self, machine: Machine) -> usize {
         let random = Random::stream(self.seed, self.tabs.len() as u64);
         self.join_with(machine, random)
     }
 
-    /// A tab opens the page now, whose minibatches vary by these numbers; its number.
+    /// A tab opens the page now. The times of its minibatches vary by these random numbers. Returns its number.
     pub fn join_with(&mut self, machine: Machine, random: Random) -> usize {
         let (memory, sides) = shared_memory(self.central.model().len(), machine.ml_modules);
         let number = self.tabs.len();
@@ -123,9 +123,9 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             ended: None,
             frozen_until: Time::ZERO,
             offline_until: Time::ZERO,
-            books: TabBooks::new(self.now),
+            stats: TabStats::new(self.now),
             random,
-            alarm: Alarm::default(),
+            timer: Timer::default(),
         });
         self.observer.on_join(number);
         self.with_local(number, |local, now, actions| {
@@ -140,7 +140,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         self.schedule(at, Event::Script(Box::new(script)));
     }
 
-    /// Lets so much time pass.
+    /// Lets `duration` pass.
     pub fn run_for(&mut self, duration: Duration) {
         self.run_until(self.now + duration);
     }
@@ -151,7 +151,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         self.now = end;
     }
 
-    /// Lets the next event happen, if it is not after `end`; whether there was one.
+    /// Lets the next event happen, if it is not after `end`. Returns whether there was one.
     pub fn step(&mut self, end: Time) -> bool {
         if self.events.next_at().is_none_or(|at| at > end) {
             return false;
@@ -163,7 +163,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         true
     }
 
-    /// A tab leaves: what it has is read out and settled first.
+    /// A tab leaves: its gradients are read out and settled first.
     pub fn leave(&mut self, tab: usize) {
         self.observer.on_leave(tab);
         self.with_local(tab, |local, now, actions| local.leave(now, actions));
@@ -179,8 +179,8 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         self.with_local(tab, |local, now, actions| local.resume(now, actions));
     }
 
-    /// A tab's ML modules may compute for so much of their time from now on, in percent. (The books go on expecting of them what
-    /// their machine's duty allows.)
+    /// A tab's ML modules may compute for `percent` of their time from now on. (The statistics still expect their
+    /// machine's duty.)
     pub fn set_duty(&mut self, tab: usize, percent: u8) {
         self.with_local(tab, |local, now, actions| local.set_duty(now, percent, actions));
     }
@@ -190,7 +190,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         self.with_central(|central, now, actions| central.on_frame(now, from, frame, Token(from.0), actions));
     }
 
-    /// How a tab's membership has ended.
+    /// The end of a tab's membership.
     pub fn end_of(&self, tab: usize) -> Option<&End> {
         self.tabs[tab].ended.as_ref().map(|(_, end)| end)
     }
@@ -203,34 +203,37 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             .is_some_and(|local| local.link_state() == LinkState::Welcomed)
     }
 
-    /// The books as they stand now.
-    pub fn books(&self) -> Books {
-        let mut books = self.books;
-        books.set_totals(&self.central.totals());
+    /// The statistics as of now.
+    pub fn stats(&self) -> RunStats {
+        let mut stats = self.stats;
+        stats.set_totals(&self.central.totals());
         for Tab {
-            books: of, machine, ml, ..
+            stats: tab,
+            machine,
+            ml,
+            ..
         } in &self.tabs
         {
             let step = machine.mean_step();
             let duty = Duty::share(step, machine.duty_percent);
-            let online = of.online(self.now).mul_f64(duty);
+            let online = tab.online(self.now).mul_f64(duty);
             let modules = machine.ml_modules as u32;
-            books.computed += of.computed;
-            books.accepted += of.accepted;
-            books.refused += of.refused;
-            *match of.left {
-                Some(_) => &mut books.lost,
-                None => &mut books.still_there,
-            } += of.unsettled();
-            books.online += online * modules;
-            books.computing += of.computing;
-            if of.left.is_none() {
-                books.computing += ml.iter().map(|ml| ml.busy_for(self.now)).sum::<Duration>();
+            stats.computed += tab.computed;
+            stats.accepted += tab.accepted;
+            stats.refused += tab.refused;
+            *match tab.left {
+                Some(_) => &mut stats.lost,
+                None => &mut stats.still_there,
+            } += tab.unsettled();
+            stats.online += online * modules;
+            stats.computing += tab.computing;
+            if tab.left.is_none() {
+                stats.computing += ml.iter().map(|ml| ml.busy_for(self.now)).sum::<Duration>();
             }
-            books.alone +=
+            stats.alone +=
                 online.as_secs_f64() * f64::from(modules) * self.config.minibatch as f64 / step.as_secs_f64();
         }
-        books
+        stats
     }
 
     /// Samples in closed supersteps.
@@ -238,7 +241,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         self.central.totals().samples_in_model
     }
 
-    /// Calls the central module, does its actions, and sets its alarm.
+    /// Calls the central module, does its actions, and sets its timer.
     pub fn with_central(&mut self, call: impl FnOnce(&mut Central, Time, &mut Vec<central::Action>)) {
         let mut actions = Vec::new();
         call(&mut self.central, self.now, &mut actions);
@@ -246,12 +249,12 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             self.do_central_action(action);
         }
         let at = self.central.next_timeout(self.now);
-        if let Some((at, alarm)) = self.central_alarm.set(at, self.now) {
-            self.events.push(at, Event::CentralAlarm(alarm));
+        if let Some((at, timer)) = self.central_timer.set(at, self.now) {
+            self.events.push(at, Event::CentralTimer(timer));
         }
     }
 
-    /// Calls a tab's local BSP module, does its actions, sets its alarm, and lets its ML modules go on.
+    /// Calls a tab's local BSP module, does its actions, sets its timer, and lets its ML modules go on.
     pub fn with_local(&mut self, tab: usize, call: impl FnOnce(&mut Local, Time, &mut Vec<local::Action>)) {
         let mut actions = Vec::new();
         let Some(local) = &mut self.tabs[tab].local else { return };
@@ -260,10 +263,10 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             self.do_tab_action(tab, action);
         }
         let now = self.now;
-        let Tab { local, alarm, .. } = &mut self.tabs[tab];
+        let Tab { local, timer, .. } = &mut self.tabs[tab];
         let at = local.as_mut().map(|local| local.next_timeout(now));
-        if let Some((at, alarm)) = alarm.set(at, now) {
-            self.events.push(at, Event::TabAlarm(tab, alarm));
+        if let Some((at, timer)) = timer.set(at, now) {
+            self.events.push(at, Event::TabTimer(tab, timer));
         }
         self.begin_minibatches(tab);
     }
@@ -298,7 +301,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         ConnectionId(self.connections.len() as u64)
     }
 
-    /// A tab's connection; `None` for a number that no tab's has.
+    /// A tab's connection; `None` for a number that no tab's connection has.
     pub(crate) fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         let index = usize::try_from(id.0).ok()?.checked_sub(1)?;
         self.connections.get_mut(index)

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bsp::central::{Config, LearningRateScaling, RecordError, ServerOptimizer};
-use bsp::codec::Codec;
 use bsp::combine::Weighting;
-use bsp::message::{Mode, RunId};
+use bsp::protocol::codec::Codec;
+use bsp::protocol::message::{Mode, RunId};
 use bsp::time::Time;
 use nn::minibatch::MinibatchBuffer;
 use nn::random::MinibatchKey;
@@ -20,8 +20,8 @@ use nn::{Model, ModelSpec};
 use simulator::engine::{Engine, Task};
 use simulator::random::{Fingerprint, Random};
 use simulator::run::{Point, Stop, run};
-use simulator::volunteers::{Comings, Kind, populate};
-use simulator::{Books, Machine, Nobody, World};
+use simulator::volunteers::{Churn, Kind, populate};
+use simulator::{Machine, Nobody, RunStats, World};
 
 const MINIBATCH: usize = 8;
 const INPUTS: usize = 6;
@@ -104,7 +104,7 @@ fn config(mode: Mode) -> Config {
         weighting: Weighting {
             staleness_exponent: 0.5,
             max_read_out_samples: 1024,
-            // Lockstep is the textbook's: it never clips.
+            // Lockstep equals the sequential baseline: it never clips.
             clip: if mode == Mode::Lockstep { 0.0 } else { 3.0 },
         },
         lr_scaling: LearningRateScaling::None,
@@ -120,7 +120,7 @@ fn world(task: &Task, seed: u64, threads: usize, config: Config) -> World<Engine
 }
 
 /// Volunteers of different speeds on middling links.
-fn kind(count: usize, comings: Option<Comings>) -> Kind {
+fn kind(count: usize, churn: Option<Churn>) -> Kind {
     Kind {
         count,
         ml_modules: 2,
@@ -133,22 +133,22 @@ fn kind(count: usize, comings: Option<Comings>) -> Kind {
         down_bits_per_second: 2e6,
         latency: Duration::from_millis(30),
         arrives_within: Duration::from_secs(1),
-        comings,
+        churn,
     }
 }
 
-/// Who stays for a few seconds, and half the time leaves properly.
+/// Volunteers that stay for a few seconds, half of which leave properly.
 fn flighty(count: usize) -> Kind {
-    let comings = Comings {
-        sitting: Duration::from_secs(4),
-        away: Duration::from_secs(2),
-        abrupt: 0.5,
+    let churn = Churn {
+        mean_session: Duration::from_secs(4),
+        mean_absence: Duration::from_secs(2),
+        crash_share: 0.5,
     };
-    kind(count, Some(comings))
+    kind(count, Some(churn))
 }
 
-/// A run of 30 virtual seconds; what it came to.
-fn finished(seed: u64, threads: usize) -> (u64, Vec<Point<f64>>, Books) {
+/// The result of a run of 30 virtual seconds.
+fn finished(seed: u64, threads: usize) -> (u64, Vec<Point<f64>>, RunStats) {
     let task = task();
     let mut world = world(&task, seed, threads, config(Mode::Decoupled));
     populate(&mut world, &[kind(6, None), flighty(6)]);
@@ -166,7 +166,7 @@ fn finished(seed: u64, threads: usize) -> (u64, Vec<Point<f64>>, Books) {
     let points = run(&mut world, stop, 1000, norm, |_| false);
     let mut fingerprint = Fingerprint::default();
     fingerprint.add_model(world.central.model());
-    (fingerprint.value(), points, world.books())
+    (fingerprint.value(), points, world.stats())
 }
 
 #[test]
@@ -180,23 +180,23 @@ fn the_same_seed_gives_the_same_bits_on_any_number_of_threads() {
 }
 
 #[test]
-fn every_sample_is_in_the_books_once() {
+fn every_sample_is_counted_once() {
     for seed in 0..10 {
-        let (_, _, books) = finished(seed, 2);
+        let (_, _, stats) = finished(seed, 2);
         assert_eq!(
-            books.computed,
-            books.accepted + books.refused + books.lost + books.still_there
+            stats.computed,
+            stats.accepted + stats.refused + stats.lost + stats.still_there
         );
-        assert!(books.in_model <= books.accepted && books.in_model > 10_000);
-        assert!(books.refused > 0 && books.lost > 0, "{books:?}");
-        assert!((0.9..=1.0).contains(&books.computing_share()), "{books:?}");
-        assert!((0.2..=1.0).contains(&books.goodput()), "{books:?}");
-        assert!(books.mean_weight() < 1.0 && books.mean_staleness() > 0.0);
+        assert!(stats.in_model <= stats.accepted && stats.in_model > 10_000);
+        assert!(stats.refused > 0 && stats.lost > 0, "{stats:?}");
+        assert!((0.9..=1.0).contains(&stats.computing_share()), "{stats:?}");
+        assert!((0.2..=1.0).contains(&stats.goodput()), "{stats:?}");
+        assert!(stats.mean_weight() < 1.0 && stats.mean_staleness() > 0.0);
     }
 }
 
 #[test]
-fn who_may_compute_for_a_part_of_the_time_is_expected_to_compute_that_part() {
+fn a_volunteer_with_a_duty_is_expected_to_compute_that_share() {
     let task = task();
     let mut world = world(&task, 1, 2, config(Mode::Decoupled));
     let part = Kind {
@@ -206,10 +206,10 @@ fn who_may_compute_for_a_part_of_the_time_is_expected_to_compute_that_part() {
     };
     populate(&mut world, &[part]);
     world.run_until(Time::ZERO + Duration::from_secs(60));
-    let books = world.books();
+    let stats = world.stats();
     // Two volunteers of two ML modules of 100 samples a second, for a quarter of a minute.
-    assert!((5_700.0..=6_000.0).contains(&books.alone), "{books:?}");
-    assert!((0.9..=1.0).contains(&books.goodput()), "{books:?}");
+    assert!((5_700.0..=6_000.0).contains(&stats.alone), "{stats:?}");
+    assert!((0.9..=1.0).contains(&stats.goodput()), "{stats:?}");
 }
 
 #[test]
@@ -225,9 +225,9 @@ fn a_minibatch_takes_the_time_of_its_overhead_too() {
         };
         populate(&mut world, &[kind]);
         world.run_until(Time::ZERO + Duration::from_secs(20));
-        let books = world.books();
-        assert!((0.9..=1.0).contains(&books.goodput()), "{books:?}");
-        books.alone
+        let stats = world.stats();
+        assert!((0.9..=1.0).contains(&stats.goodput()), "{stats:?}");
+        stats.alone
     };
     let minibatch = config(Mode::Decoupled).minibatch as f64;
     let slower = alone(minibatch) / alone(0.0);
@@ -248,8 +248,8 @@ fn however_fast_a_volunteer_is_time_goes_on() {
     };
     populate(&mut world, &[kind]);
     world.run_until(Time::ZERO + Duration::from_millis(50));
-    let books = world.books();
-    assert!(books.goodput() <= 1.0, "{books:?}");
+    let stats = world.stats();
+    assert!(stats.goodput() <= 1.0, "{stats:?}");
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn one_volunteer_more_changes_no_other() {
 }
 
 #[test]
-fn in_lockstep_one_volunteer_makes_the_models_of_the_textbooks_loop() {
+fn in_lockstep_one_volunteer_makes_the_models_of_the_sequential_baseline() {
     let task = task();
     let mut world = world(&task, 1, 2, config(Mode::Lockstep));
     world.join(Machine::default());

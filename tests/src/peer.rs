@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use anyhow::{Context, Result, bail, ensure};
 use bsp::codec::Codec;
 use bsp::message::{
-    FromCentral, FromVolunteer, Hello, PROTOCOL, ReadOut, ReadOutFrame, Received, Report, RunId, SessionId, Welcome,
-    max_frame_bytes,
+    Contribution, ContributionFrame, FromCentral, FromVolunteer, Hello, PROTOCOL, Received, Report, RunId, SessionId,
+    Welcome, max_frame_bytes,
 };
 use bsp::shared_memory::ModelStamp;
 use bytes::Bytes;
@@ -115,9 +115,9 @@ impl Peer {
     }
 
     /// An honest read-out's header: the first of the session `session`, computed on the model `stamp`.
-    pub fn read_out(&self, session: SessionId, stamp: ModelStamp) -> ReadOut {
+    pub fn read_out(&self, session: SessionId, stamp: ModelStamp) -> Contribution {
         const SAMPLES: u64 = 16;
-        ReadOut {
+        Contribution {
             run: self.run.run,
             spec_hash: self.run.spec_hash,
             incarnation: stamp.incarnation,
@@ -147,8 +147,8 @@ impl Peer {
     ///
     /// # Errors
     /// A socket that is closed.
-    pub fn say_read_out(&mut self, header: &ReadOut, gradient: &[f32]) -> Result<()> {
-        let mut frame = ReadOutFrame::new(gradient.len());
+    pub fn say_contribution(&mut self, header: &Contribution, gradient: &[f32]) -> Result<()> {
+        let mut frame = ContributionFrame::new(gradient.len());
         let bytes = Codec::F32.encoded_bytes(gradient.len());
         Codec::F32.encode(gradient, frame.payload_mut(bytes));
         frame.seal(header)?;

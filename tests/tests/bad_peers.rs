@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use bsp::message::{
-    ContributionRefusal, FromCentral, FromVolunteer, Hello, PROTOCOL, ReadOut, Refusal, RunId, SessionId,
+    Contribution, ContributionRefusal, FromCentral, FromVolunteer, Hello, PROTOCOL, Refusal, RunId, SessionId,
 };
 use bsp::shared_memory::ModelStamp;
 use bytes::Bytes;
@@ -85,7 +85,7 @@ impl Busy {
     /// A member whose contribution is refused, because of what `change` does to it. It stays a member.
     fn expect_contribution_refused(
         &self,
-        change: impl FnOnce(&mut ReadOut, &mut Vec<f32>),
+        change: impl FnOnce(&mut Contribution, &mut Vec<f32>),
         is_right: impl FnOnce(&ContributionRefusal) -> bool,
     ) -> Result<()> {
         let Member {
@@ -96,10 +96,10 @@ impl Busy {
         let mut gradient = vec![0.5; peer.parameters()];
         let mut header = peer.read_out(welcome.session, stamp);
         change(&mut header, &mut gradient);
-        peer.say_read_out(&header, &gradient)?;
+        peer.say_contribution(&header, &gradient)?;
         let settled = loop {
             match peer.hear()?.context("the socket was closed")? {
-                FromCentral::Settled(settled) => break settled,
+                FromCentral::Ack(settled) => break settled,
                 FromCentral::StoreModel(_) | FromCentral::ReadOutEvery { .. } => {}
                 other => anyhow::bail!("not settled, but {other:?}"),
             }
@@ -187,7 +187,7 @@ fn a_hello_of_somebody_else_is_refused_and_the_others_go_on() -> Result<()> {
                 version: 0,
             },
         );
-        peer.say_read_out(&header, &vec![0.0; peer.parameters()])
+        peer.say_contribution(&header, &vec![0.0; peer.parameters()])
     };
     busy.expect_turned_away(read_out_first, |refusal| *refusal == Refusal::HelloFirst)
 }

@@ -247,7 +247,7 @@ impl VolunteerLoop {
 
     /// The frame that [`Action::SendContribution`] means.
     pub fn contribution_frame(&self, sequence: u64) -> Option<&[u8]> {
-        self.joined.as_ref()?.local.read_out_frame(sequence)
+        self.joined.as_ref()?.local.contribution_frame(sequence)
     }
 
     /// How much it has done since its start; to be asked about four times a second.
@@ -367,7 +367,7 @@ impl VolunteerLoop {
                 max_frame_bytes: max_frame_bytes(joined.membership.description().parameters),
             },
             local::Action::Send(frame) => Action::Send(frame),
-            local::Action::SendReadOut { sequence } => Action::SendContribution { sequence },
+            local::Action::SendContribution { sequence } => Action::SendContribution { sequence },
             local::Action::Disconnect => Action::Disconnect,
             local::Action::SessionOpened(session) => {
                 joined.membership.on_session_opened(session);

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 
 use super::trainer::ClosedSuperstep;
-use crate::message::{ContributionRefusal, FromCentral, Refusal, SessionId};
+use crate::protocol::message::{ContributionRefusal, FromCentral, Refusal, SessionId};
 
-/// A connection, as its driver numbers it. Never used again for another one.
+/// A connection, as its driver numbers it. A number is never used again for another connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
@@ -14,30 +14,30 @@ pub struct ConnectionId(pub u64);
 pub enum Action {
     /// Send this frame. A model's frame is one buffer, shared by all.
     Send {
-        /// To whom.
+        /// The receiver.
         to: ConnectionId,
-        /// What.
+        /// The frame.
         frame: Bytes,
     },
-    /// Send what there is for this connection, then close it. The reason was sent, where there was somebody to tell.
+    /// Send what is queued for this connection, then close it. A volunteer that is turned away was sent the reason.
     Disconnect {
-        /// Whom.
+        /// The connection.
         from: ConnectionId,
-        /// Why; `None` if it left or was replaced by a newer connection of its own.
+        /// The reason; `None` if it left or was replaced by a newer connection of its own session.
         reason: Option<Refusal>,
     },
     /// A contribution was refused; the volunteer stays. For the log.
     ContributionRefused {
-        /// Whose.
+        /// Its session.
         session: SessionId,
-        /// Which.
+        /// Its number in the session.
         sequence: u64,
-        /// Why.
+        /// The reason.
         reason: ContributionRefusal,
     },
     /// A superstep closed and made a version.
     SuperstepClosed(ClosedSuperstep),
-    /// The model is not finite any more: the optimizer diverged. No version was made, and none will be.
+    /// The optimizer diverged: the model would not be finite. No version was made, and none will be.
     Diverged,
 }
 

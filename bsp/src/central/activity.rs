@@ -1,4 +1,4 @@
-//! What the policies know of a volunteer: how it says it is, how fast it computes, what its link takes.
+//! What the policies know of a volunteer: its last report, its speed, and the times of its link.
 
 use std::time::Duration;
 
@@ -6,30 +6,30 @@ use super::config::Config;
 use super::link::LinkTimes;
 use super::pace::Pace;
 use crate::local::HEARTBEAT;
-use crate::message::Report;
+use crate::protocol::message::Report;
 use crate::time::Time;
 
-/// A change of the period that is smaller than this share is not worth a message. While rates rise or fall, a superstep holds
-/// this much more or less than it aims at.
+/// A smaller relative change of the period is not worth a message. So while rates rise or fall, a superstep holds up to
+/// this share more or fewer samples than it aims at.
 pub(super) const WORTH_TELLING: f64 = 0.03;
 
 /// How one volunteer works.
 #[derive(Debug)]
 pub(super) struct Activity {
-    /// When bytes of a message of its own last came; without a connection, when that ended.
+    /// The time of its last message; without a connection, the time at which the connection ended.
     pub(super) last_heard: Time,
-    /// What it said last of itself.
+    /// Its last report.
     report: Report,
-    /// How fast it computes and answers.
+    /// Its speed, by the arrival of its contributions.
     pub(super) pace: Pace,
-    /// What its link takes.
+    /// The times of its link.
     pub(super) link: LinkTimes,
     /// The read-out period that it was told.
     period: Duration,
 }
 
 impl Activity {
-    /// Of a volunteer that has just said its first word.
+    /// The activity of a volunteer that has just sent its first message.
     pub(super) fn new(now: Time) -> Activity {
         Activity {
             last_heard: now,
@@ -40,13 +40,13 @@ impl Activity {
         }
     }
 
-    /// How it is doing.
+    /// A report has come.
     pub(super) fn on_report(&mut self, report: Report) {
         self.report = report;
         self.link.on_report(&report);
     }
 
-    /// What it said last of itself.
+    /// Its last report.
     pub(super) fn report(&self) -> &Report {
         &self.report
     }
@@ -56,22 +56,23 @@ impl Activity {
         !self.report.is_paused && self.report.ml_modules > 0
     }
 
-    /// Whether a connected volunteer's contribution can be hoped for: it computes, and was heard of within `live_for`.
+    /// Whether a contribution of this connected volunteer is expected: it computes, and sent something within
+    /// `live_for`.
     pub(super) fn is_expected(&self, now: Time, live_for: Duration) -> bool {
         self.is_computing() && now.since(self.last_heard) <= live_for
     }
 
-    /// Whether the run's period is to follow a connected volunteer: it is expected, or it has not been silent for longer than
-    /// a longer period of its own explains. (Its rate falls when a contribution is overdue.)
+    /// Whether the run's period follows this connected volunteer: it is expected, or its own longer period explains its
+    /// silence. (Its rate falls when a contribution is overdue.)
     pub(super) fn is_present(&self, now: Time, live_for: Duration) -> bool {
-        /// This many periods without a contribution happen; and a volunteer with nothing to contribute sends heartbeats.
+        /// This many periods without a contribution are usual. A volunteer with nothing to contribute sends heartbeats.
         const USUAL: u32 = 3;
         let explained = self.period.max(HEARTBEAT).saturating_mul(USUAL);
         self.is_expected(now, live_for.max(explained))
     }
 
-    /// Whether a superstep that is open for `longest` at most can wait for it. A volunteer whose link makes its period longer
-    /// than that contributes when it does.
+    /// Whether a superstep that is open for `longest` at most can wait for it. No superstep waits for a volunteer whose
+    /// link makes its period longer than that.
     pub(super) fn fits_deadline(&self, longest: Duration) -> bool {
         self.period <= longest
     }
@@ -81,13 +82,13 @@ impl Activity {
         self.period
     }
 
-    /// Its read-out period, where the run's is `run_period`: what it is told in the welcome.
+    /// Sets its read-out period by the run's, `run_period`. The welcome tells it this period.
     pub(super) fn set_period(&mut self, run_period: Duration, config: &Config) -> Duration {
         self.period = run_period.max(self.link.shortest_period(config));
         self.period
     }
 
-    /// Its new period, if that is worth telling.
+    /// Its new period, if the change is worth a message.
     pub(super) fn change_of_period(&mut self, run_period: Duration, config: &Config) -> Option<Duration> {
         let told = self.period.as_secs_f64();
         let wanted = run_period.max(self.link.shortest_period(config));
@@ -105,7 +106,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// A volunteer that was told the period of a run's 100 ms, and whose contributions now take this long.
+    /// A volunteer that was told the run's period, 100 ms, and whose contributions now take this long.
     fn with_upload(upload_ms: u64) -> Activity {
         let mut activity = Activity::new(Time::ZERO);
         assert_eq!(activity.set_period(ms(100), &test_config()), ms(100));

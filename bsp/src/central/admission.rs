@@ -1,21 +1,21 @@
 //! Which hellos and contributions are accepted. Pure: the answer follows from the arguments.
 //!
-//! The header is judged before the payload is touched: a payload is as long as the model, and a peer may send many.
+//! The header is judged before the payload is read: a payload is as long as the model, and a peer may send many.
 
 use bytes::Bytes;
 
 use super::config::Config;
 use super::open_superstep::MAX_CONTRIBUTIONS;
 use super::phase::Phase;
-use crate::codec::{Codec, CodecError, Encoded};
 use crate::combine::Admitted;
-use crate::message::{ContributionRefusal, Hello, PROTOCOL, ReadOut, Refusal};
+use crate::protocol::codec::{Codec, CodecError, Encoded};
+use crate::protocol::message::{Contribution, ContributionRefusal, Hello, PROTOCOL, Refusal};
 use crate::shared_memory::ModelStamp;
 
 /// Whether a volunteer that says this hello may take part.
 ///
 /// # Errors
-/// Why it may not.
+/// The reason to turn it away.
 pub(super) fn check_hello(hello: &Hello, config: &Config, phase: Phase) -> Result<(), Refusal> {
     let (theirs, ours) = (hello.protocol, PROTOCOL);
     match () {
@@ -27,19 +27,20 @@ pub(super) fn check_hello(hello: &Hello, config: &Config, phase: Phase) -> Resul
     }
 }
 
-/// The most samples that one contribution can be believed to hold: a million volunteers' day. So totals never overflow.
+/// The most samples that one contribution may claim: what a million volunteers compute in a day. So totals never
+/// overflow.
 const MAX_SAMPLES: u64 = 1 << 40;
 
-/// What a contribution is judged by, besides itself.
+/// The limits that a contribution is judged by.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits<'a> {
     /// What the run fixes.
     pub(super) config: &'a Config,
     /// Parameters of the model.
     pub(super) parameters: usize,
-    /// The codec that its volunteer was asked for.
+    /// The codec that the welcome named.
     pub(super) codec: Codec,
-    /// Whether a contribution that missed its superstep is of no use.
+    /// Whether a contribution that missed its superstep is dropped.
     pub(super) drops_late_ones: bool,
     /// Whether the run goes on.
     pub(super) is_open: bool,
@@ -47,12 +48,12 @@ pub(super) struct Limits<'a> {
     pub(super) has_room: bool,
 }
 
-/// A contribution that can be accepted, and its staleness in versions, where the current model is `stamp`.
+/// Admits a contribution where the current model is `stamp`. Returns it with its staleness in versions.
 ///
 /// # Errors
-/// Why it is refused.
+/// The reason to refuse it.
 pub(super) fn admit(
-    header: &ReadOut,
+    header: &Contribution,
     payload: Bytes,
     stamp: ModelStamp,
     limits: &Limits<'_>,
@@ -74,20 +75,20 @@ pub(super) fn admit(
     Ok((admitted, staleness))
 }
 
-/// Whether some of a contribution was computed on an earlier model than `stamp`. Compared as whole numbers: no rounding can
-/// change the answer.
-pub(super) fn is_late(header: &ReadOut, stamp: ModelStamp) -> bool {
+/// Whether a part of a contribution was computed on an earlier model than `stamp`. The comparison is one of whole
+/// numbers, so that no rounding changes the answer.
+pub(super) fn is_late(header: &Contribution, stamp: ModelStamp) -> bool {
     header.version_sum < u128::from(stamp.version) * u128::from(header.samples)
 }
 
 /// A contribution's staleness, if its header can be believed and its payload has the right length.
 fn judge(
-    header: &ReadOut,
+    header: &Contribution,
     payload_bytes: usize,
     stamp: ModelStamp,
     limits: &Limits<'_>,
 ) -> Result<f64, ContributionRefusal> {
-    let ReadOut { samples, gradients, .. } = *header;
+    let Contribution { samples, gradients, .. } = *header;
     let config = limits.config;
     let is_of_this_run = (header.run, header.spec_hash) == (config.run, config.spec_hash);
     if !is_of_this_run || header.incarnation != stamp.incarnation || !limits.is_open {
@@ -105,7 +106,7 @@ fn judge(
         return Err(ContributionRefusal::Implausible { samples, gradients });
     }
     let version = header.version_sum as f64 / samples as f64;
-    // Compared as whole numbers: rounding must not lift a mean above the version that all of it was computed on.
+    // A comparison of whole numbers: rounding must not lift a mean above the version that all of it was computed on.
     if header.version_sum > u128::from(stamp.version) * u128::from(samples) {
         return Err(ContributionRefusal::FromTheFuture {
             version: version as u64,
@@ -123,7 +124,7 @@ fn judge(
             version: version as u64,
         });
     }
-    // A loss beyond an f32 is none that was computed, and some of them together would leave f64, too.
+    // No computed loss exceeds an f32, and the sum of a few such losses would exceed an f64, too.
     if !(header.loss_sum as f32).is_finite() {
         return Err(ContributionRefusal::NotFinite);
     }
@@ -133,11 +134,11 @@ fn judge(
     Ok(staleness)
 }
 
-/// Whether so many samples can be in so many gradients of so many local steps.
-fn are_counts_plausible(header: &ReadOut, config: &Config) -> bool {
-    let ReadOut { samples, gradients, .. } = *header;
+/// Whether the numbers of samples, gradients and local steps can belong together.
+fn are_counts_plausible(header: &Contribution, config: &Config) -> bool {
+    let Contribution { samples, gradients, .. } = *header;
     let most_samples = gradients.saturating_mul(config.minibatch).min(MAX_SAMPLES);
-    // No ML module can have made more steps than there are gradients in all.
+    // No ML module has made more steps than there are gradients in all.
     let most_steps = u128::from(samples) * u128::from(gradients);
     let are_steps_plausible = match config.has_local_steps {
         true => (u128::from(samples)..=most_steps).contains(&header.step_sum),
@@ -150,7 +151,7 @@ fn are_counts_plausible(header: &ReadOut, config: &Config) -> bool {
 mod tests {
     use super::*;
     use crate::central::test_config::test_config;
-    use crate::message::{ModuleStepRun, Report, RunId, SessionId};
+    use crate::protocol::message::{ModuleStepRun, Report, RunId, SessionId};
 
     const STAMP: ModelStamp = ModelStamp {
         incarnation: 1,
@@ -159,8 +160,8 @@ mod tests {
     const PARAMETERS: usize = 2;
 
     /// A contribution of 8 samples in 2 gradients on the current version.
-    fn header() -> ReadOut {
-        ReadOut {
+    fn header() -> Contribution {
+        Contribution {
             run: test_config().run,
             spec_hash: test_config().spec_hash,
             incarnation: 1,
@@ -186,7 +187,7 @@ mod tests {
             .into()
     }
 
-    fn admitted(header: &ReadOut, payload: Bytes, has_room: bool) -> Result<(Admitted, f64), ContributionRefusal> {
+    fn admitted(header: &Contribution, payload: Bytes, has_room: bool) -> Result<(Admitted, f64), ContributionRefusal> {
         let config = test_config();
         let limits = Limits {
             config: &config,
@@ -201,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_sound_contribution_is_admitted_with_its_staleness() {
-        let half_late = ReadOut {
+        let half_late = Contribution {
             version_sum: 4 * 20 + 4 * 18,
             ..header()
         };
@@ -217,16 +218,16 @@ mod tests {
     #[test]
     fn the_header_is_judged_before_the_payload_is_read() {
         let not_finite = || payload([f32::NAN, 1.0]);
-        let refusal = |header: ReadOut, has_room| admitted(&header, not_finite(), has_room).unwrap_err();
+        let refusal = |header: Contribution, has_room| admitted(&header, not_finite(), has_room).unwrap_err();
         assert_eq!(refusal(header(), true), ContributionRefusal::NotFinite);
-        let another_run = ReadOut {
+        let another_run = Contribution {
             run: RunId(99),
             ..header()
         };
         assert_eq!(refusal(another_run, true), ContributionRefusal::AnotherRun);
         let too_many = ContributionRefusal::TooMany { max: MAX_CONTRIBUTIONS };
         assert_eq!(refusal(header(), false), too_many);
-        let empty = ReadOut { samples: 0, ..header() };
+        let empty = Contribution { samples: 0, ..header() };
         assert!(matches!(refusal(empty, true), ContributionRefusal::Implausible { .. }));
     }
 }

@@ -8,17 +8,17 @@
 //! R_v = R_{v−1} + decoded(d_v)        on both sides, with the same bits
 //! ```
 //!
-//! The loss of the encoding stays in M_v − R_v and is part of the next difference: error feedback, for all volunteers at once
-//! (as the server's side in Tang et al., DoubleSqueeze, arXiv 1905.05957). A volunteer that holds an older version gets the
-//! differences since then, if they are shorter than the whole. One that holds none gets R_v whole in f32, never M_v: all
-//! compute on the same bits.
+//! The loss of the encoding stays in M_v − R_v and is part of the next difference: error feedback, for all volunteers
+//! at once (as the server's side in Tang et al., DoubleSqueeze, arXiv 1905.05957). A volunteer that holds an older
+//! version receives the differences since then, if they are shorter than the whole. A volunteer that holds none
+//! receives R_v whole in f32, never M_v: all volunteers compute on the same bits.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::codec::Codec;
-use crate::message::{FLOAT_BYTES, FromCentral, ModelEncoding, StoreModel};
+use crate::protocol::codec::Codec;
+use crate::protocol::message::{FLOAT_BYTES, FromCentral, ModelEncoding, StoreModel};
 use crate::shared_memory::ModelStamp;
 
 #[derive(Debug)]
@@ -27,16 +27,16 @@ pub(super) struct Broadcast {
     stamp: ModelStamp,
     /// R; not kept with [`Codec::F32`], where it is the model.
     replica: Vec<f32>,
-    /// What encoding takes: the difference, and room that is the error's elsewhere.
+    /// Scratch memory for the difference M_v − R_{v−1}.
     difference: Vec<f32>,
-    /// The last versions' differences, the newest last.
+    /// The encoded differences of the last versions, the newest last.
     differences: VecDeque<Bytes>,
-    /// The current version's frames, by the version that they lead on from; `None` for the whole.
+    /// The current version's frames, by the version that their differences start from; `None` for the whole model.
     frames: BTreeMap<Option<u64>, Bytes>,
 }
 
 impl Broadcast {
-    /// The first model.
+    /// A broadcast that begins with this model.
     pub(super) fn new(codec: Codec, stamp: ModelStamp, model: &[f32]) -> Broadcast {
         let has_replica = codec != Codec::F32;
         let whole = FromCentral::encode_model(stamp, model);
@@ -54,7 +54,7 @@ impl Broadcast {
         }
     }
 
-    /// The next version.
+    /// The next version was made.
     pub(super) fn publish(&mut self, stamp: ModelStamp, model: &[f32]) {
         self.stamp = stamp;
         self.frames.clear();
@@ -70,7 +70,7 @@ impl Broadcast {
         self.codec
             .decode_into(&encoded, &mut self.replica, |replica, value| *replica += value);
         self.differences.push_back(encoded.freeze());
-        // More of them than this are not shorter than the whole.
+        // Together, more differences than this would not be shorter than the whole.
         while self.differences.len() > 1
             && self.bytes_of_differences(self.differences.len()) > model.len() * FLOAT_BYTES
         {
@@ -78,7 +78,8 @@ impl Broadcast {
         }
     }
 
-    /// The frame that brings a volunteer to the current version: from the model that it has stored, if it can read differences.
+    /// The frame that brings a volunteer to the current version, from the model that it has stored if it can read
+    /// differences.
     pub(super) fn frame(&mut self, stored: Option<ModelStamp>, model: &[f32]) -> Bytes {
         let missed = stored
             .filter(|stored| stored.incarnation == self.stamp.incarnation)
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_follows_misses_or_joins_holds_the_same_bits() {
+    fn a_volunteer_that_follows_misses_versions_or_joins_holds_the_same_bits() {
         for codec in [Codec::F32, Codec::F16, Codec::Int8] {
             let mut broadcast = Broadcast::new(codec, stamp(0), &model(0));
             let mut follower = after(&broadcast.frame(None, &model(0)), &[0.0; 300]);

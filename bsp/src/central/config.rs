@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::codec::Codec;
 use crate::combine::Weighting;
-use crate::message::{Mode, RunId};
+use crate::protocol::codec::Codec;
+use crate::protocol::message::{Mode, RunId};
 
 /// Shorter periods are not worth their messages.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
@@ -18,8 +18,8 @@ pub struct Config {
     pub spec_hash: u64,
     /// Decoupled, or one of the baselines.
     pub mode: Mode,
-    /// In lockstep, a superstep does not wait for this many of the volunteers, and their late contributions are dropped (Chen
-    /// et al., arXiv 1604.00981).
+    /// In lockstep, a superstep does not wait for this many of the volunteers, and their late contributions are dropped
+    /// (Chen et al., arXiv 1604.00981).
     pub backup_workers: usize,
     /// Whether ML modules also move along their own gradients: contributions are displacements then.
     pub has_local_steps: bool,
@@ -52,6 +52,34 @@ pub struct Config {
 }
 
 impl Config {
+    /// A plain run: decoupled, f32 on the wire, supersteps of 256 samples, contributions weighed by their staleness.
+    pub fn new(run: RunId, spec_hash: u64) -> Config {
+        Config {
+            run,
+            spec_hash,
+            mode: Mode::Decoupled,
+            backup_workers: 0,
+            has_local_steps: false,
+            contribution_codec: Codec::F32,
+            model_codec: Codec::F32,
+            communication_share: 0.5,
+            minibatch: 32,
+            superstep_samples: 256,
+            quorum: 0.8,
+            min_period: Duration::from_millis(50),
+            max_period: Duration::from_secs(2),
+            max_staleness: 64,
+            weighting: Weighting {
+                staleness_exponent: 1.0,
+                max_read_out_samples: 1 << 20,
+                clip: 3.0,
+            },
+            lr_scaling: LearningRateScaling::None,
+            session_ttl: Duration::from_secs(60),
+            max_sessions: 64,
+        }
+    }
+
     /// The same with periods in an order that makes sense.
     pub(super) fn with_ordered_periods(self) -> Config {
         let min_period = self.min_period.max(SHORTEST_PERIOD);

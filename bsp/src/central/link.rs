@@ -1,27 +1,27 @@
-//! What a volunteer's link takes for a contribution and a model, and the period that follows from it.
+//! The times that a contribution and a model need on a volunteer's link, and the period that follows from them.
 //!
 //! ```text
 //! shortest period = min((upload + download) / communication_share, max_period)
 //! ```
 //!
-//! A contribution and a model travel once a period, so that the link is busy for `communication_share` of the time at most.
-//! Models keep that distance, too. Times count beyond the round trip of an empty message, which keeps no line busy. Of the
-//! last few times the shortest counts, since a busy machine makes some of them longer. On a fast link the shortest period is
-//! far below the run's, and changes nothing.
+//! A contribution and a model travel once a period, so that the link is busy for `communication_share` of the time at
+//! most. Models keep that distance, too. The round trip of an empty message is subtracted, since it keeps no link busy.
+//! Of the last few times the shortest counts, since a busy machine makes some of them longer. On a fast link the
+//! shortest period is far below the run's, and changes nothing.
 
 use std::time::Duration;
 
 use super::config::Config;
 use crate::estimators::WindowedMin;
-use crate::message::Report;
+use crate::protocol::message::Report;
 use crate::time::Time;
 
 /// The times of one volunteer's link.
 #[derive(Debug, Default)]
 pub(super) struct LinkTimes {
-    /// From sending a model until it is reported as stored, beyond the round trip.
+    /// From sending a model to the report that it is stored, less the round trip.
     download: WindowedMin,
-    /// From sending a contribution until it is settled, beyond the round trip, as the volunteer reports it.
+    /// From sending a contribution to its acknowledgement, less the round trip, as the volunteer reports it.
     upload: Duration,
     /// As the volunteer reports it.
     round_trip: Duration,
@@ -33,23 +33,23 @@ impl LinkTimes {
         self.download.push(now.since(sent_at).saturating_sub(self.round_trip));
     }
 
-    /// What the volunteer says of its link.
+    /// A report has come.
     pub(super) fn on_report(&mut self, report: &Report) {
         self.upload = Duration::from_micros(report.upload_us);
         self.round_trip = Duration::from_micros(report.round_trip_us);
     }
 
-    /// What a model takes, beyond the round trip.
+    /// The time of a model, less the round trip.
     pub(super) fn download(&self) -> Duration {
         self.download.get()
     }
 
-    /// What a contribution takes, beyond the round trip.
+    /// The time of a contribution, less the round trip.
     pub(super) fn upload(&self) -> Duration {
         self.upload
     }
 
-    /// What the shortest message and its answer take.
+    /// The time that the shortest message and its answer take.
     pub(super) fn round_trip(&self) -> Duration {
         self.round_trip
     }

@@ -1,14 +1,14 @@
-//! The open superstep: what has come in, and from whom.
+//! The open superstep: its contributions, and the sessions that they came from.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::trainer::ClosedSuperstep;
 use crate::combine::Admitted;
-use crate::message::SessionId;
+use crate::protocol::message::SessionId;
 use crate::time::Time;
 
-/// The most contributions of one session that an open superstep takes: an honest volunteer has one or two in it, a few when
-/// the period has just changed or the superstep was too small to close. Each costs as much memory as the model.
+/// The most contributions of one session in an open superstep. An honest volunteer has one or two, or a few when the
+/// period has just changed or the superstep was too small to close. Each costs as much memory as the model.
 pub(super) const MAX_CONTRIBUTIONS: usize = 16;
 
 /// The contributions of the open superstep.
@@ -22,22 +22,22 @@ pub(super) struct OpenSuperstep {
     loss_sum: f64,
     /// The sessions that have contributed, and how often.
     contributors: BTreeMap<SessionId, usize>,
-    /// The sessions that it does not wait for any more: those whose contributions were not only late ones to earlier versions.
+    /// The sessions that it does not wait for any more. A session with only late contributions is not among them.
     arrived: BTreeSet<SessionId>,
     quorum: Quorum,
 }
 
-/// Whether enough samples have come to give the missing volunteers a grace window only.
+/// Whether enough samples have come: then only a grace window is left to the missing volunteers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Quorum {
-    /// Whether they have, as things stand: more volunteers may be expected meanwhile.
+    /// Whether they have come as of now. It may become false again when more volunteers are expected.
     pub(super) is_there: bool,
-    /// Since when they have for the first time.
+    /// When they had come for the first time.
     pub(super) since: Option<Time>,
 }
 
 impl OpenSuperstep {
-    /// One that opens now.
+    /// A superstep that opens now.
     pub(super) fn open_at(now: Time) -> OpenSuperstep {
         OpenSuperstep {
             opened: now,
@@ -63,12 +63,12 @@ impl OpenSuperstep {
         self.contributions.push(contribution);
     }
 
-    /// It does not wait for this volunteer: what it has contributed was refused, and nothing else is due.
+    /// It does not wait for this volunteer: its contribution was refused, and no other is due.
     pub(super) fn count_as_arrived(&mut self, session: SessionId) {
         self.arrived.insert(session);
     }
 
-    /// Says whether there is a quorum now.
+    /// Notes whether there is a quorum now.
     pub(super) fn note_quorum(&mut self, now: Time, is_there: bool) {
         self.quorum.is_there = is_there;
         if is_there {
@@ -76,7 +76,7 @@ impl OpenSuperstep {
         }
     }
 
-    /// When it was opened: when the current version was made.
+    /// When it was opened: the time at which the current version was made.
     pub(super) fn opened(&self) -> Time {
         self.opened
     }
@@ -101,7 +101,7 @@ impl OpenSuperstep {
         !self.arrived.is_empty()
     }
 
-    /// What is known of its quorum.
+    /// Its quorum.
     pub(super) fn quorum(&self) -> Quorum {
         self.quorum
     }
@@ -123,12 +123,12 @@ impl OpenSuperstep {
         &mut self.contributions
     }
 
-    /// The sessions of its contributions, in the order of these.
+    /// The sessions of its contributions, in the same order.
     pub(super) fn sessions(&self) -> Vec<SessionId> {
         self.contributions.iter().map(|c| c.session).collect()
     }
 
-    /// What it came to: it made version `version` at `now`. `weight_of` says what a sample of some staleness weighs.
+    /// Its summary, after it made version `version` at `now`. `weight_of` gives a sample's weight by its staleness.
     pub(super) fn summary(&self, now: Time, version: u64, weight_of: impl Fn(f64) -> f64) -> ClosedSuperstep {
         let sum = self
             .contributions

@@ -1,29 +1,29 @@
-//! How fast a volunteer computes and answers, measured by when things arrive from it.
+//! A volunteer's speed, measured by the arrival of its messages.
 
 use std::time::Duration;
 
 use crate::estimators::MovingAverage;
 use crate::time::Time;
 
-/// How long a measured rate is remembered: longer than a hiccup, shorter than the seconds in which a browser makes a page's
-/// code fast.
+/// The memory of a measured rate: longer than a network's hiccup, shorter than the seconds in which a browser optimizes
+/// a page's code.
 const RATE_MEMORY: Duration = Duration::from_secs(2);
 
-/// Two first contributions that arrive together say little of a rate, but must not say that it is infinite.
+/// Two first contributions that arrive together must not give an infinite rate.
 const LEAST_SECONDS: f64 = 1e-3;
 
-/// What is known of one volunteer's pace.
+/// The pace of one volunteer.
 #[derive(Debug)]
 pub(super) struct Pace {
     first_arrival: Option<Time>,
     last_arrival: Option<Time>,
-    /// Over the last few seconds, each with less weight the older it is: the time in which its contributions after the first
-    /// came, in seconds; how many; and their samples. These are sums, not means of each one's rate: a hiccup of the network
-    /// that holds some back and then delivers them at once changes no sum.
+    /// Sums over the contributions of the last few seconds, older ones with less weight: the seconds between them,
+    /// their number, and their samples. Sums instead of a mean of rates: when a network's hiccup holds contributions
+    /// back and then delivers them at once, no sum changes.
     recent_seconds: f64,
     recent_contributions: f64,
     recent_samples: f64,
-    /// When it reported its last model as stored; `None` once a contribution has followed.
+    /// When it reported its last model as stored; `None` after the contribution that follows.
     stored_at: Option<Time>,
     /// Mean time from such a report to the contribution that follows, in seconds.
     response: MovingAverage,
@@ -31,7 +31,7 @@ pub(super) struct Pace {
 
 impl Default for Pace {
     fn default() -> Pace {
-        /// A new period must soon be in the mean.
+        /// The mean must follow a new period soon.
         const NEWEST: f64 = 0.25;
         Pace {
             first_arrival: None,
@@ -54,12 +54,12 @@ impl Pace {
         self.stored_at = Some(now);
     }
 
-    /// Says whether it is the first contribution since the volunteer stored its last model.
+    /// A contribution has come. Returns whether it is the first since the volunteer stored its last model.
     pub(super) fn on_contribution(&mut self, now: Time, samples: u64) -> bool {
         if let Some(last) = self.last_arrival {
             let (elapsed, memory) = (now.since(last).as_secs_f64(), RATE_MEMORY.as_secs_f64());
             let kept = memory / (memory + elapsed);
-            // A pause of minutes would outweigh what follows it for many seconds: more than the memory counts in proportion.
+            // A pause of minutes would outweigh the seconds that follow it. So it counts as no longer than the memory.
             let share = (memory / elapsed).min(1.0);
             self.recent_seconds = kept * self.recent_seconds + share * elapsed;
             self.recent_contributions = kept * self.recent_contributions + share;
@@ -74,10 +74,10 @@ impl Pace {
         true
     }
 
-    /// Samples per second over the last few seconds; less and less when a contribution is long overdue: a volunteer may be
-    /// here and compute nothing.
+    /// Samples per second over the last few seconds. The rate falls when a contribution is long overdue: a volunteer
+    /// may be connected and compute nothing.
     pub(super) fn samples_per_second(&self, now: Time) -> f64 {
-        /// This many cycles without a contribution happen.
+        /// This many cycles without a contribution are usual.
         const USUAL: f64 = 3.0;
         let (Some(last), Some(cycle)) = (self.last_arrival, self.cycle()) else {
             return 0.0;
@@ -86,7 +86,7 @@ impl Pace {
         rate * (USUAL * cycle / now.since(last).as_secs_f64()).min(1.0)
     }
 
-    /// For how long its rate has been measured.
+    /// The time over which its rate was measured.
     pub(super) fn measured_for(&self) -> Duration {
         match (self.first_arrival, self.last_arrival) {
             (Some(first), Some(last)) => last.since(first),
@@ -94,8 +94,8 @@ impl Pace {
         }
     }
 
-    /// When its next contribution should come: after the model that it has stored, as long as it took the last times; or by
-    /// the mean time between the last ones.
+    /// The expected arrival of its next contribution: the mean response time after the model that it has stored, or
+    /// else the mean time between contributions after the last one.
     pub(super) fn predicted_arrival(&self) -> Option<Time> {
         let (since, seconds) = match (self.stored_at, self.response.get()) {
             (Some(stored_at), Some(response)) => (stored_at, response),

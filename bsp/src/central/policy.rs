@@ -1,5 +1,5 @@
-//! What the mode of a run decides: when a superstep closes, what a late contribution is worth, who is sent a model, how long
-//! the read-out period is. Nothing else in this crate asks which mode a run has.
+//! The rules of a run's mode: when a superstep closes, the weight of a late contribution, the receivers of a model, and
+//! the read-out period. No other part of the central module asks for the mode.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use super::activity::Activity;
 use super::config::Config;
 use super::link::LinkTimes;
 use super::open_superstep::OpenSuperstep;
-use crate::message::{Mode, SessionId};
+use crate::protocol::message::{Mode, SessionId};
 use crate::time::Time;
 
 mod asynchronous;
@@ -19,10 +19,11 @@ use asynchronous::Asynchronous;
 use decoupled::Decoupled;
 use lockstep::Lockstep;
 
-/// In a baseline a read-out takes as long as the slowest minibatch: only silence beyond the heartbeats counts as absence.
+/// In a baseline a read-out takes as long as the slowest minibatch. So only silence without heartbeats counts as
+/// absence.
 const LIVE_IN_BASELINES: Duration = Duration::from_secs(10);
 
-/// A volunteer that a contribution can be expected of.
+/// A volunteer from which a contribution is expected.
 pub(super) type Expected<'a> = (SessionId, &'a Activity);
 
 /// The mode's rules.
@@ -39,9 +40,9 @@ pub(super) enum Policy {
 /// Which volunteers are sent a new version, as soon as they can take it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Receivers {
-    /// All of them.
+    /// All volunteers.
     Everyone,
-    /// Those that have contributed to it, and those whose contribution was refused.
+    /// The volunteers that have contributed to it, and those whose contribution was refused.
     Contributors,
 }
 
@@ -55,7 +56,7 @@ impl Policy {
         }
     }
 
-    /// What a sample weighs by its staleness, beside the others of its superstep.
+    /// The weight of a sample by its staleness, relative to the others of its superstep.
     pub(super) fn weight_of(&self, staleness: f64) -> f64 {
         match self {
             Policy::Decoupled(policy) => policy.weight_of(staleness),
@@ -69,20 +70,20 @@ impl Policy {
         matches!(self, Policy::Lockstep(policy) if policy.has_backup_workers())
     }
 
-    /// Whether a superstep need not wait any more for a volunteer whose contribution was accepted. `has_current` says that it
-    /// had stored the current model, `is_late` that some of the contribution was computed on an earlier one.
+    /// Whether a superstep stops waiting for a volunteer whose contribution was accepted. `has_current` says that it
+    /// had stored the current model, `is_late` that a part of the contribution was computed on an earlier one.
     pub(super) fn is_in_time(&self, has_current: bool, is_late: bool) -> bool {
         match self {
             Policy::Decoupled(_) => has_current,
-            // Its model may not be reported as stored yet, after a reconnect.
+            // After a reconnect its model may not be reported as stored yet.
             Policy::Lockstep(_) => !is_late,
             Policy::Asynchronous(_) => true,
         }
     }
 
-    /// Whether a superstep need not wait any more for a volunteer whose contribution was refused.
+    /// Whether a superstep stops waiting for a volunteer whose contribution was refused.
     pub(super) fn is_refused_in_time(&self, is_late: bool) -> bool {
-        // It has computed its one gradient on the current version, and that is of no use.
+        // It has computed its one gradient on the current version, and that gradient can't be used.
         matches!(self, Policy::Lockstep(_)) && !is_late
     }
 
@@ -94,7 +95,7 @@ impl Policy {
         }
     }
 
-    /// How long a link rests after a model. The baselines send a model as soon as there is one.
+    /// The rest of a link after a model. The baselines send a model as soon as there is one.
     pub(super) fn rest_after_model(&self, link: &LinkTimes, config: &Config) -> Duration {
         match self {
             Policy::Decoupled(_) => link.shortest_period(config),
@@ -111,7 +112,7 @@ impl Policy {
         }
     }
 
-    /// How many of the expected volunteers have to arrive before the superstep is complete.
+    /// The number of expected volunteers that must still arrive before the superstep is complete.
     pub(super) fn missing(&self, open: &OpenSuperstep, expected: &[Expected<'_>]) -> usize {
         let missing = missing(open, expected).count();
         match self {
@@ -120,7 +121,7 @@ impl Policy {
         }
     }
 
-    /// Whether so much has come in that the missing volunteers have a grace window only.
+    /// Whether enough has come in to leave the missing volunteers a grace window only.
     pub(super) fn has_quorum(&self, now: Time, open: &OpenSuperstep, expected: &[Expected<'_>]) -> bool {
         match self {
             Policy::Decoupled(policy) => policy.has_quorum(now, open, expected),
@@ -128,7 +129,7 @@ impl Policy {
         }
     }
 
-    /// When the open superstep closes if nothing more comes; `None` while that depends on what comes.
+    /// When the open superstep closes if nothing more comes; `None` if it then stays open.
     pub(super) fn closes_at(&self, now: Time, open: &OpenSuperstep, expected: &[Expected<'_>]) -> Option<Time> {
         open.holds_samples_since()?;
         match self {
@@ -138,7 +139,7 @@ impl Policy {
         }
     }
 
-    /// Whether the open superstep holds so few samples that it stays open although all have contributed.
+    /// Whether the open superstep holds too few samples to close when all have contributed.
     pub(super) fn is_too_small(&self, open: &OpenSuperstep) -> bool {
         matches!(self, Policy::Decoupled(policy) if policy.is_too_small(open))
     }
@@ -150,7 +151,7 @@ impl Policy {
         }
     }
 
-    /// Lets the period follow the volunteers; whether the policy has one that does.
+    /// Lets the period follow the volunteers. Returns whether the policy has such a period.
     pub(super) fn adapt<'a>(
         &mut self,
         now: Time,
@@ -173,7 +174,7 @@ impl Policy {
         }
     }
 
-    /// For how long after its last message a contribution can be expected of a volunteer.
+    /// The time after a volunteer's last message in which a contribution of it is expected.
     pub(super) fn live_for(&self) -> Duration {
         match self {
             Policy::Decoupled(policy) => policy.live_for(),
@@ -181,7 +182,7 @@ impl Policy {
         }
     }
 
-    /// How long a superstep waits at most, after its quorum, for an arrival that is predicted; zero in the baselines.
+    /// The longest wait after the quorum for a predicted arrival; zero in the baselines.
     pub(super) fn grace_window(&self) -> Duration {
         match self {
             Policy::Decoupled(policy) => policy.grace_window(),

@@ -1,10 +1,11 @@
-//! How often all connected volunteers are looked at, so that a frame does not cost as much as they are many.
+//! How often all connected volunteers are reviewed, so that the cost of a frame does not grow with their number.
 //!
-//! Whether a superstep closes depends on every volunteer that is expected: on its rate, and on when its next contribution is
-//! predicted. A review looks at all of them. One review for a 64th of as many events costs an event 64 looks, however many
-//! volunteers there are. Up to 64 volunteers, each event is followed by a review. Beyond that, a quorum is noticed up to a
-//! 64th of the volunteers' frames late, which is less than a hundredth of a superstep: each volunteer sends a contribution
-//! and a receipt for the model. That all have arrived is never noticed late: a review follows as soon as enough have.
+//! Whether a superstep closes depends on every expected volunteer: on its rate, and on the predicted arrival of its
+//! next contribution. A review looks at all of them. With n volunteers there is one review for n / 64 events, so that
+//! an event costs 64 looks for any n. Up to 64 volunteers, a review follows each event. Beyond that, a quorum is
+//! noticed late, by up to n / 64 frames. That is less than a hundredth of a superstep, in which each volunteer sends a
+//! contribution and a receipt for the model. The last arrival is never noticed late: a review follows as soon as enough
+//! volunteers have arrived.
 
 /// An event is charged with this many looks.
 const LOOKS: usize = 64;
@@ -14,7 +15,7 @@ const LOOKS: usize = 64;
 pub(super) struct Reviews {
     /// Volunteers that the last review has looked at.
     looked_at: usize,
-    /// How many arrivals would have completed the superstep then; 0 if none was missing.
+    /// The number of arrivals that would have completed the superstep then; 0 if none was missing.
     missing: usize,
     events: usize,
     arrivals: usize,
@@ -26,7 +27,7 @@ impl Reviews {
         self.events += 1;
     }
 
-    /// The superstep waits for one volunteer less: it has contributed, paused or gone.
+    /// The superstep waits for one volunteer less, which has contributed, paused or left.
     pub(super) fn on_arrival(&mut self) {
         self.arrivals += 1;
     }
@@ -37,7 +38,7 @@ impl Reviews {
         may_be_complete || self.events.saturating_mul(LOOKS) >= self.looked_at
     }
 
-    /// A review has looked at so many volunteers, and the superstep waits for `missing` more.
+    /// A review has looked at `looked_at` volunteers, and the superstep waits for `missing` of them.
     pub(super) fn on_review(&mut self, looked_at: usize, missing: usize) {
         *self = Reviews {
             looked_at,
@@ -51,7 +52,7 @@ impl Reviews {
 mod tests {
     use super::*;
 
-    /// How many of 10,000 events are followed by a review of `volunteers` volunteers.
+    /// The number of reviews of `volunteers` volunteers in 10,000 events.
     fn reviews_of(volunteers: usize) -> usize {
         let mut reviews = Reviews::default();
         let mut count = 0;

@@ -1,13 +1,13 @@
-//! What the central module knows of one session.
+//! One session, as the central module knows it.
 
 use std::time::Duration;
 
 use super::ConnectionId;
 use super::activity::Activity;
 use super::config::Config;
-use crate::codec::Codec;
 use crate::estimators::MovingAverage;
-use crate::message::{Hello, SessionId, Token};
+use crate::protocol::codec::Codec;
+use crate::protocol::message::{Hello, SessionId, Token};
 use crate::shared_memory::{ModelStamp, PhaseTimes};
 use crate::time::Time;
 
@@ -24,7 +24,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// One that has just been opened, without a connection.
+    /// A session that has just been opened, without a connection.
     pub(super) fn new(now: Time, token: Token) -> Session {
         Session {
             token,
@@ -37,7 +37,7 @@ impl Session {
         }
     }
 
-    /// A connection is new.
+    /// It has a new connection.
     pub(super) fn on_connected(&mut self) {
         self.delivery = Delivery {
             is_asked_for: self.delivery.is_asked_for,
@@ -54,7 +54,7 @@ impl Session {
         }
     }
 
-    /// Whether it is to be sent the model `current`, as soon as its link may be busy.
+    /// Whether the model `current` is to be sent to it, as soon as its link has rested.
     pub(super) fn wants_model(&self, current: ModelStamp) -> bool {
         self.connection.is_some() && self.delivery.wants(current)
     }
@@ -90,7 +90,7 @@ impl Session {
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
     settled: u64,
-    /// Those up to this number were settled when version `since` was made.
+    /// Contributions up to this number were settled when version `since` was made.
     settled_before: u64,
     since: u64,
 }
@@ -109,9 +109,9 @@ impl Numbers {
         self.settled += 1;
     }
 
-    /// The last one that was settled was refused: no model will hold it. Where all before it are in the current model, that one
-    /// settles it, too. A volunteer that does not hear of the refusal, because its link breaks, hears so with the model after
-    /// the reconnect.
+    /// The contribution that was settled last was refused: no model will hold it. If all before it are in the current
+    /// model, this model settles it, too. So a volunteer whose link breaks before it hears of the refusal learns of it
+    /// with the model after the reconnect.
     pub(super) fn on_refused(&mut self) {
         if self.settled_before + 1 == self.settled {
             self.settled_before = self.settled;
@@ -128,16 +128,16 @@ impl Numbers {
     }
 }
 
-/// Which model a volunteer has, which is on its way, and when the next may follow.
+/// The model that a volunteer has, the model on its way, and when the next may follow.
 #[derive(Debug, Default)]
 pub(super) struct Delivery {
     /// The model that was sent and has not been reported as stored, and when it was sent.
     on_its_way: Option<(ModelStamp, Time)>,
     /// The last model that it reported as stored, on this connection.
     stored: Option<ModelStamp>,
-    /// The next model is to be sent, once it may be.
+    /// The next model is to be sent as soon as it may.
     is_asked_for: bool,
-    /// The link is to rest until then.
+    /// The link rests until then.
     next_at: Time,
 }
 
@@ -147,7 +147,7 @@ impl Delivery {
         self.stored
     }
 
-    /// Before this instant its link is to rest.
+    /// Its link rests until this time.
     pub(super) fn next_at(&self) -> Time {
         self.next_at
     }
@@ -168,7 +168,7 @@ impl Delivery {
         self.next_at = now + rest;
     }
 
-    /// A model is reported as stored: when it was sent, if it was on its way.
+    /// A model is reported as stored. Returns when it was sent, if it was on its way.
     fn on_stored(&mut self, stamp: ModelStamp) -> Option<Time> {
         let (_, sent_at) = self.on_its_way.take_if(|(sent, _)| *sent == stamp)?;
         self.stored = Some(stamp);
@@ -176,17 +176,17 @@ impl Delivery {
     }
 }
 
-/// What a volunteer can write and read.
+/// The codecs of a session.
 #[derive(Debug, Default)]
 pub(super) struct Codecs {
-    /// How its contributions are to be encoded.
+    /// The codec of its contributions.
     pub(super) contribution: Codec,
     /// Whether it can read models as the run encodes them.
     pub(super) can_read_models: bool,
 }
 
 impl Codecs {
-    /// The run's codecs, where a volunteer knows them.
+    /// The run's codecs, where the volunteer knows them.
     pub(super) fn agreed(hello: &Hello, config: &Config) -> Codecs {
         let can = |codec: Codec| codec == Codec::F32 || hello.codecs.contains(&codec);
         Codecs {
@@ -200,7 +200,7 @@ impl Codecs {
     }
 }
 
-/// What has come of a session's contributions.
+/// The outcome of a session's contributions.
 #[derive(Debug)]
 pub(super) struct Tally {
     samples: u64,
@@ -211,7 +211,7 @@ pub(super) struct Tally {
 
 impl Default for Tally {
     fn default() -> Tally {
-        /// About the last ten contributions.
+        /// The mean follows about the last ten contributions.
         const NEWEST: f64 = 0.1;
         Tally {
             samples: 0,
@@ -236,7 +236,7 @@ impl Tally {
     }
 }
 
-/// What is told of a volunteer.
+/// The state of a volunteer, for pages and logs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VolunteerStatus {
     /// Its session.
@@ -249,18 +249,19 @@ pub struct VolunteerStatus {
     pub samples: u64,
     /// Samples per second, over the last few seconds; 0 when it is not live.
     pub samples_per_second: f64,
-    /// Mean staleness of its contributions, in versions, weighted towards the last ones.
+    /// Moving average of its contributions' staleness, in versions.
     pub staleness: f64,
     /// Time of its ML modules, summed over them, in microseconds.
     pub time_us: PhaseTimes,
     /// Its read-out period.
     pub period: Duration,
-    /// What a contribution takes until it is settled, beyond the round trip: the shortest of the last few; zero before the
-    /// first.
+    /// The time from sending a contribution to its acknowledgement, less the round trip: the shortest of the last few;
+    /// zero before the first.
     pub upload: Duration,
-    /// What a model takes until it is stored, beyond the round trip: the shortest of the last few; zero before the first.
+    /// The time from sending a model to the report that it is stored, less the round trip: the shortest of the last
+    /// few; zero before the first.
     pub download: Duration,
-    /// What the shortest message and its answer take.
+    /// The time that the shortest message and its answer take.
     pub round_trip: Duration,
     /// Contributions that were accepted.
     pub accepted: u64,
@@ -278,7 +279,7 @@ pub struct VolunteerStatus {
 mod tests {
     use super::*;
     use crate::central::test_config::test_config;
-    use crate::message::Report;
+    use crate::protocol::message::Report;
 
     fn stamp(version: u64) -> ModelStamp {
         ModelStamp {
@@ -314,7 +315,7 @@ mod tests {
         };
         let agreed = |codecs: &[Codec]| {
             let hello = Hello {
-                protocol: crate::message::PROTOCOL,
+                protocol: crate::protocol::message::PROTOCOL,
                 run: config.run,
                 spec_hash: config.spec_hash,
                 incarnation: None,

@@ -1,7 +1,7 @@
 //! All sessions, and their connections: hellos, farewells, silence.
 //!
-//! Whatever a frame changes is found by a look-up, and what time changes lies in ordered sets (quinn calls such a thing a
-//! timer table). So a frame costs O(log sessions), however many sessions there are, connected or not.
+//! A frame finds its session by a look-up, and deadlines lie in ordered sets (quinn calls such a thing a timer table).
+//! So a frame costs O(log sessions), where all sessions count, connected or not.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,8 +11,8 @@ use super::activity::Activity;
 use super::config::Config;
 use super::link::LinkTimes;
 use super::session::{Codecs, Session, VolunteerStatus};
-use crate::codec::Codec;
-use crate::message::{Hello, Refusal, Report, SessionId, Token, Welcome};
+use crate::protocol::codec::Codec;
+use crate::protocol::message::{Hello, Refusal, Report, SessionId, Token, Welcome};
 use crate::shared_memory::ModelStamp;
 use crate::time::{Time, duration_micros};
 
@@ -34,15 +34,15 @@ pub(super) struct Sessions {
 struct Timers {
     /// When sessions without a connection expire.
     expiries: BTreeSet<(Time, SessionId)>,
-    /// When connected volunteers that compute were last heard of.
+    /// The last message of connected volunteers that compute.
     heard: BTreeSet<(Time, SessionId)>,
-    /// When volunteers that wait for a model may be sent one.
+    /// When a model may be sent to volunteers that wait for one.
     deliveries: BTreeSet<(Time, SessionId)>,
-    /// Where each session stands in the others.
+    /// Each session's instants in the sets above.
     instants: BTreeMap<SessionId, Instants>,
 }
 
-/// Where one session stands in [`Timers`].
+/// The instants of one session in [`Timers`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Instants {
     expiry: Option<Time>,
@@ -91,12 +91,12 @@ impl Timers {
     }
 }
 
-/// What a hello has led to.
+/// The outcome of a hello.
 #[derive(Debug, PartialEq)]
 pub(super) struct Joined {
-    /// The session, new or taken up again.
+    /// The session, new or resumed.
     pub(super) session: SessionId,
-    /// The session's connection before, which is replaced.
+    /// The session's earlier connection, which is replaced.
     pub(super) replaced: Option<ConnectionId>,
 }
 
@@ -104,14 +104,14 @@ pub(super) struct Joined {
 #[derive(Debug, PartialEq)]
 pub(super) struct DueModel {
     pub(super) to: ConnectionId,
-    /// The model that differences can lead on from, if the volunteer has one and can read them.
+    /// The model that differences may start from, if the volunteer has one and can read differences.
     pub(super) stored: Option<ModelStamp>,
     /// The model settles the session's contributions up to this number.
     pub(super) settles: u64,
 }
 
 impl Sessions {
-    /// None yet; the model `current` is what they will be sent.
+    /// No sessions yet. They will be sent the model `current`.
     pub(super) fn new(current: ModelStamp) -> Sessions {
         Sessions {
             current,
@@ -119,7 +119,7 @@ impl Sessions {
         }
     }
 
-    /// A volunteer says hello: its session is opened or taken up again, and this is its one connection from now on.
+    /// A volunteer says hello: its session is opened or resumed, and this is its one connection from now on.
     pub(super) fn on_hello(
         &mut self,
         now: Time,
@@ -144,7 +144,7 @@ impl Sessions {
         Ok(Joined { session, replaced })
     }
 
-    /// A new session; a hello that is said again on its own connection without naming one opens none.
+    /// Opens a session. A repeated hello on the same connection that names no session opens none.
     fn open(&mut self, now: Time, from: ConnectionId, token: Token, config: &Config) -> Result<SessionId, Refusal> {
         if let Some(id) = self.connections.get(&from) {
             return Ok(*id);
@@ -160,7 +160,7 @@ impl Sessions {
         Ok(id)
     }
 
-    /// Makes `connection` the session's one connection; the one that it replaces.
+    /// Makes `connection` the session's one connection. Returns the connection that it replaces.
     fn attach(&mut self, id: SessionId, connection: ConnectionId, config: &Config) -> Option<ConnectionId> {
         let session = self.sessions.get_mut(&id)?;
         if session.connection == Some(connection) {
@@ -179,7 +179,7 @@ impl Sessions {
         replaced
     }
 
-    /// The session of a connection that has just said something.
+    /// A message has come on this connection. Returns its session.
     pub(super) fn on_heard(&mut self, now: Time, from: ConnectionId, config: &Config) -> Result<SessionId, Refusal> {
         let id = *self.connections.get(&from).ok_or(Refusal::HelloFirst)?;
         self.change(id, config, |session| session.activity.last_heard = now)
@@ -187,7 +187,7 @@ impl Sessions {
         Ok(id)
     }
 
-    /// A volunteer reports a model as stored: its session.
+    /// A volunteer reports a model as stored. Returns its session.
     pub(super) fn on_stored(
         &mut self,
         now: Time,
@@ -200,7 +200,7 @@ impl Sessions {
         Ok(id)
     }
 
-    /// A volunteer says how it is doing: whether it computes.
+    /// A heartbeat has come. Returns whether its volunteer computes.
     pub(super) fn on_heartbeat(
         &mut self,
         now: Time,
@@ -225,7 +225,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// A connection has ended, at `now` if that is known to be when its volunteer was last there.
+    /// A connection has ended. `now` is the time at which its volunteer was last there, if that is known.
     pub(super) fn on_disconnected(&mut self, now: Option<Time>, connection: ConnectionId, config: &Config) {
         let Some(id) = self.connections.remove(&connection) else {
             return;
@@ -258,8 +258,8 @@ impl Sessions {
         }
     }
 
-    /// A session is to be sent the newest model. What to send, unless it has it, has one on its way, or its link is to rest:
-    /// then it is due later. `rest` says how long a link rests after a model.
+    /// The newest model is to be sent to this session. Returns what to send now; nothing if it has the model, has one
+    /// on its way, or its link rests: then the model is due later. `rest` gives the rest of a link after a model.
     pub(super) fn ask_for_model(
         &mut self,
         now: Time,
@@ -284,7 +284,7 @@ impl Sessions {
         })?
     }
 
-    /// The sessions that may be sent a model now, after their links have rested.
+    /// The sessions to which a model may be sent now, after their links have rested.
     pub(super) fn due_deliveries(&self, now: Time) -> Vec<SessionId> {
         let due = self.timers.deliveries.iter().take_while(|(at, _)| *at <= now);
         let mut due: Vec<_> = due.map(|(_, id)| *id).collect();
@@ -292,14 +292,14 @@ impl Sessions {
         due
     }
 
-    /// When something is due that time alone brings: an expiry, or a model after a rest.
+    /// The next instant at which something is due without an event: an expiry, or a model after a rest.
     pub(super) fn next_timeout(&self, now: Time) -> Option<Time> {
         let expiry = self.timers.expiries.first().map(|(at, _)| *at);
         let delivery = self.timers.deliveries.first().map(|(at, _)| (*at).max(now));
         expiry.into_iter().chain(delivery).min()
     }
 
-    /// When the first of the volunteers that are expected now, being heard of within `live_for`, will not be any more.
+    /// When the first of the volunteers that sent something within `live_for` stops being expected.
     pub(super) fn next_absence(&self, now: Time, live_for: Duration) -> Option<Time> {
         let live = self.timers.heard.range((now - live_for, SessionId(0))..);
         let (heard, _) = live.into_iter().next()?;
@@ -319,7 +319,8 @@ impl Sessions {
         })
     }
 
-    /// Where the run's period is `run_period`: the connected volunteers whose own has changed, by session, and to what.
+    /// Adapts the volunteers' periods to the run's, `run_period`. Returns the connections whose period has changed, by
+    /// session, with the new period.
     pub(super) fn change_periods(&mut self, run_period: Duration, config: &Config) -> Vec<(ConnectionId, Duration)> {
         let mut changes = Vec::new();
         for id in &self.connected {
@@ -337,7 +338,7 @@ impl Sessions {
         self.sessions.get(&id).map_or(0, |session| session.numbers.settled())
     }
 
-    /// How the contributions of this session are to be encoded.
+    /// The codec of this session's contributions.
     pub(super) fn contribution_codec(&self, id: SessionId) -> Codec {
         self.sessions
             .get(&id)
@@ -349,7 +350,7 @@ impl Sessions {
         self.sessions.get(&id)
     }
 
-    /// Changes a session, and what its timers follow from.
+    /// Changes a session, then updates its timers.
     pub(super) fn change<R>(
         &mut self,
         id: SessionId,
@@ -363,7 +364,7 @@ impl Sessions {
         Some(outcome)
     }
 
-    /// How many sessions have a connection.
+    /// The number of sessions with a connection.
     pub(super) fn connected_count(&self) -> usize {
         self.connected.len()
     }
@@ -393,132 +394,4 @@ impl Sessions {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::central::test_config::test_config;
-    use crate::message::PROTOCOL;
-
-    const TTL: Duration = Duration::from_secs(60);
-
-    fn hello(session: Option<(SessionId, Token)>, ml_modules: u16) -> Hello {
-        Hello {
-            protocol: PROTOCOL,
-            run: test_config().run,
-            spec_hash: test_config().spec_hash,
-            incarnation: None,
-            session,
-            codecs: Vec::new(),
-            report: Report {
-                ml_modules,
-                ..Report::default()
-            },
-        }
-    }
-
-    fn at(seconds: u64) -> Time {
-        Time::ZERO + Duration::from_secs(seconds)
-    }
-
-    /// Sessions 1, 2, … with connections of the same numbers, which said hello at 1, 2, … seconds.
-    fn joined(count: u64) -> Sessions {
-        let config = test_config();
-        let mut sessions = Sessions::new(ModelStamp::default());
-        for number in 1..=count {
-            let joined = sessions
-                .on_hello(
-                    at(number),
-                    ConnectionId(number),
-                    &hello(None, 1),
-                    Token(number),
-                    &config,
-                )
-                .unwrap();
-            assert_eq!((joined.session, joined.replaced), (SessionId(number), None));
-        }
-        sessions
-    }
-
-    #[test]
-    fn a_session_expires_a_while_after_its_connection_has_ended_and_not_before() {
-        let (config, mut sessions) = (test_config(), joined(2));
-        sessions.expire(at(10_000));
-        assert!(sessions.get(SessionId(1)).is_some(), "it is connected");
-        sessions.on_disconnected(Some(at(20)), ConnectionId(1), &config);
-        assert_eq!(sessions.next_timeout(at(20)), Some(at(20) + TTL));
-        sessions.expire(at(20) + TTL - Duration::from_micros(1));
-        assert!(sessions.get(SessionId(1)).is_some());
-        sessions.expire(at(20) + TTL);
-        assert!(sessions.get(SessionId(1)).is_none() && sessions.get(SessionId(2)).is_some());
-        assert_eq!(sessions.next_timeout(at(99)), None);
-    }
-
-    #[test]
-    fn a_session_that_is_taken_up_again_does_not_expire() {
-        let (config, mut sessions) = (test_config(), joined(1));
-        sessions.on_disconnected(Some(at(2)), ConnectionId(1), &config);
-        let again = hello(Some((SessionId(1), Token(1))), 1);
-        let joined = sessions.on_hello(at(3), ConnectionId(7), &again, Token(9), &config);
-        assert_eq!(joined.unwrap().session, SessionId(1));
-        sessions.expire(at(100_000));
-        assert_eq!(sessions.on_heard(at(4), ConnectionId(7), &config), Ok(SessionId(1)));
-    }
-
-    #[test]
-    fn a_session_of_a_connection_that_says_hello_for_another_one_expires() {
-        let (config, mut sessions) = (test_config(), joined(2));
-        let other = hello(Some((SessionId(2), Token(2))), 1);
-        let joined = sessions
-            .on_hello(at(5), ConnectionId(1), &other, Token(9), &config)
-            .unwrap();
-        assert_eq!((joined.session, joined.replaced), (SessionId(2), Some(ConnectionId(2))));
-        assert_eq!(sessions.connected_count(), 1);
-        sessions.expire(at(1) + TTL);
-        assert!(sessions.get(SessionId(1)).is_none());
-    }
-
-    #[test]
-    fn the_first_absence_is_that_of_the_volunteer_that_is_silent_for_longest_and_still_expected() {
-        let (config, mut sessions) = (test_config(), joined(3));
-        let live_for = Duration::from_secs(2);
-        let just_after = |seconds| at(seconds) + live_for + Duration::from_micros(1);
-        assert_eq!(sessions.next_absence(at(3), live_for), Some(just_after(1)));
-        assert_eq!(
-            sessions.next_absence(at(4), live_for),
-            Some(just_after(2)),
-            "the first is absent"
-        );
-        assert_eq!(sessions.on_heard(at(4), ConnectionId(2), &config), Ok(SessionId(2)));
-        assert_eq!(sessions.next_absence(at(4), live_for), Some(just_after(3)));
-        let paused = Report {
-            is_paused: true,
-            ..hello(None, 1).report
-        };
-        sessions.change(SessionId(3), &config, |session| session.activity.on_report(paused));
-        assert_eq!(sessions.next_absence(at(4), live_for), Some(just_after(4)));
-        sessions.on_leave(ConnectionId(2)).unwrap();
-        assert_eq!(sessions.next_absence(at(4), live_for), None);
-    }
-
-    #[test]
-    fn a_model_is_due_when_the_link_has_rested_and_once() {
-        let (config, mut sessions) = (test_config(), joined(1));
-        let rest = Duration::from_secs(5);
-        let stamp = |version| ModelStamp {
-            incarnation: 1,
-            version,
-        };
-        let ask = |sessions: &mut Sessions, now| sessions.ask_for_model(now, SessionId(1), &config, |_| rest);
-        sessions.on_version_made(stamp(1), &config);
-        assert!(ask(&mut sessions, at(1)).is_some());
-        assert!(ask(&mut sessions, at(1)).is_none(), "one is on its way");
-        sessions.change(SessionId(1), &config, |session| session.on_stored(at(2), stamp(1)));
-        assert!(sessions.due_deliveries(at(100)).is_empty(), "it has the newest");
-        sessions.on_version_made(stamp(2), &config);
-        assert_eq!(sessions.next_timeout(at(3)), Some(at(6)));
-        assert!(sessions.due_deliveries(at(5)).is_empty());
-        assert_eq!(sessions.due_deliveries(at(6)), [SessionId(1)]);
-        let due = ask(&mut sessions, at(6)).unwrap();
-        assert_eq!((due.to, due.settles), (ConnectionId(1), 0));
-        assert!(sessions.due_deliveries(at(100)).is_empty());
-    }
-}
+mod tests;

@@ -9,44 +9,44 @@ use super::policy::Policy;
 use super::reviews::Reviews;
 use super::sessions::Sessions;
 use crate::combine::Admitted;
-use crate::message::SessionId;
+use crate::protocol::message::SessionId;
 use crate::time::Time;
 
 /// The open superstep, and when it closes.
 #[derive(Debug)]
 pub(super) struct Supersteps {
     open: OpenSuperstep,
-    /// When it closes if nothing more comes, as the last review has found.
+    /// When it closes if nothing more comes, by the last review.
     closes_at: Option<Time>,
     reviews: Reviews,
     policy: Policy,
 }
 
-/// What a review has come to.
+/// The outcome of a review.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// The superstep closes now.
     Close,
     /// It waits for more.
     Wait,
-    /// It waits for more, and holds little. The first superstep is open for many of the shortest periods, and no volunteer may
-    /// keep that rate: the period is to adapt meanwhile.
+    /// It waits for more, and holds little. The first superstep is open for many of the shortest periods. The period
+    /// adapts meanwhile, so that volunteers don't go on at that rate.
     WaitAndAdapt,
 }
 
-/// How a contribution that was accepted stands to the current model.
+/// How an accepted contribution relates to the current model.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival {
     /// Its volunteer had stored the current model.
     pub(super) has_current: bool,
-    /// It is its volunteer's first one since it stored a model.
+    /// It is its volunteer's first contribution since it stored a model.
     pub(super) follows_model: bool,
-    /// Some of it was computed on an earlier model.
+    /// A part of it was computed on an earlier model.
     pub(super) is_late: bool,
 }
 
 impl Supersteps {
-    /// The first one opens now.
+    /// The first superstep opens now.
     pub(super) fn new(now: Time, config: &Config) -> Supersteps {
         Supersteps {
             open: OpenSuperstep::open_at(now),
@@ -56,12 +56,12 @@ impl Supersteps {
         }
     }
 
-    /// By which rules they close.
+    /// The rules by which they close.
     pub(super) fn policy(&self) -> &Policy {
         &self.policy
     }
 
-    /// The open one.
+    /// The open superstep.
     pub(super) fn open(&self) -> &OpenSuperstep {
         &self.open
     }
@@ -76,7 +76,7 @@ impl Supersteps {
         self.reviews.on_arrival();
     }
 
-    /// A contribution was refused; `is_late` says that some of it was computed on an earlier model.
+    /// A contribution was refused; `is_late` says that a part of it was computed on an earlier model.
     pub(super) fn on_refused(&mut self, session: SessionId, is_late: bool) {
         if self.policy.is_refused_in_time(is_late) {
             self.open.count_as_arrived(session);
@@ -84,18 +84,18 @@ impl Supersteps {
         }
     }
 
-    /// A volunteer that may have been waited for has paused or gone.
+    /// A volunteer that the superstep may wait for has paused or left.
     pub(super) fn on_absence(&mut self) {
         self.reviews.on_arrival();
     }
 
-    /// A frame has come, or a connection has ended: whether a review is due.
+    /// A frame has come, or a connection has ended. Returns whether a review is due.
     pub(super) fn on_event(&mut self) -> bool {
         self.reviews.on_event();
         self.reviews.is_due()
     }
 
-    /// Looks at all connected volunteers: whether the open superstep closes.
+    /// Looks at all connected volunteers, and decides whether the open superstep closes.
     pub(super) fn review(&mut self, now: Time, sessions: &Sessions) -> Verdict {
         let expected = self.policy.expected(now, sessions.activities());
         let has_quorum = self.policy.has_quorum(now, &self.open, &expected);
@@ -116,7 +116,7 @@ impl Supersteps {
         std::mem::replace(&mut self.open, OpenSuperstep::open_at(now))
     }
 
-    /// Lets the period follow the volunteers; whether the policy has one that does.
+    /// Lets the period follow the volunteers. Returns whether the policy has such a period.
     pub(super) fn adapt<'a>(
         &mut self,
         now: Time,
@@ -126,15 +126,14 @@ impl Supersteps {
         self.policy.adapt(now, volunteers, config)
     }
 
-    /// When to look again whether the open superstep closes, if nothing comes: at its closing, or when a volunteer that it
-    /// waits for stops being live.
+    /// The next review if nothing comes: at its closing, or when a volunteer that it waits for stops being live.
     pub(super) fn next_look(&self, now: Time, sessions: &Sessions) -> Option<Time> {
         self.open.holds_samples_since()?;
         let absence = sessions.next_absence(now, self.live_for());
         absence.into_iter().chain(self.closes_at).min().map(|at| at.max(now))
     }
 
-    /// For how long after its last message a contribution can be expected of a volunteer.
+    /// The time after a volunteer's last message in which a contribution of it is expected.
     pub(super) fn live_for(&self) -> Duration {
         self.policy.live_for()
     }

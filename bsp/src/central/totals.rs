@@ -1,8 +1,8 @@
-//! What a run has come to so far, counted in one place.
+//! The totals of a run so far, counted in one place.
 
 use super::trainer::ClosedSuperstep;
 
-/// Totals of the run so far. Server, simulator and pages show these numbers and count none of their own.
+/// Totals of the run so far. Server, simulator and pages show these numbers and keep no counters of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Totals {
     /// Samples in accepted contributions.
@@ -26,7 +26,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// A contribution was accepted, so many versions late, and its samples weigh so much.
+    /// A contribution was accepted, with this staleness in versions, and this weight of its samples.
     pub(super) fn on_accepted(&mut self, samples: u64, gradients: u64, staleness: f64, weight: f64) {
         self.samples = self.samples.saturating_add(samples);
         self.gradients = self.gradients.saturating_add(gradients);

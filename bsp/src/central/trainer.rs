@@ -1,4 +1,4 @@
-//! The model and everything that makes its next version: exactly what a checkpoint has to hold.
+//! The model and all that makes its next version: exactly the content of a checkpoint.
 
 use std::time::Duration;
 
@@ -12,21 +12,21 @@ use crate::shared_memory::ModelStamp;
 pub trait ServerOptimizer: Send {
     /// Moves `model` along the mean gradient `gradient`.
     ///
-    /// `samples_in_model` counts the samples in all supersteps, those of this one included: schedules go by it. `rate_factor`
-    /// multiplies the learning rate: `lr_scaling` makes it of this superstep's size.
+    /// `samples_in_model` counts the samples in all supersteps, this one included; schedules follow it. `rate_factor`
+    /// multiplies the learning rate; it follows from `lr_scaling` and this superstep's size.
     fn step(&mut self, model: &mut [f32], gradient: &[f32], samples_in_model: u64, rate_factor: f32);
 
-    /// What it remembers of past gradients, as bytes that [`ServerOptimizer::load`] reads.
+    /// Its state, as bytes that [`ServerOptimizer::load`] reads.
     fn record(&self) -> Vec<u8>;
 
     /// Goes on from a record.
     ///
     /// # Errors
-    /// The record is not one of such an optimizer of such a model; then nothing has changed.
+    /// The record belongs to another optimizer or model; then nothing has changed.
     fn load(&mut self, record: &[u8]) -> Result<(), RecordError>;
 }
 
-/// Why a record can't be gone on from.
+/// Why a record can't be loaded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
     /// It can't be read.
@@ -45,11 +45,11 @@ pub enum RecordError {
     },
 }
 
-/// The model is not finite any more: the optimizer diverged. The version before stays.
+/// The optimizer diverged: the model would not be finite. The version before stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Diverged;
 
-/// What a superstep came to.
+/// The summary of a superstep.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ClosedSuperstep {
     /// The version that it made.
@@ -64,11 +64,11 @@ pub struct ClosedSuperstep {
     pub staleness: f64,
     /// Mean weight of these samples by their staleness, from 0 to 1.
     pub weight: f64,
-    /// How long it was open.
+    /// The time for which it was open.
     pub open_for: Duration,
 }
 
-/// What training goes on from after a restart.
+/// All that training needs to go on after a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// The model's incarnation.
@@ -79,13 +79,13 @@ pub struct Record {
     pub model: Vec<f32>,
     /// Samples in closed supersteps.
     pub samples_in_model: u64,
-    /// What the optimizer remembers.
+    /// The optimizer's state.
     pub optimizer: Vec<u8>,
-    /// What is usual of contributions.
+    /// The usual norms and steps of contributions.
     pub usual: Usual,
 }
 
-/// The model, its optimizer, and what combines contributions.
+/// The model, its optimizer, and the combiner of contributions.
 pub struct Trainer {
     model: Vec<f32>,
     optimizer: Box<dyn ServerOptimizer>,
@@ -94,7 +94,7 @@ pub struct Trainer {
     samples_in_model: u64,
     rate: RateScaling,
     gradient: Vec<f32>,
-    /// The model before the last step, which stays if that one diverges.
+    /// The model before the last step, which stays if that step diverges.
     model_before: Vec<f32>,
 }
 
@@ -103,7 +103,7 @@ pub struct Trainer {
 struct RateScaling {
     rule: LearningRateScaling,
     superstep_samples: u64,
-    /// Samples of one contribution beyond this number weigh nothing, and are no reason for a longer step.
+    /// Samples of one contribution beyond this number weigh nothing, and don't lengthen the step.
     max_read_out_samples: u64,
 }
 
@@ -141,10 +141,11 @@ impl Trainer {
 
     /// Makes the next version out of a superstep's contributions, which it sorts by session and number.
     ///
-    /// `rate_share` multiplies the learning rate: 1, or less for a last superstep that holds too few samples for a whole step.
+    /// `rate_share` multiplies the learning rate. It is 1, or less for a last superstep with too few samples for a
+    /// whole step.
     ///
     /// # Errors
-    /// A parameter is not finite after the step: no version was made.
+    /// A parameter is not finite after the step; no version was made.
     pub fn step(&mut self, contributions: &mut [Admitted], rate_share: f32) -> Result<(), Diverged> {
         let samples: u64 = contributions.iter().map(|c| c.samples).fold(0, u64::saturating_add);
         let weighed = contributions
@@ -166,7 +167,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// What training can go on from.
+    /// All that training needs to go on.
     pub fn record(&self) -> Record {
         Record {
             incarnation: self.stamp.incarnation,
@@ -203,9 +204,9 @@ impl Trainer {
 mod tests {
     use super::*;
     use crate::central::test_config::test_config;
-    use crate::codec::{Codec, Encoded};
     use crate::combine::Weighting;
-    use crate::message::SessionId;
+    use crate::protocol::codec::{Codec, Encoded};
+    use crate::protocol::message::SessionId;
 
     /// Descent along a velocity, at a rate that falls with the samples.
     struct Momentum {

@@ -1,4 +1,4 @@
-//! Training: contributions are settled, supersteps close, versions are made and sent.
+//! Training: it settles contributions, closes supersteps, makes versions and sends them.
 
 use std::cmp::Ordering;
 
@@ -16,10 +16,10 @@ use super::supersteps::{Arrival, Supersteps, Verdict};
 use super::totals::Totals;
 use super::trainer::{Diverged, ServerOptimizer, Trainer};
 use crate::combine::Admitted;
-use crate::message::{ContributionRefusal, FromCentral, ReadOut, Refusal, SessionId, Settled};
+use crate::protocol::message::{Ack, Contribution, ContributionRefusal, FromCentral, Refusal, SessionId};
 use crate::time::{Time, duration_micros};
 
-/// The model in the making.
+/// The training of the model.
 pub(super) struct Training {
     config: Config,
     phase: Phase,
@@ -53,7 +53,7 @@ impl Training {
         self.phase
     }
 
-    /// The superstep that is open, and when it closes.
+    /// The open superstep, and when it closes.
     pub(super) fn supersteps(&self) -> &Supersteps {
         &self.supersteps
     }
@@ -68,12 +68,12 @@ impl Training {
         self.totals
     }
 
-    /// Nothing is accepted any more.
+    /// No contribution is accepted any more.
     pub(super) fn finish(&mut self) {
         self.phase = self.phase.finished();
     }
 
-    /// A volunteer that may have been waited for has paused or gone.
+    /// A volunteer that the superstep may wait for has paused or left.
     pub(super) fn on_absence(&mut self) {
         self.supersteps.on_absence();
     }
@@ -91,8 +91,8 @@ impl Training {
         }
     }
 
-    /// Closes the open superstep now, if it holds samples. The optimizer's step is as much shorter as the superstep holds fewer
-    /// samples than it aims at.
+    /// Closes the open superstep now, if it holds samples. The optimizer's step shrinks with the share of the intended
+    /// samples that the superstep holds.
     pub(super) fn close_early(&mut self, sessions: &mut Sessions, now: Time, actions: &mut Vec<Action>) {
         let samples = self.supersteps.open().samples();
         if samples > 0 && !self.phase.has_diverged() {
@@ -117,7 +117,7 @@ impl Training {
         }
     }
 
-    /// Makes the next version of the model out of the open superstep; `rate_share` multiplies the learning rate.
+    /// Makes the next version out of the open superstep. `rate_share` multiplies the learning rate.
     fn close(&mut self, sessions: &mut Sessions, now: Time, rate_share: f32, actions: &mut Vec<Action>) {
         let mut closing = self.supersteps.close(now);
         if let Err(Diverged) = self.trainer.step(closing.contributions_mut(), rate_share) {
@@ -142,7 +142,7 @@ impl Training {
         self.adapt_period(sessions, now, actions);
     }
 
-    /// Sends the newest model, unless the volunteer has it, has one on its way, or its link is to rest.
+    /// Sends the newest model, unless the volunteer has it, has one on its way, or its link rests.
     pub(super) fn send_model(
         &mut self,
         sessions: &mut Sessions,
@@ -164,7 +164,7 @@ impl Training {
         actions.push(Action::Send { to, frame });
     }
 
-    /// Lets the period follow the volunteers' throughput, and tells those whose period has changed.
+    /// Lets the period follow the volunteers' throughput, and tells the volunteers whose period has changed.
     fn adapt_period(&mut self, sessions: &mut Sessions, now: Time, actions: &mut Vec<Action>) {
         if !self.supersteps.adapt(now, sessions.activities(), &self.config) {
             return;
@@ -176,17 +176,17 @@ impl Training {
         }
     }
 
-    /// Settles a contribution that has come on this connection. Numbers are settled in order, without gaps; a contribution
-    /// that comes again is answered, and not read.
+    /// Settles a contribution that has come on this connection, and acknowledges it. Numbers are settled in order,
+    /// without gaps. A contribution that comes again is acknowledged again, and its payload is not read.
     ///
     /// # Errors
-    /// Why its volunteer is turned away: no honest one sends this.
+    /// The reason to turn its volunteer away: no honest volunteer sends this.
     pub(super) fn settle(
         &mut self,
         sessions: &mut Sessions,
         now: Time,
         from: ConnectionId,
-        header: &ReadOut,
+        header: &Contribution,
         payload: Bytes,
         actions: &mut Vec<Action>,
     ) -> Result<(), Refusal> {
@@ -198,7 +198,7 @@ impl Training {
         let (got, expected) = (header.sequence, settled + 1);
         let refused = match got.cmp(&expected) {
             Ordering::Greater => return Err(Refusal::OutOfOrder { got, expected }),
-            // It was settled before the link broke; the volunteer did not hear of it.
+            // It was settled before the link broke; the acknowledgement was lost.
             Ordering::Less => None,
             Ordering::Equal => self.judge(sessions, now, header, payload).err(),
         };
@@ -212,14 +212,14 @@ impl Training {
             });
         }
         let through = settled.max(got);
-        let answer = Settled {
+        let answer = Ack {
             through,
             durable: through,
             refused,
         };
-        actions.push(Action::send(from, &FromCentral::Settled(answer)));
+        actions.push(Action::send(from, &FromCentral::Ack(answer)));
         if is_refused && self.supersteps.policy().receivers() == Receivers::Contributors {
-            // No version is made of it, but its volunteer waits for one.
+            // No version follows from it, but its volunteer waits for a model.
             self.send_model(sessions, now, session, actions);
         }
         Ok(())
@@ -230,7 +230,7 @@ impl Training {
         &mut self,
         sessions: &mut Sessions,
         now: Time,
-        header: &ReadOut,
+        header: &Contribution,
         payload: Bytes,
     ) -> Result<(), ContributionRefusal> {
         let (session, stamp) = (header.session, self.trainer.stamp());
@@ -260,7 +260,14 @@ impl Training {
         }
     }
 
-    fn accept(&mut self, sessions: &mut Sessions, now: Time, header: &ReadOut, contribution: Admitted, staleness: f64) {
+    fn accept(
+        &mut self,
+        sessions: &mut Sessions,
+        now: Time,
+        header: &Contribution,
+        contribution: Admitted,
+        staleness: f64,
+    ) {
         let (samples, stamp) = (header.samples, self.trainer.stamp());
         let arrival = sessions.change(header.session, &self.config, |session| {
             session.tally.on_accepted(samples, staleness);
@@ -277,7 +284,7 @@ impl Training {
         }
     }
 
-    fn refuse(&mut self, sessions: &mut Sessions, header: &ReadOut) {
+    fn refuse(&mut self, sessions: &mut Sessions, header: &Contribution) {
         sessions.change(header.session, &self.config, |session| {
             session.tally.on_refused();
             session.numbers.on_refused();

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::shutdown::End;
-use crate::message::SessionId;
+use crate::protocol::message::SessionId;
 
 /// What the driver has to do next. Returned in order; the driver does not decide anything.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,15 +12,15 @@ pub enum Action {
     Connect,
     /// Send this frame.
     Send(Bytes),
-    /// Send the contribution [`super::Local::read_out_frame`]; it stays here.
-    SendReadOut {
+    /// Send the contribution [`super::Local::contribution_frame`]. The local module keeps it.
+    SendContribution {
         /// Its number.
         sequence: u64,
     },
-    /// Close the link. [`super::Local::on_closed`] need not be called for it.
+    /// Close the link. This needs no call of [`super::Local::on_closed`].
     Disconnect,
     /// A session is open: minibatches can be drawn, ML modules can start.
     SessionOpened(SessionId),
-    /// It is over; see [`End`]. The ML modules have been told to stop. Nothing follows.
+    /// The membership is over; see [`End`]. The ML modules have been told to stop. No action follows.
     Ended(End),
 }

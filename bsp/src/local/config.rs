@@ -1,7 +1,8 @@
 //! What a local BSP module must know from the start.
 
-use crate::codec::Codec;
-use crate::message::{Mode, ReadOut, Report, RunId, SessionId};
+use crate::protocol::codec::Codec;
+use crate::protocol::message::{Contribution, Hello, Mode, PROTOCOL, Report, RunId, SessionId, Token};
+use crate::shared_memory::ModelStamp;
 
 /// What a local BSP module must know from the start.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,14 +15,32 @@ pub struct Config {
     pub mode: Mode,
     /// Whether ML modules also move along their own gradients.
     pub has_local_steps: bool,
-    /// Where the jitter of reconnecting begins: different in each tab.
+    /// The seed of the jitter of reconnecting: different in each tab.
     pub jitter_seed: u64,
 }
 
 impl Config {
+    /// The hello of a volunteer that has published the model `published`, if any.
+    pub(super) fn hello(
+        &self,
+        published: Option<ModelStamp>,
+        session: Option<(SessionId, Token)>,
+        report: Report,
+    ) -> Hello {
+        Hello {
+            protocol: PROTOCOL,
+            run: self.run,
+            spec_hash: self.spec_hash,
+            incarnation: published.map(|stamp| stamp.incarnation),
+            session,
+            codecs: Codec::ALL.to_vec(),
+            report,
+        }
+    }
+
     /// The header of a contribution that holds nothing yet.
-    pub(super) fn blank_header(&self) -> ReadOut {
-        ReadOut {
+    pub(super) fn blank_header(&self) -> Contribution {
+        Contribution {
             run: self.run,
             spec_hash: self.spec_hash,
             incarnation: 0,

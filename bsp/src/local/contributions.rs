@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use crate::message::ReadOutFrame;
+use crate::protocol::message::ContributionFrame;
 
-/// Contributions that are kept at most until they are durable. Each costs as much memory as the model.
+/// The most contributions that are kept until they are durable. Each costs as much memory as the model.
 pub const KEPT_CONTRIBUTIONS: usize = 4;
 
 /// A contribution that is not durable yet.
@@ -12,27 +12,29 @@ pub const KEPT_CONTRIBUTIONS: usize = 4;
 struct Kept {
     sequence: u64,
     samples: u64,
-    frame: ReadOutFrame,
+    frame: ContributionFrame,
 }
 
 /// The contributions of the session.
 #[derive(Debug)]
 pub(super) struct Contributions {
     kept: VecDeque<Kept>,
-    /// Frames that are free.
-    spare: Vec<ReadOutFrame>,
+    /// Free frames.
+    spare: Vec<ContributionFrame>,
     last_sequence: u64,
-    /// Those up to this number are settled.
+    /// Contributions up to this number are settled.
     settled: u64,
     accepted_samples: u64,
 }
 
 impl Contributions {
-    /// None yet, of a model of `parameters` parameters.
+    /// No contributions yet, for a model of `parameters` parameters.
     pub(super) fn new(parameters: usize) -> Contributions {
         Contributions {
             kept: VecDeque::with_capacity(KEPT_CONTRIBUTIONS),
-            spare: (0..KEPT_CONTRIBUTIONS).map(|_| ReadOutFrame::new(parameters)).collect(),
+            spare: (0..KEPT_CONTRIBUTIONS)
+                .map(|_| ContributionFrame::new(parameters))
+                .collect(),
             last_sequence: 0,
             settled: 0,
             accepted_samples: 0,
@@ -45,12 +47,12 @@ impl Contributions {
     }
 
     /// A free frame, if there is one.
-    pub(super) fn take_frame(&mut self) -> Option<ReadOutFrame> {
+    pub(super) fn take_frame(&mut self) -> Option<ContributionFrame> {
         self.spare.pop()
     }
 
     /// A frame was not needed.
-    pub(super) fn give_back(&mut self, frame: ReadOutFrame) {
+    pub(super) fn give_back(&mut self, frame: ContributionFrame) {
         self.spare.push(frame);
     }
 
@@ -60,7 +62,7 @@ impl Contributions {
     }
 
     /// Keeps the next contribution, of `samples` samples.
-    pub(super) fn keep(&mut self, samples: u64, frame: ReadOutFrame) {
+    pub(super) fn keep(&mut self, samples: u64, frame: ContributionFrame) {
         self.last_sequence += 1;
         let sequence = self.last_sequence;
         self.kept.push_back(Kept {
@@ -85,7 +87,7 @@ impl Contributions {
         self.kept.iter().all(|kept| kept.sequence <= self.settled)
     }
 
-    /// What is settled was accepted, or refused, once and for all; what is durable need not be kept.
+    /// Contributions up to `through` were accepted or refused, finally. Those up to `durable` are kept no longer.
     pub(super) fn settle(&mut self, through: u64, durable: u64, is_accepted: bool) {
         let newly_settled = |kept: &&Kept| kept.sequence > self.settled && kept.sequence <= through;
         if is_accepted {

@@ -1,8 +1,8 @@
-//! Under local steps: what of this tab's own is in the model that is published to it.
+//! Under local steps: which of this tab's contributions are in the model that is published to it.
 //!
-//! ML modules count read-outs by the flips of their shared memory, and the central module counts contributions by their
-//! numbers; here one becomes the other. At most one contribution at a time is neither in a model that has arrived nor refused:
-//! until then nothing more is read out, and the aggregates keep collecting.
+//! ML modules count read-outs by the flips of their shared memory. The central module counts contributions by their
+//! numbers. This file translates. At most one contribution at a time is neither in a model that has arrived nor
+//! refused. Until it is, nothing more is read out, and the aggregates keep collecting.
 
 /// The contribution that was read out last.
 #[derive(Clone, Copy, Debug)]
@@ -11,10 +11,10 @@ struct Outstanding {
     read_out: u64,
 }
 
-/// How far the tab's own displacements are settled in the model that it has.
+/// How far the tab's own displacements are settled in its model.
 #[derive(Debug, Default)]
 pub(super) struct InModel {
-    /// What the central module has said of the next model: it settles contributions up to this number.
+    /// The next model settles contributions up to this number, as the central module has announced.
     next_model_settles: u64,
     outstanding: Option<Outstanding>,
     /// Read-outs up to this number are settled.
@@ -37,13 +37,13 @@ impl InModel {
         self.outstanding.is_some()
     }
 
-    /// This contribution was refused: no model will hold it. Returns, if it was outstanding, up to which number read-outs are
-    /// settled now.
+    /// This contribution was refused: no model will hold it. If it was outstanding, returns the number up to which
+    /// read-outs are settled now.
     pub(super) fn on_refused(&mut self, sequence: u64) -> Option<u64> {
         self.settle(sequence).then_some(self.settled_read_outs)
     }
 
-    /// The model has arrived; read-outs up to the number that is returned are settled in it.
+    /// The model has arrived. Returns the number up to which read-outs are settled in it.
     pub(super) fn on_model(&mut self) -> u64 {
         self.settle(self.next_model_settles);
         self.settled_read_outs

@@ -4,27 +4,30 @@ use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::estimators::WindowedMin;
-use crate::time::Time;
+use crate::protocol::message::Report;
+use crate::time::{Time, duration_micros};
 
-/// The first wait before a reconnect; it doubles with each that fails, …
+/// The first wait before a reconnect. It doubles with each failure, …
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// … up to this.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// A link on which nothing came for so long, though an answer is due, is broken; …
+/// A link is broken if an answer is due and nothing has come for this long, …
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
-/// … unless contributions are known to take longer: then it has twice the time that the last one took. When one is
-/// given up the next may take twice as long, up to this; or a link that is too slow would send the same one again for
-/// ever.
+/// … unless contributions take longer: then the limit is twice the time of the last one. When one is given up, the
+/// limit doubles, up to this. Otherwise a link that is too slow would send the same contribution again for ever.
 const LONGEST_ANSWER_WITHIN: Duration = Duration::from_secs(1280);
+
+/// A volunteer that has sent nothing for this long sends a heartbeat.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// How the link is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkState {
-    /// There is none; it will be opened at some time.
+    /// It is closed, and will be opened later.
     Down,
     /// It is being opened.
     Connecting,
-    /// A hello was said, its answer has not come.
+    /// A hello was sent, and its answer has not come.
     Greeting,
     /// Contributions may travel.
     Welcomed,
@@ -42,11 +45,11 @@ pub(super) struct Link {
     last_heard: Time,
     /// How long the answer to a contribution may take.
     answer_within: Duration,
-    /// How long one takes beyond the round trip.
+    /// The time from sending a contribution to its acknowledgement, less the round trip.
     upload: WindowedMin,
     /// The shortest time from a hello to its welcome: what no bandwidth shortens.
     round_trip: Option<Duration>,
-    /// Since when a contribution is on its way that has not been settled.
+    /// When the contribution was sent that is not acknowledged yet.
     contribution_on_its_way: Option<Time>,
 }
 
@@ -70,11 +73,12 @@ impl Link {
         self.state
     }
 
-    pub(super) fn last_sent(&self) -> Time {
-        self.last_sent
+    /// The time of the next heartbeat, if nothing else is sent before.
+    pub(super) fn heartbeat_due(&self) -> Time {
+        self.last_sent + HEARTBEAT
     }
 
-    /// Whether a contribution is on its way that has not been settled.
+    /// Whether a contribution is on its way that is not acknowledged yet.
     pub(super) fn has_contribution_on_its_way(&self) -> bool {
         self.contribution_on_its_way.is_some()
     }
@@ -107,7 +111,7 @@ impl Link {
         self.backoff.on_success();
     }
 
-    /// The central module has said what is settled.
+    /// The central module has said which contributions are settled.
     pub(super) fn on_settled(&mut self, now: Time) {
         if let Some(since) = self.contribution_on_its_way.take() {
             let took = now.since(since);
@@ -116,14 +120,18 @@ impl Link {
         }
     }
 
-    /// How long a contribution takes until it is settled, beyond the round trip: the shortest of the last few.
-    pub(super) fn upload(&self) -> Duration {
-        self.upload.get()
+    /// The time that the shortest message and its answer take.
+    fn round_trip(&self) -> Duration {
+        self.round_trip.unwrap_or_default()
     }
 
-    /// What the shortest message and its answer take.
-    pub(super) fn round_trip(&self) -> Duration {
-        self.round_trip.unwrap_or_default()
+    /// The report of the ML modules, with the link's times.
+    pub(super) fn report(&self, ml_modules: Report) -> Report {
+        Report {
+            upload_us: duration_micros(self.upload.get()),
+            round_trip_us: duration_micros(self.round_trip()),
+            ..ml_modules
+        }
     }
 
     /// The link is given up, because an answer did not come.

@@ -1,7 +1,7 @@
-//! The ML modules of the tab, over the local side of their shared memory: what they are told, which of them live, what can be
-//! taken from them. Nothing here allocates after the start.
+//! The ML modules of the tab, over the local side of their shared memory: their orders, which of them live, and what
+//! can be taken from them. Nothing here allocates after the start.
 
-use crate::message::Report;
+use crate::protocol::message::{FrameError, ModelEncoding, Report, StoreModel};
 use crate::shared_memory::{Control, Header, LocalSide, ModelStamp, State, Taken};
 
 /// Whether an ML module lives, and if not, whether its aggregate can still hold something.
@@ -9,11 +9,12 @@ use crate::shared_memory::{Control, Header, LocalSide, ModelStamp, State, Taken}
 enum Life {
     /// It lives.
     Living,
-    /// It died while a read-out was under way: what it added after that one's flip comes with the next.
+    /// It died while a read-out was under way. Gradients that it added after that read-out's flip come with the next
+    /// one.
     DiedInReadOut,
     /// It is dead: the next read-out is its last.
     Dead,
-    /// It is dead, and all that it had is read out, or discarded.
+    /// It is dead, and all its gradients are read out or discarded.
     Drained,
 }
 
@@ -100,13 +101,13 @@ impl MlModules {
         }
     }
 
-    /// An ML module is dead; whether that is news. `is_reading` says that a read-out is under way.
+    /// An ML module is dead. Returns whether that is news. `is_reading` says that a read-out is under way.
     pub(super) fn on_died(&mut self, ml_module: usize, is_reading: bool) -> bool {
         if self.life.get(ml_module) != Some(&Life::Living) {
             return false;
         }
         self.life[ml_module] = if is_reading { Life::DiedInReadOut } else { Life::Dead };
-        self.discarded += self.memory.bury(ml_module).gradients;
+        self.discarded += self.memory.drain_dead(ml_module).gradients;
         true
     }
 
@@ -115,8 +116,8 @@ impl MlModules {
         self.life.iter().any(|life| *life != Life::Living)
     }
 
-    /// Whether the living that may have been started have stopped. A tab has room for more than it is allowed to run; those
-    /// never say that they have stopped.
+    /// Whether all living ML modules that may have been started have stopped. A tab has room for more of them than it
+    /// may run; those that were never started never report a stop.
     pub(super) fn have_stopped(&self) -> bool {
         let may_be_started = |ml: &usize| *ml < self.active || self.memory.progress(*ml).steps > 0;
         self.living()
@@ -133,14 +134,12 @@ impl MlModules {
         (0..self.count()).filter(|ml_module| self.life[*ml_module] == Life::Living)
     }
 
-    /// Whether any has gradients that were not read out.
-    pub(super) fn any_has_new(&self) -> bool {
-        (0..self.count()).any(|ml_module| self.has_new(ml_module))
-    }
-
-    /// Whether all that compute have gradients that were not read out.
-    pub(super) fn all_have_new(&self) -> bool {
-        self.computing().all(|ml_module| self.has_new(ml_module))
+    /// Whether there are gradients that were not read out: of all ML modules that compute, if `all` says so, or of any.
+    pub(super) fn have_new(&self, all: bool) -> bool {
+        match all {
+            true => self.computing().all(|ml_module| self.has_new(ml_module)),
+            false => (0..self.count()).any(|ml_module| self.has_new(ml_module)),
+        }
     }
 
     fn has_new(&self, ml_module: usize) -> bool {
@@ -162,8 +161,8 @@ impl MlModules {
         }
     }
 
-    /// Takes what the flip has retired of an ML module, and hands it to `read`, where there is anything. `None`, and nothing
-    /// taken, if it is in the middle of an add.
+    /// Takes the retired aggregate of an ML module, and hands it to `read` if it holds any gradient. Returns `None`,
+    /// and takes nothing, if the ML module is in the middle of an add.
     pub(super) fn take(&mut self, ml_module: usize, read: impl FnOnce(&Header, &[f32])) -> Option<()> {
         let taken = self.memory.take(ml_module, |header, sum| {
             if header.gradients > 0 {
@@ -174,7 +173,7 @@ impl MlModules {
         match taken {
             Taken::Pending if self.life[ml_module] == Life::Living => return None,
             // It took one more lease in the moment between its error and its end.
-            Taken::Pending => self.discarded += self.memory.bury(ml_module).gradients,
+            Taken::Pending => self.discarded += self.memory.drain_dead(ml_module).gradients,
             Taken::Read(gradients) => self.taken_gradients[ml_module] += gradients,
             Taken::NotFlipped => {}
         }
@@ -184,7 +183,7 @@ impl MlModules {
         Some(())
     }
 
-    /// The number of the last read-out that has begun. All are read out together, so that it is the same for all.
+    /// The number of the last read-out that has begun. All ML modules are read out together, so they share this number.
     pub(super) fn read_outs(&self) -> u64 {
         self.memory.read_outs(0)
     }
@@ -192,6 +191,24 @@ impl MlModules {
     /// The model that was published last.
     pub(super) fn published(&self) -> Option<ModelStamp> {
         self.memory.published()
+    }
+
+    /// Checks whether a model that has arrived can be published.
+    ///
+    /// # Errors
+    /// It consists of differences to another model than the one published last, or its payload can't be decoded.
+    pub(super) fn check(&self, model: &StoreModel, payload: &[u8]) -> Result<(), FrameError> {
+        if let ModelEncoding::Differences { from, .. } = model.encoding {
+            let incarnation = model.stamp.incarnation;
+            let needed = ModelStamp {
+                incarnation,
+                version: from,
+            };
+            if self.published() != Some(needed) {
+                return Err(FrameError::LeadsOnFrom { incarnation, from });
+            }
+        }
+        Ok(model.check(payload, self.memory.parameters())?)
     }
 
     /// Publishes a model; see [`LocalSide::publish`].
@@ -204,7 +221,14 @@ impl MlModules {
         self.memory.publish(stamp, settled_read_outs, write);
     }
 
-    /// What is told of them. The link's times are left at 0.
+    /// Publishes the current model again, if there is one, as a model that settles read-outs up to this number.
+    pub(super) fn publish_again(&mut self, settled_read_outs: u64) {
+        if let Some(stamp) = self.published() {
+            self.publish(stamp, settled_read_outs, |before, slot| slot.copy_from_slice(before));
+        }
+    }
+
+    /// Their report. The link's times are left at 0.
     pub(super) fn report(&self) -> Report {
         let mut report = Report {
             ml_modules: u16::try_from(self.computing().count()).unwrap_or(u16::MAX),

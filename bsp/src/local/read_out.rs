@@ -1,39 +1,39 @@
 //! Reading out: the ML modules' aggregates become one contribution, without an allocation.
 
 use super::ml_modules::MlModules;
-use crate::codec::Codec;
-use crate::message::{MAX_STEP_RUNS, ModuleStepRun, ReadOut, ReadOutFrame, Report, SessionId};
+use crate::protocol::codec::Codec;
+use crate::protocol::message::{Contribution, ContributionFrame, MAX_STEP_RUNS, ModuleStepRun, Report, SessionId};
 use crate::shared_memory::Header;
 
-/// What a read-out needs: where it is merged, what it says, and what encoding has lost so far.
+/// The memory of a read-out: its header, the merged sum, and the error of the encoding.
 #[derive(Debug)]
 pub(super) struct ReadOutBuffer {
     has_local_steps: bool,
-    /// What the next contribution says; its list of runs keeps its memory.
-    header: ReadOut,
+    /// The header of the next contribution. Its list of runs keeps its memory.
+    header: Contribution,
     /// The ML modules' sums are merged here, before they are encoded.
     merged: Box<[f32]>,
-    /// How contributions are encoded.
+    /// The codec of contributions.
     codec: Codec,
-    /// What encoding has lost so far, for the next contribution; empty with [`Codec::F32`], which loses nothing.
+    /// The error of the encoding so far, for the next contribution; empty with [`Codec::F32`], which has none.
     error: Box<[f32]>,
-    /// The ML modules were flipped, and not all of them could be taken yet.
+    /// The ML modules were flipped, and not all of them are taken yet.
     under_way: Option<UnderWay>,
 }
 
 /// A read-out that has begun. The ML modules' sums are merged in their order, so that the result is always the same.
 #[derive(Debug)]
 struct UnderWay {
-    frame: ReadOutFrame,
+    frame: ContributionFrame,
     next_ml_module: usize,
 }
 
 impl ReadOutBuffer {
-    /// For a model of `parameters` parameters. `blank` says what no read-out changes.
-    pub(super) fn new(parameters: usize, has_local_steps: bool, blank: ReadOut) -> ReadOutBuffer {
+    /// For a model of `parameters` parameters. `blank` holds the fields that no read-out changes.
+    pub(super) fn new(parameters: usize, has_local_steps: bool, blank: Contribution) -> ReadOutBuffer {
         ReadOutBuffer {
             has_local_steps,
-            header: ReadOut {
+            header: Contribution {
                 step_runs: Vec::with_capacity(MAX_STEP_RUNS),
                 ..blank
             },
@@ -44,7 +44,7 @@ impl ReadOutBuffer {
         }
     }
 
-    /// How contributions are to be encoded from now on.
+    /// Sets the codec of contributions from now on.
     pub(super) fn set_codec(&mut self, codec: Codec) {
         self.codec = codec;
         if codec != Codec::F32 && self.error.is_empty() {
@@ -58,7 +58,7 @@ impl ReadOutBuffer {
     }
 
     /// Begins a read-out, which will lie in `frame`.
-    pub(super) fn begin(&mut self, frame: ReadOutFrame, modules: &mut MlModules) {
+    pub(super) fn begin(&mut self, frame: ContributionFrame, modules: &mut MlModules) {
         modules.flip();
         let header = &mut self.header;
         (header.samples, header.gradients, header.loss_sum) = (0, 0, 0.0);
@@ -71,8 +71,9 @@ impl ReadOutBuffer {
         });
     }
 
-    /// Takes what can be taken, up to the first ML module that is in the middle of an add. The frame, once all are taken.
-    pub(super) fn merge(&mut self, modules: &mut MlModules) -> Option<ReadOutFrame> {
+    /// Takes the ML modules' aggregates, up to the first ML module that is in the middle of an add. Returns the frame
+    /// when all are taken.
+    pub(super) fn merge(&mut self, modules: &mut MlModules) -> Option<ContributionFrame> {
         let UnderWay { next_ml_module, .. } = self.under_way.as_mut()?;
         let (header, merged, has_local_steps) = (&mut self.header, &mut self.merged, self.has_local_steps);
         while *next_ml_module < modules.count() {
@@ -99,7 +100,7 @@ impl ReadOutBuffer {
         self.under_way.take().map(|under_way| under_way.frame)
     }
 
-    /// Samples in what was merged; 0 if there was nothing.
+    /// Samples in the merged sum.
     pub(super) fn samples(&self) -> u64 {
         self.header.samples
     }
@@ -109,8 +110,8 @@ impl ReadOutBuffer {
         self.header.gradients == 0
     }
 
-    /// Encodes what was merged into `frame`, as contribution `sequence` of this session.
-    pub(super) fn seal(&mut self, frame: &mut ReadOutFrame, session: SessionId, sequence: u64, report: Report) {
+    /// Encodes the merged sum into `frame`, as contribution `sequence` of this session.
+    pub(super) fn seal(&mut self, frame: &mut ContributionFrame, session: SessionId, sequence: u64, report: Report) {
         self.header.session = session;
         self.header.sequence = sequence;
         self.header.report = report;
@@ -122,7 +123,8 @@ impl ReadOutBuffer {
             self.codec
                 .encode_with_feedback(&mut self.merged, &mut self.error, payload);
             if !self.error.iter().all(|error| error.is_finite()) {
-                // A sum was beyond an f32, and a codec may have made anything of it: the loss says so, and it is refused.
+                // A sum was beyond an f32, and its encoding has no meaning. An infinite loss makes the server refuse
+                // it.
                 self.header.loss_sum = f64::INFINITY;
                 self.error.fill(0.0);
             }
@@ -132,8 +134,8 @@ impl ReadOutBuffer {
     }
 }
 
-/// Adds what an ML module's header says to a read-out's.
-fn add_header(header: &mut ReadOut, ml_module: usize, taken: &Header) {
+/// Adds an ML module's header to a contribution's.
+fn add_header(header: &mut Contribution, ml_module: usize, taken: &Header) {
     header.incarnation = taken.incarnation;
     header.samples += taken.samples;
     header.gradients += taken.gradients;

@@ -7,19 +7,23 @@
 //!                               max(1 ms, waited / 128), not before 3/4 of what the last ones took
 //! ```
 //!
-//! Because read-outs follow publishes, all volunteers read out together: a superstep closes soon after its first contribution,
-//! and most of what is in it was computed on the newest model. Where models come more often than once a period, or seldom, a
-//! read-out is put off by half a period at most.
+//! Because read-outs follow publishes, all volunteers read out together. So a superstep closes soon after its first
+//! contribution, and most of its gradients were computed on the newest model. Where models come more often than once a
+//! period, or seldom, a read-out is put off by half a period at most.
 
 use std::time::Duration;
 
 use crate::time::Time;
 
-/// The shortest period that a read-out is worth; the central module never means a shorter one.
+/// The wait before a pending read-out is tried again. The lease that it waits for lasts one add.
+pub(super) const ASK_AGAIN: Duration = Duration::from_millis(1);
+/// A turn this late means that the tab was frozen: a hello comes before the next read-out.
+pub(super) const FROZEN: Duration = Duration::from_secs(5);
+/// The shortest period that is worth a read-out. The central module asks for no shorter one.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
-/// How often it is looked, in a baseline, whether the one gradient that is due is there: …
+/// In a baseline, the time between two looks for the one gradient that is due, …
 const BARRIER_LOOK: Duration = Duration::from_millis(1);
-/// … after a while less often, so that it is found late by this part of the time that it took, at the most.
+/// … which grows, so that the gradient is found late by at most this part of the time that it took.
 const BARRIER_LOOKS: u32 = 128;
 
 /// When the next read-out is due.
@@ -31,12 +35,12 @@ pub(super) struct Schedule {
     last_read_out: Time,
     /// When the newest model arrived.
     model_since: Time,
-    /// In a baseline, how long the last gradients that were due took from there.
+    /// In a baseline, the time from there until the last gradients were there.
     gradients_took: Duration,
 }
 
 impl Schedule {
-    /// In a baseline there is a barrier.
+    /// A schedule whose first read-out is due now. `has_barrier` says that the run is a baseline.
     pub(super) fn new(now: Time, has_barrier: bool) -> Schedule {
         Schedule {
             has_barrier,
@@ -80,7 +84,7 @@ impl Schedule {
         }
     }
 
-    /// The read-out that is due is looked at: the next one is due a period later.
+    /// A read-out was due: the next one is due a period later.
     pub(super) fn advance(&mut self, now: Time) {
         self.due = (self.due + self.period).max(now);
     }
@@ -90,7 +94,7 @@ impl Schedule {
         let pause = match self.has_barrier {
             false => self.period,
             true => {
-                // They will hardly take less than three quarters of what the last ones took.
+                // They will hardly take less than three quarters of the time of the last ones.
                 let waited = now.since(self.model_since);
                 let worth_a_look = (self.gradients_took * 3 / 4).saturating_sub(waited);
                 self.period.max(waited / BARRIER_LOOKS).max(worth_a_look)

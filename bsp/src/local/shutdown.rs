@@ -2,20 +2,20 @@
 
 use std::time::Duration;
 
-use crate::message::Refusal;
+use crate::protocol::message::Refusal;
 use crate::time::Time;
 
-/// A leaving volunteer waits at most this long for its last contribution to settle.
+/// A leaving volunteer waits at most this long for the acknowledgement of its last contribution.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// How a membership ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum End {
-    /// The session is over, but a fresh start may do: the server restarted, or the session expired.
+    /// The session is over: the server restarted, or the session expired. A fresh start may help.
     StartAfresh(Refusal),
-    /// An ML module died. The others were read out; this memory is of no more use, but a fresh start may do.
+    /// An ML module died. The others were read out, and this memory is not used any more. A fresh start may help.
     MlModuleDied,
-    /// Trying again is of no use.
+    /// It was turned away, and trying again does not help.
     Refused(Refusal),
     /// It left, at its own wish.
     Left,
@@ -31,7 +31,7 @@ impl End {
     }
 }
 
-/// A membership that ends once everything is settled.
+/// A membership that ends when all contributions are acknowledged.
 #[derive(Clone, Debug)]
 pub(super) struct Shutdown {
     /// When it ends at the latest.
@@ -41,7 +41,7 @@ pub(super) struct Shutdown {
 }
 
 impl Shutdown {
-    /// One that begins now.
+    /// A shutdown that begins now.
     pub(super) fn new(now: Time, end: End) -> Shutdown {
         Shutdown {
             until: now + FAREWELL,

@@ -1,25 +1,27 @@
-//! How an ML module keeps to the share of its time that its volunteer lets it compute.
+//! Keeps an ML module to the share of its time that its volunteer lets it compute.
 //!
-//! Plain arithmetic over durations, so that it can be tested, and simulated, without sleeping.
+//! It is plain arithmetic over durations, so that tests and simulations need not sleep.
 
 use std::time::Duration;
 
-/// Less rest than this is saved up. A sleep ends some tenth of a millisecond late, and a small model's minibatch takes no longer.
+/// Shorter rests are saved up: a sleep ends about a tenth of a millisecond late, and a small model's minibatch takes no
+/// longer.
 const SHORTEST_REST: Duration = Duration::from_millis(2);
 /// A machine that was suspended in the middle of a minibatch must not rest for days because of it.
 const LONGEST_REST: Duration = Duration::from_secs(600);
-/// So much of a sleep that lasted longer than it should is made up for by computing.
+/// At most this part of the excess of a sleep is made up for by computing.
 const MOST_CREDIT: Duration = Duration::from_millis(20);
 
-/// What an ML module owes its volunteer in rest.
+/// The rest that an ML module owes its volunteer.
 #[derive(Debug, Default)]
 pub struct Duty {
-    /// Negative where it has rested for longer than it had to.
+    /// Negative after more rest than it owed.
     owed_ns: i64,
 }
 
 impl Duty {
-    /// It has computed for so long, and may do so for `percent` of its time, from 1 to 100. How long it has to rest now, if at all.
+    /// It has computed for `computing`, and may compute for `percent` of its time, from 1 to 100. Returns the rest that
+    /// is due now, if any.
     pub fn on_computed(&mut self, computing: Duration, percent: u8) -> Option<Duration> {
         if percent >= 100 {
             self.owed_ns = 0;
@@ -30,25 +32,25 @@ impl Duty {
         (self.owed_ns >= nanos(SHORTEST_REST)).then(|| Duration::from_nanos(self.owed_ns.unsigned_abs()))
     }
 
-    /// The share of its time that an ML module computes whose minibatches take so long: `percent`, or more, where it would have to rest
-    /// for longer than it ever does. A minibatch takes some time.
+    /// The share of its time that an ML module computes if a minibatch takes `minibatch`, which is not zero. It is
+    /// `percent`, or more where a rest would exceed the longest one.
     pub fn share(minibatch: Duration, percent: u8) -> f64 {
         let rest = owed(minibatch, percent).min(LONGEST_REST);
         minibatch.as_secs_f64() / (minibatch + rest).as_secs_f64()
     }
 
-    /// It has rested for so long.
+    /// It has rested for `rested`.
     pub fn on_rested(&mut self, rested: Duration) {
         self.owed_ns = self.owed_ns.saturating_sub(nanos(rested)).max(-nanos(MOST_CREDIT));
     }
 
-    /// The volunteer wishes something else: what it owed was of the old wish.
+    /// The volunteer has changed the share: the debt of the old share is void.
     pub fn forget(&mut self) {
         self.owed_ns = 0;
     }
 }
 
-/// The rest that computing for so long asks for.
+/// The rest that is owed for computing for `computing`.
 fn owed(computing: Duration, percent: u8) -> Duration {
     let percent = u32::from(percent.clamp(1, 100));
     computing.saturating_mul(100 - percent) / percent
@@ -64,7 +66,8 @@ mod tests {
 
     const US: Duration = Duration::from_micros(1);
 
-    /// The share of its time that an ML module computes in which a minibatch takes `step` and a sleep ends `late` too late.
+    /// The share of its time that an ML module computes in which a minibatch takes `step` and a sleep ends `late` too
+    /// late.
     fn share(percent: u8, step: Duration, late: Duration) -> f64 {
         let (mut duty, mut computed, mut rested) = (Duty::default(), Duration::ZERO, Duration::ZERO);
         for _ in 0..10_000 {
@@ -93,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_may_compute_all_the_time_never_rests() {
+    fn an_ml_module_that_may_compute_all_the_time_never_rests() {
         let mut duty = Duty::default();
         assert_eq!(duty.on_computed(Duration::from_secs(3), 100), None);
         assert_eq!(duty.on_computed(US, 50), None, "nothing was saved up");

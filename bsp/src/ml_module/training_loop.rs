@@ -1,11 +1,11 @@
-//! The loop of an ML module without what computes: a state machine over its side of the shared memory. So a thread, a tab's
-//! worker and a simulation, where time passes between the two halves of a step, all go through the same one.
+//! The loop of an ML module without its engine: a state machine over its side of the shared memory. A thread, a tab's
+//! worker and a simulation, in which time passes between the two halves of a step, all run this same loop.
 
 use std::ops::Deref;
 
 use super::Outcome;
 use super::working_copy::{LocalOptimizer, WorkingCopy};
-use crate::message::Mode;
+use crate::protocol::message::Mode;
 use crate::shared_memory::{Control, Gradient, MlSide, ModelStamp, NotFinite, PinnedModel, State};
 
 /// What to do next.
@@ -13,7 +13,7 @@ use crate::shared_memory::{Control, Gradient, MlSide, ModelStamp, NotFinite, Pin
 pub enum Next {
     /// Leave the loop, for good.
     Stop,
-    /// Sleep while this is told.
+    /// Sleep while this is the control.
     Pause(Control),
     /// Sleep until a newer model is published: there is none yet, or in a baseline the barrier is not passed.
     AwaitModel,
@@ -63,7 +63,7 @@ impl TrainingLoop {
         }
     }
 
-    /// What to do now. To compute, the newest model is read.
+    /// What to do now. It reads the newest model first.
     pub fn begin(&mut self) -> Next {
         let control = self.memory.control();
         match control.state {
@@ -87,7 +87,7 @@ impl TrainingLoop {
         Next::Compute(control)
     }
 
-    /// The step that is next, unless its samples are not there.
+    /// The next step, unless its samples are missing.
     pub fn next_step(&self) -> u64 {
         self.next_step
     }
@@ -101,7 +101,7 @@ impl TrainingLoop {
         }
     }
 
-    /// The model that the parameters are, or that the working copy began from.
+    /// The model that is held. A working copy began from it.
     pub fn stamp(&self) -> Option<ModelStamp> {
         self.memory.held_model().map(|model| model.stamp())
     }
@@ -109,19 +109,19 @@ impl TrainingLoop {
     /// The gradient of step `step` is finished. Under local steps it becomes the displacement that is added.
     ///
     /// # Errors
-    /// It is not finite: it was refused, and counted. In a baseline one is still due on this model, or all would wait for
-    /// ever.
-    pub fn finish(&mut self, step: u64, outcome: Outcome, gradient: &mut [f32]) -> Result<(), NotFinite> {
+    /// The gradient is not finite: it was refused, and counted. In a baseline one is still due on this model, or all
+    /// would wait for ever.
+    pub fn finish(&mut self, step: u64, outcome: Outcome, values: &mut [f32]) -> Result<(), NotFinite> {
         self.next_step = step + 1;
-        let of = Gradient {
+        let gradient = Gradient {
             stamp: self.stamp().unwrap_or_default(),
             step,
             samples: outcome.samples,
             loss_sum: outcome.loss_sum,
         };
         match &mut self.working_copy {
-            Some(working_copy) => working_copy.step(&mut self.memory, of, gradient)?,
-            None => self.memory.add(gradient, of).map(|_read_out| ())?,
+            Some(working_copy) => working_copy.step(&mut self.memory, gradient, values)?,
+            None => self.memory.add(values, gradient).map(|_read_out| ())?,
         }
         self.is_done_with_model = true;
         Ok(())

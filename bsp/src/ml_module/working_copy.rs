@@ -1,17 +1,19 @@
 //! Local steps: the model that an ML module moves by itself between read-outs (docs/internals/local-steps.md).
 //!
 //! ```text
-//! W = M − (what this ML module has added and is not settled in M yet)
+//! W = M − (the displacements that this ML module has added and M has not settled)
 //! ```
 //!
-//! M is the model that it holds, pinned, and W the working copy, on which it computes. A step is a displacement d, downhill: W
-//! becomes W − d, and d is added to the aggregate, where a gradient would be. So a read-out holds the displacement U over its
-//! steps, as in local SGD (Stich, arXiv 1805.09767) and DiLoCo (Douillard et al., arXiv 2311.08105), without any barrier: when
-//! a newer model is published, what it has settled leaves the difference, and the rest goes on.
+//! M is the model that the ML module holds, pinned, and W the working copy, on which it computes. A step is a
+//! displacement d: W becomes W − d, and d is added to the aggregate in place of a gradient. So a read-out holds the
+//! displacement U over its steps, as in local SGD (Stich, arXiv 1805.09767) and DiLoCo (Douillard et al., arXiv
+//! 2311.08105), without any barrier. When a newer model is published, the displacements that it has settled leave the
+//! difference, and the others stay in it.
 //!
-//! At most one contribution of a tab is read out and not settled in the model that was published to it (`local.rs` sees to
-//! that), so one vector beside W is enough: F, what was read out. Everything unsettled is M − W, whose rest is
-//! what the aggregate holds now. An ML module learns of a flip when it adds: the aggregate tells it the read-out's number.
+//! At most one contribution of a tab is read out and not settled in the model that was published to it (`local.rs`
+//! ensures that). So one vector beside W is enough: F, the displacement that was read out. M − W is everything
+//! unsettled: F and the content of the aggregate. An ML module learns of a flip when it adds: the aggregate returns the
+//! read-out's number.
 
 use crate::shared_memory::{Gradient, MlSide, NotFinite};
 
@@ -49,7 +51,7 @@ impl WorkingCopy {
         &self.parameters
     }
 
-    /// Goes over to the newest model, with what is not settled in it.
+    /// Goes over to the newest model, and keeps the displacements that it has not settled.
     pub(super) fn follow(&mut self, memory: &mut MlSide) {
         // W turns into M − W where it lies: a model can't be held while the next one is read.
         match memory.held_model() {
@@ -62,7 +64,7 @@ impl WorkingCopy {
         }
         let Some(model) = memory.model() else { return };
         if self.collecting <= model.settled_read_outs() {
-            // It has added nothing since: a rest, or a pause, lasted for longer than a read-out's journey.
+            // It has added nothing since: a rest, or a pause, lasted longer than the way of a contribution and a model.
             self.in_flight = None;
             self.parameters.copy_from_slice(&model);
             return;
@@ -80,24 +82,30 @@ impl WorkingCopy {
         }
     }
 
-    /// One local step along `gradient`, which becomes the displacement. One that is not finite moves nothing.
-    pub(super) fn step(&mut self, memory: &mut MlSide, of: Gradient, gradient: &mut [f32]) -> Result<(), NotFinite> {
-        self.optimizer.displace(&self.parameters, gradient, of.samples);
-        let number = memory.add(gradient, of)?;
+    /// One local step along the gradient `values`, which become the displacement. A gradient that is not finite moves
+    /// nothing.
+    pub(super) fn step(
+        &mut self,
+        memory: &mut MlSide,
+        gradient: Gradient,
+        values: &mut [f32],
+    ) -> Result<(), NotFinite> {
+        self.optimizer.displace(&self.parameters, values, gradient.samples);
+        let number = memory.add(values, gradient)?;
         if number != self.collecting {
             self.on_flip(memory);
             self.collecting = number;
         }
-        for (parameter, displacement) in self.parameters.iter_mut().zip(gradient.iter()) {
+        for (parameter, displacement) in self.parameters.iter_mut().zip(values.iter()) {
             *parameter -= displacement;
         }
         Ok(())
     }
 
-    /// What it had added so far is read out.
+    /// Its displacements so far are read out.
     fn on_flip(&mut self, memory: &mut MlSide) {
-        // An earlier read-out was settled by a model that was published before this flip: it leaves first. (Were it not, both
-        // would leave together, with the later one.)
+        // An earlier read-out was settled by a model that was published before this flip. It leaves the difference
+        // first, or both would leave together, with the later one.
         if self.in_flight.is_some() {
             self.follow(memory);
         }

@@ -1,13 +1,14 @@
 //! The aggregate of one ML module: it adds finished gradients, the local BSP module reads them out, and neither waits.
 //!
-//! Two buffers, and one word that holds the index of the active one (its lowest bit) and a counter (the others) that is odd
-//! while the ML module leases the active buffer. Taking the lease adds one to the counter, and so does giving it back; the flip
-//! inverts the index. All are read-modify-writes: each lease knows the buffer that was active when it was taken, and each flip
-//! knows whether the buffer it retires was leased. If it was, that buffer is ready as soon as the counter differs; the next
-//! lease, if any, is on the other buffer. The counter wraps around at the top of the word and leaves the index alone. A read-out that asks after
-//! exactly 2³⁰ gradients, under lease again, believes its own buffer still leased; it is ready the next time it asks.
+//! There are two buffers and one word. Its lowest bit is the index of the active buffer. The other bits are a counter,
+//! which is odd while the ML module leases the active buffer. Taking the lease adds one to the counter, and so does
+//! giving it back. The flip inverts the index. All three are read-modify-writes: a lease knows the buffer that was
+//! active when it was taken, and a flip knows whether the buffer that it retires was leased. If it was, that buffer is
+//! ready as soon as the counter differs; the next lease, if any, is on the other buffer. The counter wraps around at
+//! the top of the word and leaves the index alone. A read-out that asks after exactly 2³⁰ gradients, under lease again,
+//! takes its own buffer for leased; it is ready the next time it asks.
 //!
-//! Two leases are one gradient, so the counter also counts gradients: it says how many are lost when an ML module dies.
+//! A gradient adds two to the counter, so the counter also counts gradients, and thereby those that a death loses.
 
 use std::sync::Arc;
 
@@ -25,20 +26,20 @@ const GRADIENTS: u32 = 1 << (u32::BITS - GRADIENT_SHIFT);
 
 struct Buffer {
     header: Header,
-    /// The sum of the gradients; before the first, what an earlier aggregate has left.
+    /// The sum of the gradients; before the first, the remains of an earlier aggregate.
     sum: Box<[f32]>,
 }
 
 struct Aggregate {
     word: AtomicU32,
     buffers: [UnsafeCell<Buffer>; 2],
-    /// Samples of all gradients whose lease was ever taken, the next one's included before its lease is.
+    /// Samples of all gradients whose lease was ever taken. A gradient is counted just before its lease is taken.
     samples_begun: AtomicU64,
 }
 
-// SAFETY: a buffer is touched by the one adder, between taking the lease that names it and giving it back, or by the one taker,
-// from a flip that retired it (or the release of the lease that the flip found) until the flip that makes it active again.
-// All these steps are read-modify-writes of `word`, which order them.
+// SAFETY: a buffer is touched by the one adder, between taking the lease that names it and giving it back, or by the
+// one taker, from a flip that retired it (or the release of the lease that the flip found) until the flip that makes it
+// active again. All these steps are read-modify-writes of `word`, which order them.
 unsafe impl Send for Aggregate {}
 // SAFETY: as above.
 unsafe impl Sync for Aggregate {}
@@ -54,7 +55,7 @@ pub(super) struct Adder {
 pub(super) struct Taker {
     aggregate: Arc<Aggregate>,
     read_out: ReadOut,
-    /// How often it has flipped: the number of the last read-out that has begun.
+    /// The number of flips, which is the number of the last read-out that has begun.
     flips: u64,
     /// Gradients that were taken, modulo `GRADIENTS`.
     gradients_taken: u32,
@@ -73,23 +74,23 @@ enum ReadOut {
     Ready { buffer: usize },
 }
 
-/// What comes of asking for a read-out.
+/// The outcome of asking for a read-out.
 #[derive(Debug, PartialEq)]
 pub enum Taken<R> {
-    /// What `read` has made of the aggregate.
+    /// The result of `read`.
     Read(R),
-    /// The flip came in the middle of an add that isn't over yet: ask again at the next turn.
+    /// The flip came in the middle of an add that isn't over yet. Ask again at the next turn.
     Pending,
     /// No read-out was begun.
     NotFlipped,
 }
 
-/// What is lost with an ML module that died: nothing, unless it died in an add. The numbers are exact, wherever it died.
+/// The losses by the death of an ML module: none, unless it died in an add. The numbers are exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Burial {
-    /// It died while it held the lease, so that buffer will never be read.
+pub struct Discarded {
+    /// It died while it held the lease, so its buffer will never be read.
     pub is_discarded: bool,
-    /// Gradients lost with the buffer: those that it held whole, and one more, which was being added.
+    /// Gradients lost with the buffer: the whole ones in it, and the one that was being added.
     pub gradients: u64,
     /// Samples of these gradients.
     pub samples: u64,
@@ -130,27 +131,27 @@ pub(super) fn aggregate(parameters: usize) -> (Adder, Taker) {
 }
 
 impl Adder {
-    /// Adds a gradient to whichever buffer is active now, and says in which read-out it will be.
-    pub(super) fn add(&mut self, gradient: &[f32], of: &Gradient) -> u64 {
-        let mut lease = self.lease(of);
-        let read_out = lease.add(gradient, of);
+    /// Adds a gradient to the buffer that is active now. Returns the number of the read-out that will hold it.
+    pub(super) fn add(&mut self, values: &[f32], gradient: &Gradient) -> u64 {
+        let mut lease = self.lease(gradient);
+        let read_out = lease.add(values, gradient);
         lease.give_back();
         read_out
     }
 
-    fn lease(&mut self, of: &Gradient) -> Lease<'_> {
+    fn lease(&mut self, gradient: &Gradient) -> Lease<'_> {
         assert!(
             !self.is_leased,
             "an earlier add was left in the middle; this aggregate can't be added to any more"
         );
         self.is_leased = true;
-        self.samples_begun = self.samples_begun.wrapping_add(u64::from(of.samples));
-        // Relaxed: the lease makes it visible to bury().
+        self.samples_begun = self.samples_begun.wrapping_add(u64::from(gradient.samples));
+        // Relaxed: the lease makes it visible to drain_dead().
         self.aggregate
             .samples_begun
             .store(self.samples_begun, Ordering::Relaxed);
-        // Acquire: pairs with the Release of the flip that made this buffer active: it is empty. Release: pairs with the Acquire
-        // in bury(): the samples begun are those of this lease.
+        // Acquire: pairs with the Release of the flip that made this buffer active: it is empty. Release: pairs with
+        // the Acquire in drain_dead(): the samples begun are those of this lease.
         let word = self.aggregate.word.fetch_add(LEASED, Ordering::AcqRel);
         debug_assert_eq!(word & LEASED, 0, "only this adder takes the lease");
         Lease {
@@ -161,24 +162,24 @@ impl Adder {
 }
 
 impl Lease<'_> {
-    fn add(&mut self, gradient: &[f32], of: &Gradient) -> u64 {
+    fn add(&mut self, values: &[f32], gradient: &Gradient) -> u64 {
         let buffer = self.adder.aggregate.buffers[self.buffer].get_mut();
-        // SAFETY: this adder took the lease of this buffer while it was active and has not given it back; the taker touches a
-        // retired buffer only when it has seen that lease given back.
+        // SAFETY: this adder took the lease of this buffer while it was active and has not given it back; the taker
+        // touches a retired buffer only when it has seen that lease given back.
         let buffer = unsafe { buffer.deref() };
         if buffer.header.gradients == 0 {
-            buffer.sum.copy_from_slice(gradient);
+            buffer.sum.copy_from_slice(values);
         } else {
-            for (sum, value) in buffer.sum.iter_mut().zip(gradient) {
+            for (sum, value) in buffer.sum.iter_mut().zip(values) {
                 *sum += *value;
             }
         }
-        buffer.header.count(of);
+        buffer.header.count(gradient);
         buffer.header.read_out()
     }
 
     fn give_back(self) {
-        // Release: pairs with the Acquire of the look in take() or bury(): the gradient is whole.
+        // Release: pairs with the Acquire of the look in take() or drain_dead(): the gradient is whole.
         self.adder.aggregate.word.fetch_add(LEASED, Ordering::Release);
         self.adder.is_leased = false;
     }
@@ -190,8 +191,8 @@ impl Taker {
         if self.read_out != ReadOut::None || self.is_discarded {
             return;
         }
-        // Release: pairs with the Acquire in lease(): the other buffer has been emptied. No Acquire: what was added is looked at
-        // only after take() or bury() have looked at the word themselves.
+        // Release: pairs with the Acquire in lease(): the other buffer has been emptied. No Acquire: what was added is
+        // looked at only after take() or drain_dead() have looked at the word themselves.
         let word = self.aggregate.word.fetch_xor(INDEX, Ordering::Release);
         let buffer = (word & INDEX) as usize;
         self.flips += 1;
@@ -220,9 +221,9 @@ impl Taker {
 
     /// Reads the retired buffer, if its lease is over, and empties it.
     pub(super) fn take<R>(&mut self, read: impl FnOnce(&Header, &[f32]) -> R) -> Taken<R> {
-        // Acquire: pairs with the Release in give_back(): the sum is visible, whether the flip found the lease over already or
-        // this look does. A plain load will do: everything that writes the word is a read-modify-write, so what the release
-        // made visible is visible with every later value too.
+        // Acquire: pairs with the Release in give_back(): the sum is visible, whether the flip found the lease over
+        // already or this look does. A plain load will do: everything that writes the word is a read-modify-write, so
+        // what the release made visible is visible with every later value too.
         self.look(self.aggregate.word.load(Ordering::Acquire));
         let buffer = match self.read_out {
             ReadOut::None => return Taken::NotFlipped,
@@ -236,8 +237,8 @@ impl Taker {
 
     fn read_and_empty<R>(&mut self, buffer: usize, read: impl FnOnce(&Header, &[f32]) -> R) -> R {
         let buffer = self.aggregate.buffers[buffer].get_mut();
-        // SAFETY: the flip retired this buffer and its lease is over, so the adder doesn't touch it until the next flip, which is
-        // this taker's.
+        // SAFETY: the flip retired this buffer and its lease is over, so the adder doesn't touch it until the next
+        // flip, which is this taker's.
         let Buffer { header, sum } = unsafe { buffer.deref() };
         if header.gradients == 0 {
             sum.fill(0.0);
@@ -252,15 +253,15 @@ impl Taker {
 
     /// The ML module is dead: if it holds the lease, that buffer is given up.
     ///
-    /// What can hold gradients then is a buffer that was flipped before and isn't taken yet: it can be taken still. Sound even
-    /// if the ML module should be alive: a leased buffer is given up, not touched.
-    pub(super) fn bury(&mut self) -> Burial {
-        // Acquire: pairs with the Release in lease(): the samples begun are those of the lease that is found here, or later ones.
-        // It also pairs with give_back(), as in take().
+    /// A buffer that was flipped before and isn't taken yet can still be taken. This is sound even if the ML module
+    /// lives: a leased buffer is given up, not touched.
+    pub(super) fn drain_dead(&mut self) -> Discarded {
+        // Acquire: pairs with the Release in lease(): the samples begun are those of the lease that is found here, or
+        // later ones. It also pairs with give_back(), as in take().
         let word = self.aggregate.word.load(Ordering::Acquire);
         self.look(word);
         if word & LEASED == 0 || self.is_discarded {
-            return Burial::default();
+            return Discarded::default();
         }
         self.is_discarded = true;
         let (gradients, samples) = match self.read_out {
@@ -273,21 +274,21 @@ impl Taker {
             ReadOut::Leased { .. } | ReadOut::None => (0, 0),
         };
         if let ReadOut::Leased { .. } = self.read_out {
-            // The other buffer is empty: the dead had no time to add to it.
+            // The other buffer is empty: the ML module died before it could add to it.
             self.read_out = ReadOut::None;
         }
         let finished = word >> GRADIENT_SHIFT;
         let held = finished.wrapping_sub(self.gradients_taken).wrapping_sub(gradients) % GRADIENTS;
         // Relaxed: see above.
         let begun = self.aggregate.samples_begun.load(Ordering::Relaxed);
-        Burial {
+        Discarded {
             is_discarded: true,
             gradients: u64::from(held) + 1,
             samples: begun.wrapping_sub(self.samples_taken).wrapping_sub(samples),
         }
     }
 
-    /// Finds that a lease is over which the flip has found.
+    /// Notes when the lease is over that the flip has found.
     fn look(&mut self, word: u32) {
         if let ReadOut::Leased { buffer, counter } = self.read_out
             && word & !INDEX != counter

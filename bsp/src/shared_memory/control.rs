@@ -1,8 +1,8 @@
-//! The control word of an ML module: what it is told, and what it sleeps on.
+//! The control word of an ML module: its orders, and the word that it sleeps on.
 //!
-//! One atomic word holds the control, an epoch that every publish advances, and a flag by which the ML module asks to be woken by
-//! publishes. Both sides write it, so both only read-modify-write; the control itself is the local side's alone. The
-//! word carries no data but itself, with one exception: the epoch makes a publish visible to whoever sees it.
+//! One atomic word holds the control, an epoch that every publish advances, and a flag by which the ML module asks to
+//! be woken by publishes. Both sides write the word, so both only read-modify-write. Only the local side changes the
+//! control. The word carries no data but itself, with one exception: an ML module that sees an epoch sees its publish.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use std::time::Duration;
 use super::futex::{Futex, Patience, Woken};
 use super::sync::Ordering;
 
-/// What an ML module is told.
+/// The orders to an ML module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Control {
     /// Whether to compute.
     pub state: State,
-    /// Share of its time that it may compute, in percent, at most 100.
+    /// The share of its time that it may compute, in percent, at most 100.
     pub duty_percent: u8,
 }
 
@@ -41,8 +41,8 @@ impl Default for Control {
     }
 }
 
-// The word: 2 bits of state, 7 of duty, the flag, and 22 of epoch. The epoch wraps around: only a sleeper between its look at the
-// word and its sleep could mistake one for another, in the course of 4 million publishes.
+// The word: 2 bits of state, 7 of duty, the flag, and 22 of epoch. The epoch wraps around. Only a sleeper between its
+// look at the word and its sleep could mistake one for another, if 4 million publishes fell in between.
 const STATE: u32 = 0b11;
 const DUTY_SHIFT: u32 = 2;
 const CONTROL: u32 = 0x1ff;
@@ -75,14 +75,14 @@ impl Control {
 /// The local BSP module's end.
 pub(super) struct ControlSetter {
     futex: Arc<Futex>,
-    /// What is in the word. Only this end sets it.
+    /// The control in the word. Only this end sets it.
     control: Cell<Control>,
 }
 
 /// The ML module's end.
 pub(super) struct ControlWaiter {
     futex: Arc<Futex>,
-    /// What `control` has returned last.
+    /// The control that `control` returned last.
     told: Cell<Control>,
 }
 
@@ -110,16 +110,16 @@ impl ControlSetter {
             return;
         }
         self.control.set(Control::unpack(control.pack()));
-        // Relaxed: a control makes nothing else visible. It stays a read-modify-write, which lets the Release of an earlier
-        // publish pass through to whoever reads this value.
+        // Relaxed: a control makes nothing else visible. It stays a read-modify-write, which lets the Release of an
+        // earlier publish pass through to the reader of this value.
         self.futex.word.fetch_xor(change, Ordering::Relaxed);
         self.futex.wake();
     }
 
-    /// Lets an ML module that waits for a publish know of one.
+    /// Wakes the ML module if it waits for a publish.
     pub(super) fn on_publish(&self) {
-        // Release: pairs with the Acquire in wait_for_publish(): who sees this epoch sees what was published. Who does not see it
-        // has set its flag before it, and is woken.
+        // Release: pairs with the Acquire in wait_for_publish(): an ML module that sees this epoch sees the published
+        // model. One that does not see it has set its flag before, and is woken.
         let word = self.futex.word.fetch_add(EPOCH, Ordering::Release);
         if word & WAITS_FOR_PUBLISH != 0 {
             self.futex.wake();
@@ -128,7 +128,7 @@ impl ControlSetter {
 }
 
 impl ControlWaiter {
-    /// What it is told now.
+    /// The control now.
     pub(super) fn control(&self) -> Control {
         // Relaxed: a control makes nothing else visible.
         let control = Control::unpack(self.futex.word.load(Ordering::Relaxed));
@@ -136,7 +136,7 @@ impl ControlWaiter {
         control
     }
 
-    /// Sleeps while it is told `control`, at most for `timeout`. A publish does not end the sleep.
+    /// Sleeps while the control is `control`, at most for `timeout`. A publish does not end the sleep.
     pub(super) fn wait_while(&self, control: Control, timeout: Option<Duration>) {
         let patience = Patience::new(timeout);
         loop {
@@ -148,13 +148,14 @@ impl ControlWaiter {
         }
     }
 
-    /// Sleeps until `is_published` or it is told something else than `control` returned last, at most for `timeout`.
+    /// Sleeps until `is_published` is true or the control differs from the one that `control` returned last; at most
+    /// for `timeout`.
     pub(super) fn wait_for_publish(&self, is_published: impl Fn() -> bool, timeout: Option<Duration>) {
         let patience = Patience::new(timeout);
         let told = self.told.get();
         loop {
-            // Acquire: pairs with the Release in on_publish(). One of the two read-modify-writes comes first: if on_publish()'s,
-            // what was published is found below; if this one, on_publish() finds the flag and wakes.
+            // Acquire: pairs with the Release in on_publish(). If on_publish()'s read-modify-write comes first, the
+            // published model is found below. If this one does, on_publish() finds the flag and wakes.
             let word = self.futex.word.fetch_or(WAITS_FOR_PUBLISH, Ordering::Acquire) | WAITS_FOR_PUBLISH;
             if Control::unpack(word) != told || is_published() || self.futex.wait(word, &patience) == Woken::TimeIsUp {
                 break;
@@ -210,10 +211,10 @@ mod loom_models {
         duty_percent: 100,
     };
 
-    /// Invariant: who sleeps while it is told to pause wakes when it is told otherwise, whatever is published in between. A lost
-    /// wake-up is a deadlock, which loom reports.
+    /// Invariant: an ML module that sleeps in a pause wakes when the control changes, whatever is published in between.
+    /// A lost wake-up is a deadlock, which loom reports.
     #[test]
-    fn a_control_wakes_whoever_sleeps_on_the_one_before() {
+    fn a_control_wakes_a_sleeper_on_the_one_before() {
         loom::model(|| {
             let (setter, waiter) = control_word();
             setter.set(PAUSE);
@@ -229,7 +230,7 @@ mod loom_models {
 
     /// Invariant: who waits for a publish wakes after it, and sees it.
     #[test]
-    fn a_publish_wakes_whoever_waits_for_it() {
+    fn a_publish_wakes_an_ml_module_that_waits_for_it() {
         let mut builder = loom::model::Builder::new();
         builder.preemption_bound = Some(3);
         builder.check(|| {
@@ -267,7 +268,8 @@ mod loom_models {
         });
     }
 
-    /// Invariant: a control that follows a publish doesn't hide it from whoever sees only the later value of the word.
+    /// Invariant: a control that follows a publish doesn't hide it from an ML module that sees only the later value of
+    /// the word.
     #[test]
     fn a_control_after_a_publish_does_not_hide_it() {
         loom::model(|| {

@@ -2,8 +2,8 @@
 
 /// Whether no value is infinite or not a number.
 ///
-/// It looks at the exponent's bits as integers: integer comparisons and ors may be reordered, so the compiler makes whole
-/// vectors of them, which it may not do with floating-point sums. There is no early way out for the same reason.
+/// It looks at the exponent's bits as integers: integer comparisons and ors may be reordered, so the compiler makes
+/// whole vectors of them, which it may not do with floating-point sums. There is no early way out for the same reason.
 pub(super) fn all_finite(values: &[f32]) -> bool {
     const WITHOUT_SIGN: u32 = 0x7fff_ffff;
     const LARGEST_FINITE: u32 = f32::MAX.to_bits();

@@ -12,7 +12,7 @@ pub(super) use self::wasm::{Futex, Patience};
 /// Why a sleep is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Woken {
-    /// Somebody woke it, or the word was not as expected; look again.
+    /// It was woken, or the word was not as expected. Look again.
     LookAgain,
     /// The time is up.
     TimeIsUp,
@@ -26,8 +26,8 @@ mod wasm {
         pub(crate) word: AtomicU32,
     }
 
-    /// How long a sleeper is willing to sleep yet. There is no clock here, and none is needed: `wait` wakes nobody without a
-    /// reason, so a sleeper that looks again has not slept, or has been told something.
+    /// The time for which a sleeper may still sleep. There is no clock here, and none is needed: `wait` never returns
+    /// without a reason, so a sleeper that looks again has not slept, or its word has changed.
     pub(crate) struct Patience(Option<Duration>);
 
     impl Patience {
@@ -67,7 +67,7 @@ mod wasm {
             }
         }
 
-        /// Wakes whoever sleeps on the word. The word must have changed before, or they sleep again.
+        /// Wakes all sleepers on the word. The word must have changed before, or they sleep again.
         pub(crate) fn wake(&self) {
             // SAFETY: as in `wait`.
             unsafe { core::arch::wasm32::memory_atomic_notify(self.word.as_ptr().cast::<i32>(), u32::MAX) };
@@ -93,14 +93,14 @@ mod condition_variable {
         woken: Condvar,
     }
 
-    /// How long a sleeper is willing to sleep yet.
+    /// The time for which a sleeper may still sleep.
     pub(crate) struct Patience {
         until: Option<Instant>,
     }
 
     impl Patience {
         pub(crate) fn new(timeout: Option<Duration>) -> Patience {
-            // A time so far away that it can't be said is for ever.
+            // A time beyond the clock's range is for ever.
             Patience {
                 until: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
             }
@@ -119,8 +119,8 @@ mod condition_variable {
         /// Sleeps if the word is as expected, until it is woken or the time is up.
         pub(crate) fn wait(&self, expected: u32, patience: &Patience) -> Woken {
             let guard = self.lock();
-            // Relaxed: the lock orders it. A waker that has passed it has changed the word before; one that has not will find
-            // this sleeper asleep.
+            // Relaxed: the lock orders it. A waker that has passed the lock has changed the word before; one that has
+            // not will find this sleeper asleep.
             if self.word.load(Ordering::Relaxed) != expected {
                 return Woken::LookAgain;
             }
@@ -140,9 +140,10 @@ mod condition_variable {
             Woken::LookAgain
         }
 
-        /// Wakes whoever sleeps on the word. The word must have changed before, or they sleep again.
+        /// Wakes all sleepers on the word. The word must have changed before, or they sleep again.
         pub(crate) fn wake(&self) {
-            // Taken and given back: a sleeper that still saw the old word is asleep after this, not on its way there.
+            // The lock is taken and given back: a sleeper that still saw the old word is asleep after this, not on its
+            // way there.
             drop(self.lock());
             self.woken.notify_all();
         }

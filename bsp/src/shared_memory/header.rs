@@ -1,15 +1,15 @@
-//! The header of an aggregate: exactly which gradients are summed in it.
+//! The header of an aggregate: it tells exactly which gradients are in the sum.
 
 use super::model_slots::ModelStamp;
 
 /// How many runs of steps a header lists.
 ///
-/// A run ends where the model version changes, so an aggregate has about one for each version published while it collected:
-/// one or two where read-outs keep up. A link so slow that more than 32 supersteps go by during one read-out makes
-/// contributions that are too stale to be taken; the gradients beyond are still summed and counted, only not listed.
+/// A run ends where the model version changes, so an aggregate has about one for each version published while it
+/// collected: one or two where read-outs keep up. If more than 32 supersteps go by between two read-outs, the
+/// contribution is too stale to be taken. Its further gradients are still summed and counted, only not listed.
 pub const MAX_RUNS: usize = 32;
 
-/// What a gradient was computed from.
+/// A gradient's origin: model, step, samples and loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Gradient {
     /// The model.
@@ -27,7 +27,7 @@ pub struct Gradient {
 pub struct StepRun {
     /// The first step.
     pub first_step: u64,
-    /// How many steps.
+    /// The number of steps.
     pub count: u32,
     /// Incarnation of the model.
     pub incarnation: u32,
@@ -35,12 +35,12 @@ pub struct StepRun {
     pub version: u64,
 }
 
-/// What an aggregate holds. Without gradients all is zero but the read-out's number.
+/// The content of an aggregate. Without gradients all is zero but the read-out's number.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Header {
     /// Samples of all its gradients.
     pub samples: u64,
-    /// How many gradients are summed in it.
+    /// The number of gradients in the sum.
     pub gradients: u64,
     /// Sum of the losses of its samples.
     pub loss_sum: f64,
@@ -58,11 +58,11 @@ pub struct Header {
 }
 
 impl StepRun {
-    fn goes_on_with(&self, of: &Gradient) -> bool {
-        self.incarnation == of.stamp.incarnation
-            && self.version == of.stamp.version
+    fn goes_on_with(&self, gradient: &Gradient) -> bool {
+        self.incarnation == gradient.stamp.incarnation
+            && self.version == gradient.stamp.version
             && self.count < u32::MAX
-            && self.first_step.checked_add(u64::from(self.count)) == Some(of.step)
+            && self.first_step.checked_add(u64::from(self.count)) == Some(gradient.step)
     }
 }
 
@@ -72,33 +72,33 @@ impl Header {
         &self.runs[..self.listed_runs as usize]
     }
 
-    /// Counts one gradient more.
-    pub(super) fn count(&mut self, of: &Gradient) {
+    /// Counts one more gradient.
+    pub(super) fn count(&mut self, gradient: &Gradient) {
         if self.gradients == 0 {
-            self.incarnation = of.stamp.incarnation;
+            self.incarnation = gradient.stamp.incarnation;
         }
-        self.samples += u64::from(of.samples);
+        self.samples += u64::from(gradient.samples);
         self.gradients += 1;
-        self.loss_sum += of.loss_sum;
-        self.version_sum += u128::from(of.samples) * u128::from(of.stamp.version);
-        self.list(of);
+        self.loss_sum += gradient.loss_sum;
+        self.version_sum += u128::from(gradient.samples) * u128::from(gradient.stamp.version);
+        self.list(gradient);
     }
 
-    fn list(&mut self, of: &Gradient) {
+    fn list(&mut self, gradient: &Gradient) {
         let listed = self.listed_runs as usize;
         let last = match self.unlisted_runs {
             0 => self.runs[..listed].last_mut(),
             _ => Some(&mut self.last_unlisted),
         };
         if let Some(last) = last
-            && last.goes_on_with(of)
+            && last.goes_on_with(gradient)
         {
             last.count += 1;
             return;
         }
-        let ModelStamp { incarnation, version } = of.stamp;
+        let ModelStamp { incarnation, version } = gradient.stamp;
         let run = StepRun {
-            first_step: of.step,
+            first_step: gradient.step,
             count: 1,
             incarnation,
             version,
@@ -160,13 +160,13 @@ mod tests {
     #[test]
     fn a_new_version_a_new_incarnation_and_a_skipped_step_each_begin_a_run() {
         let mut header = Header::default();
-        for of in [
+        for next in [
             gradient(1, 7, 0),
             gradient(1, 8, 1),
             gradient(2, 8, 2),
             gradient(2, 8, 4),
         ] {
-            header.count(&of);
+            header.count(&next);
         }
         let runs: Vec<_> = header
             .runs()

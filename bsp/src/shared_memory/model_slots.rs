@@ -1,15 +1,16 @@
 //! Model slots: the local BSP module publishes, the ML modules of its tab read, and neither waits for the other.
 //!
-//! With K readers there are K + 2 slots: one current, at most K pinned, and so always one to write the next version to. A reader
-//! keeps its pin until it reads again, however long that takes: under local steps it comes back to the model that it began from.
+//! With K readers there are K + 2 slots: one current, at most K pinned, and so always one free for the next version. A
+//! reader keeps its pin until it reads again: under local steps it comes back to the model that it began from.
 //!
-//! *Read*: load current, store it as the pin, fence, load current again, and start over if it changed. *Publish*: fence,
-//! scan the pins, write a slot that is neither current nor pinned, store current.
+//! *Read*: load current, store it as the pin, fence, load current again, and start over if it changed. *Publish*:
+//! fence, scan the pins, write a slot that is neither current nor pinned, store current.
 //!
-//! Why that is enough: a slot is written again only by a later publish than the one that replaced it as current. If that
-//! publish's fence comes after the reader's, its scan finds the pin. If it comes before, then the store that replaced the
-//! slot as current precedes it too, and the reader's second look finds that the slot is not current any more. (The slot may
-//! have become current once more: then the second look has found its new content, and the same argument holds from there.)
+//! Why that is enough: only a later publish than the one that replaced a slot as current writes the slot again. If that
+//! publish's fence comes after the reader's, its scan finds the pin. If it comes before, then the store that replaced
+//! the slot as current precedes it too, and the reader's second look finds that the slot is not current any more. (The
+//! slot may have become current once more: then the second look has found its new content, and the same argument holds
+//! from there.)
 //!
 //! A pinned slot is not written, so a reader whose pinned slot is current knows that nothing newer is.
 
@@ -21,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sync::{AtomicUsize, ConstPtr, Ordering, UnsafeCell, fence};
 
-/// Which model: a version number means one model only together with the incarnation of the run that made it.
+/// Names a model: a version number means one model only together with the incarnation of the run that made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ModelStamp {
     /// Raised at every restart of the server from a checkpoint.
@@ -40,7 +41,7 @@ struct Slot {
     parameters: Box<[f32]>,
 }
 
-/// The slot that a reader may be reading. On a cache line of its own, as each reader writes its own at every step.
+/// The slot that a reader may be reading. It has a cache line of its own, since its reader writes it at every step.
 #[repr(align(64))]
 struct Pin(AtomicUsize);
 
@@ -52,8 +53,9 @@ struct ModelSlots {
     pins: Box<[Pin]>,
 }
 
-// SAFETY: a slot is written by the one publisher only, and only while it is neither current nor pinned; a reader reads it
-// only after it has pinned it and found it current after that. The comment of this module says why these exclude each other.
+// SAFETY: a slot is written by the one publisher only, and only while it is neither current nor pinned; a reader reads
+// it only after it has pinned it and found it current after that. The comment of this module says why these exclude
+// each other.
 unsafe impl Send for ModelSlots {}
 // SAFETY: as above.
 unsafe impl Sync for ModelSlots {}
@@ -62,7 +64,7 @@ unsafe impl Sync for ModelSlots {}
 pub(super) struct Publisher {
     slots: Arc<ModelSlots>,
     published: Option<ModelStamp>,
-    /// The scan's scratch memory: which slots are current or pinned.
+    /// Scratch memory of the scan: the slots that are current or pinned.
     is_taken: Box<[bool]>,
 }
 
@@ -110,8 +112,8 @@ pub(super) fn model_slots(parameters: usize, readers: usize) -> (Publisher, Vec<
 }
 
 impl Publisher {
-    /// Writes a model to a free slot and makes it the current one. `write` gets the current model, if there is one, and what an
-    /// older model has left in the free slot.
+    /// Writes a model to a free slot and makes it the current one. `write` gets the current model, if there is one, and
+    /// the free slot, which still holds an older model.
     pub(super) fn publish(
         &mut self,
         stamp: ModelStamp,
@@ -119,8 +121,8 @@ impl Publisher {
         write: impl FnOnce(&[f32], &mut [f32]),
     ) {
         let shared = &*self.slots;
-        // SeqCst: pairs with the fence in Reader::model. Either the scan below finds a reader's pin, or that reader finds, at its
-        // second look, the store to `current` that this publisher made before.
+        // SeqCst: pairs with the fence in Reader::model. Either the scan below finds a reader's pin, or that reader
+        // finds, at its second look, the store to `current` that this publisher made before.
         fence(Ordering::SeqCst);
         self.is_taken.fill(false);
         // Relaxed: only this publisher stores it.
@@ -128,9 +130,10 @@ impl Publisher {
         if current != NONE {
             self.is_taken[current] = true;
         }
-        // Each pin is looked at once: one that moves during the scan must not take two slots.
+        // Each pin is read once: a pin that moves during the scan must not take two slots.
         for pin in shared.pins.iter() {
-            // Acquire: pairs with the Release of every store to a pin: what its reader has read before comes before the write.
+            // Acquire: pairs with the Release of every store to a pin: its reader's earlier reads come before the
+            // write.
             let pinned = pin.0.load(Ordering::Acquire);
             if pinned != NONE {
                 self.is_taken[pinned] = true;
@@ -144,19 +147,19 @@ impl Publisher {
             let slot = shared.slots[free].get_mut();
             // SAFETY: only this publisher writes slots, and it is not writing this one.
             let read = read.as_ref().map(|slot| unsafe { slot.deref() });
-            // SAFETY: this is the only publisher, and the slot is neither current nor pinned: nobody reads it now, and by the
-            // argument of this module nobody begins to before it is current again.
+            // SAFETY: this is the only publisher, and the slot is neither current nor pinned: nobody reads it now, and
+            // by the argument of this module nobody begins to before it is current again.
             let slot = unsafe { slot.deref() };
             (slot.stamp, slot.settled_read_outs) = (stamp, settled_read_outs);
             write(read.map_or(&[], |slot| &slot.parameters), &mut slot.parameters);
         }
-        // Release: pairs with the Acquire of the second look in Reader::model: the model is visible, whole, before its slot is
-        // current.
+        // Release: pairs with the Acquire of the second look in Reader::model: the model is visible, whole, before its
+        // slot is current.
         shared.current.store(free, Ordering::Release);
         self.published = Some(stamp);
     }
 
-    /// What is current.
+    /// The current model.
     pub(super) fn published(&self) -> Option<ModelStamp> {
         self.published
     }
@@ -173,8 +176,8 @@ impl Reader {
             return None;
         }
         loop {
-            // Release: pairs with the scan in publish(), which may see this pin and not the one before it: what was read under
-            // the earlier pin is over.
+            // Release: pairs with the scan in publish(), which may see this pin and not the one before it: the reads
+            // under the earlier pin are over.
             pin.0.store(seen, Ordering::Release);
             // SeqCst: pairs with the fence in publish(), which says what it ensures.
             fence(Ordering::SeqCst);
@@ -189,7 +192,7 @@ impl Reader {
         self.held()
     }
 
-    /// The model that [`Reader::model`] has returned last.
+    /// The model that [`Reader::model`] returned last.
     pub(super) fn held(&self) -> Option<PinnedModel<'_>> {
         let slot = self.slots.slots[self.held?].get();
         Some(PinnedModel {
@@ -198,10 +201,10 @@ impl Reader {
         })
     }
 
-    /// Whether another model is current than the one that it holds, if it holds one.
+    /// Whether the current model is another than the held one.
     pub(super) fn has_newer(&self) -> bool {
-        // Acquire: who waits for a publish must see what came with it, its own retired read-outs for one. The slot that is held
-        // is pinned, so while it is current it holds the same model.
+        // Acquire: a reader that waits for a publish must see all that came with it, for instance its own retired
+        // read-outs. The held slot is pinned, so while it is current it holds the same model.
         let current = self.slots.current.load(Ordering::Acquire);
         current != self.held.unwrap_or(NONE)
     }
@@ -213,15 +216,16 @@ impl PinnedModel<'_> {
         self.slot().stamp
     }
 
-    /// Under local steps: what this tab has computed up to its read-out of this number is in the model, or was refused for good.
+    /// Under local steps: this tab's gradients up to its read-out of this number are in the model, or were refused for
+    /// good.
     pub fn settled_read_outs(&self) -> u64 {
         self.slot().settled_read_outs
     }
 
     fn slot(&self) -> &Slot {
-        // SAFETY: the slot is the one that the reader holds: its pin was stored before the slot was found current, so the
-        // publisher does not write to it until the reader reads again, which it can't while `self` borrows it. The slot lives in
-        // the reader's Arc.
+        // SAFETY: the slot is the one that the reader holds: its pin was stored before the slot was found current, so
+        // the publisher does not write to it until the reader reads again, which it can't while `self` borrows it. The
+        // slot lives in the reader's Arc.
         unsafe { self.slot.deref() }
     }
 }
@@ -276,8 +280,8 @@ mod loom_models {
         builder.check(model);
     }
 
-    /// Invariant: what a pin shows was written whole, and each read is of the version read before or of a later one. Also from
-    /// nothing: a reader that comes before the first publish gets none.
+    /// Invariant: a pinned model was written whole, and each read gives the version read before or a later one. A
+    /// reader that comes before the first publish gets none.
     #[test]
     fn a_reader_always_sees_one_whole_version() {
         explore(4, || {
@@ -294,8 +298,9 @@ mod loom_models {
         });
     }
 
-    /// Invariant: from a reader's second look until its pin is off, the publisher doesn't write that slot. Loom panics at any
-    /// access to the cell that is not ordered with the others. Three slots and three publishes, so that slots are used again.
+    /// Invariant: from a reader's second look until its pin is off, the publisher doesn't write that slot. Loom panics
+    /// at any access to the cell that is not ordered with the others. Three slots and three publishes, so that slots
+    /// are used again.
     #[test]
     fn a_publish_never_writes_a_pinned_slot() {
         explore(4, || {
@@ -313,8 +318,8 @@ mod loom_models {
         });
     }
 
-    /// Invariant: what a reader holds stays as it was until it reads again, whatever is published meanwhile; and it is not told
-    /// that it holds the newest model when it does not.
+    /// Invariant: a held model stays the same until its reader reads again, whatever is published meanwhile; and the
+    /// reader never takes it for the newest model when it is not.
     #[test]
     fn a_model_that_is_held_stays_the_same_until_the_next_is_read() {
         explore(3, || {
@@ -335,7 +340,8 @@ mod loom_models {
         });
     }
 
-    /// The same with two readers, each with a pin of its own: K + 2 slots are enough, and no reader is taken for another.
+    /// The same with two readers, each with a pin of its own: K + 2 slots are enough, and no reader is taken for
+    /// another.
     #[test]
     fn a_publish_never_writes_a_slot_that_either_of_two_readers_has_pinned() {
         explore(2, || {

@@ -1,13 +1,13 @@
-//! What an ML module has done so far, for pages and logs. Nothing is decided by it.
+//! The progress of an ML module, for pages and logs. No decision follows from it.
 //!
-//! The counters take no part in the protocol, so they are the standard library's even under loom, and each is Relaxed: a
-//! reader may see one of them a step ahead of another.
+//! The counters take no part in the protocol, so they are the standard library's even under loom, and each is Relaxed:
+//! a reader may see one of them a step ahead of another.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
-/// What an ML module spends its time with.
+/// The phases of an ML module's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Computing a gradient.
@@ -20,7 +20,7 @@ pub enum Phase {
     Wait,
 }
 
-/// What an ML module has done since it began.
+/// The totals of an ML module since it began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Progress {
     /// Gradients computed, the refused included.
@@ -33,7 +33,7 @@ pub struct Progress {
     pub not_finite: u64,
     /// Time spent, in microseconds.
     pub time_us: PhaseTimes,
-    /// It has left its loop: it adds nothing more, and all that it has added is counted here.
+    /// It has left its loop: it adds nothing more, and all its gradients are counted here.
     pub has_stopped: bool,
 }
 
@@ -95,7 +95,7 @@ impl Counters {
     }
 
     pub(super) fn on_stop(&self) {
-        // Release: pairs with the Acquire in progress(): whoever sees it sees the last counts too.
+        // Release: pairs with the Acquire in progress(): a thread that sees the flag sees the last counts too.
         self.has_stopped.store(true, Ordering::Release);
     }
 

@@ -1,7 +1,7 @@
 //! The primitives that the protocol is made of: the standard library's, or loom's with the crate feature `loom`.
 //!
-//! Loom's replacements record every access, so that its models find each order of events that the memory model allows, and
-//! panic when two accesses to one cell are not ordered by it.
+//! Loom's replacements record every access, so that its models find each order of events that the memory model allows,
+//! and panic when two accesses to one cell are not ordered by it.
 
 #[cfg(feature = "loom")]
 pub(super) use loom::{

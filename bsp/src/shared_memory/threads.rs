@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
@@ -250,7 +251,7 @@ fn an_aggregate_without_gradients_is_read_as_zeros() {
         let taken = local.take(0, |header, sum| (header.gradients, [sum[0], sum[1]]));
         assert_eq!(taken, Taken::Read((u64::from(expected[0] > 0.0), expected)));
     }
-    assert_eq!(local.bury(0), Burial::default());
+    assert_eq!(local.drain_dead(0), Discarded::default());
 }
 
 #[test]
@@ -285,7 +286,7 @@ fn deed() -> impl Strategy<Value = Deed> {
 proptest! {
     /// Against a plain description: two lists of gradients, of which the flip retires one.
     #[test]
-    fn in_any_order_of_deeds_a_read_out_is_what_was_added_before_its_flip(deeds in prop::collection::vec(deed(), 0..200)) {
+    fn in_any_order_of_deeds_a_read_out_is_what_was_added_before_its_flip(deeds in vec(deed(), 0..200)) {
         let (mut local, mut sides) = shared_memory(2, 1);
         let side = &mut sides[0];
         let (mut active, mut retired): (Vec<u32>, Option<Vec<u32>>) = (Vec::new(), None);

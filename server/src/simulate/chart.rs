@@ -8,7 +8,7 @@ use super::scenario::Scenario;
 use super::{Finished, seconds};
 
 const SIZE: (u32, u32) = (1100, 460);
-/// Colours that those who see few can tell apart (Okabe and Ito, 2008).
+/// Colours that colour-blind readers can tell apart (Okabe and Ito, 2008).
 const COLOURS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
@@ -39,8 +39,8 @@ pub(super) fn svg(scenario: &Scenario, finished: &[Finished]) -> Result<String> 
             .accuracy
             .map_or(point.evaluated.loss, |accuracy| 100.0 * accuracy)
     };
-    let lines = |across: fn(u64, f64) -> f64, has_ideal: bool| -> Vec<Line> {
-        let drawn = finished.iter().filter(|one| has_ideal || one.books.is_some());
+    let lines = |across: fn(u64, f64) -> f64, has_sequential: bool| -> Vec<Line> {
+        let drawn = finished.iter().filter(|one| has_sequential || one.stats.is_some());
         let line = |one: &Finished| Line {
             variant: one.variant,
             points: one
@@ -52,7 +52,7 @@ pub(super) fn svg(scenario: &Scenario, finished: &[Finished]) -> Result<String> 
         };
         drawn.map(line).collect()
     };
-    let of = if has_accuracy { "accuracy, %" } else { "loss" };
+    let quantity = if has_accuracy { "accuracy, %" } else { "loss" };
     let mut text = String::new();
     {
         let root = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
@@ -62,8 +62,14 @@ pub(super) fn svg(scenario: &Scenario, finished: &[Finished]) -> Result<String> 
             let halves = root.split_evenly((1, 2));
             let over_time = lines(|_, seconds| seconds / 60.0, false);
             let over_samples = lines(|samples, _| samples as f64 / 1e3, true);
-            draw(&halves[0], scenario, &over_time, "virtual minutes", of)?;
-            draw(&halves[1], scenario, &over_samples, "thousand samples in the model", of)?;
+            draw(&halves[0], scenario, &over_time, "virtual minutes", quantity)?;
+            draw(
+                &halves[1],
+                scenario,
+                &over_samples,
+                "thousand samples in the model",
+                quantity,
+            )?;
             root.present()
         };
         drawn().map_err(|error| anyhow!("the chart can't be drawn: {error}"))?;
@@ -76,10 +82,10 @@ fn draw(
     scenario: &Scenario,
     lines: &[Line],
     across: &str,
-    of: &str,
+    quantity: &str,
 ) -> Result<(), DrawingAreaErrorKind<std::io::Error>> {
     let points = || lines.iter().flat_map(|line| &line.points);
-    let most = |of: fn(&(f64, f64)) -> f64| points().map(of).fold(f64::NEG_INFINITY, f64::max);
+    let most = |value: fn(&(f64, f64)) -> f64| points().map(value).fold(f64::NEG_INFINITY, f64::max);
     let least = points().map(|point| point.1).fold(f64::INFINITY, f64::min);
     let (right, top) = (most(|point| point.0), most(|point| point.1));
     let (right, bottom, top) = if right.is_finite() {
@@ -96,7 +102,7 @@ fn draw(
     chart
         .configure_mesh()
         .x_desc(across)
-        .y_desc(of)
+        .y_desc(quantity)
         .light_line_style(WHITE)
         .label_style(("sans-serif", 13))
         .draw()?;

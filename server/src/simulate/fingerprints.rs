@@ -1,12 +1,12 @@
-//! The safety net: what every scenario and every run of this repository comes to, bit by bit.
+//! The safety net: the result of every scenario and every run of this repository, bit by bit.
 //!
-//! Each scenario is simulated at a reduced length, so that all of its variants fit into a test: supersteps are smaller, and
-//! volunteers come and go within seconds instead of minutes. [`MATRIX`] adds what no scenario has: each codec in each direction,
-//! alone and with local steps, while tabs crash, leave and join. Each run of `runs/` is trained for a few steps without any
-//! BSP system. `fingerprints.txt` beside this file holds what all of that comes to.
+//! Each scenario is simulated at a reduced length, so that all of its variants fit into a test: supersteps are smaller,
+//! and volunteers come and go within seconds instead of minutes. [`MATRIX`] adds the cases that no scenario has: each
+//! codec in each direction, alone and with local steps, while tabs crash, leave and join. Each run of `runs/` is
+//! trained for a few steps by the sequential baseline. `fingerprints.txt` beside this file holds all the results.
 //!
-//! A change that is meant to leave every result as it is must leave that file as it is. A change of a rule changes lines of
-//! it, and the commit says why: the test prints the lines as they would be.
+//! A change that is meant to leave every result as it is must leave that file as it is. A change of a rule changes
+//! lines of it, and the commit says why: the test prints the lines as they would be.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,16 +14,16 @@ use std::path::{Path, PathBuf};
 use super::tests::scenario_of;
 use super::*;
 
-/// What the machine on which this was written came to: a name and a fingerprint in each line.
+/// The results on the machine on which this was written: a name and a fingerprint in each line.
 const FINGERPRINTS: &str = include_str!("fingerprints.txt");
 
-/// A reduced run is over with so many samples in the model.
+/// A reduced run ends with this many samples in the model.
 const SAMPLES: u64 = 3_000;
 /// Its supersteps aim at no more samples than this.
 const SUPERSTEP_SAMPLES: u64 = 512;
 /// Its volunteers stay and are away for this share of the scenario's times.
 const SHARE_OF_SITTINGS: u32 = 100;
-/// Steps of each run without a BSP system.
+/// Steps of the sequential baseline of each run.
 const STEPS: u64 = 4;
 
 /// Every mode, every codec, local steps, and tabs that come and go in every way.
@@ -106,7 +106,7 @@ fn matrix() -> Scenario {
     scenario_of(&MATRIX.replace("VARIANTS", &variants.collect::<String>()))
 }
 
-/// The scenario, so much shorter that it can be a test.
+/// The scenario, short enough for a test.
 fn reduced(scenario: Scenario) -> Scenario {
     let mut scenario = scenario;
     scenario.draws = 1;
@@ -114,9 +114,9 @@ fn reduced(scenario: Scenario) -> Scenario {
     scenario.evaluate_every_samples = u64::MAX;
     scenario.stop_samples = SAMPLES;
     for kind in &mut scenario.volunteers {
-        if let Some(comings) = &mut kind.comings {
-            comings.sitting /= SHARE_OF_SITTINGS;
-            comings.away /= SHARE_OF_SITTINGS;
+        if let Some(churn) = &mut kind.churn {
+            churn.mean_session /= SHARE_OF_SITTINGS;
+            churn.mean_absence /= SHARE_OF_SITTINGS;
         }
     }
     for variant in &mut scenario.variants {
@@ -127,7 +127,7 @@ fn reduced(scenario: Scenario) -> Scenario {
     scenario
 }
 
-/// The data set of a run, with fewer held-out samples: that models are evaluated rightly is another test's subject.
+/// The data set of a run, with one held-out sample: another test checks evaluations.
 fn small(dataset: Dataset) -> Arc<Dataset> {
     let mut dataset = dataset;
     dataset.held_out.truncate(1);
@@ -207,12 +207,12 @@ fn every_run_trains_to_the_same_bits_as_before() {
         let dataset = Arc::new(Dataset::load(&run_file.dataset, run_file.seed).unwrap());
         let model = Arc::new(run_file.model_for(&dataset.format).unwrap());
         let batch = 2 * run_file.training.minibatch as u64;
-        let mut textbook = Textbook::new(&run_file, model, dataset);
+        let mut sequential = SequentialTraining::new(&run_file, model, dataset);
         for _ in 0..STEPS {
-            textbook.step(batch).unwrap();
+            sequential.step(batch).unwrap();
         }
         let mut fingerprint = Fingerprint::default();
-        fingerprint.add_model(textbook.parameters());
+        fingerprint.add_model(sequential.parameters());
         lines.insert(format!("run {}", run_file.name), fingerprint.value());
     }
     assert_unchanged("run ", &lines);

@@ -1,4 +1,4 @@
-//! What a scenario came to: the table, as Markdown, with medians over the draws, and a row for each run in a CSV file.
+//! The report of a scenario: a table in Markdown with medians over the draws, and a CSV file with a row for each run.
 
 use anyhow::Result;
 
@@ -13,7 +13,8 @@ struct Column {
     name: &'static str,
     /// Digits after the point, in the table.
     decimals: usize,
-    /// `None` where there is no such number. `ideal` is how many samples training without staleness takes in the same draw.
+    /// `None` where there is no such number. `ideal` is the number of samples that the sequential baseline takes in
+    /// this draw.
     value: fn(one: &Finished, ideal: Option<u64>) -> Option<f64>,
 }
 
@@ -22,43 +23,43 @@ const COLUMNS: [Column; 16] = [
         head: "samples/s",
         name: "samples_per_second",
         decimals: 0,
-        value: |one, _| one.books.map(|_| one.samples as f64 / one.took.as_secs_f64()),
+        value: |one, _| one.stats.map(|_| one.samples as f64 / one.took.as_secs_f64()),
     },
     Column {
         head: "goodput %",
         name: "goodput_percent",
         decimals: 1,
-        value: |one, _| one.books.map(|books| 100.0 * books.goodput()),
+        value: |one, _| one.stats.map(|stats| 100.0 * stats.goodput()),
     },
     Column {
         head: "computing %",
         name: "computing_percent",
         decimals: 1,
-        value: |one, _| one.books.map(|books| 100.0 * books.computing_share()),
+        value: |one, _| one.stats.map(|stats| 100.0 * stats.computing_share()),
     },
     Column {
         head: "supersteps",
         name: "supersteps",
         decimals: 0,
-        value: |one, _| one.books.map(|books| books.supersteps as f64),
+        value: |one, _| one.stats.map(|stats| stats.supersteps as f64),
     },
     Column {
         head: "samples each",
         name: "samples_per_superstep",
         decimals: 0,
-        value: |one, _| one.books.map(|books| books.samples_per_superstep()),
+        value: |one, _| one.stats.map(|stats| stats.samples_per_superstep()),
     },
     Column {
         head: "staleness",
         name: "staleness",
         decimals: 2,
-        value: |one, _| one.books.map(|books| books.mean_staleness()),
+        value: |one, _| one.stats.map(|stats| stats.mean_staleness()),
     },
     Column {
         head: "weight",
         name: "weight",
         decimals: 2,
-        value: |one, _| one.books.map(|books| books.mean_weight()),
+        value: |one, _| one.stats.map(|stats| stats.mean_weight()),
     },
     Column {
         head: "accuracy",
@@ -88,31 +89,35 @@ const COLUMNS: [Column; 16] = [
         head: "s to aim",
         name: "seconds_to_aim",
         decimals: 0,
-        value: |one, _| one.reached.map(|(_, seconds)| seconds).filter(|of| of.is_finite()),
+        value: |one, _| {
+            one.reached
+                .map(|(_, seconds)| seconds)
+                .filter(|seconds| seconds.is_finite())
+        },
     },
     Column {
         head: "B up/sample",
         name: "bytes_up_per_sample",
         decimals: 0,
-        value: |one, _| one.books.map(|books| books.bytes_up_per_sample()),
+        value: |one, _| one.stats.map(|stats| stats.bytes_up_per_sample()),
     },
     Column {
         head: "B down/sample",
         name: "bytes_down_per_sample",
         decimals: 0,
-        value: |one, _| one.books.map(|books| books.bytes_down_per_sample()),
+        value: |one, _| one.stats.map(|stats| stats.bytes_down_per_sample()),
     },
     Column {
         head: "refused",
         name: "samples_refused",
         decimals: 0,
-        value: |one, _| one.books.map(|books| books.refused as f64),
+        value: |one, _| one.stats.map(|stats| stats.refused as f64),
     },
     Column {
         head: "lost",
         name: "samples_lost",
         decimals: 0,
-        value: |one, _| one.books.map(|books| books.lost as f64),
+        value: |one, _| one.stats.map(|stats| stats.lost as f64),
     },
 ];
 
@@ -125,8 +130,8 @@ pub(super) fn table(scenario: &Scenario, finished: &[Finished]) -> String {
     text += "\n";
     let heads = ["variant"].into_iter().chain(COLUMNS.iter().map(|column| column.head));
     let mut lines: Vec<Vec<String>> = vec![heads.map(str::to_owned).collect()];
-    for (variant, of) in scenario.variants.iter().enumerate() {
-        let draws: Vec<_> = finished.iter().filter(|one| one.variant == variant).collect();
+    for (number, variant) in scenario.variants.iter().enumerate() {
+        let draws: Vec<_> = finished.iter().filter(|one| one.variant == number).collect();
         let cells = COLUMNS.iter().map(|column| {
             let values = draws
                 .iter()
@@ -135,8 +140,8 @@ pub(super) fn table(scenario: &Scenario, finished: &[Finished]) -> String {
         });
         let diverged = draws.iter().filter(|one| one.has_diverged).count();
         let name = match diverged {
-            0 => of.name.clone(),
-            _ => format!("{} ({diverged} diverged)", of.name),
+            0 => variant.name.clone(),
+            _ => format!("{} ({diverged} diverged)", variant.name),
         };
         lines.push([name].into_iter().chain(cells).collect());
     }
@@ -183,14 +188,17 @@ pub(super) fn csv(scenario: &Scenario, finished: &[Finished]) -> Result<Vec<u8>>
         let cells = COLUMNS
             .iter()
             .map(|column| (column.value)(one, ideal).map_or(String::new(), |value| value.to_string()));
-        let of_books =
-            |count: fn(&simulator::Books) -> u64| one.books.as_ref().map_or(String::new(), |of| count(of).to_string());
+        let count = |read: fn(&simulator::RunStats) -> u64| {
+            one.stats
+                .as_ref()
+                .map_or(String::new(), |stats| read(stats).to_string())
+        };
         let counts = [
             one.samples.to_string(),
-            of_books(|books| books.computed),
-            of_books(|books| books.accepted),
-            of_books(|books| books.still_there),
-            of_books(|books| books.not_finite),
+            count(|stats| stats.computed),
+            count(|stats| stats.accepted),
+            count(|stats| stats.still_there),
+            count(|stats| stats.not_finite),
             format!("{:016x}", one.fingerprint.value()),
         ];
         table.write_record(names.into_iter().chain(cells).chain(counts))?;
@@ -198,14 +206,15 @@ pub(super) fn csv(scenario: &Scenario, finished: &[Finished]) -> Result<Vec<u8>>
     Ok(table.into_inner()?)
 }
 
-/// How many samples training without staleness took to the aim in this draw, if the scenario has it and it got there.
+/// The samples of the sequential baseline up to the aim in this draw, if the scenario has the baseline and it got
+/// there.
 fn ideal(scenario: &Scenario, finished: &[Finished], draw: u64) -> Option<u64> {
-    let is_ideal = |one: &&Finished| one.draw == draw && scenario.variants[one.variant].is_ideal;
-    finished.iter().find(is_ideal)?.reached.map(|(samples, _)| samples)
+    let is_sequential = |one: &&Finished| one.draw == draw && scenario.variants[one.variant].is_sequential;
+    finished.iter().find(is_sequential)?.reached.map(|(samples, _)| samples)
 }
 
-/// The median; of two in the middle, the greater. One that there is not counts as greater than all that there are: a run that
-/// never reached its aim took longer than any that did.
+/// The median; of two in the middle, the greater. A missing value counts as greater than all others: a run that never
+/// reached its aim took longer than any that did.
 fn median(mut values: Vec<Option<f64>>) -> Option<f64> {
     values.sort_by(|one, other| one.unwrap_or(f64::INFINITY).total_cmp(&other.unwrap_or(f64::INFINITY)));
     values.get(values.len() / 2).copied().flatten()

@@ -1,13 +1,14 @@
-//! Scenarios: a run, volunteers made up for it, and ways to train that are compared. `scenarios/README.md` explains every key.
+//! Scenarios: a run, volunteers made up for it, and ways to train that are compared. `scenarios/README.md` explains
+//! every key.
 //!
-//! A scenario is read once, at the start, and checked in full, with the run that each of its variants is. Every error names
-//! the file, the place in it and the mend, in one line.
+//! A scenario is read once, at the start, and checked in full, with the run that each of its variants is. Every error
+//! names the file, the place in it and the fix, in one line.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
-use simulator::volunteers::{Comings, Kind};
+use simulator::volunteers::{Churn, Kind};
 use thiserror::Error;
 
 use crate::goal::Goal;
@@ -17,11 +18,12 @@ use crate::run_file::{Problem, RunFile, RunFileError, Setting, read_bounded, syn
 const MAX_DRAWS: u64 = 1000;
 /// The most volunteers of one scenario.
 const MAX_VOLUNTEERS: usize = 10_000;
-/// The most ML modules of a volunteer. All of a scenario have no more of them than there may be volunteers: each has a gradient in memory.
+/// The most ML modules of a volunteer. All volunteers of a scenario together have at most [`MAX_VOLUNTEERS`] of them,
+/// since each ML module has a gradient in memory.
 const MAX_ML_MODULES: usize = 256;
 /// The longest virtual time: a year.
 const MAX_SECONDS: f64 = 365.0 * 86_400.0;
-/// Where nothing else is said, a run is over after a virtual day.
+/// A run ends after a virtual day unless the scenario says otherwise.
 const DEFAULT_SECONDS: f64 = 86_400.0;
 /// Beyond this, one of a few volunteers would be thousands of times faster than another.
 const MAX_SIGMA: f64 = 3.0;
@@ -30,25 +32,25 @@ const MAX_SIGMA: f64 = 3.0;
 pub(crate) struct Scenario {
     /// A name for file names and titles.
     pub(crate) name: String,
-    /// One sentence that says what is looked at.
+    /// One sentence that says what is compared.
     pub(crate) description: String,
     /// The volunteers' speeds, arrivals and departures follow from it.
     pub(crate) seed: u64,
-    /// How often each variant is run, each time with other volunteers.
+    /// How many runs of each variant there are, each with other volunteers.
     pub(crate) draws: u64,
     /// From one evaluation to the next.
     pub(crate) evaluate_every_samples: u64,
     /// What is aimed at.
     pub(crate) goal: Option<Goal>,
-    /// A run is over with so many samples in the model.
+    /// A run ends with this many samples in the model, …
     pub(crate) stop_samples: u64,
-    /// … or after so much virtual time.
+    /// … or after this much virtual time.
     pub(crate) stop_after: Duration,
     /// The run as its file has it.
     pub(crate) run: RunFile,
     /// What is compared.
     pub(crate) variants: Vec<Variant>,
-    /// Who computes.
+    /// The volunteers that compute.
     pub(crate) volunteers: Vec<Kind>,
 }
 
@@ -56,13 +58,13 @@ pub(crate) struct Scenario {
 pub(crate) struct Variant {
     /// What tables and charts call it.
     pub(crate) name: String,
-    /// Whether it is training without staleness and without volunteers.
-    pub(crate) is_ideal: bool,
+    /// Whether it is the sequential baseline: no volunteers, no staleness.
+    pub(crate) is_sequential: bool,
     /// The run with this variant's keys.
     pub(crate) run: RunFile,
 }
 
-/// Why a scenario can't be used. Its message is one line: file, place, what is wrong, the mend.
+/// Why a scenario can't be used. Its message is one line: file, place, what is wrong, the fix.
 #[derive(Debug, Error)]
 pub(crate) enum ScenarioError {
     /// Something in the scenario itself.
@@ -81,7 +83,7 @@ pub(crate) enum ScenarioError {
 /// What is wrong with a scenario.
 #[derive(Debug, Error)]
 pub(crate) enum ScenarioProblem {
-    /// As it may be with a run file.
+    /// A problem that run files have too.
     #[error(transparent)]
     File(#[from] Problem),
     /// A key is set to something that makes no sense.
@@ -92,7 +94,7 @@ pub(crate) enum ScenarioProblem {
         /// The key, what it is set to, and what it may be.
         setting: Setting,
     },
-    /// What a variant makes of the run makes no sense.
+    /// A variant's keys make a run that makes no sense.
     #[error("variant {name:?}: {problem}")]
     Variant {
         /// Its name.
@@ -100,10 +102,10 @@ pub(crate) enum ScenarioProblem {
         /// What is wrong with the run.
         problem: Problem,
     },
-    /// There is nothing to compare, or nobody to compute.
+    /// There is no variant, or no volunteer.
     #[error("there is no [[{table}]]; add one")]
     Missing {
-        /// What there is none of.
+        /// The missing table.
         table: &'static str,
     },
     /// Two variants are called the same.
@@ -112,7 +114,7 @@ pub(crate) enum ScenarioProblem {
         /// Their name.
         name: String,
     },
-    /// Two aims at a time.
+    /// Two aims are set.
     #[error("[stop] accuracy and loss are both set; a run has one aim: leave one out")]
     TwoAims,
     /// An aim that the model can't have.
@@ -247,7 +249,7 @@ impl Scenario {
         let is_named = is_name(&file.name);
         top("name", quoted(&file.name), NAMES, is_named)?;
         let is_sentence = (1..=500).contains(&file.description.chars().count());
-        let is_sentence = is_sentence && !file.description.contains(|of: char| of.is_control());
+        let is_sentence = is_sentence && !file.description.contains(|c: char| c.is_control());
         let sentence = "one sentence of at most 500 characters, in one line";
         top("description", quoted(&file.description), sentence, is_sentence)?;
         let draws = format!("a number from 1 to {MAX_DRAWS}");
@@ -316,7 +318,7 @@ fn check_variants(tables: Vec<VariantTable>, run: &RunFile) -> Result<Vec<Varian
         };
         variants.push(Variant {
             name,
-            is_ideal: ideal,
+            is_sequential: ideal,
             run,
         });
     }
@@ -361,8 +363,8 @@ impl VolunteersTable {
         from_to("downlink_mbit_per_second", self.downlink_mbit_per_second, 0.001, 1e6)?;
         from_to("latency_ms", self.latency_ms, 0.0, 60_000.0)?;
         from_to("arrives_within_seconds", self.arrives_within_seconds, 0.0, MAX_SECONDS)?;
-        if let Some(sitting) = self.sitting_seconds {
-            from_to("sitting_seconds", sitting, 1.0, MAX_SECONDS)?;
+        if let Some(mean_session) = self.sitting_seconds {
+            from_to("sitting_seconds", mean_session, 1.0, MAX_SECONDS)?;
         }
         from_to("away_seconds", self.away_seconds, 1.0, MAX_SECONDS)?;
         from_to("abrupt", self.abrupt, 0.0, 1.0)?;
@@ -378,10 +380,10 @@ impl VolunteersTable {
             down_bits_per_second: self.downlink_mbit_per_second * MBIT,
             latency: Duration::from_secs_f64(self.latency_ms / 1e3),
             arrives_within: Duration::from_secs_f64(self.arrives_within_seconds),
-            comings: self.sitting_seconds.map(|sitting| Comings {
-                sitting: Duration::from_secs_f64(sitting),
-                away: Duration::from_secs_f64(self.away_seconds),
-                abrupt: self.abrupt,
+            churn: self.sitting_seconds.map(|mean_session| Churn {
+                mean_session: Duration::from_secs_f64(mean_session),
+                mean_absence: Duration::from_secs_f64(self.away_seconds),
+                crash_share: self.abrupt,
             }),
         })
     }

@@ -44,7 +44,11 @@ abrupt = 0.5
 const LOCAL_STEPS: &str = r#"
 [[variants]]
 name = "local-steps"
-training = { superstep_samples = 512, contribution_codec = "int8", model_codec = "f16", local_steps = { learning_rate = 0.05 } }
+[variants.training]
+superstep_samples = 512
+contribution_codec = "int8"
+model_codec = "f16"
+local_steps = { learning_rate = 0.05 }
 "#;
 
 fn scenario() -> Scenario {
@@ -80,8 +84,8 @@ fn a_scenario_gives_the_same_bits_tables_and_charts_on_any_number_of_threads() {
     assert!(svg.contains("thousand samples in the model") && svg.contains("decoupled"));
 }
 
-/// What the machine on which this was written came to. Another number elsewhere means that something there computes other bits; here it
-/// means that a rule has changed, and the scenarios in `docs/simulations` are to be made again.
+/// The result on the machine on which this was written. Another number on another machine means that it computes other
+/// bits. Another number here means that a rule has changed: then make the tables in `docs/simulations` again.
 const FINGERPRINT: u64 = 0x4138_40f5_a2ca_8b40;
 
 #[test]
@@ -94,7 +98,7 @@ fn a_scenario_gives_the_same_bits_on_every_machine() {
 #[test]
 fn each_variant_is_run_with_each_draw() {
     let finished = finish(&scenario(), 2).unwrap();
-    let of = |variant, draw| {
+    let run = |variant, draw| {
         let one: Vec<_> = finished
             .iter()
             .filter(|one| (one.variant, one.draw) == (variant, draw))
@@ -103,10 +107,10 @@ fn each_variant_is_run_with_each_draw() {
         one[0]
     };
     for variant in 0..3 {
-        assert_ne!(of(variant, 1).fingerprint, of(variant, 2).fingerprint);
+        assert_ne!(run(variant, 1).fingerprint, run(variant, 2).fingerprint);
     }
     for draw in [1, 2] {
-        assert!(of(0, draw).books.is_none() && of(2, draw).samples >= 4000);
-        assert!(of(1, draw).took > of(2, draw).took, "a barrier costs time");
+        assert!(run(0, draw).stats.is_none() && run(2, draw).samples >= 4000);
+        assert!(run(1, draw).took > run(2, draw).took, "a barrier costs time");
     }
 }

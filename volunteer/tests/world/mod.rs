@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bsp::codec::Codec;
-use bsp::message::{FromCentral, FromVolunteer, Mode, PROTOCOL, Refusal, SessionId, Settled, Token, Welcome};
+use bsp::message::{Ack, FromCentral, FromVolunteer, Mode, PROTOCOL, Refusal, SessionId, Token, Welcome};
 use bsp::ml_module::{MlModule, Turn};
 use bsp::shared_memory::ModelStamp;
 use bsp::time::Time;
@@ -179,7 +179,7 @@ impl World {
 
     /// The first contribution is accepted.
     pub fn accept(&mut self) {
-        self.frame(&FromCentral::Settled(Settled {
+        self.frame(&FromCentral::Ack(Ack {
             through: 1,
             durable: 1,
             refused: None,

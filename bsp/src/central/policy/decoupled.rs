@@ -1,32 +1,33 @@
 //! The product's own rules: computing never waits for synchronising.
 //!
 //! ```text
-//! interval  = period + overhead                        for which a superstep is open as a rule; see `period`
-//! expected  = volunteers that compute, were heard of within max(3 · interval, 250 ms), and whose own period is at most the
-//!             deadline's
+//! interval  = period + overhead                        the usual length of a superstep; see `period`
+//! expected  = volunteers that compute, have sent something within max(3 · interval, 250 ms), and have a period of at
+//!             most 2 · interval
 //! arrived   = volunteers that contributed while they had the current version
 //! missing   = expected − arrived
 //! quorum    when samples ≥ q · Σ expected rates · interval, and any has arrived
 //!
-//! close at  now                                         if nobody is missing
-//!           min(last predicted arrival of the missing within the grace window, and half a window more; the window's end)
-//!                                                       if there is a quorum; at once, if no arrival is predicted there
-//!           opened + 2 · interval                       else: the deadline
+//! close at  now                                          if none is missing
+//!           min(last arrival + window / 2, window's end)  if there is a quorum; "last arrival" is the last one of a
+//!                                                         missing volunteer that is predicted within the grace window
+//!           now                                           if there is a quorum and no such prediction
+//!           opened + 2 · interval                         else: the deadline
 //! but not   within max_period of its first contribution, if it holds less than superstep_samples / 2
 //!
 //! grace window = interval / 4, from the quorum on
 //! ```
 //!
-//! **Small supersteps stay open,** since the optimizer takes a whole step whatever a superstep holds: before any rate is known
-//! it would take dozens of steps along single minibatches. Under local steps a superstep may be small: no volunteer
-//! contributes again before a model has settled its last contribution, so that waiting for more would be in vain, and a step is
-//! as long as what was moved locally.
+//! **Small supersteps stay open,** since the optimizer takes a whole step for any number of samples. Before any rate is
+//! known it would take dozens of steps along single minibatches. Under local steps a superstep may be small. No
+//! volunteer contributes again before a model has settled its last contribution, so that waiting for more would be in
+//! vain, and a step is as long as the local displacements.
 //!
-//! **A late contribution does not stand for the next one.** It counts towards the quorum of the superstep that it falls into,
-//! but its volunteer's next contribution is still looked for. Otherwise a volunteer that is late once, by however little,
-//! would be late in every superstep from then on, because each would close just before it. And late contributions alone close
-//! nothing before the deadline: after a hiccup of the network everything that it held back comes at once, and step upon step
-//! along gradients that do not know of the last steps carries the model off.
+//! **A late contribution does not replace the next one.** It counts towards the quorum of the superstep in which it
+//! arrives, but the superstep still waits for its volunteer's next contribution. Otherwise a volunteer that was late
+//! once would be late in every superstep from then on, because each would close just before its contribution arrives.
+//! Late contributions alone close nothing before the deadline. After a network's hiccup many of them come at once; a
+//! step for each of them, along gradients that do not include the last steps, would make the model diverge.
 
 use std::time::Duration;
 
@@ -38,15 +39,15 @@ use crate::central::open_superstep::OpenSuperstep;
 use crate::combine::staleness_weight;
 use crate::time::Time;
 
-/// A volunteer that was silent for more intervals than this is not waited for.
+/// A superstep does not wait for a volunteer that was silent for more intervals than this, …
 const LIVE_INTERVALS: u32 = 3;
-/// … but intervals can be shorter than a network's hiccups.
+/// … or for this time, if that is longer: intervals can be shorter than a network's hiccups.
 const LIVE_AT_LEAST: Duration = Duration::from_millis(250);
 /// A superstep with samples is open for at most this many intervals.
 const DEADLINE_INTERVALS: u32 = 2;
 /// The grace window is the interval divided by this.
 const GRACE_DIVISOR: u32 = 4;
-/// A superstep that holds less than the samples it aims at, divided by this, stays open.
+/// A superstep with fewer samples than it aims at, divided by this, stays open.
 const SMALLEST_DIVISOR: u64 = 2;
 
 /// The rules.
@@ -101,14 +102,14 @@ impl Decoupled {
         })
     }
 
-    /// When the missing are not waited for any more, where there is a quorum since `quorum_since`.
+    /// When the wait for the missing volunteers ends, if there has been a quorum since `quorum_since`.
     fn grace_ends_at(&self, quorum_since: Time, open: &OpenSuperstep, expected: &[Expected<'_>]) -> Time {
         let window_ends = quorum_since + self.grace_window();
         let last_worth_waiting_for = missing(open, expected)
             .filter_map(|volunteer| volunteer.pace.predicted_arrival())
             .filter(|at| *at <= window_ends)
             .max();
-        // Predictions are seldom exact: half the window beyond the predicted arrival is still cheap.
+        // Predictions are seldom exact, and half a window beyond the predicted arrival costs little.
         let slack = self.grace_window() / 2;
         let closes = last_worth_waiting_for.map_or(quorum_since, |at| (at + slack).min(window_ends));
         closes.min(self.deadline(open))
@@ -122,8 +123,8 @@ impl Decoupled {
         self.period.interval().saturating_mul(DEADLINE_INTERVALS)
     }
 
-    /// It has so few samples that it stays open although all have contributed; unless it would have to refuse the next
-    /// contribution.
+    /// Whether it holds too few samples to close when all have contributed. A superstep that would have to refuse the
+    /// next contribution is not too small.
     pub(super) fn is_too_small(&self, open: &OpenSuperstep) -> bool {
         !self.has_local_steps && open.samples() < self.superstep_samples / SMALLEST_DIVISOR && open.has_room_for_all()
     }

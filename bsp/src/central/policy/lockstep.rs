@@ -1,13 +1,13 @@
 //! Plain BSP: one minibatch for each ML module and version, then a barrier. The baseline.
 //!
 //! ```text
-//! expected = volunteers that compute and were heard of within 10 s
+//! expected = volunteers that compute and sent something within 10 s
 //! missing  = expected volunteers without an answer on the current version (a refused one is an answer)
 //! close    when missing ≤ backup_workers, however long that takes
 //! late     contributions are dropped where there are backup workers (Chen et al., arXiv 1604.00981)
 //! ```
 //!
-//! With one volunteer of one ML module it is textbook SGD, bit for bit.
+//! With one volunteer of one ML module it equals the sequential baseline, bit for bit.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ impl Lockstep {
         volunteer.is_expected(now, LIVE_IN_BASELINES)
     }
 
-    /// How many of the missing have to arrive.
+    /// The number of missing volunteers that must still arrive.
     pub(super) fn not_to_wait_without(&self, missing: usize) -> usize {
         missing.saturating_sub(self.backup_workers)
     }
@@ -55,7 +55,7 @@ impl Lockstep {
         (missing <= self.backup_workers).then_some(now)
     }
 
-    /// It rules nothing: a volunteer reads out when each of its ML modules has added its gradient.
+    /// It has no effect: a volunteer reads out when each of its ML modules has added its gradient.
     pub(super) fn period(&self) -> Duration {
         self.period
     }

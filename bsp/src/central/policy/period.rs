@@ -1,22 +1,23 @@
 //! The read-out period, and how it follows the volunteers' throughput, so that a superstep holds `superstep_samples`.
 //!
 //! ```text
-//! interval = period + overhead          for which a superstep is open as a rule
-//! overhead = mean of min(max(0, arrival − publish − period), period) over first contributions to a version
-//!                                       a contribution's way up and a model's way down, since read-outs follow publishes
+//! interval = period + overhead          the usual length of a superstep
+//! overhead = mean of min(max(0, arrival − publish − period), period) over first contributions to a version: the way of
+//!            a contribution up and of a model down, since read-outs follow publishes
 //! aim      = superstep_samples / Σ r_v − overhead      r_v: samples per second of volunteer v
-//! links    ← clamp(links, L(0.4), L(0.6))              L(s): the shortest period that the links of those volunteers allow
-//!                                                      that compute the share s of the samples, fast links first
+//! links    ← clamp(links, L(0.4), L(0.6))              L(s): the shortest period that the links of those volunteers
+//!                                                      allow that compute the share s of the samples, fast ones first
 //! longest  = clamp(max_v measured_for_v / 8, min_period, max_period)
 //! period   ← clamp(max(aim, links), min_period, longest), if that is a change of 3 % or more
 //! ```
 //!
-//! **Links.** The period is not below what the links of most need, since a volunteer with a longer period of its own contributes
-//! out of step, and most contributions shall be in step. Between what those of 40 and of 60 % need it stays where it was, so
-//! that it does not change all the time where half of the links are slow.
+//! **Links.** The period is not below the need of the median link, weighted by samples: a volunteer with a longer
+//! period of its own contributes out of step, and most contributions should be in step. Between L(0.4) and L(0.6) the
+//! bound stays where it was, so that it does not jump to and fro where half of the links are slow.
 //!
-//! **Longest.** Rates must have been measured for eight periods. The first minibatches, while a page is still loading and its
-//! code is not optimized, are much slower than what follows, and would make first supersteps of thousands of samples.
+//! **Longest.** Rates must have been measured for eight periods. The first minibatches, while a page still loads and
+//! its code is not optimized, are much slower than later ones, and would make the first supersteps thousands of samples
+//! large.
 
 use std::time::Duration;
 
@@ -32,24 +33,25 @@ const MEDIAN_BAND: [f64; 2] = [0.4, 0.6];
 /// The share of the newest contribution in the mean overhead.
 const NEWEST: f64 = 0.03;
 
-/// What is known of a volunteer that the period follows.
+/// The measurements of one volunteer that the period follows.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct VolunteerRate {
     pub(super) samples_per_second: f64,
-    /// For how long that has been measured.
+    /// The time over which the rate was measured.
     pub(super) measured_for: Duration,
     /// The shortest period that its link allows.
     pub(super) shortest_period: Duration,
 }
 
-/// L(s): the shortest period at which links allow `samples_per_second` together; `volunteers` are sorted by it.
+/// L(s): the shortest period that suits links of `samples_per_second` together; `volunteers` are sorted by shortest
+/// period.
 fn weighted_quantile(volunteers: &[VolunteerRate], samples_per_second: f64) -> Duration {
     let mut sum = 0.0;
     let last = volunteers.iter().find(|volunteer| {
         sum += volunteer.samples_per_second;
         sum >= samples_per_second
     });
-    // The last one, should rounding keep the sum below: a larger share never gives less than a smaller one.
+    // The last volunteer, if rounding keeps the sum below: a larger share never gives less than a smaller one.
     last.or(volunteers.last())
         .map_or(Duration::ZERO, |volunteer| volunteer.shortest_period)
 }
@@ -61,7 +63,7 @@ pub(super) struct Period {
     min_period: Duration,
     max_period: Duration,
     current: Duration,
-    /// What the links of most need.
+    /// The bound by the links.
     links: Duration,
     /// In seconds.
     overhead: MovingAverage,
@@ -84,7 +86,7 @@ impl Period {
         self.current
     }
 
-    /// For how long a superstep is open, as a rule.
+    /// The usual length of a superstep.
     pub(super) fn interval(&self) -> Duration {
         self.current + Duration::try_from_secs_f64(self.overhead()).unwrap_or_default()
     }

@@ -7,12 +7,12 @@ use super::*;
 
 const PARAMETERS: usize = 2;
 
-/// Gradient number `step`, from 0 on, is 2^step everywhere and so are its samples: a sum says which gradients are in it.
+/// Adds gradient number `step`, from 0 on. Its values and its samples are 2^step, so that a sum tells its gradients.
 fn add(adder: &mut Adder, step: u64) {
-    adder.add(&[(1 << step) as f32; PARAMETERS], &of(step));
+    adder.add(&[(1 << step) as f32; PARAMETERS], &gradient(step));
 }
 
-fn of(step: u64) -> Gradient {
+fn gradient(step: u64) -> Gradient {
     Gradient {
         stamp: ModelStamp::default(),
         step,
@@ -34,7 +34,7 @@ fn gradients(header: &Header, sum: &[f32]) -> u64 {
     set
 }
 
-/// A turn of the local side: asks for a read-out, and adds what it gets to `all`, which must not have any of it yet.
+/// A turn of the local side: asks for a read-out, and adds its gradients to `all`, which must not hold any of them yet.
 fn read_out(taker: &mut Taker, all: &mut u64) -> bool {
     taker.flip();
     let is_pending = taker.is_pending();
@@ -60,8 +60,8 @@ fn explore(preemptions: Option<usize>, model: impl Fn() + Sync + Send + 'static)
     builder.check(model);
 }
 
-/// Invariant: header and sum of a read-out agree, and no add is under way in the buffer that is read: loom panics at accesses
-/// to it that are not ordered.
+/// Invariant: header and sum of a read-out agree, and no add is under way in the buffer that is read: loom panics at
+/// accesses to it that are not ordered.
 #[test]
 fn a_read_out_never_holds_half_a_gradient() {
     explore(None, || {
@@ -97,7 +97,8 @@ fn every_gradient_is_in_exactly_one_read_out() {
     });
 }
 
-/// Invariant: a buffer is empty when it becomes active again, for whoever leases it: nothing of an earlier aggregate is in it.
+/// Invariant: a buffer is empty when it becomes active again, for every lease: nothing of an earlier aggregate is in
+/// it.
 #[test]
 fn a_buffer_that_was_read_out_is_empty_when_it_is_added_to_again() {
     explore(Some(4), || {
@@ -117,8 +118,8 @@ fn a_buffer_that_was_read_out_is_empty_when_it_is_added_to_again() {
     });
 }
 
-/// Invariant: a read-out that has begun is not begun anew: what was added before its flip is in it, however often the local
-/// side flips while it is pending.
+/// Invariant: a read-out that has begun is not begun anew: what was added before its flip is in it, however often the
+/// local side flips while it is pending.
 #[test]
 fn a_read_out_holds_all_that_was_added_before_its_flip() {
     explore(None, || {
@@ -136,19 +137,19 @@ fn a_read_out_holds_all_that_was_added_before_its_flip() {
     });
 }
 
-/// Dies in the add of gradient `step`: half of the sum is written, the header isn't, and the lease is not given back. It never
-/// ends for loom either, which panics if anybody touches the buffer afterwards.
+/// Dies in the add of gradient `step`: half of the sum is written, the header isn't, and the lease is not given back.
+/// It never ends for loom either, which panics if the buffer is touched afterwards.
 fn die_in_add(adder: &mut Adder, step: u64) {
-    let lease = adder.lease(&of(step));
+    let lease = adder.lease(&gradient(step));
     let buffer = lease.adder.aggregate.buffers[lease.buffer].get_mut();
     // SAFETY: as in Lease::add.
     unsafe { buffer.deref() }.sum[0] += 1000.0;
     std::mem::forget(buffer);
 }
 
-/// Invariant: what is read out and what a burial counts as lost is together what was begun, exactly, and no half gradient is
-/// read, whether the death fell before or after a flip and whatever was pending. The burial comes while the dying may still
-/// run; if it found it alive, a second one is exact.
+/// Invariant: the gradients that are read out and those counted as lost are together exactly those that were begun, and
+/// no half gradient is read, whether the death fell before or after a flip and whatever was pending. drain_dead() comes
+/// while the dying thread may still run; if it found the thread alive, a second call is exact.
 #[test]
 fn a_lease_held_by_the_dead_is_discarded_never_sent() {
     explore(Some(4), || {
@@ -162,23 +163,23 @@ fn a_lease_held_by_the_dead_is_discarded_never_sent() {
         read_out(&mut taker, &mut all);
         read_out(&mut taker, &mut all);
         dying.join().unwrap();
-        let burial = taker.bury();
-        assert!(burial.is_discarded);
-        assert_eq!(taker.bury(), Burial::default(), "a loss is told once");
+        let loss = taker.drain_dead();
+        assert!(loss.is_discarded);
+        assert_eq!(taker.drain_dead(), Discarded::default(), "a loss is told once");
         assert!(!taker.is_pending());
-        // What a flip had retired before can be read still; the rest is lost.
+        // A buffer that a flip had retired before can still be read; the rest is lost.
         read_out(&mut taker, &mut all);
         assert_eq!(taker.take(gradients), Taken::NotFlipped);
-        assert_eq!(all + burial.samples, 0b111);
-        assert_eq!(u64::from(all.count_ones()) + burial.gradients, 3);
+        assert_eq!(all + loss.samples, 0b111);
+        assert_eq!(u64::from(all.count_ones()) + loss.gradients, 3);
         assert_eq!(all & 0b100, 0, "the gradient that was being added was sent");
     });
 }
 
-/// Invariant: a burial that finds the lease of a gradient counts that gradient's samples, without anything else (no join, no
-/// event) having made them visible.
+/// Invariant: drain_dead() that finds the lease of a gradient counts the samples of that gradient. Nothing else (no
+/// join, no event) makes them visible.
 #[test]
-fn a_burial_knows_the_samples_of_the_gradient_that_was_being_added() {
+fn a_death_counts_the_samples_of_the_gradient_that_was_being_added() {
     explore(None, || {
         let (mut adder, mut taker) = aggregate(PARAMETERS);
         let dying = thread::spawn(move || {
@@ -187,17 +188,18 @@ fn a_burial_knows_the_samples_of_the_gradient_that_was_being_added() {
         });
         let mut all = 0;
         read_out(&mut taker, &mut all);
-        let burial = taker.bury();
-        if burial.gradients == 2 || (all == 1 && burial.is_discarded) {
-            assert_eq!(burial.samples + all, 0b11);
+        let loss = taker.drain_dead();
+        if loss.gradients == 2 || (all == 1 && loss.is_discarded) {
+            assert_eq!(loss.samples + all, 0b11);
         }
         dying.join().unwrap();
     });
 }
 
-/// Invariant: a burial of one that wasn't dead yet touches nothing that it may still write, and an unleased one stays readable.
+/// Invariant: drain_dead() of an ML module that still lives touches nothing that it may still write, and an aggregate
+/// without a lease stays readable.
 #[test]
-fn a_burial_of_the_living_is_sound_and_the_unleased_stays_readable() {
+fn draining_a_living_ml_module_is_sound_and_the_unleased_stays_readable() {
     explore(Some(4), || {
         let (mut adder, mut taker) = aggregate(PARAMETERS);
         let adding = thread::spawn(move || {
@@ -206,18 +208,18 @@ fn a_burial_of_the_living_is_sound_and_the_unleased_stays_readable() {
         });
         let mut all = 0;
         read_out(&mut taker, &mut all);
-        let burial = taker.bury();
+        let loss = taker.drain_dead();
         read_out(&mut taker, &mut all);
         adding.join().unwrap();
-        if !burial.is_discarded {
+        if !loss.is_discarded {
             drain(&mut taker, &mut all);
             assert_eq!(all, 0b11);
         }
     });
 }
 
-/// Invariant: an ML module that died in an add keeps nothing of another's from being read out, or of the model from being
-/// published: the sides share no lock.
+/// Invariant: the death of an ML module in an add hinders neither the read-out of another ML module nor a publish: the
+/// sides share no lock.
 #[test]
 fn the_others_are_read_out_and_published_to_after_a_death_in_an_add() {
     explore(Some(2), || {
@@ -235,13 +237,13 @@ fn the_others_are_read_out_and_published_to_after_a_death_in_an_add() {
             std::mem::forget(dying);
         });
         let living = thread::spawn(move || {
-            other.add(&[3.0], of(0)).unwrap();
+            other.add(&[3.0], gradient(0)).unwrap();
             let version = other.model().map(|model| (model.stamp().version, model[0]));
             assert!(matches!(version, Some((1, 1.0) | (2, 2.0))), "{version:?}");
             other
         });
         dying.join().unwrap();
-        assert_eq!(local.bury(0).gradients, 1);
+        assert_eq!(local.drain_dead(0).gradients, 1);
         local.publish(ModelStamp { version: 2, ..stamp }, 0, |_, slot| slot.fill(2.0));
         let mut all = 0.0;
         local.flip(1);

@@ -1,7 +1,7 @@
-//! Whatever is wrong with a scenario: one line that names the place and the mend.
+//! An error in a scenario gives one line that names the place and the fix.
 
 use super::*;
-use bsp::message::Mode;
+use bsp::protocol::message::Mode;
 use nn::optimizer::OptimizerSpec;
 
 const SCENARIO: &str = r#"
@@ -55,11 +55,11 @@ fn assert_refused(old: &str, new: &str, message: &str) {
 fn a_variant_is_the_run_with_its_keys_over_the_runs_own() {
     let keys = r#"{ mode = "lockstep", optimizer = { nesterov = true }, schedule = { learning_rate = 0.5 } }"#;
     let scenario = with(r#"{ mode = "lockstep" }"#, keys).unwrap();
-    let (of, own) = (&scenario.variants[0].run.training, &scenario.run.training);
-    assert_eq!((of.mode, own.mode), (Mode::Lockstep, Mode::Decoupled));
-    assert_ne!(of.optimizer, own.optimizer);
-    assert_eq!(of.minibatch, own.minibatch, "what it does not name stays");
-    assert_eq!(of.schedule.at(0), 0.5);
+    let (variant, own) = (&scenario.variants[0].run.training, &scenario.run.training);
+    assert_eq!((variant.mode, own.mode), (Mode::Lockstep, Mode::Decoupled));
+    assert_ne!(variant.optimizer, own.optimizer);
+    assert_eq!(variant.minibatch, own.minibatch, "what it does not name stays");
+    assert_eq!(variant.schedule.at(0), 0.5);
     assert_eq!((scenario.draws, scenario.evaluate_every_samples), (1, 10_000));
 }
 

@@ -1,0 +1,348 @@
+//! What travels: at most one of each on its way, then the newest, or all that has collected.
+
+use std::time::Duration;
+
+use bsp::central::{Config, ConnectionId};
+use bsp::local::{Action, LinkState, Local};
+use bsp::protocol::message::{Ack, FromCentral, FromVolunteer, Mode, Report, SessionId, Token, Welcome};
+use bsp::shared_memory::{Gradient, ModelStamp, shared_memory};
+use bsp::time::Time;
+
+use super::gradients::Gradients;
+use super::peer::{contribution, hello, join, messages, plain, say};
+use super::tab::Machine;
+use super::world::{RUN, SPEC_HASH, World, config, ms, seconds};
+
+fn central() -> bsp::central::Central {
+    let sgd = Box::new(super::gradients::Sgd { rate: 0.1 });
+    bsp::central::Central::new(Time::ZERO, config(), vec![0.0; super::gradients::PARAMETERS], sgd)
+}
+
+#[test]
+fn at_most_one_model_is_on_its_way_to_a_volunteer_and_then_comes_the_newest() {
+    // The checks of every frame find a second one.
+    let mut world = World::new(1);
+    let fast = world.join(Machine::default());
+    let slow = world.join(Machine {
+        latency: ms(800),
+        ..Machine::default()
+    });
+    world.run_until(seconds(30));
+    let (fast, slow) = (&world.observer.tabs[fast].models, &world.observer.tabs[slow].models);
+    assert!(slow.windows(2).all(|pair| pair[0].1.version < pair[1].1.version));
+    assert!(slow.len() < fast.len() / 4, "it gets fewer …");
+    // A model and its receipt travel for 1.6 s, and 16 s are ten times as long.
+    let after_joining = |at: Time| at > seconds(10) && at <= seconds(26);
+    let versions_while_one_travels = world
+        .observer
+        .closed
+        .iter()
+        .filter(|(at, _)| after_joining(*at))
+        .count() as u64
+        / 10;
+    assert!(versions_while_one_travels > 4);
+    let steps: Vec<u64> = slow
+        .windows(2)
+        .skip(8)
+        .map(|pair| pair[1].1.version - pair[0].1.version)
+        .collect();
+    let mean = steps.iter().sum::<u64>() / steps.len() as u64;
+    assert!(
+        mean + 2 > versions_while_one_travels,
+        "… which are the newest: {mean} versions apart"
+    );
+}
+
+#[test]
+fn with_a_slow_link_contributions_get_larger_and_never_queue() {
+    let short_supersteps = Config {
+        superstep_samples: 128,
+        ..config()
+    };
+    let mut world = World::with(1, short_supersteps, Gradients::Counting);
+    let (fast, slow) = (
+        world.join(Machine::default()),
+        world.join(Machine {
+            latency: ms(400),
+            ..Machine::default()
+        }),
+    );
+    world.run_until(seconds(30));
+    let mean_samples = |tab: usize| {
+        let session = world.tabs[tab].session.unwrap();
+        let contributions = || {
+            world
+                .observer
+                .ledger
+                .contributions
+                .iter()
+                .filter(|contribution| contribution.0 == session)
+        };
+        contributions().map(|contribution| contribution.1).sum::<u64>() / contributions().count() as u64
+    };
+    assert!(mean_samples(slow) > 4 * mean_samples(fast));
+    let both = |tab: usize| world.observer.ledger.of_session(world.tabs[tab].session.unwrap()).len() as f64;
+    assert!(both(slow) > 0.9 * both(fast), "and nothing is lost by it");
+}
+
+/// A link on which the answer to a contribution takes 45 s: the local module gives up before, but not always.
+#[test]
+fn a_link_so_slow_that_a_contribution_takes_longer_than_an_answer_may_still_gets_one_through() {
+    const TAKES: Duration = Duration::from_secs(45);
+    let (memory, mut sides) = shared_memory(1, 1);
+    let config = bsp::local::Config {
+        run: RUN,
+        spec_hash: SPEC_HASH,
+        mode: Mode::Decoupled,
+        has_local_steps: false,
+        jitter_seed: 1,
+    };
+    let mut local = Local::new(Time::ZERO, config, memory);
+    let gradient = Gradient {
+        stamp: ModelStamp::default(),
+        step: 0,
+        samples: 1,
+        loss_sum: 0.0,
+    };
+    let (mut settled, mut broken) = (0, 0);
+    let mut arrives: Option<(Time, u64)> = None;
+    let (mut now, mut actions) = (Time::ZERO, Vec::new());
+    local.on_timeout(now, &mut actions);
+    while now < seconds(1000) {
+        sides[0].add(&[1.0], gradient).unwrap();
+        for action in std::mem::take(&mut actions) {
+            match action {
+                Action::Connect => {
+                    local.on_open(now, &mut actions);
+                    let welcome = Welcome {
+                        session: SessionId(1),
+                        token: Token(1),
+                        period_us: 1_000_000,
+                        settled,
+                        durable: settled,
+                        codec: bsp::protocol::codec::Codec::F32,
+                    };
+                    local
+                        .on_frame(now, &FromCentral::Welcome(welcome).encode(), &mut actions)
+                        .unwrap();
+                }
+                Action::SendContribution { sequence } => {
+                    assert_eq!(sequence, settled + 1);
+                    arrives = Some((now + TAKES, sequence));
+                }
+                Action::Disconnect => {
+                    broken += 1;
+                    arrives = None;
+                }
+                Action::Send(_) | Action::SessionOpened(_) => {}
+                Action::Ended(end) => panic!("{end:?}"),
+            }
+        }
+        let next = local.next_timeout(now);
+        match arrives {
+            Some((at, sequence)) if at <= next => {
+                (now, settled, arrives) = (at, sequence, None);
+                let ack = Ack {
+                    through: sequence,
+                    durable: sequence,
+                    refused: None,
+                };
+                local
+                    .on_frame(now, &FromCentral::Ack(ack).encode(), &mut actions)
+                    .unwrap();
+            }
+            _ => {
+                now = next;
+                local.on_timeout(now, &mut actions);
+            }
+        }
+    }
+    assert!(settled >= 15, "only {settled} contributions got through");
+    assert_eq!(broken, 2, "it learns how long an answer takes");
+}
+
+#[test]
+fn a_duplicate_changes_nothing_and_is_answered_with_what_is_settled() {
+    let mut central = central();
+    let connection = ConnectionId(1);
+    let welcome = join(&mut central, Time::ZERO, connection);
+    let frame = plain(&contribution(welcome.session, 1));
+    let acknowledged = [FromCentral::Ack(Ack {
+        through: 1,
+        durable: 1,
+        refused: None,
+    })];
+    let first = say(&mut central, seconds(1), connection, &frame);
+    assert!(messages(&first, connection).starts_with(&acknowledged));
+    let (totals, model, stamp) = (central.totals(), central.model().to_vec(), central.stamp());
+    let second = say(&mut central, seconds(1), connection, &frame);
+    assert_eq!(messages(&second, connection), acknowledged);
+    assert_eq!(
+        (central.totals(), central.model(), central.stamp()),
+        (totals, &model[..], stamp)
+    );
+}
+
+#[test]
+fn a_contribution_out_of_order_ends_the_connection_and_is_not_counted() {
+    let mut central = central();
+    let connection = ConnectionId(1);
+    let welcome = join(&mut central, Time::ZERO, connection);
+    let actions = say(
+        &mut central,
+        seconds(1),
+        connection,
+        &plain(&contribution(welcome.session, 2)),
+    );
+    let refusal = bsp::protocol::message::Refusal::OutOfOrder { got: 2, expected: 1 };
+    assert_eq!(messages(&actions, connection), [FromCentral::Refused(refusal.clone())]);
+    assert_eq!(
+        actions.last(),
+        Some(&bsp::central::Action::Disconnect {
+            from: connection,
+            reason: Some(refusal)
+        })
+    );
+    assert_eq!(central.totals(), Default::default());
+}
+
+#[test]
+fn a_reconnect_says_what_is_settled_and_replaces_the_older_connection() {
+    let mut central = central();
+    let (older, newer) = (ConnectionId(1), ConnectionId(2));
+    let welcome = join(&mut central, Time::ZERO, older);
+    say(
+        &mut central,
+        seconds(1),
+        older,
+        &plain(&contribution(welcome.session, 1)),
+    );
+    let again = bsp::protocol::message::Hello {
+        session: Some((welcome.session, welcome.token)),
+        ..hello()
+    };
+    let actions = say(&mut central, seconds(2), newer, &FromVolunteer::Hello(again).encode());
+    assert_eq!(
+        actions[0],
+        bsp::central::Action::Disconnect {
+            from: older,
+            reason: None
+        }
+    );
+    let messages = messages(&actions, newer);
+    let FromCentral::Welcome(second) = &messages[0] else {
+        panic!("{messages:?}")
+    };
+    assert_eq!(
+        (second.session, second.token, second.settled),
+        (welcome.session, welcome.token, 1)
+    );
+    assert!(
+        matches!(messages[1], FromCentral::StoreModel(_)),
+        "the model is sent anew: the older link may have lost it"
+    );
+    assert_eq!(central.volunteers(seconds(2)).count(), 1);
+    let actions = say(
+        &mut central,
+        seconds(2),
+        older,
+        &FromVolunteer::Heartbeat(Report::default()).encode(),
+    );
+    assert!(
+        matches!(actions[1], bsp::central::Action::Disconnect { from, .. } if from == older),
+        "nobody's any more"
+    );
+    assert_eq!(
+        central.volunteers(seconds(2)).count(),
+        1,
+        "which is not the newer one's end"
+    );
+}
+
+#[test]
+fn a_session_lives_for_its_time_after_the_connection_ended_and_is_then_over() {
+    let ttl = config().session_ttl;
+    for (away, is_over) in [(ttl - ms(1), false), (ttl, true)] {
+        let mut central = central();
+        let welcome = join(&mut central, Time::ZERO, ConnectionId(1));
+        let mut actions = Vec::new();
+        // Its last message was half an hour ago when the connection ends: a link can be that slow.
+        let ended = seconds(1800);
+        central.on_disconnected(ended, ConnectionId(1), &mut actions);
+        while let Some(at) = central.next_timeout(ended).filter(|at| *at <= ended + away) {
+            central.on_timeout(at, &mut actions);
+        }
+        let again = bsp::protocol::message::Hello {
+            session: Some((welcome.session, welcome.token)),
+            ..hello()
+        };
+        let actions = say(
+            &mut central,
+            ended + away,
+            ConnectionId(2),
+            &FromVolunteer::Hello(again).encode(),
+        );
+        let refused = FromCentral::Refused(bsp::protocol::message::Refusal::SessionOver(welcome.session));
+        assert_eq!(messages(&actions, ConnectionId(2)).contains(&refused), is_over);
+    }
+}
+
+#[test]
+fn a_silent_connection_is_given_up_and_opened_anew() {
+    let mut world = World::new(1);
+    let tab = world.join(Machine::default());
+    world.run_until(seconds(2));
+    world.cut(tab, None, None);
+    world.run_until(seconds(30));
+    assert_eq!(world.local(tab).link_state(), LinkState::Welcomed);
+    assert_eq!(world.observer.tabs[tab].connects.len(), 2);
+    world.leave(tab);
+    world.run_for(Duration::from_secs(2));
+    world.assert_all_is_settled(tab);
+}
+
+#[test]
+fn a_tab_that_was_frozen_says_hello_before_it_is_read_out_again() {
+    // The checks of every contribution find a read-out before the hello.
+    for after_us in (0..60_000).step_by(997) {
+        let mut world = World::new(after_us);
+        let tab = world.join(Machine {
+            latency: ms(30),
+            ..Machine::default()
+        });
+        world.run_until(seconds(2) + Duration::from_micros(after_us));
+        world.freeze(tab, Duration::from_secs(15));
+        assert!(world.observer.tabs[tab].must_say_hello);
+        world.run_until(seconds(20));
+        assert!(!world.observer.tabs[tab].must_say_hello, "it never said hello");
+        assert_eq!(
+            world.observer.tabs[tab].connects.len(),
+            1,
+            "on the connection that it has"
+        );
+        let before = world.central.totals().accepted;
+        world.run_until(seconds(21));
+        assert!(world.central.totals().accepted > before);
+        world.leave(tab);
+        world.run_for(Duration::from_secs(2));
+        world.assert_all_is_settled(tab);
+    }
+}
+
+#[test]
+fn reconnects_wait_longer_and_longer_while_there_is_no_server() {
+    let mut world = World::new(1);
+    let tab = world.join(Machine::default());
+    world.run_until(seconds(1));
+    world.take_offline(tab, Duration::from_secs(600));
+    world.run_until(seconds(600));
+    let tries = world.observer.tabs[tab].connects.len();
+    assert!((20..60).contains(&tries), "{tries} tries in ten minutes");
+    world.run_until(seconds(640));
+    assert!(matches!(
+        world.end_of(tab),
+        Some(bsp::local::End::StartAfresh(
+            bsp::protocol::message::Refusal::SessionOver(_)
+        ))
+    ));
+}
