@@ -24,8 +24,9 @@ const PERIODS: u64 = 5;
 
 pub(crate) fn measure() -> Result<String> {
     let mut table = format!(
-        "## What a frame costs the controller\n\nOne thread, no sockets, a model of {PARAMETERS} parameters; microseconds for a \
-         frame, the supersteps that it closes and the models that follow included. Absent sessions have no connection.\n\n\
+        "## What a frame costs the controller\n\nOne thread, no sockets, a model of {PARAMETERS} parameters; \
+         microseconds for a frame, the supersteps that it closes and the models that follow included. Absent \
+         sessions have no connection.\n\n\
          | sessions | heartbeat | heartbeat, 9 of 10 sessions absent | contribution and receipt of a model |\n\
          |---|---|---|---|\n"
     );

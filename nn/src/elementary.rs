@@ -229,7 +229,8 @@ mod tests {
             let mut in_place = values.clone();
             map_in_place::<f32>(&mut in_place, tanh);
             for (index, x) in values.iter().enumerate() {
-                prop_assert_eq!([first[index], second[index], in_place[index]], [one(exp, *x), one(tanh, *x), one(tanh, *x)]);
+                let expected = [one(exp, *x), one(tanh, *x), one(tanh, *x)];
+                prop_assert_eq!([first[index], second[index], in_place[index]], expected);
             }
         }
     }

@@ -13,8 +13,8 @@ pub use record::{OptimizerRecord, RecordMisfit};
 pub use spec::{AdamSpec, OptimizerSpec, SettingError, SgdSpec};
 pub(crate) use spec::{check, is_finite_and_not_negative};
 
-/// An optimizer at work: its settings, and what it remembers of past gradients. Both can be stored and loaded, together or what
-/// it remembers alone, as an [`OptimizerRecord`].
+/// An optimizer at work: its settings, and what it remembers of past gradients. Both can be stored and loaded, together
+/// or what it remembers alone, as an [`OptimizerRecord`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Optimizer {
     spec: OptimizerSpec,
@@ -214,8 +214,8 @@ mod tests {
 
     #[test]
     fn looking_ahead_keeps_stale_gradients_from_feeding_an_oscillation() {
-        // On the parabola p²/2 half of every gradient is a step old. η/(1 − μ) = 4 is above the bound of 2 without looking
-        // ahead, and below that of 7.6 with it.
+        // On the parabola p²/2 half of every gradient is a step old. η/(1 − μ) = 4 is above the bound of 2 without
+        // looking ahead, and below that of 7.6 with it.
         let distance_after = |steps: usize, nesterov: bool| {
             let spec = from_toml(&format!("kind = 'sgd'\nmomentum = 0.9\nnesterov = {nesterov}")).unwrap();
             let mut optimizer = Optimizer::new(&spec, 1);

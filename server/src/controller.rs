@@ -125,8 +125,8 @@ impl ControllerHandle {
     }
 }
 
-/// Starts the controller on a thread of its own. It ends when it is told to stop, or, with `stop_at`, when an evaluation
-/// reaches that.
+/// Starts the controller on a thread of its own. It ends when it is told to stop, or, with `stop_at`, when an
+/// evaluation reaches that.
 pub(crate) fn start(
     runtime: Handle,
     central: Central,
@@ -178,8 +178,8 @@ impl Controller {
     }
 
     /// The model that the run leaves, and what its file says of it: the one whose evaluation reached the run's aim, if
-    /// the run ended with that, or the last. Versions are made while a model is evaluated; only the evaluated one is known
-    /// to have reached the aim.
+    /// the run ended with that, or the last. Versions are made while a model is evaluated; only the evaluated one is
+    /// known to have reached the aim.
     pub(crate) fn result(&self, run: String) -> (About, &[f32]) {
         match &self.reached {
             Some(EvaluatedModel { point, parameters }) => {
@@ -301,7 +301,8 @@ impl Controller {
                 }
                 Action::SuperstepClosed(closed) => self.on_superstep_closed(&closed),
                 Action::Diverged => tracing::error!(
-                    "the model has diverged: a parameter is not finite; the last version that is stays. Lower the learning rate"
+                    "the model has diverged: a parameter is not finite; the last version that is stays. Lower the \
+                     learning rate"
                 ),
             }
         }
@@ -319,7 +320,8 @@ impl Controller {
             open_for,
         } = *closed;
         tracing::debug!(
-            "version {version}: {samples} samples in {contributions} contributions, loss {loss:.4}, staleness {staleness:.2}, weight {weight:.2}, {open_for:?}"
+            "version {version}: {samples} samples in {contributions} contributions, loss {loss:.4}, \
+             staleness {staleness:.2}, weight {weight:.2}, {open_for:?}"
         );
         let elapsed_seconds = self.began.elapsed().as_secs_f64();
         self.history.push_loss(LossPoint {

@@ -1,6 +1,6 @@
 //! Which browsers the tests know, and what is particular to one. Another browser is another variant here; the console,
-//! scripts before a page's own and workers are asked for in Chromium's way, in [`crate::driver`], since WebDriver has none of
-//! them.
+//! scripts before a page's own and workers are asked for in Chromium's way, in [`crate::driver`], since WebDriver has
+//! none of them.
 
 use std::path::Path;
 

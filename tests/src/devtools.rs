@@ -37,7 +37,8 @@ impl DevTools {
         Ok(tools)
     }
 
-    /// What `expression` is in each of the page's workers that run this script. They must be at rest in their event loop.
+    /// What `expression` is in each of the page's workers that run this script. They must be at rest in their event
+    /// loop.
     ///
     /// # Errors
     /// An expression that fails.

@@ -13,8 +13,8 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocket, WebSocketConfig}
 /// What one client sent on one connection.
 type Record = Arc<Mutex<Vec<u8>>>;
 
-/// Passes everything on, both ways, and keeps what clients send. A connection's threads end with it; that which accepts them
-/// ends with the test program.
+/// Passes everything on, both ways, and keeps what clients send. A connection's threads end with it; that which accepts
+/// them ends with the test program.
 pub struct Relay {
     address: SocketAddr,
     records: Arc<Mutex<Vec<Record>>>,

@@ -111,8 +111,8 @@ fn with_local_steps_and_int8_digits_are_learned_with_a_fraction_of_the_bytes_and
     );
     let positive = |key: &str| status[key].as_f64().is_some_and(|value| value > 0.0);
     ensure!(positive("grace_seconds") && positive("weight"), "{status:#}");
-    // For each contribution, a model comes back: in f32 each is four bytes for a parameter. In int8 it is a quarter of that, but
-    // nobody is spared the difference to a version that they missed.
+    // For each contribution, a model comes back: in f32 each is four bytes for a parameter. In int8 it is a quarter of
+    // that, but nobody is spared the difference to a version that they missed.
     let bytes = whole(&status, "bytes_up")? + whole(&status, "bytes_down")?;
     let contributions = whole(&status, "contributions_accepted")?;
     let in_f32 = 2 * contributions * 4 * DIGITS_PARAMETERS;

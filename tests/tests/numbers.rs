@@ -56,8 +56,8 @@ fn two_ml_modules_make_progress_and_their_samples_are_what_the_server_counted() 
     driver.expect_no_console_errors()
 }
 
-/// Waits until the page and the server say the same in every number, and at rest: a moment in which numbers that still move
-/// are equal is no agreement.
+/// Waits until the page and the server say the same in every number, and at rest: a moment in which numbers that still
+/// move are equal is no agreement.
 fn expect_agreement(server: &Server, tab: &Tab<'_>) -> Result<(Value, View)> {
     /// The page asks the server more often than this.
     const AT_REST_SECONDS: f64 = 3.0;

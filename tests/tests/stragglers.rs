@@ -107,8 +107,8 @@ fn gains_while_the_slow_one_contributes(server: &Server, samples: u64) -> Result
     })
 }
 
-/// Waits until the tabs, which have paused, and the server count the same samples, of each and of all, and at rest: a moment
-/// in which numbers that still move are equal is no agreement.
+/// Waits until the tabs, which have paused, and the server count the same samples, of each and of all, and at rest: a
+/// moment in which numbers that still move are equal is no agreement.
 fn wait_for_all_to_be_counted(server: &Server, tabs: &[Tab<'_>]) -> Result<u64> {
     /// Tabs report to their page more often than this.
     const AT_REST_SECONDS: f64 = 1.0;

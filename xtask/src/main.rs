@@ -82,6 +82,8 @@ fn wasm_package(root: &Path, workspace: &Path, package: &str, out: &Path) -> Res
     }
     let module = format!("{}.wasm", package.replace('-', "_"));
     Bindgen::new()
+        // Names of functions are 18 KiB of what a volunteer waits for.
+        .remove_name_section(true)
         .input_path(target.join(TARGET).join("release").join(module))
         .web(true)?
         .typescript(true)

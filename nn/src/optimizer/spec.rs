@@ -46,8 +46,8 @@ pub struct AdamSpec {
     pub weight_decay: f64,
     /// Whether to look ahead along the running mean (NAdam; Dozat, 2016), as SGD does with `nesterov`. Off by default.
     ///
-    /// Gradients are then computed where the parameters are about to be, which keeps stale ones from feeding an oscillation
-    /// (see ARCHITECTURE.md).
+    /// Gradients are then computed where the parameters are about to be, which keeps stale ones from feeding an
+    /// oscillation (see ARCHITECTURE.md).
     pub nesterov: bool,
 }
 

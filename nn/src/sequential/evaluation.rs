@@ -9,8 +9,8 @@ use crate::shape::of_batch;
 use crate::tensor::{tensor, tensor_mut};
 
 impl Sequential {
-    /// The memory that [`Sequential::evaluate`] works in: what goes into a layer and what comes out of it, in two buffers
-    /// that change places, and what the neediest layer works with.
+    /// The memory that [`Sequential::evaluate`] works in: what goes into a layer and what comes out of it, in two
+    /// buffers that change places, and what the neediest layer works with.
     pub(crate) fn evaluation_needs(&self) -> Needs {
         let needs = self.layers.iter().map(|link| link.layer.evaluation_needs());
         let most = needs.fold(Needs::default(), |most, needs| Needs {

@@ -85,7 +85,8 @@ MODELS = {
     "mlp of every activation, normalised": (
         [9],
         6,
-        [linear(8), GELU, LAYER_NORM, linear(7), TANH, dropout(0.3), linear(6), SIGMOID, linear(5), LAYER_NORM, linear(4)],
+        [linear(8), GELU, LAYER_NORM, linear(7), TANH, dropout(0.3)]
+        + [linear(6), SIGMOID, linear(5), LAYER_NORM, linear(4)],
     ),
     "cnn of depthwise and grouped convolutions": (
         [2, 8, 7],
@@ -240,7 +241,7 @@ def multiples(shape, bound):
 
 
 def answers(loss, given):
-    """Targets for what a model gives, the loss summed over the samples, and how many answers are right, if any can be."""
+    """Targets for what a model gives, the summed loss, and how many answers are right, if any can be."""
     functional = torch.nn.functional
     if loss == "softmax_cross_entropy":
         classes = given.shape[-1]

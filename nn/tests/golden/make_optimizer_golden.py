@@ -1,4 +1,5 @@
-# Writes optimizer.json: what torch.optim makes of given parameters and gradients, for tests/optimizer_golden.rs to compare.
+# Writes optimizer.json: what torch.optim makes of given parameters and gradients, for tests/optimizer_golden.rs to
+# compare.
 #
 # Needs PyTorch (Debian: python3-torch). Run it in its own directory: `/usr/bin/python3 make_optimizer_golden.py`.
 
@@ -26,7 +27,8 @@ class NAdamW(torch.optim.NAdam):
         super().step()
 
 
-# PyTorch's NAdam raises its momentum from beta1 / 2 to beta1, by 0.96 ** (step * momentum_decay); with this it is constant.
+# PyTorch's NAdam raises its momentum from beta1 / 2 to beta1, by 0.96 ** (step * momentum_decay); with this it is
+# constant.
 # `foreach` because the other path of PyTorch 1 divides by a wrong power (pytorch/pytorch, pull request 92699).
 CONSTANT_MOMENTUM = {"momentum_decay": 1e6, "foreach": True}
 
