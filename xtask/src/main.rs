@@ -84,6 +84,7 @@ fn wasm_package(root: &Path, workspace: &Path, package: &str, out: &Path) -> Res
     Bindgen::new()
         // Names of functions are 18 KiB of what a volunteer waits for.
         .remove_name_section(true)
+        .remove_producers_section(true)
         .input_path(target.join(TARGET).join("release").join(module))
         .web(true)?
         .typescript(true)

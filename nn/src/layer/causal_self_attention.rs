@@ -4,10 +4,10 @@ use super::softmax::{self, softmax};
 use super::{Keys, MAX_ELEMENTS, Memory, Needs, Passed, Passes, Sizes, Tensor, count};
 use crate::extent::whole;
 use crate::fnv1a::Fnv1a;
-use crate::parameters::Initial;
 use crate::kernel::{Packing, Update, matmul};
+use crate::parameters::Initial;
 use crate::scalar::Scalar;
-use crate::tensor::{OnePiece, shaped, rows, take, take_mut};
+use crate::tensor::{OnePiece, rows, shaped, take, take_mut};
 use ndarray::{ArrayBase, ArrayView2, ArrayView4, ArrayViewMut2, ArrayViewMut4, Ix1, Ix4, RawData, s};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -162,7 +162,12 @@ impl CausalSelfAttentionLayer {
     /// Each head's share of the columns: (batch, heads, positions, head width).
     fn by_heads<R: RawData>(&self, rows: impl OnePiece<Line = ArrayBase<R, Ix1>>) -> ArrayBase<R, Ix4> {
         let rows = rows.line();
-        let shape = [rows.len() / self.elements(), self.positions, self.heads, self.head_width()];
+        let shape = [
+            rows.len() / self.elements(),
+            self.positions,
+            self.heads,
+            self.head_width(),
+        ];
         shaped(rows, shape).permuted_axes([0, 2, 1, 3])
     }
 

@@ -163,7 +163,12 @@ const PLACES_AT_ONCE: usize = 512;
 impl Conv2dLayer {
     /// Whether what its passes work in can be counted and held.
     fn check_sizes(&self) -> Result<(), String> {
-        let Conv2dLayer { channels, filters, window, .. } = self;
+        let Conv2dLayer {
+            channels,
+            filters,
+            window,
+            ..
+        } = self;
         let Window { size, places, .. } = window;
         let unfolded = count(&[*channels, size.height, size.width, places.height, places.width]);
         if unfolded.is_none_or(|unfolded| unfolded > MAX_ELEMENTS) {
@@ -400,10 +405,7 @@ impl<S: Scalar> Passes<S> for Conv2dLayer {
         parameter_gradient.fill(S::ZERO);
         let mut dw = take_mut(&mut parameter_gradient, self.weight_shape());
         let mut db = take_mut(&mut parameter_gradient, self.filters);
-        let (input, dy) = (
-            passed.input,
-            passed.output_gradient,
-        );
+        let (input, dy) = (passed.input, passed.output_gradient);
         for image in dy.outer_iter() {
             for (db, plane) in db.iter_mut().zip(image.outer_iter()) {
                 *db += sum(flat(plane));
@@ -477,8 +479,10 @@ mod tests {
             let misfit = Layer::new(&keys.clone().into(), &[1, 28, 28], "relu").unwrap_err();
             assert_eq!(
                 misfit,
-                format!("has padding = {padding}×{padding}, which makes the image too large; \
-                    set padding to 2×4 or less")
+                format!(
+                    "has padding = {padding}×{padding}, which makes the image too large; \
+                    set padding to 2×4 or less"
+                )
             );
             keys.padding = [2, 4].into();
             assert!(Layer::new(&keys.into(), &[1, 28, 28], "relu").is_ok());

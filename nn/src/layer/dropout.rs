@@ -1,7 +1,7 @@
 use super::{Keys, Memory, Needs, Passed, Passes, Sizes};
 use crate::fnv1a::Fnv1a;
 use crate::scalar::Scalar;
-use crate::tensor::{flat, flat_mut, OnePiece, tensor};
+use crate::tensor::{OnePiece, flat, flat_mut, tensor};
 use ndarray::{ArrayView4, ArrayViewMut4, Zip};
 use serde::{Deserialize, Serialize};
 
@@ -70,13 +70,7 @@ impl DropoutLayer {
 }
 
 impl<S: Scalar> Passes<S> for DropoutLayer {
-    fn forward(
-        &self,
-        _: &[S],
-        input: ArrayView4<'_, S>,
-        output: ArrayViewMut4<'_, S>,
-        memory: Memory<'_, S>,
-    ) {
+    fn forward(&self, _: &[S], input: ArrayView4<'_, S>, output: ArrayViewMut4<'_, S>, memory: Memory<'_, S>) {
         let Some(random) = memory.random else {
             return flat_mut(output).copy_from_slice(flat(input));
         };

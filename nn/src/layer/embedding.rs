@@ -96,13 +96,7 @@ fn row<S: Scalar>(token: S) -> usize {
 }
 
 impl<S: Scalar> Passes<S> for EmbeddingLayer {
-    fn forward(
-        &self,
-        weight: &[S],
-        input: ArrayView4<'_, S>,
-        output: ArrayViewMut4<'_, S>,
-        _: Memory<'_, S>,
-    ) {
+    fn forward(&self, weight: &[S], input: ArrayView4<'_, S>, output: ArrayViewMut4<'_, S>, _: Memory<'_, S>) {
         let weight = tensor(weight, (self.tokens, self.width));
         for (mut y, token) in rows(output, self.width).rows_mut().into_iter().zip(flat(input)) {
             y.assign(&weight.row(row(*token)));

@@ -36,13 +36,7 @@ impl Sizes for FlattenLayer {
 }
 
 impl<S: Scalar> Passes<S> for FlattenLayer {
-    fn forward(
-        &self,
-        _: &[S],
-        input: ArrayView4<'_, S>,
-        output: ArrayViewMut4<'_, S>,
-        _: Memory<'_, S>,
-    ) {
+    fn forward(&self, _: &[S], input: ArrayView4<'_, S>, output: ArrayViewMut4<'_, S>, _: Memory<'_, S>) {
         flat_mut(output).copy_from_slice(flat(input));
     }
 

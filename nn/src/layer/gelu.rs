@@ -45,13 +45,7 @@ impl Sizes for GeluLayer {
 }
 
 impl<S: Scalar> Passes<S> for GeluLayer {
-    fn forward(
-        &self,
-        _: &[S],
-        input: ArrayView4<'_, S>,
-        output: ArrayViewMut4<'_, S>,
-        memory: Memory<'_, S>,
-    ) {
+    fn forward(&self, _: &[S], input: ArrayView4<'_, S>, output: ArrayViewMut4<'_, S>, memory: Memory<'_, S>) {
         map([flat(input)], [flat_mut(output), memory.numbers], |[x]| {
             let (distribution, density) = S::normal_lanes(x);
             [x.mul(distribution), distribution.add(x.mul(density))]

@@ -62,13 +62,7 @@ impl GlobalAvgPoolLayer {
 }
 
 impl<S: Scalar> Passes<S> for GlobalAvgPoolLayer {
-    fn forward(
-        &self,
-        _: &[S],
-        input: ArrayView4<'_, S>,
-        output: ArrayViewMut4<'_, S>,
-        _: Memory<'_, S>,
-    ) {
+    fn forward(&self, _: &[S], input: ArrayView4<'_, S>, output: ArrayViewMut4<'_, S>, _: Memory<'_, S>) {
         let share = self.share();
         if self.axes == Axes::ChannelsThenPlaces {
             for (y, plane) in flat_mut(output).iter_mut().zip(rows(input, self.places).rows()) {

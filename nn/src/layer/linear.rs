@@ -106,7 +106,12 @@ impl<S: Scalar> Passes<S> for LinearLayer {
         input_gradient: Option<ArrayViewMut4<'_, S>>,
         memory: Memory<'_, S>,
     ) {
-        let Passed { mut parameters, input, output_gradient, .. } = passed;
+        let Passed {
+            mut parameters,
+            input,
+            output_gradient,
+            ..
+        } = passed;
         let weight = take(&mut parameters, (self.outputs, self.inputs));
         let dw = take_mut(&mut parameter_gradient, (self.outputs, self.inputs));
         let db = take_mut(&mut parameter_gradient, self.outputs);

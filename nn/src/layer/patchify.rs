@@ -71,7 +71,10 @@ impl PatchifyLayer {
         batch: usize,
     ) -> ArrayBase<R, Ix6> {
         let PatchifyLayer { channels, size, places } = *self;
-        reshaped(images, [batch, channels, places.height, size.height, places.width, size.width])
+        reshaped(
+            images,
+            [batch, channels, places.height, size.height, places.width, size.width],
+        )
     }
 
     /// Patches in the axes of the images that they come from.
@@ -81,7 +84,10 @@ impl PatchifyLayer {
         batch: usize,
     ) -> ArrayBase<R, Ix6> {
         let PatchifyLayer { channels, size, places } = *self;
-        let patches = reshaped(patches, [batch, places.height, places.width, channels, size.height, size.width]);
+        let patches = reshaped(
+            patches,
+            [batch, places.height, places.width, channels, size.height, size.width],
+        );
         patches.permuted_axes([0, 3, 1, 4, 2, 5])
     }
 }

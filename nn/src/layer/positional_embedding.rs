@@ -49,13 +49,7 @@ impl Sizes for PositionalEmbeddingLayer {
 }
 
 impl<S: Scalar> Passes<S> for PositionalEmbeddingLayer {
-    fn forward(
-        &self,
-        weight: &[S],
-        input: ArrayView4<'_, S>,
-        output: ArrayViewMut4<'_, S>,
-        _: Memory<'_, S>,
-    ) {
+    fn forward(&self, weight: &[S], input: ArrayView4<'_, S>, output: ArrayViewMut4<'_, S>, _: Memory<'_, S>) {
         let weight = tensor(weight, self.shape);
         let (mut y, x) = (output.index_axis_move(Axis(1), 0), input.index_axis_move(Axis(1), 0));
         for (y, x) in y.outer_iter_mut().zip(x.outer_iter()) {

@@ -37,13 +37,7 @@ impl Sizes for ReluLayer {
 }
 
 impl<S: Scalar> Passes<S> for ReluLayer {
-    fn forward(
-        &self,
-        _: &[S],
-        input: ArrayView4<'_, S>,
-        output: ArrayViewMut4<'_, S>,
-        _: Memory<'_, S>,
-    ) {
+    fn forward(&self, _: &[S], input: ArrayView4<'_, S>, output: ArrayViewMut4<'_, S>, _: Memory<'_, S>) {
         Zip::from(output.line())
             .and(input.line())
             .for_each(|y, x| *y = if *x < S::ZERO { S::ZERO } else { *x });

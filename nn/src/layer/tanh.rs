@@ -2,7 +2,7 @@ use super::{Keys, Memory, Passed, Passes, Sizes};
 use crate::elementary::map;
 use crate::fnv1a::Fnv1a;
 use crate::scalar::Scalar;
-use crate::tensor::{flat, flat_mut, OnePiece};
+use crate::tensor::{OnePiece, flat, flat_mut};
 use ndarray::{ArrayView4, ArrayViewMut4, Zip};
 use serde::{Deserialize, Serialize};
 
@@ -35,13 +35,7 @@ impl Sizes for TanhLayer {
 }
 
 impl<S: Scalar> Passes<S> for TanhLayer {
-    fn forward(
-        &self,
-        _: &[S],
-        input: ArrayView4<'_, S>,
-        output: ArrayViewMut4<'_, S>,
-        _: Memory<'_, S>,
-    ) {
+    fn forward(&self, _: &[S], input: ArrayView4<'_, S>, output: ArrayViewMut4<'_, S>, _: Memory<'_, S>) {
         map([flat(input)], [flat_mut(output)], |[x]| [S::tanh_lanes(x)]);
     }
 
