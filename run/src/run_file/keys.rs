@@ -1,7 +1,7 @@
 //! One row for each key of a run file: its table, its name, its default, its range, and one sentence.
 //!
 //! Three things come from the rows: the defaults that the run file's types name, the check of every number
-//! ([`check_ranges`]), and the table in `runs/README.md` ([`markdown`]; a test compares). What two keys must be to each
+//! ([`check_ranges`]), and the table in `runs/README.md` (`markdown`; a test compares). What two keys must be to each
 //! other, and what a layer must be to the one before it, is checked where it is known.
 
 mod rows;
