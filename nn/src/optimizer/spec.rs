@@ -47,7 +47,7 @@ pub struct AdamSpec {
     /// Whether to look ahead along the running mean (NAdam; Dozat, 2016), as SGD does with `nesterov`. Off by default.
     ///
     /// Gradients are then computed where the parameters are about to be, which keeps stale ones from feeding an
-    /// oscillation (see ARCHITECTURE.md).
+    /// oscillation (docs/decisions/0026).
     pub nesterov: bool,
 }
 
