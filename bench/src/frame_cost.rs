@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bsp::central::{Action, Central, Config, ConnectionId, LearningRateScaling, RecordError, ServerOptimizer};
-use bsp::codec::Codec;
 use bsp::combine::Weighting;
-use bsp::message::{
+use bsp::protocol::codec::Codec;
+use bsp::protocol::message::{
     Contribution, ContributionFrame, FromCentral, FromVolunteer, Hello, Mode, PROTOCOL, Report, RunId, SessionId, Token,
 };
 use bsp::time::Time;

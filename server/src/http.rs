@@ -9,7 +9,7 @@ use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
-use bsp::message::{SessionId, max_frame_bytes};
+use bsp::protocol::message::{SessionId, max_frame_bytes};
 use nn::Model;
 use run::dataset::Legend;
 use run::goal::Goal;

@@ -3,8 +3,8 @@
 use std::net::{SocketAddr, TcpStream};
 
 use anyhow::{Context, Result, bail, ensure};
-use bsp::codec::Codec;
-use bsp::message::{
+use bsp::protocol::codec::Codec;
+use bsp::protocol::message::{
     Contribution, ContributionFrame, FromCentral, FromVolunteer, Hello, PROTOCOL, Received, Report, RunId, SessionId,
     Welcome, max_frame_bytes,
 };
