@@ -6,8 +6,9 @@ use anyhow::{Context, Result};
 use bsp::central::{Action, Central, Config, ConnectionId, LearningRateScaling, RecordError, ServerOptimizer};
 use bsp::combine::Weighting;
 use bsp::protocol::codec::Codec;
+use bsp::protocol::frame::ContributionFrame;
 use bsp::protocol::message::{
-    Contribution, ContributionFrame, FromCentral, FromVolunteer, Hello, Mode, PROTOCOL, Report, RunId, SessionId, Token,
+    Contribution, FromCentral, FromVolunteer, Hello, Mode, PROTOCOL, Report, RunId, SessionId, Token,
 };
 use bsp::time::Time;
 use bytes::Bytes;

@@ -39,9 +39,8 @@
 
 use bytes::Bytes;
 
-use crate::protocol::message::{
-    Ack, FrameError, FromCentral, FromVolunteer, Received, Report, SessionId, StoreModel, Token, Welcome,
-};
+use crate::protocol::frame::{FrameError, Received};
+use crate::protocol::message::{Ack, FromCentral, FromVolunteer, Report, SessionId, StoreModel, Token, Welcome};
 use crate::shared_memory::LocalSide;
 use crate::time::Time;
 

@@ -2,7 +2,8 @@
 
 use bsp::central::{self, ConnectionId};
 use bsp::local;
-use bsp::protocol::message::{FromVolunteer, Received, Token};
+use bsp::protocol::frame::Received;
+use bsp::protocol::message::{FromVolunteer, Token};
 use bytes::Bytes;
 
 use crate::gradients::Gradients;

@@ -2,7 +2,8 @@
 
 use super::ml_modules::MlModules;
 use crate::protocol::codec::Codec;
-use crate::protocol::message::{Contribution, ContributionFrame, MAX_STEP_RUNS, ModuleStepRun, Report, SessionId};
+use crate::protocol::frame::ContributionFrame;
+use crate::protocol::message::{Contribution, MAX_STEP_RUNS, ModuleStepRun, Report, SessionId};
 use crate::shared_memory::Header;
 
 /// The memory of a read-out: its header, the merged sum, and the error of the encoding.

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use bsp::central::{Action, Central, Config, ConnectionId};
 use bsp::protocol::codec::Codec;
+use bsp::protocol::frame::Received;
 use bsp::protocol::message::{
-    Contribution, ContributionRefusal, FromCentral, FromVolunteer, Hello, Mode, Received, Report, SessionId, Token,
+    Contribution, ContributionRefusal, FromCentral, FromVolunteer, Hello, Mode, Report, SessionId, Token,
 };
 use bsp::shared_memory::{ModelStamp, PhaseTimes};
 use bsp::time::Time;
