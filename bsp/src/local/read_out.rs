@@ -142,7 +142,7 @@ fn add_header(header: &mut Contribution, ml_module: usize, taken: &Header) {
     header.gradients += taken.gradients;
     header.loss_sum += taken.loss_sum;
     header.version_sum += taken.version_sum;
-    header.step_runs_not_listed += taken.unlisted_runs;
+    header.step_runs_not_listed += taken.unlisted_runs();
     for run in taken.runs() {
         if header.step_runs.len() < MAX_STEP_RUNS {
             header.step_runs.push(ModuleStepRun::new(ml_module, run));
