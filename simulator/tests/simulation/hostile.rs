@@ -317,7 +317,7 @@ fn one_volunteer_with_a_gradient_beyond_measure_does_not_carry_the_model_off_whe
         world.inject(liar, &frame(&lie, &[f32::MAX; PARAMETERS]));
         world.run_for(ms(400));
     }
-    assert!(!world.has_diverged);
+    assert!(!world.central.phase().has_diverged());
     world.run_until(seconds(40));
     assert!(
         world
