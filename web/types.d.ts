@@ -16,7 +16,7 @@ export type SampleFormat = { kind: 'bytes' | 'text' | 'table'; shape: number[] }
 
 /** What does not change while a run lasts. */
 export type Run = {
-  /** The protocol that the server speaks; see [`bsp::message::PROTOCOL`]. */
+  /** The protocol that the server speaks; see [`bsp::protocol::message::PROTOCOL`]. */
   protocol: number;
   /** The run's number. */
   run: string;

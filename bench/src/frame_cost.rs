@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bsp::central::{Action, Central, Config, ConnectionId, LearningRateScaling, RecordError, ServerOptimizer};
-use bsp::codec::Codec;
 use bsp::combine::Weighting;
-use bsp::message::{
-    Contribution, ContributionFrame, FromCentral, FromVolunteer, Hello, Mode, PROTOCOL, Report, RunId, SessionId, Token,
+use bsp::protocol::codec::Codec;
+use bsp::protocol::frame::ContributionFrame;
+use bsp::protocol::message::{
+    Contribution, FromCentral, FromVolunteer, Hello, Mode, PROTOCOL, Report, RunId, SessionId, Token,
 };
 use bsp::time::Time;
 use bytes::Bytes;

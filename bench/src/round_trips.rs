@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use bsp::message::{Ack, FromCentral, FromVolunteer};
+use bsp::protocol::message::{Ack, FromCentral, FromVolunteer};
 use bsp::shared_memory::ModelStamp;
 use tests::peer::{Member, Peer};
 use tests::run_file::RunText;

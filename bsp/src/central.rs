@@ -163,7 +163,7 @@ impl Central {
         }
     }
 
-    // What can be asked of it.
+    // Queries.
 
     /// The time at which `on_timeout` wants to be called next, if at all.
     pub fn next_timeout(&self, now: Time) -> Option<Time> {
@@ -217,7 +217,7 @@ impl Central {
         self.sessions.statuses(now, self.training.supersteps().live_for())
     }
 
-    // What a message leads to.
+    // The effects of a message.
 
     fn on_message(
         &mut self,

@@ -25,5 +25,3 @@ pub mod ml_module;
 pub mod protocol;
 pub mod shared_memory;
 pub mod time;
-
-pub use protocol::{codec, message};

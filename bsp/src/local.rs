@@ -39,9 +39,8 @@
 
 use bytes::Bytes;
 
-use crate::protocol::message::{
-    Ack, FrameError, FromCentral, FromVolunteer, Received, Report, SessionId, StoreModel, Token, Welcome,
-};
+use crate::protocol::frame::{FrameError, Received};
+use crate::protocol::message::{Ack, FromCentral, FromVolunteer, Report, SessionId, StoreModel, Welcome};
 use crate::shared_memory::LocalSide;
 use crate::time::Time;
 
@@ -50,6 +49,7 @@ mod config;
 mod contributions;
 mod in_model;
 mod link;
+mod membership;
 mod ml_modules;
 mod read_out;
 mod schedule;
@@ -63,25 +63,23 @@ use in_model::InModel;
 pub(crate) use link::HEARTBEAT;
 use link::Link;
 pub use link::LinkState;
+use membership::Membership;
 use ml_modules::MlModules;
 use read_out::ReadOutBuffer;
-use schedule::{ASK_AGAIN, FROZEN, Schedule};
+use schedule::{ASK_AGAIN, Schedule};
 pub use shutdown::End;
 use shutdown::Shutdown;
 
 /// The local BSP module.
 pub struct Local {
-    config: Config,
+    membership: Membership,
     link: Link,
-    session: Option<(SessionId, Token)>,
     modules: MlModules,
     read_out: ReadOutBuffer,
     contributions: Contributions,
     schedule: Schedule,
     in_model: InModel,
     shutdown: Option<Shutdown>,
-    /// The latest instant at which the driver was asked to call again.
-    wake_by: Time,
 }
 
 impl Local {
@@ -89,16 +87,14 @@ impl Local {
     pub fn new(now: Time, config: Config, memory: LocalSide) -> Local {
         let parameters = memory.parameters();
         Local {
-            config,
+            membership: Membership::new(config),
             link: Link::new(now, config.jitter_seed),
-            session: None,
             modules: MlModules::new(memory),
             read_out: ReadOutBuffer::new(parameters, config.has_local_steps, config.blank_header()),
             contributions: Contributions::new(parameters),
             schedule: Schedule::new(now, config.mode.has_barrier()),
             in_model: InModel::default(),
             shutdown: None,
-            wake_by: now,
         }
     }
 
@@ -192,8 +188,10 @@ impl Local {
         self.turn(now, actions);
     }
 
+    // Queries.
+
     /// The time at which `on_timeout` wants to be called next.
-    pub fn next_timeout(&mut self, now: Time) -> Time {
+    pub fn next_timeout(&self, now: Time) -> Time {
         // After a death the link is not opened again.
         let mut next = match self.modules.has_dead() {
             true => Time::from_micros(u64::MAX),
@@ -210,11 +208,8 @@ impl Local {
                 next = next.min(self.schedule.due());
             }
         }
-        self.wake_by = next.max(now);
-        self.wake_by
+        next.max(now)
     }
-
-    // What can be asked of it.
 
     /// The frame of a contribution that is kept here.
     pub fn contribution_frame(&self, sequence: u64) -> Option<&[u8]> {
@@ -243,10 +238,10 @@ impl Local {
 
     /// The session, once there is one.
     pub fn session(&self) -> Option<SessionId> {
-        self.session.map(|(id, _)| id)
+        self.membership.session()
     }
 
-    // What a message leads to.
+    // The effects of a message.
 
     fn on_message(
         &mut self,
@@ -267,8 +262,7 @@ impl Local {
     }
 
     fn on_welcome(&mut self, now: Time, welcome: &Welcome, actions: &mut Vec<Action>) {
-        let is_new = self.session.is_none();
-        self.session = Some((welcome.session, welcome.token));
+        let is_new = self.membership.on_welcomed(welcome.session, welcome.token);
         self.link.on_welcomed(now);
         self.read_out.set_codec(welcome.codec);
         self.schedule.set_period(now, welcome.period_us);
@@ -312,20 +306,20 @@ impl Local {
     /// model is published again.
     fn let_go_of_refused(&mut self, sequence: u64) {
         let settled_read_outs = self.in_model.on_refused(sequence);
-        if let (Some(read_outs), true) = (settled_read_outs, self.config.has_local_steps) {
+        if let (Some(read_outs), true) = (settled_read_outs, self.membership.has_local_steps()) {
             self.modules.publish_again(read_outs);
         }
     }
 
-    // What time asks for.
+    // The effects of time.
 
-    /// Does what is due now.
+    /// Does what is due now. Every event ends with this.
     fn turn(&mut self, now: Time, actions: &mut Vec<Action>) {
         if self.link.is_overdue(now) {
             self.link.on_overdue();
             self.break_link(now, actions);
         }
-        if !self.modules.has_dead() && self.link.wants_to_connect(now) {
+        if !self.modules.has_dead() && self.link.connect_if_due(now) {
             actions.push(Action::Connect);
         }
         if self.link.state() == LinkState::Welcomed {
@@ -337,6 +331,7 @@ impl Local {
             }
         }
         self.end_if_due(now, actions);
+        self.schedule.set_wake_by(self.next_timeout(now));
     }
 
     /// Whether a read-out may begin: no contribution is on its way, and there is room to keep one more. (After a death
@@ -345,7 +340,7 @@ impl Local {
     /// Under local steps the last contribution must have come back in a model, too. (A volunteer that leaves does not
     /// wait for that: it computes on no further model.)
     fn can_read_out(&self) -> bool {
-        let is_awaited = self.config.has_local_steps && self.in_model.is_outstanding() && self.shutdown.is_none();
+        let is_awaited = self.membership.has_local_steps() && self.in_model.is_outstanding() && self.shutdown.is_none();
         let is_under_way = self.link.has_contribution_on_its_way() || is_awaited;
         (!is_under_way || self.modules.has_dead()) && self.contributions.has_room()
     }
@@ -390,7 +385,7 @@ impl Local {
     /// Says hello if this call comes so late that the tab must have been frozen. Every event calls this, since frames
     /// may have waited, too.
     fn notice_freeze(&mut self, now: Time, actions: &mut Vec<Action>) {
-        if now.since(self.wake_by) > FROZEN && self.link.state() == LinkState::Welcomed {
+        if self.schedule.was_frozen(now) && self.link.state() == LinkState::Welcomed {
             self.say_hello(now, actions);
         }
     }
@@ -409,7 +404,7 @@ impl Local {
         if self.modules.has_dead() {
             return;
         }
-        let hello = self.config.hello(self.modules.published(), self.session, self.report());
+        let hello = self.membership.hello(self.modules.published(), self.report());
         self.link.on_greeting(now);
         self.send(now, &FromVolunteer::Hello(hello), actions);
     }

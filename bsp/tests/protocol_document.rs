@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use bsp::protocol::codec::Codec;
+use bsp::protocol::frame::{ContributionFrame, MAX_HEADER_BYTES};
 use bsp::protocol::message::{
-    Ack, Contribution, ContributionFrame, ContributionRefusal, FromCentral, FromVolunteer, Hello, MAX_HEADER_BYTES,
-    MAX_STEP_RUNS, ModelEncoding, ModuleStepRun, PROTOCOL, Refusal, Report, RunId, SessionId, StoreModel, Token,
-    Welcome,
+    Ack, Contribution, ContributionRefusal, FromCentral, FromVolunteer, Hello, MAX_STEP_RUNS, ModelEncoding,
+    ModuleStepRun, PROTOCOL, Refusal, Report, RunId, SessionId, StoreModel, Token, Welcome,
 };
 use bsp::shared_memory::{ModelStamp, PhaseTimes};
 use bytes::Bytes;

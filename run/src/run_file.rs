@@ -10,7 +10,7 @@ mod words;
 
 use std::path::{Path, PathBuf};
 
-use bsp::codec::Codec;
+use bsp::protocol::codec::Codec;
 use nn::model::{DataMisfit, Model, SpecError};
 use nn::optimizer::SettingError;
 use nn::sample_format::SampleFormat;

@@ -1,8 +1,8 @@
 //! The JSON that pages, scripts and volunteers read.
 
 use bsp::central::VolunteerStatus;
-use bsp::codec::Codec;
-use bsp::message::Mode;
+use bsp::protocol::codec::Codec;
+use bsp::protocol::message::Mode;
 use bsp::shared_memory::{Phase, PhaseTimes};
 use bsp::time::Time;
 use run::goal::Goal;

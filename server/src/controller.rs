@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bsp::central::{Action, Central, ClosedSuperstep, ConnectionId};
-use bsp::message::{Refusal, SessionId};
+use bsp::protocol::message::{Refusal, SessionId};
 use bsp::time::Time;
 use bytes::Bytes;
 use tokio::runtime::Handle;

@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::Path;
 
-use bsp::codec::Codec;
-use bsp::message::Mode;
+use bsp::protocol::codec::Codec;
+use bsp::protocol::message::Mode;
 use nn::loss::LossSpec;
 use nn::sample_format::{ContentFormat, SampleFormat, TableTargets};
 use serde::Serialize;

@@ -1,6 +1,6 @@
 //! Numbers that no peer can guess.
 
-use bsp::message::Token;
+use bsp::protocol::message::Token;
 
 /// A number that no peer can guess, from the system's randomness.
 ///

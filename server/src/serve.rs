@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use axum::serve::{ListenerExt, TapIo};
 use bsp::central::{self, Central};
 use bsp::combine::Weighting;
-use bsp::message::{Mode, PROTOCOL, RunId};
+use bsp::protocol::message::{Mode, PROTOCOL, RunId};
 use bsp::time::Time;
 use nn::Model;
 use run::Run;

@@ -181,7 +181,7 @@ impl Simulation<'_> {
             points,
             samples: world.samples_in_model(),
             took: world.now.since(Time::ZERO),
-            has_diverged: world.has_diverged,
+            has_diverged: world.central.phase().has_diverged(),
             fingerprint,
         })
     }

@@ -2,11 +2,11 @@
 
 use bsp::central::{self, ConnectionId};
 use bsp::local;
-use bsp::protocol::message::{FromVolunteer, Received, Token};
+use bsp::protocol::frame::Received;
+use bsp::protocol::message::{FromVolunteer, Token};
 use bytes::Bytes;
 
 use crate::gradients::Gradients;
-use crate::link::websocket_bytes;
 use crate::observer::Observer;
 use crate::tab::Tab;
 use crate::world::{Event, World};
@@ -14,7 +14,7 @@ use crate::world::{Event, World};
 impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
     pub(crate) fn on_event(&mut self, event: Event<G, O>) {
         if let Some(tab) = self.tab_of(&event) {
-            let frozen_until = self.tabs[tab].frozen_until;
+            let frozen_until = self.tabs[tab].outage.frozen_until;
             if frozen_until > self.now {
                 return self.schedule(frozen_until, event);
             }
@@ -41,13 +41,13 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             Event::ToCentral(id, frame) => self.on_frame_at_central(id, &frame),
             Event::ToTab(id, frame) => self.on_frame_at_tab(id, &frame),
             Event::ClosedAtCentral(id) => {
-                if let Some(connection) = self.connection(id) {
+                if let Some(connection) = self.network.get_mut(id) {
                     connection.is_open_at_central = false;
                 }
                 self.with_central(|central, now, actions| central.on_disconnected(now, id, actions));
             }
             Event::ClosedAtTab(id) => {
-                let Some(connection) = self.connection(id) else {
+                let Some(connection) = self.network.get_mut(id) else {
                     return;
                 };
                 connection.is_open_at_tab = false;
@@ -67,28 +67,28 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
     }
 
     /// The tab in which an event happens.
-    fn tab_of(&mut self, event: &Event<G, O>) -> Option<usize> {
+    fn tab_of(&self, event: &Event<G, O>) -> Option<usize> {
         match event {
             Event::TabTimer(tab, _)
             | Event::Opened(tab, _)
             | Event::CouldNotOpen(tab)
             | Event::GradientDone(tab, _)
             | Event::Rested(tab) => Some(*tab),
-            Event::ToTab(id, _) | Event::ClosedAtTab(id) => self.connection(*id).map(|connection| connection.tab),
+            Event::ToTab(id, _) | Event::ClosedAtTab(id) => self.network.get(*id).map(|connection| connection.tab),
             _ => None,
         }
     }
 
     fn finish_minibatch(&mut self, tab: usize, ml_module: usize) {
         let Tab { ml, stats, .. } = &mut self.tabs[tab];
-        let Some(finished) = ml[ml_module].finish(self.now, &mut self.gradients) else {
+        let Some(finished) = ml[ml_module].finish(self.now, &mut self.computing.gradients) else {
             return;
         };
         stats.computing += finished.took;
         if finished.is_finite {
             stats.computed += u64::from(finished.samples);
         } else {
-            self.stats.not_finite += 1;
+            stats.not_finite += 1;
         }
         let rested = ml[ml_module].begin_rest(self.now, finished.took);
         self.observer.on_gradient(tab, finished.name, finished.is_finite);
@@ -98,7 +98,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
     }
 
     fn on_frame_at_central(&mut self, id: ConnectionId, frame: &Bytes) {
-        let Some(connection) = self.connection(id) else {
+        let Some(connection) = self.network.get(id) else {
             return;
         };
         if !connection.is_open_at_central {
@@ -133,7 +133,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
     }
 
     fn on_frame_at_tab(&mut self, id: ConnectionId, frame: &Bytes) {
-        let Some(connection) = self.connection(id) else {
+        let Some(connection) = self.network.get(id) else {
             return;
         };
         let tab = connection.tab;
@@ -153,7 +153,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             central::Action::Disconnect { from, reason } => {
                 self.observer.on_disconnect(from, reason);
                 let now = self.now;
-                let Some(connection) = self.connection(from) else {
+                let Some(connection) = self.network.get_mut(from) else {
                     return;
                 };
                 connection.is_open_at_central = false;
@@ -165,22 +165,22 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             central::Action::SuperstepClosed(closed) => {
                 self.observer.on_superstep(self.now, &closed);
             }
-            central::Action::Diverged => self.has_diverged = true,
+            // The central module's phase says so from now on.
+            central::Action::Diverged => {}
         }
     }
 
     fn send_to_tab(&mut self, to: ConnectionId, frame: Bytes) {
         self.observer.on_sent_by_central(to, &frame);
-        let now = self.now;
-        let Some(tab) = self.connection(to).map(|connection| connection.tab) else {
+        let Some(tab) = self.network.get(to).map(|connection| connection.tab) else {
             return;
         };
         let machine = self.tabs[tab].machine;
-        let bytes = websocket_bytes(frame.len(), false);
-        if let Some(connection) = self.connection(to).filter(|connection| connection.is_open_at_central) {
-            let at = connection.down.send(now, bytes, machine.down_bytes_per_second) + machine.latency;
-            self.stats.bytes_down += bytes;
-            self.schedule(at, Event::ToTab(to, frame));
+        let sent = self
+            .network
+            .send_down(self.now, to, frame.len(), machine.down_bytes_per_second);
+        if let Some(sent) = sent {
+            self.schedule(sent + machine.latency, Event::ToTab(to, frame));
         }
     }
 
@@ -208,7 +208,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             local::Action::Disconnect => {
                 let latency = state.machine.latency;
                 if let Some(id) = state.connection.take()
-                    && let Some(connection) = self.connection(id)
+                    && let Some(connection) = self.network.get_mut(id)
                 {
                     connection.is_open_at_tab = false;
                     let at = connection.up.free(now) + latency;
@@ -230,21 +230,22 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         let now = self.now;
         self.observer.on_connect(now, tab);
         let latency = self.tabs[tab].machine.latency;
-        if self.tabs[tab].offline_until > now {
+        if self.tabs[tab].outage.offline_until > now {
             return self.schedule(now + latency, Event::CouldNotOpen(tab));
         }
-        let id = self.open_connection(tab);
+        let id = self.network.open(now, tab);
         self.tabs[tab].connection = Some(id);
         self.schedule(now + 2 * latency, Event::Opened(tab, id));
     }
 
     fn send_to_central(&mut self, tab: usize, frame: Bytes) {
-        let (now, machine) = (self.now, self.tabs[tab].machine);
+        let machine = self.tabs[tab].machine;
         let Some(id) = self.tabs[tab].connection else { return };
-        let Some(connection) = self.connection(id) else { return };
-        let bytes = websocket_bytes(frame.len(), true);
-        let at = connection.up.send(now, bytes, machine.up_bytes_per_second) + machine.latency;
-        self.stats.bytes_up += bytes;
-        self.schedule(at, Event::ToCentral(id, frame));
+        let sent = self
+            .network
+            .send_up(self.now, id, frame.len(), machine.up_bytes_per_second);
+        if let Some(sent) = sent {
+            self.schedule(sent + machine.latency, Event::ToCentral(id, frame));
+        }
     }
 }

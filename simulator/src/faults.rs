@@ -15,7 +15,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         let Some(id) = self.tabs[tab].connection.take() else {
             return;
         };
-        let Some(connection) = self.connection(id) else {
+        let Some(connection) = self.network.get_mut(id) else {
             return;
         };
         let (was_open_at_tab, was_open_at_central) = (connection.is_open_at_tab, connection.is_open_at_central);
@@ -30,7 +30,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
 
     /// The tab's connections end, and none can be opened for `duration`.
     pub fn take_offline(&mut self, tab: usize, duration: Duration) {
-        self.tabs[tab].offline_until = self.now + duration;
+        self.tabs[tab].outage.offline_until = self.now + duration;
         self.cut(tab, Some(Duration::ZERO), Some(SOON));
     }
 
@@ -38,8 +38,8 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
     pub fn freeze(&mut self, tab: usize, duration: Duration) {
         let is_welcomed = self.is_welcomed(tab);
         let until = self.now + duration;
-        let state = &mut self.tabs[tab];
-        state.frozen_until = state.frozen_until.max(until);
+        let outage = &mut self.tabs[tab].outage;
+        outage.frozen_until = outage.frozen_until.max(until);
         self.observer.on_freeze(tab, duration, is_welcomed);
     }
 

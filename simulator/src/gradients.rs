@@ -3,6 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use bsp::ml_module::Outcome;
+use bsp::ml_module::training_loop::Parameters;
 use bsp::ml_module::working_copy::LocalOptimizer;
 use bsp::protocol::message::SessionId;
 use bsp::shared_memory::ModelStamp;
@@ -35,12 +36,37 @@ pub trait Gradients {
     }
 }
 
+/// The computing of gradients, and the models that they are computed on.
+pub(crate) struct Computing<G> {
+    pub(crate) gradients: G,
+    models: Models,
+}
+
+impl<G: Gradients> Computing<G> {
+    /// No gradient has begun yet.
+    pub(crate) fn new(gradients: G) -> Computing<G> {
+        Computing {
+            gradients,
+            models: Models::default(),
+        }
+    }
+
+    /// Begins a gradient on these parameters.
+    pub(crate) fn begin(&mut self, name: GradientName, parameters: &Parameters<'_>) -> G::Begun {
+        let model = match parameters {
+            Parameters::Held(model) => self.models.share(model.stamp(), model),
+            Parameters::Own(parameters) => Arc::from(*parameters),
+        };
+        self.gradients.begin(name, model)
+    }
+}
+
 /// The models on which gradients are computed. Each is stored once.
 #[derive(Default)]
-pub(crate) struct Models(Vec<(ModelStamp, Weak<[f32]>)>);
+struct Models(Vec<(ModelStamp, Weak<[f32]>)>);
 
 impl Models {
-    pub(crate) fn share(&mut self, stamp: ModelStamp, model: &[f32]) -> Arc<[f32]> {
+    fn share(&mut self, stamp: ModelStamp, model: &[f32]) -> Arc<[f32]> {
         let newest_first = self.0.iter().rev();
         let known = newest_first
             .filter(|(known, _)| *known == stamp)

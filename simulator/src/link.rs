@@ -2,7 +2,71 @@
 
 use std::time::Duration;
 
+use bsp::central::ConnectionId;
 use bsp::time::Time;
+
+/// All connections that were ever opened, and the bytes that they have carried.
+#[derive(Default)]
+pub(crate) struct Network {
+    /// Connections are numbered from 1 in their order.
+    connections: Vec<Connection>,
+    /// Bytes from the tabs to the server.
+    pub(crate) bytes_up: u64,
+    /// Bytes from the server to the tabs.
+    pub(crate) bytes_down: u64,
+}
+
+impl Network {
+    /// A new connection of a tab.
+    pub(crate) fn open(&mut self, now: Time, tab: usize) -> ConnectionId {
+        self.connections.push(Connection::new(now, tab));
+        ConnectionId(self.connections.len() as u64)
+    }
+
+    /// A connection; `None` for a number that no tab's connection has.
+    pub(crate) fn get(&self, id: ConnectionId) -> Option<&Connection> {
+        self.connections.get(index(id)?)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        self.connections.get_mut(index(id)?)
+    }
+
+    /// Sends a frame of this length from a tab now. Returns the time at which all of it is on its way.
+    pub(crate) fn send_up(
+        &mut self,
+        now: Time,
+        id: ConnectionId,
+        frame_bytes: usize,
+        bytes_per_second: f64,
+    ) -> Option<Time> {
+        let bytes = websocket_bytes(frame_bytes, true);
+        let sent = self.get_mut(id)?.up.send(now, bytes, bytes_per_second);
+        self.bytes_up += bytes;
+        Some(sent)
+    }
+
+    /// Sends a frame of this length to a tab now. Returns the time at which all of it is on its way, if the server's
+    /// end is open.
+    pub(crate) fn send_down(
+        &mut self,
+        now: Time,
+        id: ConnectionId,
+        frame_bytes: usize,
+        bytes_per_second: f64,
+    ) -> Option<Time> {
+        let bytes = websocket_bytes(frame_bytes, false);
+        let connection = self.get_mut(id).filter(|connection| connection.is_open_at_central)?;
+        let sent = connection.down.send(now, bytes, bytes_per_second);
+        self.bytes_down += bytes;
+        Some(sent)
+    }
+}
+
+fn index(id: ConnectionId) -> Option<usize> {
+    usize::try_from(id.0).ok()?.checked_sub(1)
+}
 
 /// One connection of a tab, from the moment at which it begins to open.
 pub(crate) struct Connection {
@@ -47,7 +111,7 @@ impl Wire {
 
 /// Bytes of a binary WebSocket message with `payload` bytes of payload (RFC 6455, section 5.2). A browser's messages
 /// are masked.
-pub(crate) fn websocket_bytes(payload: usize, is_masked: bool) -> u64 {
+fn websocket_bytes(payload: usize, is_masked: bool) -> u64 {
     let length = match payload {
         0..=125 => 0,
         126..=0xffff => 2,

@@ -1,17 +1,16 @@
 //! An ML module of a simulated tab: the real training loop, and the account of its time. Virtual time passes between
 //! the two halves of a step.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bsp::ml_module::Duty;
-use bsp::ml_module::training_loop::{Next, Parameters, TrainingLoop};
+use bsp::ml_module::training_loop::{Next, TrainingLoop};
 use bsp::ml_module::working_copy::LocalOptimizer;
 use bsp::protocol::message::{Mode, SessionId};
 use bsp::shared_memory::{Control, MlSide};
 use bsp::time::Time;
 
-use crate::gradients::{GradientName, Gradients, Models};
+use crate::gradients::{Computing, GradientName, Gradients};
 
 /// An ML module of a simulated tab; `B` is a gradient that has begun.
 pub struct SimulatedMl<B> {
@@ -68,8 +67,7 @@ impl<B> SimulatedMl<B> {
         &mut self,
         now: Time,
         session: SessionId,
-        models: &mut Models,
-        gradients: &mut G,
+        computing: &mut Computing<G>,
     ) -> bool {
         if self.busy.is_some() {
             return false;
@@ -109,15 +107,9 @@ impl<B> SimulatedMl<B> {
             ml_module: u16::try_from(training.memory().ml_module()).unwrap_or(u16::MAX),
             step: training.next_step(),
         };
-        let model = match training.model() {
-            Parameters::Held(model) => models.share(model.stamp(), &model),
-            Parameters::Own(parameters) => Arc::from(parameters),
-        };
-        self.busy = Some(Busy {
-            name,
-            since: now,
-            begun: gradients.begin(name, model),
-        });
+        let begun = computing.begin(name, &training.model());
+        let since = now;
+        self.busy = Some(Busy { name, since, begun });
         true
     }
 

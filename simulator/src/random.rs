@@ -4,24 +4,32 @@ use std::time::Duration;
 
 /// SplitMix64 (Steele et al., 2014).
 #[derive(Clone, Debug)]
-pub struct Random(u64);
+pub struct Random {
+    seed: u64,
+    state: u64,
+}
 
 impl Random {
     /// The numbers of a seed.
     pub fn new(seed: u64) -> Random {
-        Random(seed)
+        Random { seed, state: seed }
     }
 
     /// The stream with this number. Draws from other streams don't change it.
     pub fn stream(seed: u64, number: u64) -> Random {
-        Random(mix(mix(seed) ^ mix(number.wrapping_add(0x9e37_79b9_7f4a_7c15))))
+        Random::new(mix(mix(seed) ^ mix(number.wrapping_add(0x9e37_79b9_7f4a_7c15))))
+    }
+
+    /// The seed.
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// The next 64 bits.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(self.0)
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix(self.state)
     }
 
     /// From 0 to `end - 1`.

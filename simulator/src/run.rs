@@ -50,7 +50,7 @@ where
         version: world.central.stamp().version,
         evaluated: evaluate(world.central.model()),
     };
-    while !world.has_diverged && world.samples_in_model() < stop.samples {
+    while !world.central.phase().has_diverged() && world.samples_in_model() < stop.samples {
         if !world.step(stop.at) {
             world.now = stop.at;
             break;

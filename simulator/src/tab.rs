@@ -78,14 +78,21 @@ pub struct Tab<B> {
     pub session: Option<SessionId>,
     /// When and how its membership ended.
     pub ended: Option<(Time, End)>,
-    /// Nothing of it runs before this time.
-    pub frozen_until: Time,
-    /// None of its connections can be opened before this time.
-    pub offline_until: Time,
+    /// Its faults now.
+    pub outage: Outage,
     /// Its statistics.
     pub stats: TabStats,
     pub(crate) random: Random,
     pub(crate) timer: Timer,
+}
+
+/// The present faults of a tab: how long each lasts.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Outage {
+    /// Nothing of it runs before this time.
+    pub frozen_until: Time,
+    /// None of its connections can be opened before this time.
+    pub offline_until: Time,
 }
 
 /// The statistics of a tab.
@@ -101,6 +108,8 @@ pub struct TabStats {
     pub accepted: u64,
     /// Samples of its contributions that were refused.
     pub refused: u64,
+    /// Gradients that it refused itself, because they were not finite.
+    pub not_finite: u64,
     /// Time that its ML modules spent on finished gradients, summed over them.
     pub computing: Duration,
 }
@@ -113,6 +122,7 @@ impl TabStats {
             computed: 0,
             accepted: 0,
             refused: 0,
+            not_finite: 0,
             computing: Duration::ZERO,
         }
     }

@@ -64,8 +64,8 @@ where
 {
     for (kind, number) in kinds.iter().zip(0..) {
         for volunteer in 0..kind.count as u64 {
-            let mut random = Random::stream(mix(world.seed ^ mix(number)), volunteer);
-            let machine = kind.machine(&mut random, world.config.minibatch);
+            let mut random = Random::stream(mix(world.random.seed() ^ mix(number)), volunteer);
+            let machine = kind.machine(&mut random, world.central.config().minibatch);
             let arrives = Time::ZERO + kind.arrives_within.mul_f64(random.uniform());
             let churn = kind.churn;
             world.at(arrives, move |world| arrive(world, machine, churn, random));

@@ -10,14 +10,14 @@ use bsp::shared_memory::shared_memory;
 use bsp::time::Time;
 use bytes::Bytes;
 
-use crate::gradients::{Gradients, Models};
-use crate::link::Connection;
+use crate::gradients::{Computing, Gradients};
+use crate::link::Network;
 use crate::ml_module::SimulatedMl;
 use crate::observer::{Nobody, Observer};
 use crate::queue::Queue;
 use crate::random::{Random, mix};
 use crate::run_stats::RunStats;
-use crate::tab::{Machine, Tab, TabStats};
+use crate::tab::{Machine, Outage, Tab, TabStats};
 use crate::timer::Timer;
 
 /// The events of a world.
@@ -43,27 +43,18 @@ type Script<G, O> = Box<dyn FnOnce(&mut World<G, O>)>;
 pub struct World<G: Gradients, O = Nobody> {
     /// The virtual time.
     pub now: Time,
-    /// The seed.
-    pub seed: u64,
-    /// Random numbers for planned events.
+    /// The seed, and random numbers for planned events.
     pub random: Random,
     /// The central BSP module.
     pub central: Central,
-    /// What the run fixes.
-    pub config: central::Config,
-    /// The computing of gradients.
-    pub gradients: G,
     /// All tabs that were ever opened, by number.
     pub tabs: Vec<Tab<G::Begun>>,
     /// The observer.
     pub observer: O,
-    /// Whether the central module has reported that the optimizer diverged.
-    pub has_diverged: bool,
-    pub(crate) stats: RunStats,
-    pub(crate) models: Models,
-    connections: Vec<Connection>,
-    events: Queue<Event<G, O>>,
     pub(crate) central_timer: Timer,
+    pub(crate) computing: Computing<G>,
+    pub(crate) network: Network,
+    events: Queue<Event<G, O>>,
 }
 
 impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
@@ -78,25 +69,20 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
     ) -> World<G, O> {
         World {
             now: Time::ZERO,
-            seed,
             random: Random::new(seed),
-            central: Central::new(Time::ZERO, config.clone(), model, optimizer),
-            config,
-            gradients,
+            central: Central::new(Time::ZERO, config, model, optimizer),
             tabs: Vec::new(),
             observer,
-            has_diverged: false,
-            stats: RunStats::default(),
-            models: Models::default(),
-            connections: Vec::new(),
-            events: Queue::new(),
             central_timer: Timer::default(),
+            computing: Computing::new(gradients),
+            network: Network::default(),
+            events: Queue::new(),
         }
     }
 
     /// A tab opens the page now. Returns its number.
     pub fn join(&mut self, machine: Machine) -> usize {
-        let random = Random::stream(self.seed, self.tabs.len() as u64);
+        let random = Random::stream(self.random.seed(), self.tabs.len() as u64);
         self.join_with(machine, random)
     }
 
@@ -104,25 +90,25 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
     pub fn join_with(&mut self, machine: Machine, random: Random) -> usize {
         let (memory, sides) = shared_memory(self.central.model().len(), machine.ml_modules);
         let number = self.tabs.len();
+        let run = self.central.config();
         let config = local::Config {
-            run: self.config.run,
-            spec_hash: self.config.spec_hash,
-            mode: self.config.mode,
-            has_local_steps: self.config.has_local_steps,
-            jitter_seed: mix(self.seed ^ number as u64),
+            run: run.run,
+            spec_hash: run.spec_hash,
+            mode: run.mode,
+            has_local_steps: run.has_local_steps,
+            jitter_seed: mix(self.random.seed() ^ number as u64),
         };
         self.tabs.push(Tab {
             machine,
             local: Some(Local::new(self.now, config, memory)),
             ml: sides
                 .into_iter()
-                .map(|side| SimulatedMl::new(side, self.config.mode, self.gradients.local_optimizer()))
+                .map(|side| SimulatedMl::new(side, config.mode, self.computing.gradients.local_optimizer()))
                 .collect(),
             connection: None,
             session: None,
             ended: None,
-            frozen_until: Time::ZERO,
-            offline_until: Time::ZERO,
+            outage: Outage::default(),
             stats: TabStats::new(self.now),
             random,
             timer: Timer::default(),
@@ -205,8 +191,13 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
 
     /// The statistics as of now.
     pub fn stats(&self) -> RunStats {
-        let mut stats = self.stats;
+        let mut stats = RunStats {
+            bytes_up: self.network.bytes_up,
+            bytes_down: self.network.bytes_down,
+            ..RunStats::default()
+        };
         stats.set_totals(&self.central.totals());
+        let minibatch = self.central.config().minibatch as f64;
         for Tab {
             stats: tab,
             machine,
@@ -221,6 +212,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             stats.computed += tab.computed;
             stats.accepted += tab.accepted;
             stats.refused += tab.refused;
+            stats.not_finite += tab.not_finite;
             *match tab.left {
                 Some(_) => &mut stats.lost,
                 None => &mut stats.still_there,
@@ -230,8 +222,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             if tab.left.is_none() {
                 stats.computing += ml.iter().map(|ml| ml.busy_for(self.now)).sum::<Duration>();
             }
-            stats.alone +=
-                online.as_secs_f64() * f64::from(modules) * self.config.minibatch as f64 / step.as_secs_f64();
+            stats.alone += online.as_secs_f64() * f64::from(modules) * minibatch / step.as_secs_f64();
         }
         stats
     }
@@ -284,7 +275,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             return;
         };
         for (ml_module, ml) in ml.iter_mut().enumerate() {
-            if ml.begin(now, *session, &mut self.models, &mut self.gradients) {
+            if ml.begin(now, *session, &mut self.computing) {
                 let at = now + machine.next_step(random);
                 self.events.push(at, Event::GradientDone(tab, ml_module));
             }
@@ -293,17 +284,5 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
 
     pub(crate) fn schedule(&mut self, at: Time, event: Event<G, O>) {
         self.events.push(at.max(self.now), event);
-    }
-
-    /// A new connection of a tab. Connections are numbered from 1 in their order.
-    pub(crate) fn open_connection(&mut self, tab: usize) -> ConnectionId {
-        self.connections.push(Connection::new(self.now, tab));
-        ConnectionId(self.connections.len() as u64)
-    }
-
-    /// A tab's connection; `None` for a number that no tab's connection has.
-    pub(crate) fn connection(&mut self, id: ConnectionId) -> Option<&mut Connection> {
-        let index = usize::try_from(id.0).ok()?.checked_sub(1)?;
-        self.connections.get_mut(index)
     }
 }

@@ -3,10 +3,10 @@
 use std::net::{SocketAddr, TcpStream};
 
 use anyhow::{Context, Result, bail, ensure};
-use bsp::codec::Codec;
-use bsp::message::{
-    Contribution, ContributionFrame, FromCentral, FromVolunteer, Hello, PROTOCOL, Received, Report, RunId, SessionId,
-    Welcome, max_frame_bytes,
+use bsp::protocol::codec::Codec;
+use bsp::protocol::frame::{ContributionFrame, Received, max_frame_bytes};
+use bsp::protocol::message::{
+    Contribution, FromCentral, FromVolunteer, Hello, PROTOCOL, Report, RunId, SessionId, Welcome,
 };
 use bsp::shared_memory::ModelStamp;
 use bytes::Bytes;

@@ -1,7 +1,7 @@
 //! Whatever a peer sends: it gets one clear reason, the log names it once, and the run goes on.
 
 use anyhow::{Context, Result, ensure};
-use bsp::message::{
+use bsp::protocol::message::{
     Contribution, ContributionRefusal, FromCentral, FromVolunteer, Hello, PROTOCOL, Refusal, RunId, SessionId,
 };
 use bsp::shared_memory::ModelStamp;
@@ -176,7 +176,7 @@ fn a_hello_of_somebody_else_is_refused_and_the_others_go_on() -> Result<()> {
     // The other volunteer's session, without its proof.
     let session = SessionId(busy.volunteer);
     busy.expect_hello_turned_away(
-        |hello| hello.session = Some((session, bsp::message::Token(0))),
+        |hello| hello.session = Some((session, bsp::protocol::message::Token(0))),
         |refusal| *refusal == Refusal::SessionOver(session),
     )?;
     let read_out_first = |peer: &mut Peer| {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use bsp::message::FromVolunteer;
+use bsp::protocol::message::FromVolunteer;
 use tests::browser::Browser;
 use tests::driver::Driver;
 use tests::native_volunteer::native_volunteer;

@@ -1,6 +1,6 @@
 //! The run, as `GET /api/v1/run` describes it to volunteers: all that is needed to compute gradients of it.
 
-use bsp::message::Mode;
+use bsp::protocol::message::Mode;
 use nn::sample_format::SampleFormat;
 use nn::spec::ModelSpec;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use crate::local_steps::LocalSteps;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(rename = "Run"))]
 pub struct RunDescription {
-    /// The protocol that the server speaks; see [`bsp::message::PROTOCOL`].
+    /// The protocol that the server speaks; see [`bsp::protocol::message::PROTOCOL`].
     pub protocol: u16,
     /// The run's number.
     #[serde(with = "hexadecimal")]

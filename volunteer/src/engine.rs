@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use bsp::message::Mode;
 use bsp::ml_module::{Engine, Outcome};
+use bsp::protocol::message::Mode;
 use nn::Model;
 use nn::minibatch::MinibatchBuffer;
 use nn::samples::Samples;

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bsp::local::{self, Local};
-use bsp::message::{PROTOCOL, RunId, SessionId};
 use bsp::ml_module::MlModule;
 use bsp::ml_module::working_copy::LocalOptimizer;
+use bsp::protocol::message::{PROTOCOL, RunId, SessionId};
 use bsp::shared_memory::{MlSide, shared_memory};
 use bsp::time::Time;
 use nn::Model;

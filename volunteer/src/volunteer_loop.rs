@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use bsp::backoff::Backoff;
 use bsp::local::{self, End, LinkState, Local};
-use bsp::message::{Refusal, max_frame_bytes};
+use bsp::protocol::frame::max_frame_bytes;
+use bsp::protocol::message::Refusal;
 use bsp::time::Time;
 use bytes::Bytes;
 

@@ -8,7 +8,7 @@ mod world;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use bsp::message::{FromCentral, Refusal};
+use bsp::protocol::message::{FromCentral, Refusal};
 use bytes::Bytes;
 use volunteer::action::{Action, Ending};
 use volunteer::fetch::{FetchError, Resource};

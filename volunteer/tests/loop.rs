@@ -6,7 +6,7 @@ mod world;
 
 use std::time::Duration;
 
-use bsp::message::{FromVolunteer, Refusal, SessionId};
+use bsp::protocol::message::{FromVolunteer, Refusal, SessionId};
 use bytes::Bytes;
 use volunteer::action::Ending;
 use volunteer::fetch::{FetchError, Resource};

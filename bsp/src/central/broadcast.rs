@@ -17,8 +17,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::protocol::codec::Codec;
-use crate::protocol::message::{FLOAT_BYTES, FromCentral, ModelEncoding, StoreModel};
+use crate::protocol::codec::{Codec, FLOAT_BYTES};
+use crate::protocol::message::{FromCentral, ModelEncoding, StoreModel};
 use crate::shared_memory::ModelStamp;
 
 #[derive(Debug)]

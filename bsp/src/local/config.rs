@@ -1,10 +1,9 @@
-//! What a local BSP module must know from the start.
+//! The settings of a local BSP module.
 
 use crate::protocol::codec::Codec;
-use crate::protocol::message::{Contribution, Hello, Mode, PROTOCOL, Report, RunId, SessionId, Token};
-use crate::shared_memory::ModelStamp;
+use crate::protocol::message::{Contribution, Mode, Report, RunId, SessionId};
 
-/// What a local BSP module must know from the start.
+/// The settings of a local BSP module, which never change.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Config {
     /// The run to join.
@@ -20,24 +19,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// The hello of a volunteer that has published the model `published`, if any.
-    pub(super) fn hello(
-        &self,
-        published: Option<ModelStamp>,
-        session: Option<(SessionId, Token)>,
-        report: Report,
-    ) -> Hello {
-        Hello {
-            protocol: PROTOCOL,
-            run: self.run,
-            spec_hash: self.spec_hash,
-            incarnation: published.map(|stamp| stamp.incarnation),
-            session,
-            codecs: Codec::ALL.to_vec(),
-            report,
-        }
-    }
-
     /// The header of a contribution that holds nothing yet.
     pub(super) fn blank_header(&self) -> Contribution {
         Contribution {

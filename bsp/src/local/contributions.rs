@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::protocol::message::ContributionFrame;
+use crate::protocol::frame::ContributionFrame;
 
 /// The most contributions that are kept until they are durable. Each costs as much memory as the model.
 pub const KEPT_CONTRIBUTIONS: usize = 4;

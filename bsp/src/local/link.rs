@@ -35,6 +35,7 @@ pub enum LinkState {
     Ended,
 }
 
+/// The link.
 #[derive(Debug)]
 pub(super) struct Link {
     state: LinkState,
@@ -45,12 +46,35 @@ pub(super) struct Link {
     last_heard: Time,
     /// How long the answer to a contribution may take.
     answer_within: Duration,
-    /// The time from sending a contribution to its acknowledgement, less the round trip.
+    /// When the contribution was sent that is not acknowledged yet.
+    contribution_on_its_way: Option<Time>,
+    times: Times,
+}
+
+/// The times that messages take.
+#[derive(Debug, Default)]
+struct Times {
+    /// From sending a contribution to its acknowledgement, less the round trip.
     upload: WindowedMin,
     /// The shortest time from a hello to its welcome: what no bandwidth shortens.
     round_trip: Option<Duration>,
-    /// When the contribution was sent that is not acknowledged yet.
-    contribution_on_its_way: Option<Time>,
+}
+
+impl Times {
+    /// A welcome came this long after its hello.
+    fn on_welcomed(&mut self, newest: Duration) {
+        self.round_trip = Some(self.round_trip.map_or(newest, |shortest| shortest.min(newest)));
+    }
+
+    /// An acknowledgement came this long after its contribution was sent.
+    fn on_settled(&mut self, took: Duration) {
+        self.upload.push(took.saturating_sub(self.round_trip()));
+    }
+
+    /// The time that the shortest message and its answer take.
+    fn round_trip(&self) -> Duration {
+        self.round_trip.unwrap_or_default()
+    }
 }
 
 impl Link {
@@ -63,12 +87,12 @@ impl Link {
             last_sent: now,
             last_heard: now,
             answer_within: ANSWER_WITHIN,
-            upload: WindowedMin::default(),
-            round_trip: None,
             contribution_on_its_way: None,
+            times: Times::default(),
         }
     }
 
+    /// How the link is.
     pub(super) fn state(&self) -> LinkState {
         self.state
     }
@@ -83,29 +107,33 @@ impl Link {
         self.contribution_on_its_way.is_some()
     }
 
+    /// A contribution is sent.
     pub(super) fn on_contribution_sent(&mut self, now: Time) {
         self.last_sent = now;
         self.contribution_on_its_way = Some(now);
     }
 
+    /// A frame has come, or the link is open.
     pub(super) fn on_heard(&mut self, now: Time) {
         self.last_heard = now;
     }
 
+    /// Another message is sent.
     pub(super) fn on_sent(&mut self, now: Time) {
         self.last_sent = now;
     }
 
+    /// A hello is sent.
     pub(super) fn on_greeting(&mut self, now: Time) {
         (self.state, self.at) = (LinkState::Greeting, now);
         self.last_sent = now;
         self.contribution_on_its_way = None;
     }
 
+    /// A welcome has come.
     pub(super) fn on_welcomed(&mut self, now: Time) {
         if self.state == LinkState::Greeting {
-            let newest = now.since(self.at);
-            self.round_trip = Some(self.round_trip.map_or(newest, |shortest| shortest.min(newest)));
+            self.times.on_welcomed(now.since(self.at));
         }
         self.state = LinkState::Welcomed;
         self.backoff.on_success();
@@ -116,20 +144,15 @@ impl Link {
         if let Some(since) = self.contribution_on_its_way.take() {
             let took = now.since(since);
             self.answer_within = (2 * took).clamp(ANSWER_WITHIN, LONGEST_ANSWER_WITHIN);
-            self.upload.push(took.saturating_sub(self.round_trip()));
+            self.times.on_settled(took);
         }
-    }
-
-    /// The time that the shortest message and its answer take.
-    fn round_trip(&self) -> Duration {
-        self.round_trip.unwrap_or_default()
     }
 
     /// The report of the ML modules, with the link's times.
     pub(super) fn report(&self, ml_modules: Report) -> Report {
         Report {
-            upload_us: duration_micros(self.upload.get()),
-            round_trip_us: duration_micros(self.round_trip()),
+            upload_us: duration_micros(self.times.upload.get()),
+            round_trip_us: duration_micros(self.times.round_trip()),
             ..ml_modules
         }
     }
@@ -141,6 +164,7 @@ impl Link {
         }
     }
 
+    /// The link is closed. It is opened again after a wait.
     pub(super) fn on_closed(&mut self, now: Time) {
         if self.state == LinkState::Ended || self.state == LinkState::Down {
             return;
@@ -150,12 +174,13 @@ impl Link {
         self.contribution_on_its_way = None;
     }
 
+    /// The link is over, for good.
     pub(super) fn on_ended(&mut self) {
         self.state = LinkState::Ended;
     }
 
-    /// Whether it is time to connect; if so, it counts as begun.
-    pub(super) fn wants_to_connect(&mut self, now: Time) -> bool {
+    /// Begins to connect if it is time to. Returns whether it did.
+    pub(super) fn connect_if_due(&mut self, now: Time) -> bool {
         let is_time = self.state == LinkState::Down && now >= self.at;
         if is_time {
             (self.state, self.at) = (LinkState::Connecting, now);
@@ -163,11 +188,12 @@ impl Link {
         is_time
     }
 
-    /// Whether an answer is due for too long.
+    /// Whether an answer has been due for too long.
     pub(super) fn is_overdue(&self, now: Time) -> bool {
         self.answer_due().is_some_and(|due| now > due)
     }
 
+    /// When to connect, or when an answer is overdue; the end of time if neither is due.
     pub(super) fn next_timeout(&self) -> Time {
         match self.state {
             LinkState::Down => self.at,
@@ -177,6 +203,7 @@ impl Link {
         }
     }
 
+    /// When the link is given up if no answer comes; `None` if no answer is due.
     fn answer_due(&self) -> Option<Time> {
         let (since, within) = match self.state {
             LinkState::Down | LinkState::Ended => return None,
@@ -197,7 +224,7 @@ mod tests {
         let mut now = Time::ZERO;
         let mut waits = Vec::new();
         for _ in 0..12 {
-            assert!(link.wants_to_connect(now));
+            assert!(link.connect_if_due(now));
             link.on_closed(now);
             let wait = link.next_timeout().since(now);
             now = link.next_timeout();
@@ -212,7 +239,7 @@ mod tests {
     #[test]
     fn a_link_that_never_answers_is_given_up() {
         let mut link = Link::new(Time::ZERO, 7);
-        assert!(link.wants_to_connect(Time::ZERO));
+        assert!(link.connect_if_due(Time::ZERO));
         link.on_greeting(Time::ZERO);
         assert!(!link.is_overdue(Time::ZERO + ANSWER_WITHIN));
         assert!(link.is_overdue(link.next_timeout()));

@@ -1,7 +1,8 @@
 //! The ML modules of the tab, over the local side of their shared memory: their orders, which of them live, and what
 //! can be taken from them. Nothing here allocates after the start.
 
-use crate::protocol::message::{FrameError, ModelEncoding, Report, StoreModel};
+use crate::protocol::frame::FrameError;
+use crate::protocol::message::{ModelEncoding, Report, StoreModel};
 use crate::shared_memory::{Control, Header, LocalSide, ModelStamp, State, Taken};
 
 /// Whether an ML module lives, and if not, whether its aggregate can still hold something.

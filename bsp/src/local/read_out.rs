@@ -2,7 +2,8 @@
 
 use super::ml_modules::MlModules;
 use crate::protocol::codec::Codec;
-use crate::protocol::message::{Contribution, ContributionFrame, MAX_STEP_RUNS, ModuleStepRun, Report, SessionId};
+use crate::protocol::frame::ContributionFrame;
+use crate::protocol::message::{Contribution, MAX_STEP_RUNS, ModuleStepRun, Report, SessionId};
 use crate::shared_memory::Header;
 
 /// The memory of a read-out: its header, the merged sum, and the error of the encoding.
@@ -141,7 +142,7 @@ fn add_header(header: &mut Contribution, ml_module: usize, taken: &Header) {
     header.gradients += taken.gradients;
     header.loss_sum += taken.loss_sum;
     header.version_sum += taken.version_sum;
-    header.step_runs_not_listed += taken.unlisted_runs;
+    header.step_runs_not_listed += taken.unlisted_runs();
     for run in taken.runs() {
         if header.step_runs.len() < MAX_STEP_RUNS {
             header.step_runs.push(ModuleStepRun::new(ml_module, run));

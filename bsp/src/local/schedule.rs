@@ -17,8 +17,8 @@ use crate::time::Time;
 
 /// The wait before a pending read-out is tried again. The lease that it waits for lasts one add.
 pub(super) const ASK_AGAIN: Duration = Duration::from_millis(1);
-/// A turn this late means that the tab was frozen: a hello comes before the next read-out.
-pub(super) const FROZEN: Duration = Duration::from_secs(5);
+/// An event this late means that the tab was frozen: a hello comes before the next read-out.
+const FROZEN: Duration = Duration::from_secs(5);
 /// The shortest period that is worth a read-out. The central module asks for no shorter one.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
 /// In a baseline, the time between two looks for the one gradient that is due, …
@@ -37,6 +37,8 @@ pub(super) struct Schedule {
     model_since: Time,
     /// In a baseline, the time from there until the last gradients were there.
     gradients_took: Duration,
+    /// The time at which the driver was asked to call again, at the latest.
+    wake_by: Time,
 }
 
 impl Schedule {
@@ -49,7 +51,18 @@ impl Schedule {
             last_read_out: now,
             model_since: now,
             gradients_took: Duration::ZERO,
+            wake_by: now,
         }
+    }
+
+    /// The driver is asked to call again at this time, at the latest.
+    pub(super) fn set_wake_by(&mut self, at: Time) {
+        self.wake_by = at;
+    }
+
+    /// Whether an event at `now` comes so late that the tab must have been frozen.
+    pub(super) fn was_frozen(&self, now: Time) -> bool {
+        now.since(self.wake_by) > FROZEN
     }
 
     /// Whether an ML module computes one gradient on a model and then waits for the next.
@@ -124,6 +137,14 @@ mod tests {
         schedule.set_period(Time::ZERO, 100_000);
         schedule.on_read_out(Time::ZERO);
         schedule
+    }
+
+    #[test]
+    fn only_an_event_long_after_the_driver_was_to_call_means_that_the_tab_was_frozen() {
+        let mut schedule = schedule(false);
+        schedule.set_wake_by(ms(1000));
+        assert!(!schedule.was_frozen(ms(1000) + FROZEN));
+        assert!(schedule.was_frozen(ms(1001) + FROZEN));
     }
 
     #[test]

@@ -240,7 +240,7 @@ impl Codec {
     }
 }
 
-const FLOAT_BYTES: usize = 4;
+pub(crate) const FLOAT_BYTES: usize = 4;
 
 /// The largest magnitude among `values`; 0 if there are none. In eight lanes, so that it vectorises.
 fn largest_magnitude(values: &[f32]) -> f32 {

@@ -48,12 +48,20 @@ pub struct Header {
     pub version_sum: u128,
     /// Incarnation of the model of its first gradient: the oldest, where a restart of the server fell in between.
     pub incarnation: u32,
-    /// Runs of steps that `runs` has no room to list.
-    pub unlisted_runs: u32,
     /// The number of the read-out that it collects for, counted from 1; read-outs that held nothing count too.
     read_out: u64,
-    listed_runs: u32,
+    steps: Steps,
+}
+
+/// The steps of its gradients, as runs.
+#[derive(Clone, Debug, PartialEq, Default)]
+struct Steps {
     runs: [StepRun; MAX_RUNS],
+    /// The number of runs that are listed in `runs`.
+    listed: u32,
+    /// The number of further runs, for which `runs` has no room.
+    unlisted: u32,
+    /// The last of these.
     last_unlisted: StepRun,
 }
 
@@ -67,9 +75,14 @@ impl StepRun {
 }
 
 impl Header {
-    /// The runs of steps, in the order in which they were added; all of them if `unlisted_runs` is 0.
+    /// The runs of steps, in the order in which they were added; all of them if [`Header::unlisted_runs`] is 0.
     pub fn runs(&self) -> &[StepRun] {
-        &self.runs[..self.listed_runs as usize]
+        self.steps.listed()
+    }
+
+    /// The number of further runs of steps, which there was no room to list.
+    pub fn unlisted_runs(&self) -> u32 {
+        self.steps.unlisted
     }
 
     /// Counts one more gradient.
@@ -81,12 +94,32 @@ impl Header {
         self.gradients += 1;
         self.loss_sum += gradient.loss_sum;
         self.version_sum += u128::from(gradient.samples) * u128::from(gradient.stamp.version);
-        self.list(gradient);
+        self.steps.add(gradient);
     }
 
-    fn list(&mut self, gradient: &Gradient) {
-        let listed = self.listed_runs as usize;
-        let last = match self.unlisted_runs {
+    /// The header of an empty aggregate that collects for the read-out `read_out`.
+    pub(super) fn of_read_out(read_out: u64) -> Header {
+        Header {
+            read_out,
+            ..Header::default()
+        }
+    }
+
+    /// The read-out that it collects for.
+    pub(super) fn read_out(&self) -> u64 {
+        self.read_out
+    }
+}
+
+impl Steps {
+    fn listed(&self) -> &[StepRun] {
+        &self.runs[..self.listed as usize]
+    }
+
+    /// One more step. It goes on with the last run if it can.
+    fn add(&mut self, gradient: &Gradient) {
+        let listed = self.listed as usize;
+        let last = match self.unlisted {
             0 => self.runs[..listed].last_mut(),
             _ => Some(&mut self.last_unlisted),
         };
@@ -105,24 +138,11 @@ impl Header {
         };
         if listed < MAX_RUNS {
             self.runs[listed] = run;
-            self.listed_runs += 1;
+            self.listed += 1;
         } else {
             self.last_unlisted = run;
-            self.unlisted_runs += 1;
+            self.unlisted += 1;
         }
-    }
-
-    /// The header of an empty aggregate that collects for the read-out `read_out`.
-    pub(super) fn of_read_out(read_out: u64) -> Header {
-        Header {
-            read_out,
-            ..Header::default()
-        }
-    }
-
-    /// The read-out that it collects for.
-    pub(super) fn read_out(&self) -> u64 {
-        self.read_out
     }
 }
 
@@ -185,7 +205,7 @@ mod tests {
             header.count(&gradient(0, step / 2, step));
         }
         assert_eq!(header.runs().len(), MAX_RUNS);
-        assert_eq!(header.unlisted_runs, 5);
+        assert_eq!(header.unlisted_runs(), 5);
         assert_eq!(header.gradients, 2 * versions);
         assert_eq!(header.samples, 6 * versions);
         assert!(header.runs().iter().all(|run| run.count == 2));

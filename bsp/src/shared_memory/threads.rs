@@ -45,7 +45,7 @@ impl Collected {
             "half a gradient"
         );
         for run in header.runs() {
-            if header.unlisted_runs == 0 {
+            if header.unlisted_runs() == 0 {
                 assert_eq!(run.first_step, self.next_step, "a gradient in no read-out, or in two");
             }
             self.next_step = run.first_step + u64::from(run.count);
@@ -53,7 +53,7 @@ impl Collected {
         self.gradients += header.gradients;
         self.samples += header.samples;
         self.loss_sum += header.loss_sum;
-        if header.unlisted_runs > 0 {
+        if header.unlisted_runs() > 0 {
             self.next_step = self.gradients;
         }
     }

@@ -4,8 +4,8 @@ mod syntax;
 
 use super::*;
 use bsp::central::LearningRateScaling;
-use bsp::codec::Codec;
-use bsp::message::Mode;
+use bsp::protocol::codec::Codec;
+use bsp::protocol::message::Mode;
 use nn::optimizer::{OptimizerSpec, SgdSpec};
 use nn::sample_format::ContentFormat;
 use nn::schedule::ScheduleKind;

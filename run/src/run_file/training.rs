@@ -1,8 +1,8 @@
 //! The tables `[training]` and `[evaluation]` of a run file.
 
 use bsp::central::LearningRateScaling;
-use bsp::codec::Codec;
-use bsp::message::Mode;
+use bsp::protocol::codec::Codec;
+use bsp::protocol::message::Mode;
 use nn::optimizer::OptimizerSpec;
 use nn::schedule::ScheduleSpec;
 use serde::{Deserialize, Serialize};

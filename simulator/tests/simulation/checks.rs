@@ -24,7 +24,7 @@ const UNMISTAKABLE: Duration = Duration::from_secs(7);
 
 /// The observer of these tests.
 pub(super) struct Checks {
-    gradients: Gradients,
+    pub(super) gradients: Gradients,
     pub(super) ledger: Ledger,
     pub(super) closed: Vec<(Time, ClosedSuperstep)>,
     pub(super) refusals: Vec<(SessionId, ContributionRefusal)>,
@@ -47,12 +47,18 @@ pub(super) struct TabChecks {
     /// One of its ML modules is dead.
     has_dead: bool,
     is_leaving: bool,
-    /// Contributions that were sent, are in no model that has arrived, and are not known to be refused.
-    outstanding: BTreeSet<u64>,
-    next_model_settles: u64,
+    unsettled: Unsettled,
     /// The arrival of each model.
     pub(super) models: Vec<(Time, ModelStamp)>,
     pub(super) connects: Vec<Time>,
+}
+
+/// The contributions of a tab that are in no model which has arrived.
+#[derive(Default)]
+struct Unsettled {
+    /// Those that were sent and are not known to be refused.
+    outstanding: BTreeSet<u64>,
+    next_model_settles: u64,
 }
 
 /// The load of a connection.
@@ -121,12 +127,9 @@ impl Observer for Checks {
         let first = tab.sent.entry(sequence).or_insert_with(|| frame.clone());
         assert_eq!(first, frame, "other bytes under the same number");
         if self.gradients == Gradients::Descending && !tab.is_leaving && !tab.has_dead {
-            tab.outstanding.insert(sequence);
-            assert_eq!(
-                tab.outstanding.len(),
-                1,
-                "one more, before the last came back in a model"
-            );
+            let outstanding = &mut tab.unsettled.outstanding;
+            outstanding.insert(sequence);
+            assert_eq!(outstanding.len(), 1, "one more, before the last came back in a model");
         }
         if let Some(connection) = connection {
             let on_its_way = self.on_their_way.entry(connection).or_default();
@@ -173,15 +176,16 @@ impl Observer for Checks {
             FromCentral::Ack(ack) => {
                 self.on_their_way.entry(connection).or_default().has_contribution = false;
                 if ack.refused.is_some() {
-                    self.tabs[tab].outstanding.remove(&ack.through);
+                    self.tabs[tab].unsettled.outstanding.remove(&ack.through);
                 }
             }
             FromCentral::StoreModel(model) => {
                 let tab = &mut self.tabs[tab];
                 tab.models.push((now, model.stamp));
-                tab.outstanding.retain(|sequence| *sequence > tab.next_model_settles);
+                let settled = tab.unsettled.next_model_settles;
+                tab.unsettled.outstanding.retain(|sequence| *sequence > settled);
             }
-            FromCentral::NextModelSettles { through } => self.tabs[tab].next_model_settles = through,
+            FromCentral::NextModelSettles { through } => self.tabs[tab].unsettled.next_model_settles = through,
             _ => {}
         }
     }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use bsp::central::{Action, Config, ConnectionId};
 use bsp::local;
 use bsp::protocol::codec::Codec;
+use bsp::protocol::frame::{FrameError, Received};
 use bsp::protocol::message::{
-    Ack, Contribution, FrameError, FromCentral, FromVolunteer, Hello, ModelEncoding, Received, SessionId, StoreModel,
+    Ack, Contribution, FromCentral, FromVolunteer, Hello, ModelEncoding, SessionId, StoreModel,
 };
 use bsp::shared_memory::{Gradient, ModelStamp, shared_memory};
 use bsp::time::Time;

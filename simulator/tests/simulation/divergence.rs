@@ -15,7 +15,7 @@ fn a_model_that_is_not_finite_never_reaches_a_volunteer() {
     let mut world = World::with_optimizer(1, config(), Gradients::Counting, optimizer);
     let tab = world.join(Machine::default());
     world.run_until(seconds(10));
-    assert!(world.has_diverged && world.central.phase().has_diverged());
+    assert!(world.central.phase().has_diverged());
     assert_eq!((world.central.stamp().version, world.observer.closed.len()), (5, 5));
     assert!(world.central.model().iter().all(|parameter| parameter.is_finite()));
     assert!(

@@ -54,7 +54,7 @@ pub(super) fn run_with(seed: u64, mut config: Config, gradients: Gradients) -> W
                 5 => world.take_offline(tab, some),
                 6 => world.freeze(tab, if more < ms(30) { Duration::from_secs(8) } else { some }),
                 // A frozen page takes no clicks.
-                _ if world.tabs[tab].frozen_until > world.now => {}
+                _ if world.tabs[tab].outage.frozen_until > world.now => {}
                 7 => match world.tabs[tab].local.as_ref().is_some_and(Local::is_paused) {
                     true => world.resume(tab),
                     false => world.pause(tab),
@@ -90,7 +90,7 @@ pub(super) fn check(seed: u64, config: Config, gradients: Gradients) {
         assert_eq!(settled.unwrap_or(0), said, "each contribution that was sent is settled");
     }
     world.assert_totals();
-    assert!(world.observer.ledger.refused.is_empty() || world.config.max_staleness == 2);
+    assert!(world.observer.ledger.refused.is_empty() || world.central.config().max_staleness == 2);
 }
 
 #[test]

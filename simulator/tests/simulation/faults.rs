@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bsp::local::{Action, End, Local};
-use bsp::protocol::message::{Ack, FromCentral, FromVolunteer, Received};
+use bsp::protocol::frame::Received;
+use bsp::protocol::message::{Ack, FromCentral, FromVolunteer};
 use bsp::shared_memory::{Gradient, ModelStamp, shared_memory};
 use bsp::time::Time;
 use bytes::Bytes;

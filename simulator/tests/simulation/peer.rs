@@ -2,8 +2,9 @@
 
 use bsp::central::{Action, Central, Config, ConnectionId};
 use bsp::protocol::codec::Codec;
+use bsp::protocol::frame::ContributionFrame;
 use bsp::protocol::message::{
-    Contribution, ContributionFrame, FromCentral, FromVolunteer, Hello, PROTOCOL, Report, SessionId, Token, Welcome,
+    Contribution, FromCentral, FromVolunteer, Hello, PROTOCOL, Report, SessionId, Token, Welcome,
 };
 use bsp::time::Time;
 use bytes::Bytes;

@@ -74,7 +74,11 @@ impl DerefMut for World {
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("the simulation failed with seed {} at {:?}", self.seed, self.now);
+            eprintln!(
+                "the simulation failed with seed {} at {:?}",
+                self.random.seed(),
+                self.now
+            );
         }
     }
 }
@@ -125,7 +129,7 @@ impl World {
         let names = ledger.accepted.iter();
         let names: u64 = names.map(|name| u64::from(super::gradients::samples(*name))).sum();
         assert_eq!(totals.samples, names);
-        if self.gradients == Gradients::Counting {
+        if self.observer.gradients == Gradients::Counting {
             assert_eq!(ledger.sum[..2], [totals.samples as f64, totals.gradients as f64]);
         }
         let closed: u64 = self.observer.closed.iter().map(|(_, closed)| closed.samples).sum();

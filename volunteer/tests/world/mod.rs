@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use bsp::codec::Codec;
-use bsp::message::{Ack, FromCentral, FromVolunteer, Mode, PROTOCOL, Refusal, SessionId, Token, Welcome};
 use bsp::ml_module::{MlModule, Turn};
+use bsp::protocol::codec::Codec;
+use bsp::protocol::message::{Ack, FromCentral, FromVolunteer, Mode, PROTOCOL, Refusal, SessionId, Token, Welcome};
 use bsp::shared_memory::ModelStamp;
 use bsp::time::Time;
 use bytes::Bytes;

@@ -1,7 +1,10 @@
-//! What a frame promises.
+//! The promises of a frame.
+
+use proptest::prelude::*;
 
 use super::*;
-use proptest::prelude::*;
+use crate::protocol::message::{Contribution, MAX_STEP_RUNS, ModuleStepRun, Report, RunId, SessionId};
+use crate::shared_memory::PhaseTimes;
 
 fn contribution() -> Contribution {
     Contribution {
@@ -98,27 +101,6 @@ fn a_model_arrives_as_it_was_sent() {
         model.map(f32::to_bits),
         [1.0f32, -0.0, f32::MIN_POSITIVE].map(f32::to_bits)
     );
-}
-
-#[test]
-fn differences_that_do_not_lead_from_the_version_that_they_name_are_refused() {
-    let stamp = ModelStamp {
-        incarnation: 1,
-        version: 7,
-    };
-    let one = Codec::Int8.encoded_bytes(3);
-    for (from, bytes, is_right) in [
-        (6, one, true),
-        (5, 2 * one, true),
-        (5, one, false),
-        (7, one, false),
-        (9, one, false),
-    ] {
-        let codec = Codec::Int8;
-        let encoding = ModelEncoding::Differences { from, codec };
-        let checked = StoreModel { stamp, encoding }.check(&vec![0; bytes], 3);
-        assert_eq!(checked.is_ok(), is_right, "from {from}, {bytes} bytes");
-    }
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::{Contribution, LENGTH_BYTES, MAX_HEADER_BYTES, max_frame_bytes};
+use super::{LENGTH_BYTES, MAX_HEADER_BYTES, max_frame_bytes};
+use crate::protocol::message::Contribution;
 
 /// The buffer of one contribution's frame. It is made once, and filled again and again without allocating.
 ///
@@ -36,7 +37,7 @@ impl ContributionFrame {
     /// Writes the header.
     ///
     /// # Errors
-    /// The header is longer than [`MAX_HEADER_BYTES`]: it lists more than [`super::MAX_STEP_RUNS`] runs.
+    /// The header is longer than [`MAX_HEADER_BYTES`]: it lists more than [`crate::protocol::message::MAX_STEP_RUNS`] runs.
     pub fn seal(&mut self, contribution: &Contribution) -> Result<(), postcard::Error> {
         /// `FromVolunteer` with its first variant borrowed, so that the list of runs keeps its memory.
         #[derive(Serialize)]
