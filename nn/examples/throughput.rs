@@ -2,10 +2,10 @@
 //! picks the lines that contain it.
 
 use ndarray::ArrayView2;
+use nn::kernel::lanes::{LANES, Lanes, NativeLanes};
+use nn::kernel::tensor::{matrix, matrix_mut};
 use nn::kernel::{Packing, Update, matmul};
-use nn::lanes::{LANES, Lanes, NativeLanes};
 use nn::loss::Answers;
-use nn::tensor::{matrix, matrix_mut};
 use nn::{Minibatch, Model, ModelSpec, Targets};
 use serde::Deserialize;
 use std::error::Error;

@@ -10,14 +10,15 @@ pub(crate) mod gradient_check;
 mod images;
 mod normalization;
 mod sequence;
+pub(crate) mod sequential;
 mod softmax;
 mod window;
 
 use crate::fnv1a::Fnv1a;
 use crate::kernel::Packing;
+use crate::kernel::scalar::Scalar;
 pub(crate) use crate::parameters::Tensor;
 use crate::random::Generator;
-use crate::scalar::Scalar;
 pub(crate) use crate::shape::{count, shape_text};
 use ndarray::{ArrayView4, ArrayViewMut4};
 use serde::{Deserialize, Serialize};

@@ -8,36 +8,28 @@
 //!
 //! From the outside in: what a run file says, the model, what it is trained with, its data, its arithmetic.
 
-pub mod extent;
+pub mod model;
 pub mod spec;
 
-mod fnv1a;
 pub mod layer;
 pub mod loss;
-pub mod model;
 mod parameters;
 pub mod scratch;
-mod sequential;
 mod shape;
 
 pub mod optimizer;
-pub mod schedule;
 
-pub mod minibatch;
-pub mod random;
-pub mod sample_format;
-pub mod samples;
-pub mod shard;
+pub mod data;
 
-mod elementary;
 pub mod kernel;
-pub mod lanes;
-pub mod scalar;
-pub mod tensor;
 
+pub mod extent;
+mod fnv1a;
+pub mod random;
+
+pub use data::minibatch::{Minibatch, Targets};
 pub use layer::LayerSpec;
 pub use loss::LossSpec;
-pub use minibatch::{Minibatch, Targets};
 pub use model::{Evaluation, EvaluationScratch, Model, Outcome, Parameter, SpecError};
 pub use scratch::Scratch;
 pub use spec::ModelSpec;

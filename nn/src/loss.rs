@@ -7,10 +7,10 @@ mod binary_cross_entropy;
 mod mean_squared_error;
 mod softmax_cross_entropy;
 
-use crate::layer::shape_text;
-use crate::minibatch::Targets;
-use crate::scalar::Scalar;
-use crate::tensor::{OnePiece, rows};
+use crate::data::minibatch::Targets;
+use crate::kernel::scalar::Scalar;
+use crate::kernel::tensor::{OnePiece, rows};
+use crate::shape::shape_text;
 use ndarray::{ArrayView4, ArrayViewMut4};
 use serde::{Deserialize, Serialize};
 
@@ -187,9 +187,9 @@ impl Answers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::tensor::{tensor, tensor_mut};
     use crate::layer::gradient_check::{central_differences, numbers};
     use crate::shape::of_batch;
-    use crate::tensor::{tensor, tensor_mut};
 
     /// What a model gave for several samples, in its shape.
     fn samples(answers: Answers, given: &[f64]) -> ArrayView4<'_, f64> {

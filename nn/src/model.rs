@@ -1,16 +1,16 @@
 //! A model: its description, its parameters' names and places in one vector, and its gradient.
 
+use crate::data::minibatch::{Minibatch, Targets};
+use crate::kernel::scalar::Scalar;
+use crate::kernel::tensor::tensor;
+use crate::layer::sequential::{MAX_LAYERS, Misfit, Sequential};
 use crate::layer::{MAX_ELEMENTS, Needs, count};
 use crate::loss::Answers;
-use crate::minibatch::{Minibatch, Targets};
 use crate::parameters;
 use crate::random::{Generator, Purpose};
-use crate::scalar::Scalar;
 use crate::scratch::Scratch;
-use crate::sequential::{MAX_LAYERS, Misfit, Sequential};
 use crate::shape::of_batch;
 use crate::spec::ModelSpec;
-use crate::tensor::tensor;
 use ndarray::{ArrayView4, ArrayViewD};
 
 mod data;

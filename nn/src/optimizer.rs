@@ -4,6 +4,7 @@
 //! everywhere; powers are running products. So the same gradients give the same bits natively and in wasm.
 
 mod record;
+pub mod schedule;
 mod spec;
 
 use serde::{Deserialize, Serialize};

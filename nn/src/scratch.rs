@@ -1,9 +1,9 @@
 //! The memory that a gradient is computed in, allocated once.
 
 use crate::kernel::Packing;
+use crate::kernel::scalar::Scalar;
 use crate::layer::{Memory, Needs};
 use crate::random::Generator;
-use crate::scalar::Scalar;
 
 /// Everything between a minibatch and its gradient. Made by [`Model::scratch`](crate::model::Model::scratch) for one
 /// model and batches up to a size; what it holds from one call never shows in the next.

@@ -1,11 +1,11 @@
 //! After warm-up, drawing minibatches and computing gradients allocate nothing: in a tab the memory is shared, and an
 //! ML module that waits for the allocator's lock waits for the others.
 
-use nn::minibatch::MinibatchBuffer;
+use nn::data::minibatch::MinibatchBuffer;
+use nn::data::sample_format::{ContentFormat, SampleFormat};
+use nn::data::samples::{STEPS_PER_SHARD, Samples};
+use nn::data::shard::Shard;
 use nn::random::MinibatchKey;
-use nn::sample_format::{ContentFormat, SampleFormat};
-use nn::samples::{STEPS_PER_SHARD, Samples};
-use nn::shard::Shard;
 use nn::{Minibatch, Model, ModelSpec, Targets};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

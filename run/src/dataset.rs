@@ -12,9 +12,9 @@ mod text;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use nn::data::sample_format::{ContentFormat, SampleFormat};
+use nn::data::shard::{Shard, ShardError};
 use nn::random::{Generator, Purpose};
-use nn::sample_format::{ContentFormat, SampleFormat};
-use nn::shard::{Shard, ShardError};
 use serde::{Deserialize, Serialize};
 
 pub use error::DatasetError;
@@ -278,7 +278,7 @@ fn cut<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nn::shard::Content;
+    use nn::data::shard::Content;
     use std::collections::BTreeSet;
 
     fn digits(seed: u64) -> Dataset {

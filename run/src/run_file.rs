@@ -11,9 +11,9 @@ mod words;
 use std::path::{Path, PathBuf};
 
 use bsp::protocol::codec::Codec;
+use nn::data::sample_format::SampleFormat;
 use nn::model::{DataMisfit, Model, SpecError};
 use nn::optimizer::SettingError;
-use nn::sample_format::SampleFormat;
 use nn::{LossSpec, ModelSpec};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nn::minibatch::MinibatchBuffer;
+use nn::data::minibatch::MinibatchBuffer;
 use nn::{Evaluation, EvaluationScratch, Model};
 use run::dataset::Dataset;
 use run::goal::Evaluated;

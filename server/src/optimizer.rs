@@ -1,8 +1,8 @@
 //! The server optimizer of a run: `nn`'s optimizer and schedule, as the central module calls them.
 
 use bsp::central::{self, RecordError};
+use nn::optimizer::schedule::ScheduleSpec;
 use nn::optimizer::{Optimizer, OptimizerRecord, RecordMisfit};
-use nn::schedule::ScheduleSpec;
 
 use crate::run_file::RunFile;
 

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use bsp::protocol::codec::Codec;
 use bsp::protocol::message::Mode;
+use nn::data::sample_format::{ContentFormat, SampleFormat, TableTargets};
 use nn::loss::LossSpec;
-use nn::sample_format::{ContentFormat, SampleFormat, TableTargets};
 use serde::Serialize;
 use ts_rs::{Config, TS};
 use volunteer::description::{DatasetDescription, MemoryNeed, RunDescription};

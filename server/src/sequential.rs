@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use bsp::central::ServerOptimizer as _;
-use nn::minibatch::MinibatchBuffer;
+use nn::data::minibatch::MinibatchBuffer;
+use nn::data::samples::draw;
 use nn::random::MinibatchKey;
-use nn::samples::draw;
 use nn::{Model, Scratch};
 
 use crate::dataset::Dataset;

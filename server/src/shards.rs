@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use nn::shard::Shard;
+use nn::data::shard::Shard;
 
 use crate::assets::accepts;
 

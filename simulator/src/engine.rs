@@ -11,11 +11,11 @@ use std::thread::{self, JoinHandle};
 use bsp::ml_module::Outcome;
 use bsp::ml_module::working_copy::LocalOptimizer;
 use nn::Model;
-use nn::minibatch::MinibatchBuffer;
+use nn::data::minibatch::MinibatchBuffer;
+use nn::data::sample_format::SampleFormat;
+use nn::data::samples::draw;
+use nn::data::shard::Shard;
 use nn::random::MinibatchKey;
-use nn::sample_format::SampleFormat;
-use nn::samples::draw;
-use nn::shard::Shard;
 use volunteer::local_steps::{InnerOptimizer, LocalSteps};
 
 use crate::gradients::{GradientName, Gradients};

@@ -1,7 +1,7 @@
 //! The run, as `GET /api/v1/run` describes it to volunteers: all that is needed to compute gradients of it.
 
 use bsp::protocol::message::Mode;
-use nn::sample_format::SampleFormat;
+use nn::data::sample_format::SampleFormat;
 use nn::spec::ModelSpec;
 use serde::{Deserialize, Serialize};
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bsp::ml_module::{Engine, Outcome};
 use bsp::protocol::message::Mode;
 use nn::Model;
-use nn::minibatch::MinibatchBuffer;
-use nn::samples::Samples;
+use nn::data::minibatch::MinibatchBuffer;
+use nn::data::samples::Samples;
 use nn::scratch::Scratch;
 
 /// The engine of one ML module. It allocates nothing after the first step.

@@ -4,7 +4,7 @@
 //! for a minute is not sent the whole data set, and unpacking it all does not take the cores from the first
 //! gradients. A volunteer that computes faster than its link delivers fetches without a pause.
 
-use nn::samples::Wanted;
+use nn::data::samples::Wanted;
 
 /// How many windows of steps before it is wanted a shard is fetched. A window of a small CNN lasts about a second.
 const WINDOWS_AHEAD: u64 = 3;

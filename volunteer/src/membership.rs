@@ -9,8 +9,8 @@ use bsp::protocol::message::{PROTOCOL, RunId, SessionId};
 use bsp::shared_memory::{MlSide, shared_memory};
 use bsp::time::Time;
 use nn::Model;
-use nn::samples::{Samples, SamplesError};
-use nn::shard::{Shard, ShardError};
+use nn::data::samples::{Samples, SamplesError};
+use nn::data::shard::{Shard, ShardError};
 
 use crate::description::{MemoryNeed, RunDescription};
 use crate::engine::CpuEngine;

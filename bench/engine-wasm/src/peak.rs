@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use nn::lanes::{LANES, Lanes, NativeLanes};
+use nn::kernel::lanes::{LANES, Lanes, NativeLanes};
 use wasm_bindgen::prelude::*;
 
 /// Each waits for its own multiplication and addition, six to eight cycles; so many keep two multipliers and two adders

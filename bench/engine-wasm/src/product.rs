@@ -1,7 +1,7 @@
 //! A matrix product, which a gradient's time goes to.
 
+use nn::kernel::tensor::{matrix, matrix_mut};
 use nn::kernel::{Packing, Update, matmul};
-use nn::tensor::{matrix, matrix_mut};
 use wasm_bindgen::prelude::*;
 
 use crate::numbers::numbers;

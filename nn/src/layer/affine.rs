@@ -2,9 +2,9 @@
 //!
 //! X: (rows, inputs), W: (outputs, inputs), b: (outputs), Y: (rows, outputs).
 
+use crate::kernel::scalar::Scalar;
+use crate::kernel::sums::sum_rows;
 use crate::kernel::{Packing, Update, matmul};
-use crate::scalar::Scalar;
-use crate::tensor::sum_rows;
 use ndarray::{ArrayView1, ArrayView2, ArrayViewMut1, ArrayViewMut2};
 
 /// Overwrites Y.

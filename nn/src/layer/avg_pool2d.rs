@@ -2,7 +2,7 @@ use super::window::{Window, image, planes};
 use super::{Keys, Memory, Passed, Passes, Sizes};
 use crate::extent::Extent;
 use crate::fnv1a::Fnv1a;
-use crate::scalar::Scalar;
+use crate::kernel::scalar::Scalar;
 use ndarray::{ArrayView4, ArrayViewMut4, Zip};
 use serde::{Deserialize, Serialize};
 

@@ -3,10 +3,10 @@ use super::window::{Window, image};
 use super::{Keys, MAX_ELEMENTS, Memory, Needs, Passed, Passes, Sizes, Tensor, count};
 use crate::extent::{Extent, whole, whole_if_set};
 use crate::fnv1a::Fnv1a;
+use crate::kernel::scalar::Scalar;
+use crate::kernel::sums::sum;
+use crate::kernel::tensor::{flat, flat_mut, reshaped, take, take_mut, tensor, tensor_mut};
 use crate::kernel::{Operand, Packing, Target, Update, matmul};
-use crate::lanes::sum;
-use crate::scalar::Scalar;
-use crate::tensor::{flat, flat_mut, reshaped, take, take_mut, tensor, tensor_mut};
 use ndarray::{ArrayView4, ArrayView5, ArrayViewMut3, ArrayViewMut4, Axis, Zip, s};
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 use super::{Keys, Memory, Passed, Passes, Sizes};
 use crate::fnv1a::Fnv1a;
-use crate::scalar::Scalar;
-use crate::tensor::{flat, flat_mut};
+use crate::kernel::scalar::Scalar;
+use crate::kernel::tensor::{flat, flat_mut};
 use ndarray::{ArrayView4, ArrayViewMut4};
 use serde::{Deserialize, Serialize};
 

@@ -1,9 +1,9 @@
 use super::{Keys, Memory, Needs, Passed, Passes, Sizes};
-use crate::elementary::map;
 use crate::fnv1a::Fnv1a;
-use crate::lanes::Lanes;
-use crate::scalar::Scalar;
-use crate::tensor::{flat, flat_mut};
+use crate::kernel::elementwise::map;
+use crate::kernel::lanes::Lanes;
+use crate::kernel::scalar::Scalar;
+use crate::kernel::tensor::{flat, flat_mut};
 use ndarray::{ArrayView4, ArrayViewMut4};
 use serde::{Deserialize, Serialize};
 

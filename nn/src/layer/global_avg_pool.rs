@@ -1,9 +1,9 @@
 use super::window::image;
 use super::{Keys, Memory, Passed, Passes, Sizes};
 use crate::fnv1a::Fnv1a;
-use crate::lanes::sum;
-use crate::scalar::Scalar;
-use crate::tensor::{flat, flat_mut, rows};
+use crate::kernel::scalar::Scalar;
+use crate::kernel::sums::sum;
+use crate::kernel::tensor::{flat, flat_mut, rows};
 use ndarray::{ArrayView4, ArrayViewMut4, Axis, Zip};
 use serde::{Deserialize, Serialize};
 

@@ -2,10 +2,10 @@
 
 use super::{Layer, LayerSpec, Memory, Passed, count};
 use crate::kernel::Packing;
+use crate::kernel::scalar::Scalar;
+use crate::kernel::tensor::{tensor, tensor_mut};
 use crate::random::{Generator, Purpose};
-use crate::scalar::Scalar;
 use crate::shape::of_batch;
-use crate::tensor::{tensor, tensor_mut};
 use std::ops::Deref;
 
 /// How far a number is moved to either side: small against what tells two [`numbers`] apart, large against rounding.

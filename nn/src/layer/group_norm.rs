@@ -3,9 +3,9 @@ use super::window::image;
 use super::{Keys, Memory, Needs, Passed, Passes, Sizes, Tensor};
 use crate::extent::whole;
 use crate::fnv1a::Fnv1a;
-use crate::lanes::{dot, sum};
-use crate::scalar::Scalar;
-use crate::tensor::{flat, rows, take, take_mut};
+use crate::kernel::scalar::Scalar;
+use crate::kernel::sums::{dot, sum};
+use crate::kernel::tensor::{flat, rows, take, take_mut};
 use ndarray::{ArrayView4, ArrayViewMut1, ArrayViewMut2, ArrayViewMut4, Axis, Zip};
 use serde::{Deserialize, Serialize};
 

@@ -2,9 +2,9 @@
 
 use crate::extent::Extent;
 use crate::kernel::Operand;
+use crate::kernel::scalar::Scalar;
+use crate::kernel::tensor::{flat, flat_mut, reshaped, take_mut, tensor, tensor_mut};
 use crate::layer::count;
-use crate::scalar::Scalar;
-use crate::tensor::{flat, flat_mut, reshaped, take_mut, tensor, tensor_mut};
 use ndarray::{ArrayView4, ShapeBuilder, s};
 use std::ops::Range;
 

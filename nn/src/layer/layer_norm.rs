@@ -1,8 +1,8 @@
 use super::normalization::{backward, normalize};
 use super::{Keys, Memory, Needs, Passed, Passes, Sizes, Tensor};
 use crate::fnv1a::Fnv1a;
-use crate::scalar::Scalar;
-use crate::tensor::{rows, take, take_mut, tensor};
+use crate::kernel::scalar::Scalar;
+use crate::kernel::tensor::{rows, take, take_mut, tensor};
 use ndarray::{ArrayView4, ArrayViewMut1, ArrayViewMut2, ArrayViewMut4, Zip};
 use serde::{Deserialize, Serialize};
 

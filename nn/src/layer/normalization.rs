@@ -1,8 +1,8 @@
 //! What the normalisations have in common: numbers moved and scaled to mean 0 and variance 1.
 
-use crate::lanes::{dot, sum};
-use crate::scalar::Scalar;
-use crate::tensor::{flat, flat_mut};
+use crate::kernel::scalar::Scalar;
+use crate::kernel::sums::{dot, sum};
+use crate::kernel::tensor::{flat, flat_mut};
 use ndarray::{ArrayView1, ArrayViewMut1};
 
 /// What PyTorch's normalisations add to the variance by default.

@@ -2,8 +2,8 @@ use super::window::image;
 use super::{Keys, Memory, Passed, Passes, Sizes};
 use crate::extent::Extent;
 use crate::fnv1a::Fnv1a;
-use crate::scalar::Scalar;
-use crate::tensor::{OnePiece, reshaped};
+use crate::kernel::scalar::Scalar;
+use crate::kernel::tensor::{OnePiece, reshaped};
 use ndarray::{ArrayBase, ArrayView4, ArrayView6, ArrayViewMut4, ArrayViewMut6, Ix1, Ix6, RawData, Zip};
 use serde::{Deserialize, Serialize};
 

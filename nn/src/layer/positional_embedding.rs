@@ -1,9 +1,10 @@
 use super::sequence::sequence;
 use super::{Keys, Memory, Passed, Passes, Sizes, Tensor};
 use crate::fnv1a::Fnv1a;
+use crate::kernel::scalar::Scalar;
+use crate::kernel::sums::sum_rows;
+use crate::kernel::tensor::{flat, flat_mut, rows, tensor};
 use crate::parameters::Initial;
-use crate::scalar::Scalar;
-use crate::tensor::{flat, flat_mut, rows, sum_rows, tensor};
 use ndarray::{ArrayView4, ArrayViewMut4, Axis, Zip};
 use serde::{Deserialize, Serialize};
 

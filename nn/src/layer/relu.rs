@@ -1,7 +1,7 @@
 use super::{Keys, Memory, Passed, Passes, Sizes};
 use crate::fnv1a::Fnv1a;
-use crate::scalar::Scalar;
-use crate::tensor::OnePiece;
+use crate::kernel::scalar::Scalar;
+use crate::kernel::tensor::OnePiece;
 use ndarray::{ArrayView4, ArrayViewMut4, Zip};
 use serde::{Deserialize, Serialize};
 use std::hint::select_unpredictable;

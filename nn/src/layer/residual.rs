@@ -1,8 +1,8 @@
 use super::{Keys, Layer, LayerSpec, Memory, Needs, Passed, Passes, Sizes, Tensor, shape_text};
 use crate::fnv1a::Fnv1a;
-use crate::scalar::Scalar;
-use crate::sequential::{MAX_LAYERS, Misfit, NO_TOKENS, Sequential};
-use crate::tensor::{OnePiece, flat, flat_mut, tensor, tensor_mut};
+use crate::kernel::scalar::Scalar;
+use crate::kernel::tensor::{OnePiece, flat, flat_mut, tensor, tensor_mut};
+use crate::layer::sequential::{MAX_LAYERS, Misfit, NO_TOKENS, Sequential};
 use ndarray::{ArrayView4, ArrayViewMut4, Zip};
 use serde::{Deserialize, Serialize};
 

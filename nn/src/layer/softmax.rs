@@ -1,9 +1,10 @@
 //! Softmax of a row: what attention weighs positions with.
 
-use crate::elementary::map_in_place;
-use crate::lanes::{Lanes, dot, largest, sum};
-use crate::scalar::Scalar;
-use crate::tensor::{flat, flat_mut};
+use crate::kernel::elementwise::map_in_place;
+use crate::kernel::lanes::Lanes;
+use crate::kernel::scalar::Scalar;
+use crate::kernel::sums::{dot, largest, sum};
+use crate::kernel::tensor::{flat, flat_mut};
 use ndarray::{ArrayView1, ArrayViewMut1};
 
 /// Turns scores s into probabilities p = exp(scale · s) / Σ exp(scale · s). The largest score is subtracted first, so

@@ -1,8 +1,8 @@
 use super::{Keys, Memory, Passed, Passes, Sizes};
-use crate::elementary::map;
 use crate::fnv1a::Fnv1a;
-use crate::scalar::Scalar;
-use crate::tensor::{OnePiece, flat, flat_mut};
+use crate::kernel::elementwise::map;
+use crate::kernel::scalar::Scalar;
+use crate::kernel::tensor::{OnePiece, flat, flat_mut};
 use ndarray::{ArrayView4, ArrayViewMut4, Zip};
 use serde::{Deserialize, Serialize};
 

@@ -2,7 +2,7 @@
 
 use super::shape_text;
 use crate::extent::Extent;
-use crate::tensor::{OnePiece, shaped};
+use crate::kernel::tensor::{OnePiece, shaped};
 use ndarray::{ArrayBase, Ix1, Ix2, Ix3, RawData, s};
 use std::ops::Range;
 

@@ -1,6 +1,6 @@
 //! Sigmoid and binary cross-entropy in one, as `torch.nn.BCEWithLogitsLoss(reduction="sum")`.
 
-use crate::scalar::Scalar;
+use crate::kernel::scalar::Scalar;
 use ndarray::{ArrayView1, ArrayViewMut1, Zip};
 
 /// The loss's gradient by the logits, σ(Y) − T, and its sum. All: (samples · outputs); targets from 0 to 1.

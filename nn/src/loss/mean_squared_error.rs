@@ -1,6 +1,6 @@
 //! Squared differences, as `torch.nn.MSELoss(reduction="sum")`.
 
-use crate::scalar::Scalar;
+use crate::kernel::scalar::Scalar;
 use ndarray::{ArrayView1, ArrayViewMut1, Zip};
 
 /// The loss's gradient by what the model gave, 2 · (Y − T), and its sum. All: (samples · outputs).

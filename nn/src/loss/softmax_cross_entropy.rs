@@ -1,9 +1,10 @@
 //! Softmax and cross-entropy in one, as `torch.nn.CrossEntropyLoss(reduction="sum")` over all answers.
 
-use crate::elementary::map;
-use crate::lanes::{Lanes, add, largest, sum};
-use crate::scalar::Scalar;
-use crate::tensor::{flat, flat_mut};
+use crate::kernel::elementwise::map;
+use crate::kernel::lanes::Lanes;
+use crate::kernel::scalar::Scalar;
+use crate::kernel::sums::{add, largest, sum};
+use crate::kernel::tensor::{flat, flat_mut};
 use ndarray::{ArrayView2, ArrayViewMut2};
 
 /// The loss's gradient by the logits, and its sum.
@@ -65,7 +66,7 @@ fn sum_of_powers<S: Scalar>(logits: &[S], maximum: S) -> S {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tensor::{matrix, matrix_mut};
+    use crate::kernel::tensor::{matrix, matrix_mut};
     use ndarray::{Array2, arr2, aview2};
 
     #[test]

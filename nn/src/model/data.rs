@@ -1,8 +1,8 @@
 //! Whether a model can be trained on data.
 
 use super::Model;
+use crate::data::sample_format::{ContentFormat, SampleFormat, TableTargets};
 use crate::loss::{Answers, LossSpec};
-use crate::sample_format::{ContentFormat, SampleFormat, TableTargets};
 use thiserror::Error;
 
 /// Why a model can't be trained on data: what the model has, what the data has, and the mend.

@@ -1,7 +1,7 @@
 //! How well a model does, in memory for the forward pass alone.
 
 use super::{Evaluation, Model};
-use crate::minibatch::Minibatch;
+use crate::data::minibatch::Minibatch;
 use crate::scratch::Scratch;
 
 /// The memory that [`Model::evaluate`] works in: two layers' outputs instead of all of them and their gradients. Made

@@ -173,7 +173,7 @@ fn a_gradient_is_the_sum_of_its_samples_gradients() {
     let (mut sums, mut losses) = (vec![0.0; parameters.len()], 0.0);
     for (x, label) in inputs.chunks_exact(model.inputs()).zip(labels) {
         losses += model.gradient_of(&parameters, x, Targets::Classes(&[label]), None, &mut one, &mut scratch);
-        crate::lanes::add(&mut sums, &one);
+        crate::kernel::sums::add(&mut sums, &one);
     }
     assert!((loss - losses).abs() < 1e-12);
     assert!(whole.iter().zip(&sums).all(|(whole, sum)| (whole - sum).abs() < 1e-12));

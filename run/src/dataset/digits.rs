@@ -3,8 +3,8 @@
 use std::io::Read;
 
 use flate2::read::MultiGzDecoder;
+use nn::data::sample_format::{ContentFormat, SampleFormat};
 use nn::random::{Generator, Purpose};
-use nn::sample_format::{ContentFormat, SampleFormat};
 
 use super::{DatasetError, HELD_OUT_SEED, LabelledSamples};
 

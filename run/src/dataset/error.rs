@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use nn::shard::{MAX_CLASSES, ShardError};
+use nn::data::shard::{MAX_CLASSES, ShardError};
 use thiserror::Error;
 
 use super::MAX_SHARDS;

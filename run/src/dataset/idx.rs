@@ -13,7 +13,7 @@ use std::io::{ErrorKind, Read};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use nn::sample_format::{ContentFormat, SampleFormat};
+use nn::data::sample_format::{ContentFormat, SampleFormat};
 
 use super::file::{MAX_FILE_BYTES, unpacked};
 use super::{DatasetError, IdxSpec, LabelledSamples};

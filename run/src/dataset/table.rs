@@ -2,9 +2,9 @@
 
 mod columns;
 
+use nn::data::sample_format::{ContentFormat, SampleFormat, TableTargets};
+use nn::data::shard::{Shard, ShardError};
 use nn::random::{Generator, Purpose};
-use nn::sample_format::{ContentFormat, SampleFormat, TableTargets};
-use nn::shard::{Shard, ShardError};
 
 use self::columns::{EncodedColumn, Table};
 use super::legend::Column;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use nn::sample_format::{ContentFormat, SampleFormat};
-use nn::shard::{MAX_CLASSES, Shard};
+use nn::data::sample_format::{ContentFormat, SampleFormat};
+use nn::data::shard::{MAX_CLASSES, Shard};
 
 use super::{Dataset, DatasetError, Legend, TextSpec, cut, file};
 
@@ -87,7 +87,7 @@ fn windows(
 mod tests {
     use super::*;
     use crate::dataset::DatasetSpec;
-    use nn::shard::Content;
+    use nn::data::shard::Content;
     use std::io::Write;
 
     fn load_text(text: &[u8], positions: usize, held_out: f64, shard_samples: usize) -> Result<Dataset, String> {
@@ -106,7 +106,7 @@ mod tests {
 
     fn tokens(shard: &Shard) -> &[u8] {
         match shard.content() {
-            Content::Text { tokens, .. } => tokens,
+            Content::Text { text, .. } => text,
             other => panic!("{other:?}"),
         }
     }

@@ -2,7 +2,7 @@
 
 use nn::LayerSpec;
 use nn::optimizer::OptimizerSpec;
-use nn::schedule::ScheduleSpec;
+use nn::optimizer::schedule::ScheduleSpec;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};

@@ -6,9 +6,9 @@ use super::*;
 use bsp::central::LearningRateScaling;
 use bsp::protocol::codec::Codec;
 use bsp::protocol::message::Mode;
+use nn::data::sample_format::ContentFormat;
+use nn::optimizer::schedule::ScheduleKind;
 use nn::optimizer::{OptimizerSpec, SgdSpec};
-use nn::sample_format::ContentFormat;
-use nn::schedule::ScheduleKind;
 
 const GOOD: &str = r#"name = "mine"
 description = "Learns something."

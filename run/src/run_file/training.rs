@@ -4,7 +4,7 @@ use bsp::central::LearningRateScaling;
 use bsp::protocol::codec::Codec;
 use bsp::protocol::message::Mode;
 use nn::optimizer::OptimizerSpec;
-use nn::schedule::ScheduleSpec;
+use nn::optimizer::schedule::ScheduleSpec;
 use serde::{Deserialize, Serialize};
 use volunteer::local_steps::LocalSteps;
 

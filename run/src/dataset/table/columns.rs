@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use csv::{ReaderBuilder, StringRecord};
-use nn::shard::MAX_CLASSES;
+use nn::data::shard::MAX_CLASSES;
 
 use super::super::legend::Column;
 use super::super::{CsvSpec, TargetKind};

@@ -2,7 +2,7 @@
 
 use super::super::DatasetSpec;
 use super::*;
-use nn::shard::Content;
+use nn::data::shard::Content;
 
 const FLOWERS: &str = "name,width,height,kind,is_red\n\
     a,1.5,10,rose,1\nb,2.5,100,\"tulip, wild\",0\nc,3.5,1000,rose,0\nd,2.5,10,aster,1\n";

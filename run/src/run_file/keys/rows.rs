@@ -1,6 +1,6 @@
 //! The rows. Their order is that of `runs/README.md`.
 
-use nn::shard::MAX_CLASSES;
+use nn::data::shard::MAX_CLASSES;
 
 use super::DefaultValue::{Follows, Is, Required};
 use super::Key;

@@ -4,7 +4,7 @@ use super::*;
 use crate::dataset::DatasetSpec;
 use crate::run_file::{Evaluation, Training};
 use nn::optimizer::OptimizerSpec;
-use nn::schedule::ScheduleSpec;
+use nn::optimizer::schedule::ScheduleSpec;
 use nn::{LayerSpec, ModelSpec};
 use serde::Serialize;
 use std::collections::BTreeSet;

@@ -12,10 +12,10 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::minibatch::{Minibatch, MinibatchBuffer};
+use crate::data::minibatch::{Minibatch, MinibatchBuffer};
+use crate::data::sample_format::SampleFormat;
+use crate::data::shard::{OtherFormat, Shard};
 use crate::random::{MinibatchKey, Permutation, Purpose};
-use crate::sample_format::{OtherFormat, SampleFormat};
-use crate::shard::Shard;
 
 /// How many consecutive steps of an ML module draw from one shard. With minibatches of 32 it is one pass over 2,000
 /// samples, so that a tab needs a new shard only as fast as it can use up the old one. Part of what a key means: never
@@ -107,8 +107,8 @@ impl Samples {
                 shards: self.shards.len(),
             });
         };
-        self.format
-            .check(&shard)
+        shard
+            .check_format(&self.format)
             .map_err(|error| SamplesError::OtherFormat { index, error })?;
         slot.set(shard).map_err(|_| SamplesError::AlreadySet { index })
     }

@@ -1,8 +1,8 @@
 //! What drawing minibatches promises.
 
 use super::*;
-use crate::minibatch::Targets;
-use crate::sample_format::ContentFormat;
+use crate::data::minibatch::Targets;
+use crate::data::sample_format::ContentFormat;
 
 const ELEMENTS: usize = 3;
 

@@ -1,8 +1,8 @@
 //! How a shard lies in bytes.
 
 use super::{Content, FORMAT_VERSION, MAX_SHARD_BYTES, Shard, ShardError};
+use crate::data::sample_format::TableTargets;
 use crate::fnv1a::Fnv1a;
-use crate::sample_format::TableTargets;
 
 pub(super) const MAGIC: [u8; 8] = *b"SSSHARD\0";
 const HEADER_BYTES: usize = 32;
@@ -148,8 +148,8 @@ impl Shard {
     fn write_content(&self, write: &mut dyn FnMut(&[u8])) {
         let (kind, bound, targets) = match &self.content {
             Content::Bytes { classes, .. } => (BYTES, *classes, 0),
-            Content::Text { of, .. } => (TEXT, *of, 0),
-            Content::Table { of, .. } => match *of {
+            Content::Text { tokens, .. } => (TEXT, *tokens, 0),
+            Content::Table { kind, .. } => match *kind {
                 TableTargets::Values { count } => (TABLE, 0, count),
                 TableTargets::Probabilities { count } => (TABLE, 1, count),
                 TableTargets::Class { classes } => (TABLE, classes, 1),
@@ -165,7 +165,7 @@ impl Shard {
                 write(inputs);
                 write(labels);
             }
-            Content::Text { tokens, .. } => write(tokens),
+            Content::Text { text, .. } => write(text),
             Content::Table { inputs, targets, .. } => {
                 for number in inputs.iter().chain(targets) {
                     write(&number.to_le_bytes());
@@ -193,7 +193,7 @@ fn checksum(content: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample_format::TableTargets;
+    use crate::data::sample_format::TableTargets;
     use proptest::prelude::*;
 
     fn shard() -> Shard {
@@ -306,14 +306,14 @@ mod tests {
 
     #[test]
     fn a_text_and_a_table_come_back_as_they_were() {
-        let of = [
+        let kinds = [
             TableTargets::Values { count: 3 },
             TableTargets::Probabilities { count: 3 },
             TableTargets::Class { classes: 2 },
         ];
         let targets = [vec![-1.5, 7.0, 1e-30], vec![0.0, 0.5, 1.0], vec![1.0]];
-        let tables = of.into_iter().zip(targets);
-        let tables = tables.map(|(of, targets)| Shard::table(2, of, vec![0.1, -2.0], targets).unwrap());
+        let tables = kinds.into_iter().zip(targets);
+        let tables = tables.map(|(kind, targets)| Shard::table(2, kind, vec![0.1, -2.0], targets).unwrap());
         let text = Shard::text(7, 3, vec![0, 6, 1, 2, 2]).unwrap();
         for shard in tables.chain([text]) {
             let bytes = shard.encode();

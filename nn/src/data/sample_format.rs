@@ -1,8 +1,6 @@
 //! What a sample's bytes mean: the same for every shard of a run.
 
-use crate::shard::{Content, Shard};
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 /// What a sample's bytes mean: the same for every shard of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,14 +59,6 @@ pub enum TableTargets {
     },
 }
 
-/// A shard of another data set.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("has {found}, but the run says {expected}; reload the page")]
-pub struct OtherFormat {
-    found: String,
-    expected: String,
-}
-
 impl SampleFormat {
     /// Elements of one sample's input: the product of its shape.
     pub fn elements(&self) -> usize {
@@ -113,25 +103,14 @@ impl SampleFormat {
         }
     }
 
-    /// Whether a shard is of this format.
-    pub fn check(&self, shard: &Shard) -> Result<(), OtherFormat> {
-        let fits = match (&self.content, shard.content()) {
-            (ContentFormat::Bytes { classes, .. }, Content::Bytes { classes: of, .. }) => classes == of,
-            (ContentFormat::Text { tokens }, Content::Text { of, .. }) => tokens == of,
-            (ContentFormat::Table { targets }, Content::Table { of, .. }) => targets == of,
-            _ => false,
-        };
-        if fits && self.elements() == shard.elements() {
-            return Ok(());
+    /// What a shard of this format has, in words.
+    pub(crate) fn describe(&self) -> String {
+        let elements = self.elements();
+        match self.content {
+            ContentFormat::Bytes { classes, .. } => describe_bytes(elements, classes),
+            ContentFormat::Text { tokens } => describe_text(elements, tokens),
+            ContentFormat::Table { targets } => targets.describe(elements),
         }
-        Err(OtherFormat {
-            found: shard.content().describe(shard.elements()),
-            expected: match self.content {
-                ContentFormat::Bytes { classes, .. } => describe_bytes(self.elements(), classes),
-                ContentFormat::Text { tokens } => describe_text(self.elements(), tokens),
-                ContentFormat::Table { targets } => targets.describe(self.elements()),
-            },
-        })
     }
 
     /// The inputs that bytes stand for.

@@ -1,8 +1,8 @@
 //! Minibatches: samples to compute a gradient of or to evaluate, and the buffer that they are put together in.
 
+use crate::data::sample_format::SampleFormat;
+use crate::data::shard::{Content, Shard};
 use crate::random::MinibatchKey;
-use crate::sample_format::SampleFormat;
-use crate::shard::{Content, Shard};
 
 /// Samples to compute a gradient of, or to evaluate.
 #[derive(Clone, Copy, Debug)]
@@ -60,7 +60,7 @@ impl MinibatchBuffer {
     }
 
     /// Puts the chosen samples of a shard together, `batch` of them, each below [`Shard::samples`]. The shard has to
-    /// [fit](SampleFormat::check) the format. Allocates nothing if the buffer was made for this batch.
+    /// [fit](Shard::check_format) the format. Allocates nothing if the buffer was made for this batch.
     pub fn fill(
         &mut self,
         shard: &Shard,
@@ -80,8 +80,8 @@ impl MinibatchBuffer {
                     self.format.inputs(&bytes[sample * elements..][..elements], inputs);
                     self.classes[row] = u32::from(labels[sample]);
                 }
-                Content::Text { tokens, .. } => {
-                    let window = &tokens[sample..][..elements + 1];
+                Content::Text { text, .. } => {
+                    let window = &text[sample..][..elements + 1];
                     self.format.inputs(&window[..elements], inputs);
                     for (place, next) in self.classes[places].iter_mut().zip(&window[1..]) {
                         *place = u32::from(*next);
@@ -117,7 +117,7 @@ impl MinibatchBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample_format::{ContentFormat, TableTargets};
+    use crate::data::sample_format::{ContentFormat, TableTargets};
 
     #[test]
     fn a_text_is_cut_into_windows_whose_targets_are_the_tokens_that_follow() {

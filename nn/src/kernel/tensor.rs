@@ -1,9 +1,8 @@
 //! Views of flat vectors: ndarray's types over memory that belongs to somebody else.
 
-use crate::scalar::Scalar;
 use ndarray::{
-    ArrayBase, ArrayView, ArrayView1, ArrayView2, ArrayViewMut, ArrayViewMut1, ArrayViewMut2, Axis, Dimension,
-    IntoDimension, Ix1, Ix2, RawData,
+    ArrayBase, ArrayView, ArrayView1, ArrayView2, ArrayViewMut, ArrayViewMut1, ArrayViewMut2, Dimension, IntoDimension,
+    Ix1, Ix2, RawData,
 };
 
 /// A matrix over a flat vector, row by row.
@@ -130,30 +129,6 @@ pub(crate) fn flat_mut<'a, S, D: Dimension>(view: ArrayViewMut<'a, S, D>) -> &'a
     }
 }
 
-/// How many rows are added one after the other. In `f32` 262,144 rows of 0.1 come to 2.5 thousandths less than they
-/// are; in blocks of so many the error stays that of a block.
-const ROWS_OF_A_SUM: usize = 4096;
-
-/// How many columns of such a block are added up side by side, on the stack.
-const COLUMNS_OF_A_SUM: usize = 64;
-
-/// Overwrites `sums` with the sums of the columns: the rows of a block in order, then the blocks in order.
-pub(crate) fn sum_rows<S: Scalar>(rows: ArrayView2<'_, S>, mut sums: ArrayViewMut1<'_, S>) {
-    sums.fill(S::ZERO);
-    if rows.nrows() <= ROWS_OF_A_SUM {
-        return rows.rows().into_iter().for_each(|row| sums += &row);
-    }
-    for block in rows.axis_chunks_iter(Axis(0), ROWS_OF_A_SUM) {
-        let columns = block.axis_chunks_iter(Axis(1), COLUMNS_OF_A_SUM);
-        for (block, mut sums) in columns.zip(sums.axis_chunks_iter_mut(Axis(0), COLUMNS_OF_A_SUM)) {
-            let mut of_block = [S::ZERO; COLUMNS_OF_A_SUM];
-            let mut of_block = ArrayViewMut1::from(&mut of_block[..sums.len()]);
-            block.rows().into_iter().for_each(|row| of_block += &row);
-            sums += &of_block;
-        }
-    }
-}
-
 #[cold]
 fn refuse(length: usize, shape: &[usize]) -> ! {
     panic!("{length} numbers are no tensor of {shape:?}")
@@ -175,25 +150,5 @@ mod tests {
         assert_eq!(take(&mut values, (2, 2)), ndarray::arr2(&[[1, 2], [3, 4]]));
         assert_eq!(take(&mut values, 1), ndarray::arr1(&[5]));
         assert_eq!(values, [6, 7]);
-    }
-
-    #[test]
-    fn the_sum_of_many_rows_is_as_exact_as_that_of_a_few() {
-        let (rows, columns) = (262_144, COLUMNS_OF_A_SUM + 3);
-        let values = vec![0.1_f32; rows * columns];
-        let mut sums = vec![f32::NAN; columns];
-        sum_rows(matrix(&values, rows, columns), ArrayViewMut1::from(&mut sums));
-        let expected = rows as f64 * f64::from(0.1_f32);
-        for sum in sums {
-            assert!((f64::from(sum) / expected - 1.0).abs() < 1e-4, "{sum} for {expected}");
-        }
-    }
-
-    #[test]
-    fn a_few_rows_are_added_in_order() {
-        let values: Vec<f32> = (0..ROWS_OF_A_SUM).map(|row| 1.0 / (row as f32 + 3.0)).collect();
-        let mut sums = [f32::NAN];
-        sum_rows(matrix(&values, ROWS_OF_A_SUM, 1), ArrayViewMut1::from(&mut sums));
-        assert_eq!(sums[0], values.iter().fold(0.0, |sum, value| sum + value));
     }
 }

@@ -3,7 +3,6 @@
 //! Each lane is one IEEE number of its own, multiplied and then added, never fused. So the plain arrays, SSE2 and
 //! WebAssembly's 128-bit vectors give the same bits, and which of them a machine uses is a matter of speed alone.
 
-use crate::scalar::Scalar;
 use std::ops::{Add, Div, Mul, Sub};
 
 /// How many numbers stand side by side.
@@ -166,67 +165,6 @@ pub use wasm::WasmLanes as NativeLanes;
 #[cfg(not(any(target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128"))))]
 pub type NativeLanes = PlainLanes<f32>;
 
-/// The sum of a slice in its one written order: number i goes to column i mod 8, the columns are then added in pairs.
-///
-/// Eight columns instead of one, because additions wait for each other: a compiler may not reorder them, so the order
-/// that vectors like has to be written.
-pub fn sum<S: Scalar>(values: &[S]) -> S {
-    let mut columns = [S::ZERO; 8];
-    let (rows, rest) = values.as_chunks::<8>();
-    for row in rows {
-        for (column, value) in columns.iter_mut().zip(row) {
-            *column += *value;
-        }
-    }
-    for (column, value) in columns.iter_mut().zip(rest) {
-        *column += *value;
-    }
-    let [a, b, c, d, e, f, g, h] = columns;
-    ((a + e) + (c + g)) + ((b + f) + (d + h))
-}
-
-/// The sum of the products of two vectors' elements, in the order of [`sum`].
-pub fn dot<S: Scalar>(left: &[S], right: &[S]) -> S {
-    let mut columns = [S::ZERO; 8];
-    let (left_rows, left_rest) = left.as_chunks::<8>();
-    let (right_rows, right_rest) = right.as_chunks::<8>();
-    for (left, right) in left_rows.iter().zip(right_rows) {
-        for ((column, left), right) in columns.iter_mut().zip(left).zip(right) {
-            *column += *left * *right;
-        }
-    }
-    for ((column, left), right) in columns.iter_mut().zip(left_rest).zip(right_rest) {
-        *column += *left * *right;
-    }
-    sum(&columns)
-}
-
-/// The largest number of a slice, if it has any. Where one is not a number, so is the result, or it is one of the
-/// others; the same on every machine.
-pub fn largest<S: Scalar>(values: &[S]) -> Option<S> {
-    let larger = |column: &mut S, value: &S| *column = if *value > *column { *value } else { *column };
-    let mut columns = [*values.first()?; 8];
-    let (rows, rest) = values.as_chunks::<8>();
-    for row in rows {
-        for (column, value) in columns.iter_mut().zip(row) {
-            larger(column, value);
-        }
-    }
-    for (column, value) in columns.iter_mut().zip(rest) {
-        larger(column, value);
-    }
-    let [mut best, others @ ..] = columns;
-    others.iter().for_each(|other| larger(&mut best, other));
-    Some(best)
-}
-
-/// Adds `values` to `sums`, element by element.
-pub fn add<S: Scalar>(sums: &mut [S], values: &[S]) {
-    for (sum, value) in sums.iter_mut().zip(values) {
-        *sum += *value;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -298,16 +236,6 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_is_found_wherever_it_stands() {
-        assert_eq!(largest::<f32>(&[]), None);
-        for (length, place) in (1..20).flat_map(|length| (0..length).map(move |place| (length, place))) {
-            let mut values = vec![-3.0; length];
-            values[place] = -2.5;
-            assert_eq!(largest(&values), Some(-2.5));
-        }
-    }
-
-    #[test]
     fn transposing_takes_rows_for_columns() {
         let rows = [0.0_f32, 4.0, 8.0, 12.0].map(|first| [first, first + 1.0, first + 2.0, first + 3.0]);
         let columns = NativeLanes::transpose(rows.map(|row| NativeLanes::load(&row))).map(|lanes| {
@@ -319,23 +247,6 @@ mod tests {
             for (column, value) in values.iter().enumerate() {
                 assert_eq!(columns[column][row], *value);
             }
-        }
-    }
-
-    #[test]
-    fn a_dot_product_takes_every_pair_once() {
-        for length in 0..40_u16 {
-            let values: Vec<f64> = (1..=length).map(f64::from).collect();
-            let ones = vec![2.0; values.len()];
-            assert_eq!(dot(&values, &ones), f64::from(length) * f64::from(length + 1));
-        }
-    }
-
-    #[test]
-    fn a_sum_adds_every_element_once() {
-        for length in 0..40_u16 {
-            let values: Vec<f64> = (1..=length).map(f64::from).collect();
-            assert_eq!(sum(&values), f64::from(length) * f64::from(length + 1) / 2.0);
         }
     }
 }

@@ -3,8 +3,8 @@
 //! Layers, loss and matrix product are written once over this trait, so that what the central differences check in
 //! `f64` is the very code that trains in `f32`.
 
-use crate::elementary;
-use crate::lanes::{Lanes, NativeLanes, PlainLanes};
+use super::elementary;
+use super::lanes::{Lanes, NativeLanes, PlainLanes};
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 use std::ops::{Add, AddAssign, Div, Mul, Sub};
 

@@ -1,8 +1,8 @@
 //! The matrices of a product: ndarray's views, seen through their two axes.
 
 use super::axis::{Axis, Run};
-use crate::lanes::{LANES, Lanes};
-use crate::scalar::Scalar;
+use crate::kernel::lanes::{LANES, Lanes};
+use crate::kernel::scalar::Scalar;
 use ndarray::{ArrayView, ArrayView2, ArrayViewMut, ArrayViewMut2, Dimension, StrideShape};
 use std::iter::zip;
 use std::marker::PhantomData;

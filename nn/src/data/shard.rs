@@ -19,7 +19,7 @@
 
 mod encoding;
 
-use crate::sample_format::{TableTargets, describe_bytes, describe_text};
+use super::sample_format::{ContentFormat, SampleFormat, TableTargets, describe_bytes, describe_text};
 use thiserror::Error;
 
 /// The format that is written, and the only one that is read.
@@ -116,10 +116,10 @@ pub enum ShardError {
         targets: u32,
     },
     /// A token that there isn't.
-    #[error("token {token} at place {place}, but there are {tokens} tokens, counted from 0")]
+    #[error("token {token} at position {position}, but there are {tokens} tokens, counted from 0")]
     Token {
         /// Counted from 0.
-        place: usize,
+        position: usize,
         /// The token.
         token: u8,
         /// How many there are.
@@ -147,6 +147,14 @@ pub enum ShardError {
     },
 }
 
+/// A shard of another data set.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("has {found}, but the run says {expected}; reload the page")]
+pub struct OtherFormat {
+    found: String,
+    expected: String,
+}
+
 /// An immutable block of samples. Whoever has one knows that its parts fit each other: that all labels are classes, all
 /// tokens tokens, and all numbers finite.
 #[derive(Clone, Debug, PartialEq)]
@@ -170,10 +178,10 @@ pub enum Content {
     },
     /// A text. Its samples are all windows of it: that from a token on, and the token after it.
     Text {
-        /// Each below `of`.
-        tokens: Vec<u8>,
-        /// How many different ones there are.
-        of: u32,
+        /// The tokens one after the other, each below `tokens`.
+        text: Vec<u8>,
+        /// How many different tokens there are.
+        tokens: u32,
     },
     /// Rows of numbers.
     Table {
@@ -182,16 +190,16 @@ pub enum Content {
         /// (samples, targets), row-major. A class is a number.
         targets: Vec<f32>,
         /// What the targets are.
-        of: TableTargets,
+        kind: TableTargets,
     },
 }
 
 impl Content {
-    pub(crate) fn describe(&self, elements: usize) -> String {
+    fn describe(&self, elements: usize) -> String {
         match self {
             Content::Bytes { classes, .. } => describe_bytes(elements, *classes),
-            Content::Text { of, .. } => describe_text(elements, *of),
-            Content::Table { of, .. } => of.describe(elements),
+            Content::Text { tokens, .. } => describe_text(elements, *tokens),
+            Content::Table { kind, .. } => kind.describe(elements),
         }
     }
 
@@ -199,7 +207,7 @@ impl Content {
     fn bytes(&self) -> u64 {
         let bytes = match self {
             Content::Bytes { inputs, labels, .. } => inputs.len() + labels.len(),
-            Content::Text { tokens, .. } => tokens.len(),
+            Content::Text { text, .. } => text.len(),
             Content::Table { inputs, targets, .. } => (inputs.len() + targets.len()) * size_of::<f32>(),
         };
         bytes as u64
@@ -227,46 +235,51 @@ impl Shard {
         Shard::new(samples, elements, content)
     }
 
-    /// All windows of so many positions of a text, each with the token after it.
-    pub fn text(of: u32, positions: usize, tokens: Vec<u8>) -> Result<Shard, ShardError> {
-        check_classes(of)?;
-        if let Some(place) = tokens.iter().position(|&token| u32::from(token) >= of) {
+    /// All windows of `positions` tokens of a text, each with the token after it. The text's tokens are below `tokens`.
+    pub fn text(tokens: u32, positions: usize, text: Vec<u8>) -> Result<Shard, ShardError> {
+        check_classes(tokens)?;
+        if let Some(position) = text.iter().position(|&token| u32::from(token) >= tokens) {
             return Err(ShardError::Token {
-                place,
-                token: tokens[place],
-                tokens: of,
+                position,
+                token: text[position],
+                tokens,
             });
         }
-        let samples = tokens.len().saturating_sub(positions);
-        Shard::new(samples, positions, Content::Text { tokens, of })
+        let samples = text.len().saturating_sub(positions);
+        Shard::new(samples, positions, Content::Text { text, tokens })
     }
 
-    /// Rows of a table. inputs: (samples, elements), targets: (samples, as many as `of` says), row-major.
-    pub fn table(elements: usize, of: TableTargets, inputs: Vec<f32>, targets: Vec<f32>) -> Result<Shard, ShardError> {
-        if let TableTargets::Class { classes } = of {
+    /// Rows of a table. inputs: (samples, elements), targets: (samples, as many as `kind` says), row-major.
+    pub fn table(
+        elements: usize,
+        kind: TableTargets,
+        inputs: Vec<f32>,
+        targets: Vec<f32>,
+    ) -> Result<Shard, ShardError> {
+        if let TableTargets::Class { classes } = kind {
             check_classes(classes)?;
             if classes == 1 {
-                // It would look like a chance on its way, and there is nothing to learn.
+                // It would look like a probability on its way, and there is nothing to learn.
                 return Err(ShardError::Classes { classes });
             }
         }
-        let samples = targets.len().checked_div(of.count()).unwrap_or(0);
+        let samples = targets.len().checked_div(kind.count()).unwrap_or(0);
         check_inputs(samples, elements, inputs.len())?;
-        check_inputs(samples, of.count(), targets.len())?;
+        check_inputs(samples, kind.count(), targets.len())?;
         let bad_input = inputs.iter().position(|input| !input.is_finite());
-        let bad_target = targets.iter().position(|target| !of.takes(*target));
-        let number = |what, place: usize, each: usize, values: &[f32]| ShardError::Number {
-            sample: place / each,
+        let bad_target = targets.iter().position(|target| !kind.takes(*target));
+        let number = |what, index: usize, each: usize, values: &[f32]| ShardError::Number {
+            sample: index / each,
             what,
-            value: values[place].to_string(),
+            value: values[index].to_string(),
         };
-        if let Some(place) = bad_input {
-            return Err(number("input", place, elements, &inputs));
+        if let Some(index) = bad_input {
+            return Err(number("input", index, elements, &inputs));
         }
-        if let Some(place) = bad_target {
-            return Err(number("target", place, of.count(), &targets));
+        if let Some(index) = bad_target {
+            return Err(number("target", index, kind.count(), &targets));
         }
-        Shard::new(samples, elements, Content::Table { inputs, targets, of })
+        Shard::new(samples, elements, Content::Table { inputs, targets, kind })
     }
 
     fn new(samples: usize, elements: usize, content: Content) -> Result<Shard, ShardError> {
@@ -295,6 +308,23 @@ impl Shard {
     /// Elements of one sample's input; at least one.
     pub fn elements(&self) -> usize {
         self.elements
+    }
+
+    /// Whether it is of this format.
+    pub fn check_format(&self, format: &SampleFormat) -> Result<(), OtherFormat> {
+        let fits = match (&format.content, &self.content) {
+            (ContentFormat::Bytes { classes, .. }, Content::Bytes { classes: found, .. }) => classes == found,
+            (ContentFormat::Text { tokens }, Content::Text { tokens: found, .. }) => tokens == found,
+            (ContentFormat::Table { targets }, Content::Table { kind, .. }) => targets == kind,
+            _ => false,
+        };
+        if fits && format.elements() == self.elements {
+            return Ok(());
+        }
+        Err(OtherFormat {
+            found: self.content.describe(self.elements),
+            expected: format.describe(),
+        })
     }
 
     /// What is in it.
@@ -363,7 +393,7 @@ mod tests {
         ));
         assert_eq!(
             Shard::text(3, 4, vec![0, 1, 3, 0, 1]).unwrap_err().to_string(),
-            "token 3 at place 2, but there are 3 tokens, counted from 0"
+            "token 3 at position 2, but there are 3 tokens, counted from 0"
         );
     }
 

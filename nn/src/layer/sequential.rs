@@ -4,11 +4,11 @@ mod evaluation;
 
 use std::ops::Range;
 
+use crate::kernel::scalar::Scalar;
+use crate::kernel::tensor::{tensor, tensor_mut};
 use crate::layer::{Layer, LayerSpec, Memory, Needs, Passed, Tensor, count, shape_text};
 use crate::parameters::MAX_PARAMETERS;
-use crate::scalar::Scalar;
 use crate::shape::of_batch;
-use crate::tensor::{tensor, tensor_mut};
 use ndarray::{ArrayView4, ArrayViewMut4};
 
 /// The most layers of a chain: far beyond what a browser trains, and few enough that a description stays small.

@@ -3,10 +3,10 @@
 use ndarray::ArrayView4;
 
 use super::Sequential;
+use crate::kernel::scalar::Scalar;
+use crate::kernel::tensor::{tensor, tensor_mut};
 use crate::layer::{Memory, Needs};
-use crate::scalar::Scalar;
 use crate::shape::of_batch;
-use crate::tensor::{tensor, tensor_mut};
 
 impl Sequential {
     /// The memory that [`Sequential::evaluate`] works in: what goes into a layer and what comes out of it, in two

@@ -1,0 +1,11 @@
+//! The data: what a sample is, how samples travel, and which of them a step takes.
+//!
+//! - [`sample_format`]: what a sample's numbers mean, the same for a whole run.
+//! - [`shard`]: an immutable block of samples, as it travels from the server to a tab.
+//! - [`samples`]: the shards that a tab has, and the minibatches that are drawn from them.
+//! - [`minibatch`]: samples put together, for a gradient or an evaluation.
+
+pub mod minibatch;
+pub mod sample_format;
+pub mod samples;
+pub mod shard;
