@@ -13,6 +13,7 @@ use bsp::message::{SessionId, max_frame_bytes};
 use nn::Model;
 use run::dataset::Legend;
 use run::goal::Goal;
+use run::model_file::model_file;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use volunteer::description::RunDescription;
@@ -20,7 +21,6 @@ use volunteer::description::RunDescription;
 use crate::api::{Status, Volunteer};
 use crate::assets::asset;
 use crate::controller::{Controller, ControllerHandle, HasEnded};
-use crate::model_file::model_file;
 use crate::shards::Shards;
 use crate::socket;
 

@@ -2,28 +2,79 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::Write;
-use std::path::Path;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
 use nn::Model;
-use run::dataset::Legend;
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensorError, SafeTensors};
+use thiserror::Error;
+
+use crate::dataset::Legend;
 
 /// What a model file says of its model.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct About {
+pub struct About {
     /// The name of its run.
-    pub(crate) run: String,
+    pub run: String,
     /// Its version.
-    pub(crate) version: u64,
+    pub version: u64,
     /// The samples that it was trained on.
-    pub(crate) samples: u64,
+    pub samples: u64,
+}
+
+/// Why a model file can't be written, or is not the run's.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ModelFileError {
+    /// Its header can't be made or read.
+    #[error("it is not a safetensors file")]
+    Format(#[from] SafeTensorError),
+    /// What it says of its model can't be written.
+    #[error("its metadata can't be written")]
+    Metadata(#[from] serde_json::Error),
+    /// It lacks a parameter of the model.
+    #[error("it has no \"{name}\"")]
+    Missing {
+        /// The parameter's name.
+        name: String,
+        /// What the reader says.
+        source: SafeTensorError,
+    },
+    /// A parameter has another shape than the model's, or another type.
+    #[error("its \"{name}\" is {dtype:?} of {shape:?}; the run's model needs F32 of {needed:?}")]
+    Misfit {
+        /// The parameter's name.
+        name: String,
+        /// The type that it has in the file.
+        dtype: Dtype,
+        /// The shape that it has in the file.
+        shape: Vec<usize>,
+        /// The shape that it has in the model.
+        needed: Vec<usize>,
+    },
+}
+
+/// A file that can't be written.
+#[derive(Debug, Error)]
+#[error("{}: can't be written", .path.display())]
+pub struct WriteError {
+    /// Where it was to be.
+    pub path: PathBuf,
+    /// What the system says.
+    pub source: io::Error,
 }
 
 /// The bytes of a `.safetensors` file with the parameters, each under its name.
-pub(crate) fn model_file(model: &Model, parameters: &[f32], legend: Option<&Legend>, about: &About) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// None is known: the format has room for every model.
+pub fn model_file(
+    model: &Model,
+    parameters: &[f32],
+    legend: Option<&Legend>,
+    about: &About,
+) -> Result<Vec<u8>, ModelFileError> {
     let bytes: Vec<u8> = parameters
         .iter()
         .flat_map(|parameter| parameter.to_le_bytes())
@@ -36,7 +87,7 @@ pub(crate) fn model_file(model: &Model, parameters: &[f32], legend: Option<&Lege
             let view = TensorView::new(Dtype::F32, parameter.shape.clone(), &bytes[range])?;
             Ok((parameter.name.clone(), view))
         })
-        .collect::<Result<Vec<_>>>()?;
+        .collect::<Result<Vec<_>, ModelFileError>>()?;
     let mut metadata = HashMap::from([
         ("format".to_owned(), "pt".to_owned()),
         ("run".to_owned(), about.run.clone()),
@@ -51,22 +102,28 @@ pub(crate) fn model_file(model: &Model, parameters: &[f32], legend: Option<&Lege
 }
 
 /// The parameters in the bytes of a `.safetensors` file, which must be this model's, and what it says of them.
-pub(crate) fn read_model_file(model: &Model, bytes: &[u8]) -> Result<(Vec<f32>, About)> {
-    let (_, metadata) = SafeTensors::read_metadata(bytes).context("it is not a safetensors file")?;
-    let tensors = SafeTensors::deserialize(bytes).context("it is not a safetensors file")?;
+///
+/// # Errors
+/// Bytes that are no such file, or a file of another model.
+pub fn read_model_file(model: &Model, bytes: &[u8]) -> Result<(Vec<f32>, About), ModelFileError> {
+    let (_, metadata) = SafeTensors::read_metadata(bytes)?;
+    let tensors = SafeTensors::deserialize(bytes)?;
     let mut parameters = Vec::with_capacity(model.parameter_count());
     for parameter in model.parameters() {
         let tensor = tensors
             .tensor(&parameter.name)
-            .with_context(|| format!("it has no \"{}\"", parameter.name))?;
-        ensure!(
-            tensor.dtype() == Dtype::F32 && tensor.shape() == parameter.shape,
-            "its \"{}\" is {:?} of {:?}; the run's model needs F32 of {:?}",
-            parameter.name,
-            tensor.dtype(),
-            tensor.shape(),
-            parameter.shape,
-        );
+            .map_err(|source| ModelFileError::Missing {
+                name: parameter.name.clone(),
+                source,
+            })?;
+        if tensor.dtype() != Dtype::F32 || tensor.shape() != parameter.shape {
+            return Err(ModelFileError::Misfit {
+                name: parameter.name.clone(),
+                dtype: tensor.dtype(),
+                shape: tensor.shape().to_vec(),
+                needed: parameter.shape.clone(),
+            });
+        }
         let (values, _) = tensor.data().as_chunks();
         parameters.extend(values.iter().map(|bytes| f32::from_le_bytes(*bytes)));
     }
@@ -80,30 +137,36 @@ pub(crate) fn read_model_file(model: &Model, bytes: &[u8]) -> Result<(Vec<f32>, 
     Ok((parameters, about))
 }
 
-/// Writes a file so that it is there whole or not at all, whenever the machine stops. The directory is written too: the
-/// new name is its content.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let place = || format!("{}: can't be written", path.display());
+/// Writes a file so that it is there whole or not at all, whenever the machine stops.
+///
+/// # Errors
+/// What the system says against it.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), WriteError> {
+    write_beside(path, bytes).map_err(|source| WriteError {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Writes the file under another name, gives it its own, and writes the directory, whose content the new name is.
+fn write_beside(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".part");
-    let mut file = fs::File::create(&unfinished).with_context(place)?;
-    file.write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .with_context(place)?;
-    fs::rename(&unfinished, path).with_context(place)?;
+    let mut file = fs::File::create(&unfinished)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&unfinished, path)?;
     let directory = match path.parent() {
         Some(directory) if !directory.as_os_str().is_empty() => directory,
         _ => Path::new("."),
     };
-    fs::File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .with_context(place)
+    fs::File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use run::run_file::RunFile;
+    use crate::run_file::RunFile;
 
     fn model() -> Model {
         Model::new(&RunFile::digits().expect("the embedded run").model).expect("its model")
@@ -140,7 +203,7 @@ mod tests {
         let nowhere = directory.path().join("no/such/folder");
         let error = write_whole(&nowhere, b"").expect_err("no folder");
         assert_eq!(
-            format!("{error:#}"),
+            format!("{error}: {}", error.source),
             format!(
                 "{}: can't be written: No such file or directory (os error 2)",
                 nowhere.display()
