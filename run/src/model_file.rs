@@ -1,16 +1,22 @@
 //! The model as an operator takes it away: `safetensors`, with PyTorch's names and layouts.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use nn::Model;
-use safetensors::tensor::TensorView;
+use nn::{Model, Parameter};
+use safetensors::tensor::TensorInfo;
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::dataset::Legend;
+
+/// Bytes of a parameter.
+const BYTES: usize = size_of::<f32>();
+/// The format's: parameters begin at a multiple of this many bytes.
+const ALIGNMENT: usize = 8;
 
 /// What a model file says of its model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,16 +29,13 @@ pub struct About {
     pub samples: u64,
 }
 
-/// Why a model file can't be written, or is not the run's.
+/// Why bytes are not a file of the run's model.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ModelFileError {
-    /// Its header can't be made or read.
+    /// They are of another format.
     #[error("it is not a safetensors file")]
     Format(#[from] SafeTensorError),
-    /// What it says of its model can't be written.
-    #[error("its metadata can't be written")]
-    Metadata(#[from] serde_json::Error),
     /// It lacks a parameter of the model.
     #[error("it has no \"{name}\"")]
     Missing {
@@ -65,40 +68,54 @@ pub struct WriteError {
     pub source: io::Error,
 }
 
-/// The bytes of a `.safetensors` file with the parameters, each under its name.
+/// The header of the format, in an order of its own: the library's writer takes the order of a hash map, so that equal
+/// models would differ in their bytes.
+#[derive(Serialize)]
+struct Header<'a> {
+    #[serde(rename = "__metadata__")]
+    metadata: BTreeMap<&'static str, String>,
+    #[serde(flatten)]
+    tensors: BTreeMap<&'a str, TensorInfo>,
+}
+
+/// The bytes of a `.safetensors` file with the parameters, each under its name. They follow from the arguments alone.
 ///
 /// # Errors
-/// None is known: the format has room for every model.
+/// None is known: every specification and every legend can be written as JSON.
 pub fn model_file(
     model: &Model,
     parameters: &[f32],
     legend: Option<&Legend>,
     about: &About,
-) -> Result<Vec<u8>, ModelFileError> {
-    let bytes: Vec<u8> = parameters
-        .iter()
-        .flat_map(|parameter| parameter.to_le_bytes())
-        .collect();
-    let tensors = model
-        .parameters()
-        .iter()
-        .map(|parameter| {
-            let range = parameter.range.start * size_of::<f32>()..parameter.range.end * size_of::<f32>();
-            let view = TensorView::new(Dtype::F32, parameter.shape.clone(), &bytes[range])?;
-            Ok((parameter.name.clone(), view))
-        })
-        .collect::<Result<Vec<_>, ModelFileError>>()?;
-    let mut metadata = HashMap::from([
-        ("format".to_owned(), "pt".to_owned()),
-        ("run".to_owned(), about.run.clone()),
-        ("version".to_owned(), about.version.to_string()),
-        ("samples".to_owned(), about.samples.to_string()),
-        ("model".to_owned(), serde_json::to_string(model.spec())?),
+) -> Result<Vec<u8>, serde_json::Error> {
+    let tensor = |parameter: &Parameter| TensorInfo {
+        dtype: Dtype::F32,
+        shape: parameter.shape.clone(),
+        data_offsets: (parameter.range.start * BYTES, parameter.range.end * BYTES),
+    };
+    let tensors = model.parameters().iter();
+    let mut metadata = BTreeMap::from([
+        ("format", "pt".to_owned()),
+        ("run", about.run.clone()),
+        ("version", about.version.to_string()),
+        ("samples", about.samples.to_string()),
+        ("model", serde_json::to_string(model.spec())?),
     ]);
     if let Some(legend) = legend {
-        metadata.insert("legend".to_owned(), serde_json::to_string(legend)?);
+        metadata.insert("legend", serde_json::to_string(legend)?);
     }
-    Ok(safetensors::serialize(tensors, Some(metadata))?)
+    let mut header = serde_json::to_vec(&Header {
+        metadata,
+        tensors: tensors
+            .map(|parameter| (&parameter.name[..], tensor(parameter)))
+            .collect(),
+    })?;
+    header.resize(header.len().next_multiple_of(ALIGNMENT), b' ');
+    let mut file = (header.len() as u64).to_le_bytes().to_vec();
+    file.reserve(header.len() + parameters.len() * BYTES);
+    file.append(&mut header);
+    file.extend(parameters.iter().flat_map(|parameter| parameter.to_le_bytes()));
+    Ok(file)
 }
 
 /// The parameters in the bytes of a `.safetensors` file, which must be this model's, and what it says of them.
@@ -172,23 +189,38 @@ mod tests {
         Model::new(&RunFile::digits().expect("the embedded run").model).expect("its model")
     }
 
+    fn about() -> About {
+        About {
+            run: "digits".to_owned(),
+            version: 3,
+            samples: 384,
+        }
+    }
+
     #[test]
     fn a_model_comes_back_bit_for_bit_under_pytorchs_names() {
         let model = model();
         let parameters = model.initial_parameters(7);
-        let about = About {
-            run: "digits".to_owned(),
-            version: 3,
-            samples: 384,
-        };
-        let bytes = model_file(&model, &parameters, None, &about).expect("writes");
+        let bytes = model_file(&model, &parameters, None, &about()).expect("writes");
         let (read, said) = read_model_file(&model, &bytes).expect("reads");
-        assert_eq!((read, said), (parameters, about));
+        assert_eq!((read, said), (parameters, about()));
         let file = SafeTensors::deserialize(&bytes).expect("reads");
         assert_eq!(
             file.tensor("0.weight").expect("the first convolution").shape(),
             [16, 1, 3, 3]
         );
+    }
+
+    #[test]
+    fn equal_models_are_equal_files() {
+        let model = model();
+        let parameters = model.initial_parameters(7);
+        let legend = Legend::Text {
+            tokens: "0123456789".to_owned(),
+        };
+        let written = || model_file(&model, &parameters, Some(&legend), &about()).expect("writes");
+        let first = written();
+        assert!((0..8).all(|_| written() == first));
     }
 
     #[test]
@@ -218,12 +250,7 @@ mod tests {
         spec.layers.pop();
         spec.layers.push(nn::layer::Linear::new(7).into());
         let other = Model::new(&spec).expect("fits");
-        let about = About {
-            run: String::new(),
-            version: 0,
-            samples: 0,
-        };
-        let bytes = model_file(&other, &other.initial_parameters(1), None, &about).expect("writes");
+        let bytes = model_file(&other, &other.initial_parameters(1), None, &about()).expect("writes");
         let error = read_model_file(&model(), &bytes)
             .expect_err("another shape")
             .to_string();
