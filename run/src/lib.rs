@@ -1,9 +1,15 @@
 //! What an operator writes, loaded once: a run file ([`run_file`]), its data ([`dataset`]), and what the run aims at
 //! ([`goal`]). [`Run::load`] reads all of it. Whatever is wrong is said in one line: file, place, what is wrong, a
 //! hint.
+//!
+//! And what follows from it alone, for everybody who trains the run: what it fixes for the [`central`] module, how a
+//! model does on the held-out samples ([`Evaluator`]), and the [`model_file`] that an operator takes away.
 
+pub mod central;
 pub mod dataset;
+mod evaluator;
 pub mod goal;
+pub mod model_file;
 pub mod run_file;
 
 use std::path::Path;
@@ -12,11 +18,13 @@ use std::sync::Arc;
 use nn::Model;
 use thiserror::Error;
 
+pub use evaluator::Evaluator;
+
 use crate::dataset::{Dataset, DatasetError};
 use crate::run_file::{RunFile, RunFileError};
 
 /// A run: its file, its data, and a model that fits both.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Run {
     /// What the run file says.
     pub run_file: RunFile,
@@ -44,10 +52,17 @@ impl Run {
     /// # Errors
     /// What is wrong with the file, the data or the model.
     pub fn load(path: Option<&Path>) -> Result<Run, RunError> {
-        let run_file = match path {
+        Run::new(match path {
             Some(path) => RunFile::load(path)?,
             None => RunFile::digits()?,
-        };
+        })
+    }
+
+    /// Loads the data of a run file, and fits the model to it.
+    ///
+    /// # Errors
+    /// What is wrong with the data or the model.
+    pub fn new(run_file: RunFile) -> Result<Run, RunError> {
         let dataset = Dataset::load(&run_file.dataset, run_file.seed)?;
         let model = run_file.model_for(&dataset.format)?;
         Ok(Run {

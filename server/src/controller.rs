@@ -9,12 +9,12 @@ use bsp::central::{Action, Central, ClosedSuperstep, ConnectionId};
 use bsp::protocol::message::{Refusal, SessionId};
 use bsp::time::Time;
 use bytes::Bytes;
+use run::goal::{Evaluated, Goal};
+use run::model_file::About;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::goal::{Evaluated, Goal};
 use crate::history::{EvaluatedModel, EvaluationPoint, History, LossPoint};
-use crate::model_file::About;
 use crate::outbox::{Outbox, Outgoing};
 use crate::random_token::random_token;
 use crate::traffic::Traffic;

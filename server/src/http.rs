@@ -14,6 +14,7 @@ use bsp::protocol::message::SessionId;
 use nn::Model;
 use run::dataset::Legend;
 use run::goal::Goal;
+use run::model_file::model_file;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use volunteer::description::RunDescription;
@@ -21,7 +22,6 @@ use volunteer::description::RunDescription;
 use crate::api::{Status, Volunteer};
 use crate::assets::asset;
 use crate::controller::{Controller, ControllerHandle, HasEnded};
-use crate::model_file::model_file;
 use crate::shards::Shards;
 use crate::socket;
 

@@ -1,36 +1,28 @@
 //! `superstep`: one binary that trains one neural network across the browsers of people who open a web page.
 //!
 //! - [`cli`]: what can be asked of it.
-//! - [`run_file`], [`dataset`], [`goal`]: what an operator gives it, from the crate [`run`].
+//! - [`run`]: what an operator gives it and takes from it: run files, data, aims, model files.
 //! - [`serve`]: `superstep serve`. It starts the [`controller`] (the driver around the central BSP module, 102), the
 //!   [`evaluation`] beside it, and [`http`], which serves the [`assets`], the [`api`], the [`shards`] and the
 //!   [`socket`]s.
 //! - [`native_volunteer`]: `superstep volunteer`, a local BSP module (103) without a browser.
-//! - [`mod@reference`]: `superstep reference`, plain training on one thread, to compare with.
-//! - [`simulate`]: `superstep simulate`, whole runs in virtual time.
-//! - [`sequential`]: the sequential baseline, which runs are compared with.
-//! - [`evaluate`]: `superstep evaluate`, how a model file does.
-//! - [`model_file`], [`summary`]: what is left at the end.
+//! - [`lab`]: `superstep reference`, the sequential baseline; `superstep simulate`, whole runs in virtual time;
+//!   `superstep evaluate`, how a model file does.
+//! - [`summary`]: what is left at the end.
 
 mod api;
 mod assets;
 mod cli;
 mod controller;
-mod evaluate;
 mod evaluation;
 mod history;
 mod http;
-mod model_file;
-mod optimizer;
 mod outbox;
 #[cfg(test)]
 mod page_types;
 mod random_token;
-mod reference;
-mod sequential;
 mod serve;
 mod shards;
-mod simulate;
 mod socket;
 mod summary;
 mod traffic;
@@ -39,10 +31,9 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
-use run::{dataset, goal, run_file};
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{Cli, Command, VolunteerArguments};
+use crate::cli::{Cli, Command, ReferenceArguments, VolunteerArguments};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -57,9 +48,9 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Serve(arguments) => serve::serve(&arguments),
         Command::Volunteer(arguments) => volunteer(&arguments),
-        Command::Reference(arguments) => reference::reference(&arguments),
-        Command::Simulate(arguments) => simulate::simulate(&arguments),
-        Command::Evaluate(arguments) => evaluate::evaluate(&arguments),
+        Command::Reference(arguments) => reference(&arguments),
+        Command::Simulate(arguments) => lab::simulate(&arguments.scenario, arguments.out.as_deref(), arguments.threads),
+        Command::Evaluate(arguments) => lab::evaluate(arguments.run.as_deref(), &arguments.models),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -69,6 +60,17 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Trains the sequential baseline.
+fn reference(arguments: &ReferenceArguments) -> anyhow::Result<()> {
+    lab::reference(&lab::Options {
+        run: arguments.run.as_deref(),
+        batch: arguments.batch,
+        steps: arguments.steps,
+        evaluate_every: arguments.evaluate_every,
+        model: arguments.model.as_deref(),
+    })
 }
 
 /// Contributes to a run without a browser.

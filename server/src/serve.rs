@@ -6,14 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use axum::serve::{ListenerExt, TapIo};
-use bsp::central::{self, Central};
-use bsp::combine::Weighting;
-use bsp::protocol::message::{Mode, PROTOCOL, RunId};
+use bsp::central::Central;
+use bsp::protocol::message::{PROTOCOL, RunId};
 use bsp::time::Time;
-use nn::Model;
 use run::Run;
-use run::dataset::Dataset;
-use run::run_file::RunFile;
+use run::central::{ServerOptimizer, central_config};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -23,39 +20,32 @@ use volunteer::membership::memory_need;
 use crate::api::Status;
 use crate::cli::ServeArguments;
 use crate::controller::{self, ControllerHandle, Ended, Event};
-use crate::evaluation::{Evaluator, evaluate_at_intervals};
+use crate::evaluation::evaluate_at_intervals;
 use crate::http::{Site, router};
-use crate::optimizer::ServerOptimizer;
 use crate::random_token::random_token;
 use crate::shards::Shards;
 use crate::summary;
 
-/// Sessions at a time. Each takes a few hundred bytes, and a contribution while its superstep is open.
-const MAX_SESSIONS: usize = 10_000;
 /// How long sockets may take to close at the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 
 /// Serves a run until it ends.
 pub(crate) fn serve(arguments: &ServeArguments) -> Result<()> {
+    let run = Run::load(arguments.run.as_deref())?;
+    ensure!(
+        run.run_file.goal().is_some() || !arguments.stop_at_target,
+        "--stop-at-target: the run has no target; set target_accuracy or target_loss in the run file"
+    );
+    let runtime = tokio::runtime::Runtime::new().context("the runtime can't be started")?;
+    runtime.block_on(serve_run(arguments, &run))
+}
+
+async fn serve_run(arguments: &ServeArguments, run: &Run) -> Result<()> {
     let Run {
         run_file,
         dataset,
         model,
-    } = Run::load(arguments.run.as_deref())?;
-    ensure!(
-        run_file.goal().is_some() || !arguments.stop_at_target,
-        "--stop-at-target: the run has no target; set target_accuracy or target_loss in the run file"
-    );
-    let runtime = tokio::runtime::Runtime::new().context("the runtime can't be started")?;
-    runtime.block_on(serve_run(arguments, &run_file, dataset, model))
-}
-
-async fn serve_run(
-    arguments: &ServeArguments,
-    run_file: &RunFile,
-    dataset: Arc<Dataset>,
-    model: Arc<Model>,
-) -> Result<()> {
+    } = run;
     let listener = TcpListener::bind(arguments.listen).await.with_context(|| {
         format!(
             "{}: can't listen there; choose another address with --listen",
@@ -66,21 +56,21 @@ async fn serve_run(
 
     let shards = Arc::new(Shards::new(&dataset.shards));
     shards.gzip_in_background().context("a thread can't be started")?;
-    let description = describe(arguments, run_file, &dataset, &model, &shards, RunId(random_token().0));
-    let (controller, end) = start_controller(arguments, run_file, &model, &description)?;
+    let description = describe(arguments, run, &shards, RunId(random_token().0));
+    let (controller, end) = start_controller(arguments, run, &description)?;
     evaluate_at_intervals(
         controller.clone(),
-        Evaluator::new(Arc::clone(&model), Arc::clone(&dataset)).limited(run_file.evaluation.samples),
+        run.evaluator(),
         Duration::from_secs_f64(run_file.evaluation.interval_seconds),
     );
-    announce(arguments, run_file, &dataset, &model, address);
+    announce(arguments, run, address);
 
     let (open_sockets, mut sockets) = tokio::sync::mpsc::channel(1);
     let site = Site {
         open_sockets,
         description,
         goal: run_file.goal(),
-        model: Arc::clone(&model),
+        model: Arc::clone(model),
         legend: dataset.legend.clone(),
         shards,
         controller: controller.clone(),
@@ -99,8 +89,7 @@ async fn serve_run(
 
     let now = Time::ZERO + ended.elapsed;
     let status = Status::new(run_file.name.clone(), run_file.goal(), &ended.controller, now);
-    let legend = dataset.legend.as_ref();
-    for path in summary::write(&arguments.out, run_file, &model, legend, status, &ended)? {
+    for path in summary::write(&arguments.out, run, status, &ended)? {
         tracing::info!("wrote {}", path.display());
     }
     Ok(())
@@ -109,10 +98,10 @@ async fn serve_run(
 /// The central module of this run, at work on its thread.
 fn start_controller(
     arguments: &ServeArguments,
-    run_file: &RunFile,
-    model: &Model,
+    run: &Run,
     description: &RunDescription,
 ) -> Result<(ControllerHandle, oneshot::Receiver<Ended>)> {
+    let Run { run_file, model, .. } = run;
     let config = central_config(run_file, description.spec_hash, RunId(description.run));
     let parameters = model.initial_parameters(run_file.seed);
     let optimizer = Box::new(ServerOptimizer::new(run_file, parameters.len()));
@@ -162,7 +151,12 @@ fn without_delay(listener: TcpListener) -> TapIo<TcpListener, impl FnMut(&mut Tc
 }
 
 /// Says on one line of standard output where the page is, and on standard error what an operator should know.
-fn announce(arguments: &ServeArguments, run_file: &RunFile, dataset: &Dataset, model: &Model, address: SocketAddr) {
+fn announce(arguments: &ServeArguments, run: &Run, address: SocketAddr) {
+    let Run {
+        run_file,
+        dataset,
+        model,
+    } = run;
     let (parameters, samples) = (model.parameter_count(), dataset.train_samples());
     tracing::info!(
         "run {}: {parameters} parameters, {samples} training samples",
@@ -188,19 +182,17 @@ fn announce(arguments: &ServeArguments, run_file: &RunFile, dataset: &Dataset, m
     println!("listening on http://{shown}");
 }
 
-fn describe(
-    arguments: &ServeArguments,
-    run_file: &RunFile,
-    dataset: &Dataset,
-    model: &Model,
-    shards: &Shards,
-    run: RunId,
-) -> RunDescription {
+fn describe(arguments: &ServeArguments, run: &Run, shards: &Shards, run_id: RunId) -> RunDescription {
+    let Run {
+        run_file,
+        dataset,
+        model,
+    } = run;
     let training = &run_file.training;
     let sample_bytes = dataset.train_samples() * dataset.format.sample_bytes();
     RunDescription {
         protocol: PROTOCOL,
-        run: run.0,
+        run: run_id.0,
         spec_hash: model.spec().hash(),
         name: run_file.name.clone(),
         description: run_file.description.clone(),
@@ -226,40 +218,6 @@ fn describe(
             sample_bytes as u64,
             training.local_steps.as_ref(),
         ),
-    }
-}
-
-/// What a run file fixes for the central BSP module.
-pub(crate) fn central_config(run_file: &RunFile, spec_hash: u64, run: RunId) -> central::Config {
-    let training = &run_file.training;
-    central::Config {
-        run,
-        spec_hash,
-        mode: training.mode,
-        backup_workers: training.backup_workers,
-        has_local_steps: training.local_steps.is_some(),
-        contribution_codec: training.contribution_codec,
-        model_codec: training.model_codec,
-        communication_share: training.communication_share,
-        minibatch: training.minibatch as u64,
-        superstep_samples: training.superstep_samples,
-        quorum: training.quorum,
-        min_period: Duration::from_millis(training.min_period_ms),
-        max_period: Duration::from_millis(training.max_period_ms),
-        max_staleness: training.max_staleness,
-        weighting: Weighting {
-            staleness_exponent: training.staleness_exponent,
-            max_read_out_samples: training.max_read_out_samples(),
-            // The baselines are the textbook's: no gradient is bounded.
-            clip: if training.mode == Mode::Decoupled {
-                training.clip
-            } else {
-                0.0
-            },
-        },
-        lr_scaling: training.lr_scaling,
-        session_ttl: Duration::from_secs(training.session_ttl_seconds),
-        max_sessions: MAX_SESSIONS,
     }
 }
 

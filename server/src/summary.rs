@@ -3,15 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use nn::Model;
-use run::dataset::Legend;
+use run::Run;
+use run::model_file::{model_file, write_whole};
 use run::run_file::RunFile;
 use serde::Serialize;
 
 use crate::api::Status;
 use crate::controller::Ended;
 use crate::history::EvaluationPoint;
-use crate::model_file::{model_file, write_whole};
 
 /// `summary.json`.
 #[derive(Serialize)]
@@ -41,19 +40,17 @@ struct Summary<'a> {
 }
 
 /// Writes `model.safetensors` and `summary.json` into `out`, and says where they are.
-pub(crate) fn write(
-    out: &Path,
-    run_file: &RunFile,
-    model: &Model,
-    legend: Option<&Legend>,
-    status: Status,
-    ended: &Ended,
-) -> Result<[PathBuf; 2]> {
+pub(crate) fn write(out: &Path, run: &Run, status: Status, ended: &Ended) -> Result<[PathBuf; 2]> {
+    let Run {
+        run_file,
+        dataset,
+        model,
+    } = run;
     std::fs::create_dir_all(out).with_context(|| format!("{}: can't be made", out.display()))?;
     let controller = &ended.controller;
     let central = controller.central();
     let (about, parameters) = controller.result(run_file.name.clone());
-    let bytes = model_file(model, parameters, legend, &about)?;
+    let bytes = model_file(model, parameters, dataset.legend.as_ref(), &about)?;
     let model_path = out.join("model.safetensors");
     write_whole(&model_path, &bytes)?;
     let (totals, traffic) = (central.totals(), controller.traffic());

@@ -11,6 +11,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use run::dataset::DatasetSpec;
+use run::run_file::RunFile;
+
 use super::tests::scenario_of;
 use super::*;
 
@@ -127,16 +130,27 @@ fn reduced(scenario: Scenario) -> Scenario {
     scenario
 }
 
-/// The data set of a run, with one held-out sample: another test checks evaluations.
-fn small(dataset: Dataset) -> Arc<Dataset> {
-    let mut dataset = dataset;
-    dataset.held_out.truncate(1);
-    Arc::new(dataset)
+/// A scenario's run, with one held-out shard: another test checks evaluations. It takes the data of another run that
+/// has the same.
+fn small_run(run_file: RunFile, datasets: &mut Vec<(DatasetSpec, Run)>) -> Run {
+    let spec = run_file.dataset.clone();
+    if let Some((_, other)) = datasets.iter().find(|(other, _)| *other == spec) {
+        let model = Arc::new(run_file.model_for(&other.dataset.format).unwrap());
+        return Run {
+            run_file,
+            model,
+            dataset: Arc::clone(&other.dataset),
+        };
+    }
+    let mut run = Run::new(run_file).unwrap();
+    Arc::get_mut(&mut run.dataset).unwrap().held_out.truncate(1);
+    datasets.push((spec, run.clone()));
+    run
 }
 
 /// A line for each variant.
-fn lines_of(scenario: &Scenario, dataset: &Arc<Dataset>) -> BTreeMap<String, u64> {
-    let finished = finish_on(Arc::clone(dataset), scenario, 2).unwrap();
+fn lines_of(scenario: &Scenario, run: Run) -> BTreeMap<String, u64> {
+    let finished = finish_on(run, scenario, 2).unwrap();
     let line = |one: Finished| {
         let name = format!("scenario {} {}", scenario.name, scenario.variants[one.variant].name);
         (name, fingerprint(&[one]))
@@ -179,22 +193,14 @@ fn assert_unchanged(kind: &str, lines: &BTreeMap<String, u64>) {
 
 #[test]
 fn every_scenario_comes_to_the_same_bits_as_before() {
-    let mut datasets: Vec<(crate::dataset::DatasetSpec, Arc<Dataset>)> = Vec::new();
+    let mut datasets = Vec::new();
     let mut lines = BTreeMap::new();
     let scenarios = files("scenarios")
         .into_iter()
         .map(|path| reduced(Scenario::load(&path).unwrap()));
     for scenario in scenarios.chain([matrix()]) {
-        let spec = &scenario.run.dataset;
-        let dataset = match datasets.iter().find(|(other, _)| other == spec) {
-            Some((_, dataset)) => Arc::clone(dataset),
-            None => {
-                let dataset = small(Dataset::load(spec, scenario.run.seed).unwrap());
-                datasets.push((spec.clone(), Arc::clone(&dataset)));
-                dataset
-            }
-        };
-        lines.append(&mut lines_of(&scenario, &dataset));
+        let run = small_run(scenario.run.clone(), &mut datasets);
+        lines.append(&mut lines_of(&scenario, run));
     }
     assert_unchanged("scenario ", &lines);
 }
@@ -203,17 +209,15 @@ fn every_scenario_comes_to_the_same_bits_as_before() {
 fn every_run_trains_to_the_same_bits_as_before() {
     let mut lines = BTreeMap::new();
     for path in files("runs") {
-        let run_file = RunFile::load(&path).unwrap();
-        let dataset = Arc::new(Dataset::load(&run_file.dataset, run_file.seed).unwrap());
-        let model = Arc::new(run_file.model_for(&dataset.format).unwrap());
-        let batch = 2 * run_file.training.minibatch as u64;
-        let mut sequential = SequentialTraining::new(&run_file, model, dataset);
+        let run = Run::load(Some(&path)).unwrap();
+        let batch = 2 * run.run_file.training.minibatch as u64;
+        let mut sequential = SequentialTraining::new(&run);
         for _ in 0..STEPS {
             sequential.step(batch).unwrap();
         }
         let mut fingerprint = Fingerprint::default();
         fingerprint.add_model(sequential.parameters());
-        lines.insert(format!("run {}", run_file.name), fingerprint.value());
+        lines.insert(format!("run {}", run.run_file.name), fingerprint.value());
     }
     assert_unchanged("run ", &lines);
 }

@@ -8,10 +8,9 @@ use nn::data::minibatch::MinibatchBuffer;
 use nn::data::samples::draw;
 use nn::random::MinibatchKey;
 use nn::{Model, Scratch};
-
-use crate::dataset::Dataset;
-use crate::optimizer::ServerOptimizer;
-use crate::run_file::RunFile;
+use run::Run;
+use run::central::ServerOptimizer;
+use run::dataset::Dataset;
 
 /// The minibatches are those of the first volunteer's first ML module, so that lockstep agrees bit for bit.
 const SESSION: u64 = 1;
@@ -35,7 +34,8 @@ pub(crate) struct SequentialTraining {
 
 impl SequentialTraining {
     /// The beginning of a run.
-    pub(crate) fn new(run_file: &RunFile, model: Arc<Model>, dataset: Arc<Dataset>) -> SequentialTraining {
+    pub(crate) fn new(run: &Run) -> SequentialTraining {
+        let (run_file, model, dataset) = (&run.run_file, Arc::clone(&run.model), Arc::clone(&run.dataset));
         let minibatch = run_file.training.minibatch;
         let parameters = model.initial_parameters(run_file.seed);
         SequentialTraining {

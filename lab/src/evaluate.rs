@@ -1,23 +1,24 @@
 //! `superstep evaluate`: how model files do on a run's held-out samples.
 
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use run::Run;
+use run::model_file::read_model_file;
 
-use crate::cli::EvaluateArguments;
-use crate::evaluation::Evaluator;
-use crate::model_file::read_model_file;
-
-/// Prints a line for each model file.
-pub(crate) fn evaluate(arguments: &EvaluateArguments) -> Result<()> {
-    let Run { dataset, model, .. } = Run::load(arguments.run.as_deref())?;
-    let mut evaluator = Evaluator::new(Arc::clone(&model), dataset);
+/// Prints a line for each model file: how it does on all held-out samples of the run (of the embedded digits without
+/// `run`).
+///
+/// # Errors
+/// A run that can't be loaded, and the first file that is no model of it.
+pub fn evaluate(run: Option<&Path>, models: &[PathBuf]) -> Result<()> {
+    let run = Run::load(run)?;
+    let mut evaluator = run.evaluator_of_all();
     println!("model\tversion\tsamples\tloss\taccuracy");
-    for path in &arguments.models {
+    for path in models {
         let place = || path.display().to_string();
         let bytes = std::fs::read(path).with_context(place)?;
-        let (parameters, about) = read_model_file(&model, &bytes).with_context(place)?;
+        let (parameters, about) = read_model_file(&run.model, &bytes).with_context(place)?;
         let evaluation = evaluator.evaluate(&parameters);
         println!(
             "{}\t{}\t{}\t{:.4}\t{}",

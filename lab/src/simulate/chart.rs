@@ -33,7 +33,7 @@ pub(super) fn svg(scenario: &Scenario, finished: &[Finished]) -> Result<String> 
         .iter()
         .flat_map(|one| &one.points)
         .any(|point| point.evaluated.accuracy.is_some());
-    let height = |point: &simulator::run::Point<crate::goal::Evaluated>| {
+    let height = |point: &simulator::run::Point<run::goal::Evaluated>| {
         point
             .evaluated
             .accuracy

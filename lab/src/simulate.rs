@@ -5,6 +5,7 @@ mod chart;
 mod report;
 mod scenario;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,21 +14,16 @@ use anyhow::{Context, Result};
 use bsp::central;
 use bsp::protocol::message::RunId;
 use bsp::time::Time;
-use nn::Model;
+use run::central::{ServerOptimizer, central_config};
+use run::goal::Evaluated;
+use run::{Evaluator, Run};
 use simulator::engine::{Engine, Task};
 use simulator::random::{Fingerprint, mix};
 use simulator::run::{Point, Stop, run};
 use simulator::volunteers::populate;
 use simulator::{Nobody, RunStats, World};
 
-use crate::cli::SimulateArguments;
-use crate::dataset::Dataset;
-use crate::evaluation::Evaluator;
-use crate::goal::Evaluated;
-use crate::optimizer::ServerOptimizer;
-use crate::run_file::RunFile;
 use crate::sequential::SequentialTraining;
-use crate::serve::central_config;
 use scenario::{Scenario, Variant};
 
 /// One variant with one draw of the volunteers, from its beginning to its end.
@@ -48,10 +44,14 @@ struct Finished {
     fingerprint: Fingerprint,
 }
 
-/// Runs a scenario and reports on it.
-pub(crate) fn simulate(arguments: &SimulateArguments) -> Result<()> {
-    let scenario = Scenario::load(&arguments.scenario)?;
-    let threads = arguments.threads.filter(|threads| *threads > 0).unwrap_or_else(|| {
+/// Runs a scenario and prints a table of its runs. It writes the table, all runs as CSV and a chart as SVG into `out`.
+/// Gradients are computed on this many threads, by default as many as there are cores; they change no result.
+///
+/// # Errors
+/// A scenario or a run that can't be loaded, and reports that can't be written.
+pub fn simulate(scenario: &Path, out: Option<&Path>, threads: Option<usize>) -> Result<()> {
+    let scenario = Scenario::load(scenario)?;
+    let threads = threads.filter(|threads| *threads > 0).unwrap_or_else(|| {
         // A machine that does not say how many cores it has computes on one thread.
         thread::available_parallelism().map_or(1, usize::from)
     });
@@ -59,7 +59,7 @@ pub(crate) fn simulate(arguments: &SimulateArguments) -> Result<()> {
     let mut table = report::table(&scenario, &finished);
     table += &format!("\nfingerprint {:016x}\n", fingerprint(&finished));
     print!("{table}");
-    if let Some(directory) = &arguments.out {
+    if let Some(directory) = out {
         let place = || directory.display().to_string();
         std::fs::create_dir_all(directory).with_context(place)?;
         let [md, csv, svg] = ["md", "csv", "svg"].map(|kind| directory.join(format!("{}.{kind}", scenario.name)));
@@ -73,21 +73,13 @@ pub(crate) fn simulate(arguments: &SimulateArguments) -> Result<()> {
 
 /// All variants with all draws, in this order.
 fn finish(scenario: &Scenario, threads: usize) -> Result<Vec<Finished>> {
-    let dataset = Arc::new(Dataset::load(&scenario.run.dataset, scenario.run.seed)?);
-    finish_on(dataset, scenario, threads)
+    finish_on(Run::new(scenario.run.clone())?, scenario, threads)
 }
 
-/// The same, on a data set that is loaded already.
-fn finish_on(dataset: Arc<Dataset>, scenario: &Scenario, threads: usize) -> Result<Vec<Finished>> {
-    let model = Arc::new(scenario.run.model_for(&dataset.format)?);
-    let evaluators = (0..threads).map(|_| Evaluator::new(Arc::clone(&model), Arc::clone(&dataset)));
-    let mut evaluators: Vec<Evaluator> = evaluators.collect();
-    let simulation = Simulation {
-        threads,
-        scenario,
-        dataset,
-        model,
-    };
+/// The same, on a run that is loaded already.
+fn finish_on(run: Run, scenario: &Scenario, threads: usize) -> Result<Vec<Finished>> {
+    let mut evaluators: Vec<Evaluator> = (0..threads).map(|_| run.evaluator()).collect();
+    let simulation = Simulation { threads, scenario, run };
     let mut finished = Vec::new();
     for (number, variant) in scenario.variants.iter().enumerate() {
         let began = Instant::now();
@@ -118,16 +110,18 @@ fn finish_on(dataset: Arc<Dataset>, scenario: &Scenario, threads: usize) -> Resu
 struct Simulation<'a> {
     threads: usize,
     scenario: &'a Scenario,
-    dataset: Arc<Dataset>,
-    model: Arc<Model>,
+    run: Run,
 }
 
 impl Simulation<'_> {
-    /// The run of a variant in a draw: each draw has other first parameters and minibatches too.
-    fn run_of(&self, variant: &Variant, draw: u64) -> RunFile {
-        let mut run = variant.run.clone();
-        run.seed = run.seed.wrapping_add(draw - 1);
-        run
+    /// The run of a variant in a draw: each draw has other first parameters and minibatches too, on the same data.
+    fn run_of(&self, variant: &Variant, draw: u64) -> Run {
+        let mut run_file = variant.run.clone();
+        run_file.seed = run_file.seed.wrapping_add(draw - 1);
+        Run {
+            run_file,
+            ..self.run.clone()
+        }
     }
 
     fn is_aim(&self, evaluated: &Evaluated) -> bool {
@@ -136,23 +130,27 @@ impl Simulation<'_> {
 
     /// A run with volunteers. There is an evaluator for each thread.
     fn train(&self, number: usize, variant: &Variant, draw: u64, evaluators: &mut [Evaluator]) -> Result<Finished> {
-        let run_file = self.run_of(variant, draw);
+        let Run {
+            run_file,
+            dataset,
+            model,
+        } = self.run_of(variant, draw);
         let task = Task {
-            model: Arc::clone(&self.model),
-            format: self.dataset.format.clone(),
-            shards: Arc::clone(&self.dataset.shards),
+            model: Arc::clone(&model),
+            format: dataset.format.clone(),
+            shards: Arc::clone(&dataset.shards),
             run_seed: run_file.seed,
             minibatch: run_file.training.minibatch,
             local_steps: run_file.training.local_steps.clone(),
         };
         let engine = Engine::new(&task, self.threads).context("a thread can't be started")?;
-        let parameters = self.model.initial_parameters(run_file.seed);
+        let parameters = model.initial_parameters(run_file.seed);
         let optimizer = Box::new(ServerOptimizer::new(&run_file, parameters.len()));
         // Sessions of closed tabs expire late. Here they must not use up the room of new ones, however often tabs come
         // and go.
         let config = central::Config {
             max_sessions: usize::MAX,
-            ..central_config(&run_file, self.model.spec().hash(), RunId(1))
+            ..central_config(&run_file, model.spec().hash(), RunId(1))
         };
         // All variants get the same draws.
         let seed = mix(self.scenario.seed ^ mix(draw));
@@ -221,12 +219,12 @@ impl Simulation<'_> {
         draw: u64,
         evaluator: &mut Evaluator,
     ) -> Result<Finished> {
-        let run_file = self.run_of(variant, draw);
+        let run = self.run_of(variant, draw);
         let (every, batch) = (
             self.scenario.evaluate_every_samples,
-            run_file.training.superstep_samples,
+            run.run_file.training.superstep_samples,
         );
-        let mut sequential = SequentialTraining::new(&run_file, Arc::clone(&self.model), Arc::clone(&self.dataset));
+        let mut sequential = SequentialTraining::new(&run);
         let mut points: Vec<Point<Evaluated>> = Vec::new();
         let (mut next, mut reached, mut has_diverged) = (every, None, false);
         for version in 1.. {

@@ -7,12 +7,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use run::goal::Goal;
+use run::run_file::{Problem, RunFile, RunFileError, Setting, read_bounded, syntax};
 use serde::Deserialize;
 use simulator::volunteers::{Churn, Kind};
 use thiserror::Error;
-
-use crate::goal::Goal;
-use crate::run_file::{Problem, RunFile, RunFileError, Setting, read_bounded, syntax};
 
 /// The most draws of one scenario: their runs are all kept until the end.
 const MAX_DRAWS: u64 = 1000;

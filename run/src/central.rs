@@ -1,20 +1,62 @@
-//! The server optimizer of a run: `nn`'s optimizer and schedule, as the central module calls them.
+//! What a run file fixes for the central BSP module (102): its settings, and the server optimizer, which is `nn`'s
+//! optimizer and schedule as the central module calls them.
+
+use std::time::Duration;
 
 use bsp::central::{self, RecordError};
+use bsp::combine::Weighting;
+use bsp::protocol::message::{Mode, RunId};
 use nn::optimizer::schedule::ScheduleSpec;
 use nn::optimizer::{Optimizer, OptimizerRecord, RecordMisfit};
 
 use crate::run_file::RunFile;
 
-/// See [`central::ServerOptimizer`].
-pub(crate) struct ServerOptimizer {
+/// Sessions at a time. Each takes a few hundred bytes, and a contribution while its superstep is open.
+const MAX_SESSIONS: usize = 10_000;
+
+/// The settings of the central module for a run of a model whose specification has this hash.
+pub fn central_config(run_file: &RunFile, spec_hash: u64, run: RunId) -> central::Config {
+    let training = &run_file.training;
+    central::Config {
+        run,
+        spec_hash,
+        mode: training.mode,
+        backup_workers: training.backup_workers,
+        has_local_steps: training.local_steps.is_some(),
+        contribution_codec: training.contribution_codec,
+        model_codec: training.model_codec,
+        communication_share: training.communication_share,
+        minibatch: training.minibatch as u64,
+        superstep_samples: training.superstep_samples,
+        quorum: training.quorum,
+        min_period: Duration::from_millis(training.min_period_ms),
+        max_period: Duration::from_millis(training.max_period_ms),
+        max_staleness: training.max_staleness,
+        weighting: Weighting {
+            staleness_exponent: training.staleness_exponent,
+            max_read_out_samples: training.max_read_out_samples(),
+            // The baselines are plain BSP and plain asynchronous SGD, which bound no gradient.
+            clip: if training.mode == Mode::Decoupled {
+                training.clip
+            } else {
+                0.0
+            },
+        },
+        lr_scaling: training.lr_scaling,
+        session_ttl: Duration::from_secs(training.session_ttl_seconds),
+        max_sessions: MAX_SESSIONS,
+    }
+}
+
+/// A run's optimizer with its schedule; see [`central::ServerOptimizer`].
+pub struct ServerOptimizer {
     optimizer: Optimizer,
     schedule: ScheduleSpec,
 }
 
 impl ServerOptimizer {
-    /// The optimizer that a run file asks for, for a model of `parameters` parameters.
-    pub(crate) fn new(run_file: &RunFile, parameters: usize) -> ServerOptimizer {
+    /// The optimizer that a run file sets, at the beginning of a run of a model of `parameters` parameters.
+    pub fn new(run_file: &RunFile, parameters: usize) -> ServerOptimizer {
         ServerOptimizer {
             optimizer: Optimizer::new(&run_file.training.optimizer, parameters),
             schedule: run_file.training.schedule.clone(),

@@ -2,46 +2,59 @@
 //! one thread, without a BSP system. Runs are measured against it. In lockstep, with one volunteer of one ML module, a
 //! run must agree with it bit for bit.
 
-use std::sync::Arc;
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use run::Run;
+use run::model_file::{About, model_file, write_whole};
 
-use crate::cli::ReferenceArguments;
-use crate::evaluation::Evaluator;
-use crate::model_file::{About, model_file, write_whole};
 use crate::sequential::SequentialTraining;
 
+/// How to train the sequential baseline.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// The run file; `None` is the run of the embedded digits.
+    pub run: Option<&'a Path>,
+    /// Samples of one step, a multiple of the run's minibatch; `None` is the run's `superstep_samples`.
+    pub batch: Option<u64>,
+    /// Stop after this many steps; `None` stops at the run's aim.
+    pub steps: Option<u64>,
+    /// Samples to train on from one evaluation to the next.
+    pub evaluate_every: u64,
+    /// Where to write the model at the end, as `safetensors`.
+    pub model: Option<&'a Path>,
+}
+
 /// Trains, and prints a line for each evaluation.
-pub(crate) fn reference(arguments: &ReferenceArguments) -> Result<()> {
-    let Run {
-        run_file,
-        dataset,
-        model,
-    } = Run::load(arguments.run.as_deref())?;
+///
+/// # Errors
+/// A run that can't be loaded, options that don't fit it, a model that has diverged or can't be written.
+pub fn reference(options: &Options<'_>) -> Result<()> {
+    let run = Run::load(options.run)?;
+    let run_file = &run.run_file;
     let minibatch = run_file.training.minibatch;
     let goal = run_file.goal();
     ensure!(
-        arguments.steps.is_some() || goal.is_some(),
+        options.steps.is_some() || goal.is_some(),
         "the run has no target: say with --steps when to stop"
     );
-    let batch = arguments.batch.unwrap_or(run_file.training.superstep_samples);
+    let batch = options.batch.unwrap_or(run_file.training.superstep_samples);
     ensure!(
         batch > 0 && batch.is_multiple_of(minibatch as u64),
         "--batch {batch}: must be a multiple of the run's minibatch, {minibatch}"
     );
 
-    let mut sequential = SequentialTraining::new(&run_file, Arc::clone(&model), Arc::clone(&dataset));
-    let mut evaluator = Evaluator::new(Arc::clone(&model), Arc::clone(&dataset)).limited(run_file.evaluation.samples);
+    let mut sequential = SequentialTraining::new(&run);
+    let mut evaluator = run.evaluator();
     let began = Instant::now();
     let mut evaluated = 0;
     println!("samples\tseconds\tloss\taccuracy");
     for version in 1.. {
         sequential.step(batch)?;
         let trained = sequential.trained();
-        let is_last = arguments.steps.is_some_and(|steps| version >= steps);
-        if !is_last && trained - evaluated < arguments.evaluate_every {
+        let is_last = options.steps.is_some_and(|steps| version >= steps);
+        if !is_last && trained - evaluated < options.evaluate_every {
             continue;
         }
         evaluated = trained;
@@ -56,17 +69,15 @@ pub(crate) fn reference(arguments: &ReferenceArguments) -> Result<()> {
             evaluation.loss.is_finite(),
             "the model has diverged after {trained} samples; lower the learning rate"
         );
-        if is_last || (arguments.steps.is_none() && goal.is_some_and(|goal| goal.is_reached_by(&evaluation))) {
-            if let Some(path) = &arguments.model {
+        if is_last || (options.steps.is_none() && goal.is_some_and(|goal| goal.is_reached_by(&evaluation))) {
+            if let Some(path) = options.model {
                 let about = About {
                     run: run_file.name.clone(),
                     version,
                     samples: trained,
                 };
-                write_whole(
-                    path,
-                    &model_file(&model, sequential.parameters(), dataset.legend.as_ref(), &about)?,
-                )?;
+                let legend = run.dataset.legend.as_ref();
+                write_whole(path, &model_file(&run.model, sequential.parameters(), legend, &about)?)?;
             }
             return Ok(());
         }
