@@ -130,6 +130,7 @@ impl Central {
             self.refuse(from, reason, actions);
         }
         self.training.after_event(&mut self.sessions, now, actions);
+        self.assert_consistent();
     }
 
     /// A connection has ended, by itself or because of an [`Action::Disconnect`]. Its session stays for `session_ttl`.
@@ -138,6 +139,7 @@ impl Central {
         self.sessions.on_disconnected(Some(now), connection, config);
         self.training.on_absence();
         self.training.after_event(&mut self.sessions, now, actions);
+        self.assert_consistent();
     }
 
     /// The time is [`Central::next_timeout`].
@@ -147,12 +149,14 @@ impl Central {
         for session in self.sessions.due_deliveries(now) {
             self.training.send_model(&mut self.sessions, now, session, actions);
         }
+        self.assert_consistent();
     }
 
     /// Closes the open superstep now, if it holds samples, so that all accepted samples are in a model before the
     /// server stops. The optimizer's step shrinks with the share of the intended samples that the superstep holds.
     pub fn close_superstep(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.training.close_early(&mut self.sessions, now, actions);
+        self.assert_consistent();
     }
 
     /// Ends the run: every volunteer is told, and no contribution is accepted any more.
@@ -161,6 +165,7 @@ impl Central {
         for connection in self.sessions.connections() {
             self.refuse(connection, Refusal::Finished, actions);
         }
+        self.assert_consistent();
     }
 
     // Queries.
@@ -271,4 +276,18 @@ impl Central {
             reason: Some(reason),
         });
     }
+
+    /// Checks the promises that hold after each event, whatever peers send. Each check costs O(1).
+    fn assert_consistent(&self) {
+        self.sessions.assert_consistent();
+        self.training.assert_consistent();
+        assert_eq!(
+            self.sessions.current(),
+            self.stamp(),
+            "sessions are sent the trainer's model"
+        );
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -107,6 +107,10 @@ impl Numbers {
             (self.settled_before, self.since) = (self.settled, version);
         }
         self.settled += 1;
+        assert!(
+            self.settled_before < self.settled,
+            "a contribution is settled after those in the model"
+        );
     }
 
     /// The contribution that was settled last was refused: no model will hold it. If all before it are in the current
@@ -341,6 +345,17 @@ mod tests {
         assert_eq!((numbers.settled(), numbers.in_model(0), numbers.in_model(1)), (2, 0, 2));
         numbers.settle_next(4);
         assert_eq!((numbers.in_model(4), numbers.in_model(5)), (2, 3));
+    }
+
+    #[test]
+    #[should_panic(expected = "a contribution is settled after those in the model")]
+    fn a_contribution_that_would_be_settled_twice_is_noticed() {
+        let mut numbers = Numbers {
+            settled: 3,
+            settled_before: 4,
+            since: 1,
+        };
+        numbers.settle_next(1);
     }
 
     #[test]

@@ -364,6 +364,25 @@ impl Sessions {
         Some(outcome)
     }
 
+    /// The model that sessions are sent.
+    pub(super) fn current(&self) -> ModelStamp {
+        self.current
+    }
+
+    /// Checks, in O(1), that the sets belong together.
+    pub(super) fn assert_consistent(&self) {
+        assert_eq!(
+            self.connections.len(),
+            self.connected.len(),
+            "each connected session has one connection"
+        );
+        assert_eq!(
+            self.timers.instants.len(),
+            self.sessions.len(),
+            "each session has its timers"
+        );
+    }
+
     /// The number of sessions with a connection.
     pub(super) fn connected_count(&self) -> usize {
         self.connected.len()

@@ -225,6 +225,23 @@ impl Training {
         Ok(())
     }
 
+    /// Checks, in O(1), that no sample is lost or counted twice.
+    pub(super) fn assert_consistent(&self) {
+        let open = self.supersteps.open();
+        open.assert_consistent();
+        let counted = self.totals.samples_in_model.saturating_add(open.samples());
+        // The superstep whose step diverged is in no model.
+        assert!(
+            self.totals.samples == counted || self.phase.has_diverged(),
+            "each accepted sample is in the model or in the open superstep"
+        );
+        assert_eq!(
+            self.totals.samples_in_model,
+            self.trainer.samples_in_model(),
+            "totals and trainer count the same samples"
+        );
+    }
+
     /// Accepts or refuses the next contribution of its session.
     fn judge(
         &mut self,
@@ -292,5 +309,32 @@ impl Training {
         self.totals.on_refused();
         let is_late = is_late(header, self.trainer.stamp());
         self.supersteps.on_refused(header.session, is_late);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::central::test_config::{Descent, test_config, test_contribution};
+
+    fn training() -> Training {
+        Training::new(Time::ZERO, test_config(), vec![0.0], Box::new(Descent))
+    }
+
+    #[test]
+    #[should_panic(expected = "each accepted sample is in the model or in the open superstep")]
+    fn a_lost_sample_is_noticed() {
+        let mut training = training();
+        training.assert_consistent();
+        training.totals.on_accepted(8, 1, 0.0, 1.0);
+        training.assert_consistent();
+    }
+
+    #[test]
+    #[should_panic(expected = "totals and trainer count the same samples")]
+    fn a_version_that_the_totals_miss_is_noticed() {
+        let mut training = training();
+        training.trainer.step(&mut [test_contribution()], 1.0).unwrap();
+        training.assert_consistent();
     }
 }
