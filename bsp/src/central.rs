@@ -186,7 +186,7 @@ impl Central {
         self.training.trainer().stamp()
     }
 
-    /// What the run fixes.
+    /// The run's settings.
     pub fn config(&self) -> &Config {
         self.training.config()
     }

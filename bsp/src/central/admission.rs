@@ -34,7 +34,7 @@ const MAX_SAMPLES: u64 = 1 << 40;
 /// The limits that a contribution is judged by.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits<'a> {
-    /// What the run fixes.
+    /// The run's settings.
     pub(super) config: &'a Config,
     /// Parameters of the model.
     pub(super) parameters: usize,

@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_settled_is_in_the_next_model_and_not_in_the_one_that_was_current() {
+    fn a_settled_contribution_is_in_the_next_model_and_not_in_the_current_one() {
         let mut numbers = Numbers::default();
         assert_eq!(numbers.in_model(0), 0);
         numbers.settle_next(0);

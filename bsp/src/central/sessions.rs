@@ -327,7 +327,7 @@ impl Sessions {
             let Some(session) = self.sessions.get_mut(id) else {
                 continue;
             };
-            let change = session.activity.change_of_period(run_period, config);
+            let change = session.activity.adapt_period(run_period, config);
             changes.extend(session.connection.zip(change));
         }
         changes

@@ -43,7 +43,7 @@ impl Training {
         }
     }
 
-    /// What the run fixes.
+    /// The run's settings.
     pub(super) fn config(&self) -> &Config {
         &self.config
     }
@@ -160,7 +160,7 @@ impl Training {
             let through = due.settles;
             actions.push(Action::send(to, &FromCentral::NextModelSettles { through }));
         }
-        let frame = self.broadcast.frame(due.stored, self.trainer.model());
+        let frame = self.broadcast.encode(due.stored, self.trainer.model());
         actions.push(Action::Send { to, frame });
     }
 

@@ -1,4 +1,4 @@
-//! What sessions promise: expiry, absence, and which model is due.
+//! The promises of sessions: expiry, absence, and which model is due.
 
 use super::*;
 use crate::central::test_config::test_config;
