@@ -14,12 +14,19 @@ use crate::time::Time;
 /// One session; see [`SessionId`].
 #[derive(Debug)]
 pub(super) struct Session {
+    /// Its proof, which a hello that resumes it must show.
     pub(super) token: Token,
+    /// Its one connection, if it has one now.
     pub(super) connection: Option<ConnectionId>,
+    /// Upwards: how far its contributions are settled.
     pub(super) numbers: Numbers,
+    /// Downwards: the models that it has and that are on their way.
     pub(super) delivery: Delivery,
+    /// The codecs that both sides know.
     pub(super) codecs: Codecs,
+    /// How its volunteer works.
     pub(super) activity: Activity,
+    /// The outcome of its contributions.
     pub(super) tally: Tally,
 }
 

@@ -103,6 +103,7 @@ pub(super) struct Joined {
 /// A model that is to be sent now.
 #[derive(Debug, PartialEq)]
 pub(super) struct DueModel {
+    /// The receiver.
     pub(super) to: ConnectionId,
     /// The model that differences may start from, if the volunteer has one and can read differences.
     pub(super) stored: Option<ModelStamp>,

@@ -200,7 +200,7 @@ impl Training {
             Ordering::Greater => return Err(Refusal::OutOfOrder { got, expected }),
             // It was settled before the link broke; the acknowledgement was lost.
             Ordering::Less => None,
-            Ordering::Equal => self.judge(sessions, now, header, payload).err(),
+            Ordering::Equal => self.settle_next(sessions, now, header, payload).err(),
         };
         let is_refused = refused.is_some();
         if let Some(reason) = refused.clone() {
@@ -243,7 +243,7 @@ impl Training {
     }
 
     /// Accepts or refuses the next contribution of its session.
-    fn judge(
+    fn settle_next(
         &mut self,
         sessions: &mut Sessions,
         now: Time,

@@ -11,7 +11,7 @@ use bsp::time::Time;
 use super::gradients::Gradients;
 use super::peer::{contribution, hello, join, messages, plain, say};
 use super::tab::{Machine, local_config};
-use super::world::{RUN, SPEC_HASH, World, config, ms, seconds};
+use super::world::{World, config, ms, seconds};
 
 fn central() -> bsp::central::Central {
     let sgd = Box::new(super::gradients::Sgd { rate: 0.1 });
@@ -272,7 +272,7 @@ fn a_reconnect_says_what_is_settled_and_replaces_the_older_connection() {
     );
     assert!(
         matches!(actions[1], bsp::central::Action::Disconnect { from, .. } if from == older),
-        "nobody's any more"
+        "no session has it any more"
     );
     assert_eq!(
         central.volunteers(seconds(2)).count(),

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::gradients::{Gradients, Name, PARAMETERS, Sgd, samples};
 use super::tab::{Machine, local_config};
-use super::world::{RUN, SPEC_HASH, World, config, ms, seconds};
+use super::world::{World, config, ms, seconds};
 
 pub(super) fn lockstep() -> bsp::central::Config {
     bsp::central::Config {
