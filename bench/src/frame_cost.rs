@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use bsp::central::{Action, Central, Config, ConnectionId, LearningRateScaling, RecordError, ServerOptimizer};
+use bsp::central::{Action, Central, Config, ConnectionId, RecordError, ServerOptimizer};
 use bsp::combine::Weighting;
 use bsp::protocol::codec::Codec;
 use bsp::protocol::frame::ContributionFrame;
 use bsp::protocol::message::{
-    Contribution, FromCentral, FromVolunteer, Hello, Mode, PROTOCOL, Report, RunId, SessionId, Token,
+    Contribution, FromCentral, FromVolunteer, Hello, PROTOCOL, Report, RunId, SessionId, Token,
 };
 use bsp::time::Time;
 use bytes::Bytes;
@@ -187,28 +187,19 @@ fn report() -> Report {
 
 fn config() -> Config {
     Config {
-        run: RUN,
-        spec_hash: SPEC_HASH,
-        mode: Mode::Decoupled,
-        backup_workers: 0,
-        has_local_steps: false,
-        contribution_codec: Codec::F32,
-        model_codec: Codec::F32,
-        communication_share: 0.5,
         minibatch: 8,
         superstep_samples: 512,
         quorum: 0.75,
         min_period: PERIOD,
         max_period: PERIOD,
-        max_staleness: 64,
         weighting: Weighting {
             staleness_exponent: 1.0,
             max_read_out_samples: 8192,
             clip: 3.0,
         },
-        lr_scaling: LearningRateScaling::None,
         session_ttl: Duration::from_secs(600),
         max_sessions: usize::MAX,
+        ..Config::new(RUN, SPEC_HASH)
     }
 }
 

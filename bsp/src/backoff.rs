@@ -38,7 +38,7 @@ impl Backoff {
     pub fn on_failure(&mut self) -> Duration {
         let wait = self.first.saturating_mul(1 << self.failures.min(16)).min(self.longest);
         self.failures = self.failures.saturating_add(1);
-        wait.mul_f64(self.jitter())
+        wait.mul_f64(self.draw_jitter())
     }
 
     /// It has succeeded: the next failure is the first again.
@@ -46,8 +46,8 @@ impl Backoff {
         self.failures = 0;
     }
 
-    /// Between a half and one.
-    fn jitter(&mut self) -> f64 {
+    /// Draws the next factor between a half and one.
+    fn draw_jitter(&mut self) -> f64 {
         // SplitMix64 (Steele et al., 2014).
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.random;

@@ -8,15 +8,12 @@
 //! event the [`policy`] says whether the superstep closes. If it does, the [`trainer`] makes the next version, the
 //! [`broadcast`] makes its frames, and the sessions that can take a model receive it.
 //!
-//! # Example
-//!
-//! Both state machines over a wire without delay: hello → welcome, model → stored → contribution → ack, next version.
+//! # Example: a hello, a contribution, a version
 //!
 //! ```
-//! # use bsp::central::{self, Central, ConnectionId, RecordError, ServerOptimizer};
-//! # use bsp::local::{self, Local};
-//! # use bsp::protocol::message::{Mode, RunId, Token};
-//! # use bsp::shared_memory::{Gradient, shared_memory};
+//! # use bsp::central::{Action, Central, Config, ConnectionId, RecordError, ServerOptimizer};
+//! # use bsp::protocol::{codec::Codec, frame::ContributionFrame};
+//! # use bsp::protocol::message::{Contribution, FromVolunteer, Hello, PROTOCOL, Report, RunId, SessionId, Token};
 //! # use bsp::time::Time;
 //! # use bytes::Bytes;
 //! # struct Sgd;
@@ -27,45 +24,34 @@
 //! #     fn record(&self) -> Vec<u8> { Vec::new() }
 //! #     fn load(&mut self, _: &[u8]) -> Result<(), RecordError> { Ok(()) }
 //! # }
-//! # let now = Time::ZERO;
-//! # let run = RunId(1);
-//! # let config = local::Config { run, spec_hash: 2, mode: Mode::Decoupled, has_local_steps: false, jitter_seed: 3 };
-//! let settings = central::Config { superstep_samples: 32, ..central::Config::new(run, 2) };
-//! let mut central = Central::new(now, settings, vec![1.0; 4], Box::new(Sgd));
-//! let (memory, mut ml_modules) = shared_memory(4, 1);
-//! let mut local = Local::new(now, config, memory);
-//! let mut exchange = |now, local: &mut Local, mut up: Vec<local::Action>| {
-//!     while !up.is_empty() {
-//!         let mut down = Vec::new();
-//!         for action in up.drain(..) {
-//!             let frame = match action {
-//!                 local::Action::Send(frame) => frame,
-//!                 local::Action::SendContribution { sequence } => {
-//!                     Bytes::copy_from_slice(local.contribution_frame(sequence).unwrap())
-//!                 }
-//!                 _ => continue,
-//!             };
-//!             central.on_frame(now, ConnectionId(1), &frame, Token(4), &mut down);
-//!         }
-//!         for action in down {
-//!             if let central::Action::Send { frame, .. } = action {
-//!                 local.on_frame(now, &frame, &mut up).unwrap();
-//!             }
-//!         }
-//!     }
-//!     central.stamp()
+//! # let (now, run, spec_hash) = (Time::ZERO, RunId(1), 2);
+//! # let report = Report { ml_modules: 1, ..Report::default() };
+//! # let (session, codecs) = (None, Vec::new());
+//! # let hello = Hello { protocol: PROTOCOL, run, spec_hash, incarnation: None, session, codecs, report };
+//! # let contribution = Contribution {
+//! #     run, spec_hash, incarnation: 1, session: SessionId(1), sequence: 1, samples: 32, gradients: 1, loss_sum: 9.0,
+//! #     version_sum: 0, step_sum: 0, codec: Codec::F32, step_runs: Vec::new(), step_runs_not_listed: 0, report,
+//! # };
+//! let config = Config { superstep_samples: 32, ..Config::new(run, spec_hash) };
+//! let mut central = Central::new(now, config, vec![1.0; 4], Box::new(Sgd));
+//! let volunteer = ConnectionId(1);
+//! let receive = |central: &mut Central, frame: Bytes| {
+//!     let mut actions = Vec::new();
+//!     central.on_frame(now, volunteer, &frame, Token(3), &mut actions);
+//!     actions
 //! };
-//! let mut up = Vec::new();
-//! local.on_open(now, &mut up);
-//! let stamp = exchange(now, &mut local, up);
-//! assert_eq!((stamp.version, local.memory().published()), (0, Some(stamp)));
+//! let answers = receive(&mut central, FromVolunteer::Hello(hello).encode());
+//! assert_eq!(answers.len(), 2); // a welcome, and the model of version 0
+//! let stored = FromVolunteer::Stored(central.stamp());
+//! receive(&mut central, stored.encode());
 //!
-//! ml_modules[0].add(&[8.0; 4], Gradient { stamp, step: 0, samples: 32, loss_sum: 9.0 })?;
-//! let (due, mut up) = (local.next_timeout(now), Vec::new());
-//! local.on_timeout(due, &mut up);
-//! assert_eq!(exchange(due, &mut local, up).version, 1);
-//! assert_eq!(ml_modules[0].model().unwrap()[..], [0.875; 4]);
-//! # Ok::<(), bsp::shared_memory::NotFinite>(())
+//! let mut frame = ContributionFrame::new(4);
+//! Codec::F32.encode(&[8.0; 4], frame.payload_mut(16)); // the sum of the gradients of 32 samples
+//! frame.seal(&contribution)?;
+//! let answers = receive(&mut central, Bytes::copy_from_slice(frame.as_bytes()));
+//! assert!(matches!(answers[1], Action::SuperstepClosed(_))); // after the acknowledgement
+//! assert_eq!((central.stamp().version, central.model()), (1, &[0.875; 4][..]));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 use std::time::Duration;
@@ -130,6 +116,7 @@ impl Central {
             self.refuse(from, reason, actions);
         }
         self.training.after_event(&mut self.sessions, now, actions);
+        self.assert_consistent();
     }
 
     /// A connection has ended, by itself or because of an [`Action::Disconnect`]. Its session stays for `session_ttl`.
@@ -138,6 +125,7 @@ impl Central {
         self.sessions.on_disconnected(Some(now), connection, config);
         self.training.on_absence();
         self.training.after_event(&mut self.sessions, now, actions);
+        self.assert_consistent();
     }
 
     /// The time is [`Central::next_timeout`].
@@ -147,12 +135,14 @@ impl Central {
         for session in self.sessions.due_deliveries(now) {
             self.training.send_model(&mut self.sessions, now, session, actions);
         }
+        self.assert_consistent();
     }
 
     /// Closes the open superstep now, if it holds samples, so that all accepted samples are in a model before the
     /// server stops. The optimizer's step shrinks with the share of the intended samples that the superstep holds.
     pub fn close_superstep(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.training.close_early(&mut self.sessions, now, actions);
+        self.assert_consistent();
     }
 
     /// Ends the run: every volunteer is told, and no contribution is accepted any more.
@@ -161,6 +151,7 @@ impl Central {
         for connection in self.sessions.connections() {
             self.refuse(connection, Refusal::Finished, actions);
         }
+        self.assert_consistent();
     }
 
     // Queries.
@@ -181,7 +172,7 @@ impl Central {
         self.training.trainer().stamp()
     }
 
-    /// What the run fixes.
+    /// The run's settings.
     pub fn config(&self) -> &Config {
         self.training.config()
     }
@@ -271,4 +262,18 @@ impl Central {
             reason: Some(reason),
         });
     }
+
+    /// Checks the promises that hold after each event, whatever peers send. Each check costs O(1).
+    fn assert_consistent(&self) {
+        self.sessions.assert_consistent();
+        self.training.assert_consistent();
+        assert_eq!(
+            self.sessions.current(),
+            self.stamp(),
+            "sessions are sent the trainer's model"
+        );
+    }
 }
+
+#[cfg(test)]
+mod tests;

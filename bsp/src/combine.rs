@@ -144,13 +144,13 @@ impl Combiner {
             staleness_weight(staleness, staleness_exponent) * contribution.samples.min(max_read_out_samples) as f64
         };
         let weights: f64 = contributions.iter().map(weight).sum();
-        let mean_steps = self.mean_steps(contributions, weight);
+        let mean_steps = self.note_steps(contributions, weight);
         gradient.fill(0.0);
         let mut is_first = true;
-        for of_session in contributions.chunk_by(|one, next| one.session == next.session) {
-            let session = of_session[0].session;
+        for group in contributions.chunk_by(|one, next| one.session == next.session) {
+            let session = group[0].session;
             let mut norms = 0.0;
-            for contribution in of_session {
+            for contribution in group {
                 let samples = contribution.samples as f64;
                 contribution
                     .gradient
@@ -174,25 +174,27 @@ impl Combiner {
                 }
                 is_first = false;
             }
-            remember(&mut self.usual.norms, session, norms / of_session.len() as f64);
+            remember(&mut self.usual.norms, session, norms / group.len() as f64);
         }
     }
 
-    /// h̄ of contributions that are sorted by session; 1 without local steps.
-    fn mean_steps(&mut self, contributions: &[Admitted], weight: impl Fn(&Admitted) -> f64) -> f64 {
+    /// Notes the sessions' local steps among the usual ones. Returns their mean h̄; 1 without local steps. The
+    /// contributions are sorted by session.
+    fn note_steps(&mut self, contributions: &[Admitted], weight: impl Fn(&Admitted) -> f64) -> f64 {
         let (mut weights, mut steps) = (0.0, 0.0);
-        for of_session in contributions.chunk_by(|one, next| one.session == next.session) {
-            let Some(claimed) = of_session.iter().map(|c| c.steps).sum::<Option<f64>>() else {
+        for group in contributions.chunk_by(|one, next| one.session == next.session) {
+            let session = group[0].session;
+            let Some(claimed) = group.iter().map(|c| c.steps).sum::<Option<f64>>() else {
                 return 1.0;
             };
             let believed = match self.weighting.clip {
                 0.0 => claimed,
-                clip => self.usual.bound_steps(clip, of_session[0].session, claimed),
+                clip => self.usual.bound_steps(clip, session, claimed),
             };
-            remember(&mut self.usual.steps, of_session[0].session, believed);
-            let of_session: f64 = of_session.iter().map(&weight).sum();
-            weights += of_session;
-            steps += of_session * believed;
+            remember(&mut self.usual.steps, session, believed);
+            let group_weight: f64 = group.iter().map(&weight).sum();
+            weights += group_weight;
+            steps += group_weight * believed;
         }
         steps / weights
     }

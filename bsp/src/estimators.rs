@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_busy_machine_adds_to_some_of_the_last_times_is_left_out_and_a_slower_link_is_found() {
+    fn the_delays_of_a_busy_machine_are_left_out_and_a_slower_link_is_found() {
         let ms = Duration::from_millis;
         let mut shortest = WindowedMin::default();
         assert_eq!(shortest.get(), Duration::ZERO);

@@ -151,7 +151,7 @@ impl Local {
         if self.has_ended() || !self.modules.on_died(ml_module, self.read_out.is_under_way()) {
             return;
         }
-        self.end_soon(now, End::MlModuleDied);
+        self.begin_shutdown(now, End::MlModuleDied);
         self.turn(now, actions);
     }
 
@@ -169,7 +169,7 @@ impl Local {
     pub fn set_active_ml_modules(&mut self, now: Time, active: usize, actions: &mut Vec<Action>) {
         self.notice_freeze(now, actions);
         self.modules.set_active(active);
-        self.say_that_it_is_here(now, actions);
+        self.send_heartbeat(now, actions);
         self.turn(now, actions);
     }
 
@@ -184,7 +184,7 @@ impl Local {
     /// and the membership ends.
     pub fn leave(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.notice_freeze(now, actions);
-        self.end_soon(now, End::Left);
+        self.begin_shutdown(now, End::Left);
         self.turn(now, actions);
     }
 
@@ -294,7 +294,7 @@ impl Local {
     fn on_ack(&mut self, now: Time, ack: &Ack, actions: &mut Vec<Action>) {
         let is_accepted = ack.refused.is_none();
         if !is_accepted {
-            self.let_go_of_refused(ack.through);
+            self.release_refused(ack.through);
         }
         self.contributions.settle(ack.through, ack.durable, is_accepted);
         self.link.on_settled(now);
@@ -304,7 +304,7 @@ impl Local {
     /// Under local steps a refused update leaves the working copies with a published model that settles it. The next
     /// model may never come, if everything computed on top of the refused update is refused as well. So the current
     /// model is published again.
-    fn let_go_of_refused(&mut self, sequence: u64) {
+    fn release_refused(&mut self, sequence: u64) {
         let settled_read_outs = self.in_model.on_refused(sequence);
         if let (Some(read_outs), true) = (settled_read_outs, self.membership.has_local_steps()) {
             self.modules.publish_again(read_outs);
@@ -327,7 +327,7 @@ impl Local {
                 self.read_out(now, actions);
             }
             if now >= self.link.heartbeat_due() {
-                self.say_that_it_is_here(now, actions);
+                self.send_heartbeat(now, actions);
             }
         }
         self.end_if_due(now, actions);
@@ -382,8 +382,8 @@ impl Local {
         self.modules.have_new(self.schedule.has_barrier() && !is_ending)
     }
 
-    /// Says hello if this call comes so late that the tab must have been frozen. Every event calls this, since frames
-    /// may have waited, too.
+    /// Says hello if the tab must have been frozen before this event. Every event calls this: frames may have waited
+    /// as well as time-outs.
     fn notice_freeze(&mut self, now: Time, actions: &mut Vec<Action>) {
         if self.schedule.was_frozen(now) && self.link.state() == LinkState::Welcomed {
             self.say_hello(now, actions);
@@ -394,7 +394,7 @@ impl Local {
         self.notice_freeze(now, actions);
         self.modules.set_paused(is_paused);
         self.schedule.set_due_now(now);
-        self.say_that_it_is_here(now, actions);
+        self.send_heartbeat(now, actions);
         self.turn(now, actions);
     }
 
@@ -409,7 +409,8 @@ impl Local {
         self.send(now, &FromVolunteer::Hello(hello), actions);
     }
 
-    fn say_that_it_is_here(&mut self, now: Time, actions: &mut Vec<Action>) {
+    /// Says that it is here, and how it is doing.
+    fn send_heartbeat(&mut self, now: Time, actions: &mut Vec<Action>) {
         if self.link.state() == LinkState::Welcomed {
             self.send(now, &FromVolunteer::Heartbeat(self.report()), actions);
         }
@@ -443,12 +444,14 @@ impl Local {
         self.link.state() == LinkState::Ended
     }
 
+    /// Closes the link. It is opened again after a wait.
     fn break_link(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.link.on_closed(now);
         actions.push(Action::Disconnect);
     }
 
-    fn end_soon(&mut self, now: Time, end: End) {
+    /// The ML modules stop; the membership ends when all is settled.
+    fn begin_shutdown(&mut self, now: Time, end: End) {
         if self.shutdown.is_none() && !self.has_ended() {
             self.shutdown = Some(Shutdown::new(now, end));
             self.modules.stop();
@@ -480,6 +483,7 @@ impl Local {
         self.end(end, actions);
     }
 
+    /// Ends the membership now.
     fn end(&mut self, end: End, actions: &mut Vec<Action>) {
         self.modules.stop();
         self.shutdown = None;

@@ -264,124 +264,217 @@ fn after_a_death_the_others_are_read_out_and_the_tab_ends_without_an_allocation(
     assert_eq!(actions[1..], [Action::Disconnect, Action::Ended(End::MlModuleDied)]);
 }
 
-/// What can happen to a local BSP module, each by its name.
-type Happening = (&'static str, fn(&mut Local, Time, &mut Vec<Action>));
+/// The call of a driver.
+type Fire = dyn Fn(&mut Local, Time, &mut Vec<Action>);
 
-/// Everything that a driver can call, whatever the page, the network and the clock do.
-const HAPPENINGS: [Happening; 16] = [
-    ("the page pauses", |local, now, actions| local.pause(now, actions)),
-    ("the page resumes", |local, now, actions| local.resume(now, actions)),
-    ("the page moves its slider", |local, now, actions| {
-        local.set_active_ml_modules(now, 2, actions);
+/// An event at a local BSP module: a call of its driver.
+struct Event {
+    name: String,
+    /// The method of [`Local`] that is called.
+    method: &'static str,
+    fire: Box<Fire>,
+}
+
+impl Event {
+    fn new(name: &str, method: &'static str, fire: impl Fn(&mut Local, Time, &mut Vec<Action>) + 'static) -> Event {
+        Event {
+            name: name.to_owned(),
+            method,
+            fire: Box::new(fire),
+        }
+    }
+
+    /// The same after the tab was frozen for a minute.
+    fn after_a_freeze(self) -> Event {
+        let fire = self.fire;
+        Event {
+            name: format!("the tab was frozen, and {}", self.name),
+            method: self.method,
+            fire: Box::new(move |local, now, actions| fire(local, now + Duration::from_secs(60), actions)),
+        }
+    }
+}
+
+/// A frame of each kind.
+fn frames() -> Vec<Bytes> {
+    let welcome = Welcome {
+        session: SessionId(1),
+        token: Token(1),
+        period_us: 10_000,
+        settled: 0,
+        durable: 0,
+        codec: Codec::Int8,
+    };
+    let ack = |refused| {
+        let (through, durable) = (1, 1);
+        FromCentral::Ack(Ack {
+            through,
+            durable,
+            refused,
+        })
+    };
+    let why = || "for some reason".to_owned();
+    let messages = [
+        ack(None),
+        ack(Some(ContributionRefusal::Undecodable(why()))),
+        FromCentral::Welcome(welcome),
+        FromCentral::Refused(Refusal::Malformed(why())),
+        FromCentral::NextModelSettles { through: 1 },
+        FromCentral::ReadOutEvery { period_us: 20_000 },
+    ];
+    let stamp = ModelStamp {
+        incarnation: 1,
+        version: 2,
+    };
+    let model = FromCentral::encode_model(stamp, &[2.0; PARAMETERS]);
+    let unreadable = Bytes::from_static(&[9, 0, 0, 0, 1]);
+    let encoded = messages.iter().map(FromCentral::encode);
+    let frames: Vec<Bytes> = encoded.chain([model, unreadable]).collect();
+    // The first clone of a frame makes it one that is shared, and takes memory for that.
+    frames.iter().for_each(|frame| drop(frame.clone()));
+    frames
+}
+
+/// What a frame brings. (A new kind of message does not compile here, and needs a frame in [`frames`].)
+fn kind(frame: &Bytes) -> &'static str {
+    match FromCentral::decode(frame).map(|received| received.message) {
+        Ok(FromCentral::Welcome(_)) => "a welcome",
+        Ok(FromCentral::Refused(_)) => "a refusal",
+        Ok(FromCentral::StoreModel(_)) => "a model",
+        Ok(FromCentral::NextModelSettles { .. }) => "a promise of the next model",
+        Ok(FromCentral::ReadOutEvery { .. }) => "a period",
+        Ok(FromCentral::Ack(_)) => "an acknowledgement",
+        Err(_) => "nonsense",
+    }
+}
+
+/// Everything that a driver can call, whatever the page, the network and the clock do, in time and after a freeze.
+fn events() -> Vec<Event> {
+    let calls = || {
+        vec![
+            Event::new("the page pauses", "pause", |local, now, actions| {
+                local.pause(now, actions)
+            }),
+            Event::new("the page resumes", "resume", |local, now, actions| {
+                local.resume(now, actions)
+            }),
+            Event::new(
+                "the page moves its slider",
+                "set_active_ml_modules",
+                |local, now, actions| local.set_active_ml_modules(now, 2, actions),
+            ),
+            Event::new("the page sets the duty", "set_duty", |local, now, actions| {
+                local.set_duty(now, 50, actions)
+            }),
+            Event::new("the page leaves", "leave", |local, now, actions| {
+                local.leave(now, actions)
+            }),
+            Event::new("the link opens", "on_open", |local, now, actions| {
+                local.on_open(now, actions)
+            }),
+            Event::new("the link closes", "on_closed", |local, now, actions| {
+                local.on_closed(now, actions)
+            }),
+            Event::new("a timer rings", "on_timeout", |local, now, actions| {
+                local.on_timeout(local.next_timeout(now).min(now), actions)
+            }),
+            Event::new("another one dies", "on_ml_module_died", |local, now, actions| {
+                local.on_ml_module_died(now, 1, actions)
+            }),
+            Event::new("the same one dies again", "on_ml_module_died", |local, now, actions| {
+                local.on_ml_module_died(now, 0, actions)
+            }),
+        ]
+    };
+    let arrivals = || {
+        let event = |frame: Bytes| {
+            let name = format!("{} comes", kind(&frame));
+            Event::new(&name, "on_frame", move |local, now, actions| {
+                assert_eq!(local.on_frame(now, &frame, actions), Ok(()));
+            })
+        };
+        frames().into_iter().map(event).collect::<Vec<_>>()
+    };
+    let after_a_freeze = calls().into_iter().chain(arrivals()).map(Event::after_a_freeze);
+    calls().into_iter().chain(arrivals()).chain(after_a_freeze).collect()
+}
+
+#[test]
+fn the_events_after_a_death_are_all_that_a_local_module_has() {
+    let events = events();
+    let source = include_str!("../src/local.rs");
+    let methods = source.split("pub fn ").skip(1).filter_map(|rest| rest.split_once('('));
+    let changing = methods.filter(|(_, arguments)| arguments.starts_with("&mut self"));
+    let names: Vec<&str> = changing.map(|(name, _)| name).collect();
+    assert!(names.len() >= 10, "{names:?}");
+    for name in names {
+        assert!(events.iter().any(|event| event.method == name), "{name} is not fired");
+    }
+    let mut kinds: Vec<_> = frames().iter().map(kind).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+    assert_eq!(kinds.len(), 7, "six kinds of message, and nonsense: {kinds:?}");
+}
+
+/// The state of a local BSP module before the death, by its name.
+type Before = (&'static str, fn(&mut Local, Time, &mut Vec<Action>));
+
+const BEFORE: [Before; 7] = [
+    ("welcomed", |_, _, _| ()),
+    ("with a contribution on its way", |local, now, actions| {
+        local.on_timeout(now, actions)
     }),
-    ("the page sets the duty", |local, now, actions| {
-        local.set_duty(now, 50, actions)
+    ("paused", |local, now, actions| local.pause(now, actions)),
+    ("leaving", |local, now, actions| local.leave(now, actions)),
+    ("without a link", |local, now, actions| local.on_closed(now, actions)),
+    ("connecting", |local, now, actions| {
+        local.on_closed(now, actions);
+        local.on_timeout(local.next_timeout(now), actions);
     }),
-    ("the page leaves", |local, now, actions| local.leave(now, actions)),
-    ("the link opens", |local, now, actions| local.on_open(now, actions)),
-    ("the link closes", |local, now, actions| local.on_closed(now, actions)),
-    ("a timer rings", |local, now, actions| {
-        local.next_timeout(now);
-        local.on_timeout(now, actions);
-    }),
-    ("another ML module dies", |local, now, actions| {
-        local.on_ml_module_died(now, 1, actions)
-    }),
-    ("the same ML module dies again", |local, now, actions| {
-        local.on_ml_module_died(now, 0, actions)
-    }),
-    ("the tab was frozen", |local, now, actions| {
-        local.on_timeout(now + Duration::from_secs(60), actions);
-    }),
-    ("the tab was frozen and the page pauses", |local, now, actions| {
-        local.pause(now + Duration::from_secs(60), actions);
-    }),
-    ("a contribution is settled", |local, now, actions| {
-        assert_eq!(
-            local.on_frame(now, &FRAMES.with(|frames| frames[0].clone()), actions),
-            Ok(())
-        );
-    }),
-    ("a welcome comes", |local, now, actions| {
-        assert_eq!(
-            local.on_frame(now, &FRAMES.with(|frames| frames[1].clone()), actions),
-            Ok(())
-        );
-    }),
-    ("a refusal comes", |local, now, actions| {
-        assert_eq!(
-            local.on_frame(now, &FRAMES.with(|frames| frames[2].clone()), actions),
-            Ok(())
-        );
-    }),
-    ("a frame comes that can't be read", |local, now, actions| {
-        assert_eq!(
-            local.on_frame(now, &FRAMES.with(|frames| frames[3].clone()), actions),
-            Ok(())
-        );
+    ("after a hello", |local, now, actions| {
+        local.on_closed(now, actions);
+        local.on_timeout(local.next_timeout(now), actions);
+        local.on_open(local.next_timeout(now).min(now), actions);
     }),
 ];
 
-thread_local! {
-    /// Frames that were encoded before the death.
-    static FRAMES: [Bytes; 4] = {
-        let refused = Some(ContributionRefusal::Undecodable("for some reason".to_owned()));
-        let ack = Ack { through: 1, durable: 1, refused };
-        let welcome = Welcome {
-            session: SessionId(1),
-            token: Token(1),
-            period_us: 10_000,
-            settled: 0,
-            durable: 0,
-            codec: Codec::Int8,
-        };
-        [
-            FromCentral::Ack(ack).encode(),
-            FromCentral::Welcome(welcome).encode(),
-            FromCentral::Refused(Refusal::Malformed("for some reason".to_owned())).encode(),
-            Bytes::from_static(&[9, 0, 0, 0, 1]),
-        ]
-    };
-}
-
-/// A local BSP module one of whose three ML modules has just died; if it was `leaving` before, at its own wish.
-fn with_a_death(leaving: bool) -> (Local, Vec<MlModule<Ones>>, Vec<Action>, Time) {
-    let (mut local, mut ml_modules, mut actions) = welcomed();
+/// A local BSP module one of whose three ML modules has just died.
+fn with_a_death(before: &Before) -> (Local, Vec<MlModule<Ones>>, Vec<Action>, Time) {
+    let (mut local, mut ml_modules, _) = welcomed();
     for ml_module in &mut ml_modules {
         assert_eq!(ml_module.turn(&mut || Time::ZERO), Turn::Computed);
     }
     std::mem::forget(ml_modules.remove(0));
-    let now = Time::ZERO + Duration::from_millis(500);
-    if leaving {
-        local.leave(now, &mut actions);
-    }
-    actions.clear();
-    // The first clone of a frame makes it one that is shared, and takes memory for that.
-    FRAMES.with(|frames| frames.iter().for_each(|frame| drop(frame.clone())));
+    let mut now = Time::ZERO + Duration::from_millis(500);
+    before.1(&mut local, now, &mut Vec::new());
+    now = now + Duration::from_secs(1);
+    let mut actions = Vec::with_capacity(1000);
     let counted = calls_of_the_allocator(|| local.on_ml_module_died(now, 0, &mut actions));
-    assert_eq!(counted, 0);
+    assert_eq!(counted, 0, "{}", before.0);
     (local, ml_modules, actions, now)
 }
 
 #[test]
-fn after_a_death_nothing_that_happens_calls_the_allocator() {
-    for leaving in [false, true] {
-        for (first, happen) in HAPPENINGS {
-            let (mut local, _ml_modules, mut actions, now) = with_a_death(leaving);
-            let counted = calls_of_the_allocator(|| happen(&mut local, now, &mut actions));
-            assert_eq!(counted, 0, "{first}, leaving before: {leaving}");
-            for (second, happen) in HAPPENINGS {
+fn after_a_death_no_event_calls_the_allocator() {
+    let events = events();
+    for before in &BEFORE {
+        for first in &events {
+            let (mut local, _ml_modules, mut actions, now) = with_a_death(before);
+            let what = format!("{}; {}", before.0, first.name);
+            let counted = calls_of_the_allocator(|| (first.fire)(&mut local, now, &mut actions));
+            assert_eq!(counted, 0, "{what}");
+            for second in &events {
                 let later = now + Duration::from_millis(1500);
-                let counted = calls_of_the_allocator(|| happen(&mut local, later, &mut actions));
-                assert_eq!(counted, 0, "{first}, then {second}, leaving before: {leaving}");
+                let counted = calls_of_the_allocator(|| (second.fire)(&mut local, later, &mut actions));
+                assert_eq!(counted, 0, "{what}, then {}", second.name);
             }
             let end = now + Duration::from_secs(100);
             let counted = calls_of_the_allocator(|| local.on_timeout(end, &mut actions));
-            assert_eq!(counted, 0, "{first}, at the end");
+            assert_eq!(counted, 0, "{what}, at the end");
             let ends = actions.iter().filter(|action| matches!(action, Action::Ended(_)));
-            assert_eq!(ends.count(), 1, "{first}: {actions:?}");
+            assert_eq!(ends.count(), 1, "{what}: {actions:?}");
             let is_silent = |action: &Action| !matches!(action, Action::Send(_) | Action::Connect);
-            assert!(actions.iter().all(is_silent), "{first}: {actions:?}");
+            assert!(actions.iter().all(is_silent), "{what}: {actions:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What `docs/protocol.md` promises is what the code does: each golden frame, each field, each reason.
+//! The code does what `docs/protocol.md` says: each golden frame, each field, each reason.
 //!
 //! The document is the input: this test parses it. All values of the golden frames stand in [`from_volunteers`] and
 //! [`from_central`], under the names that the document gives them.
@@ -279,7 +279,7 @@ fn word(text: &str) -> String {
     text.chars().take_while(|c| is_letter(*c)).collect()
 }
 
-/// What stands in the first column of the first table below the heading `### name`.
+/// The entries in the first column of the first table below the heading `### name`.
 fn first_column(name: &str) -> Vec<String> {
     let heading = format!("### `{name}`");
     let below = DOCUMENT.lines().skip_while(|line| *line != heading).skip(1);

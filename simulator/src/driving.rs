@@ -22,12 +22,12 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         match event {
             Event::Script(script) => script(self),
             Event::CentralTimer(timer) => {
-                if self.central_timer.fires(timer, self.now, "the central module") {
+                if self.central_timer.fire(timer, self.now, "the central module") {
                     self.with_central(|central, now, actions| central.on_timeout(now, actions));
                 }
             }
             Event::TabTimer(tab, timer) => {
-                if self.tabs[tab].timer.fires(timer, self.now, "a tab") {
+                if self.tabs[tab].timer.fire(timer, self.now, "a tab") {
                     self.with_local(tab, |local, now, actions| local.on_timeout(now, actions));
                 }
             }

@@ -31,7 +31,7 @@ impl Timer {
     ///
     /// # Panics
     /// `owner` asks again and again to be woken now.
-    pub(crate) fn fires(&mut self, number: u64, now: Time, owner: &str) -> bool {
+    pub(crate) fn fire(&mut self, number: u64, now: Time, owner: &str) -> bool {
         if number != self.number {
             return false;
         }

@@ -39,7 +39,7 @@ pub(crate) enum Event<G: Gradients, O> {
 type Script<G, O> = Box<dyn FnOnce(&mut World<G, O>)>;
 
 /// A whole run: the central BSP module, tabs with their local BSP modules and ML modules, and the links between them.
-/// What happens follows from the seed, the settings and the planned events; `G` computes the gradients, `O` looks on.
+/// Everything follows from the seed, the settings and the planned events; `G` computes the gradients, `O` looks on.
 pub struct World<G: Gradients, O = Nobody> {
     /// The virtual time.
     pub now: Time,

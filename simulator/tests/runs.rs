@@ -6,9 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bsp::central::{Config, LearningRateScaling, RecordError, ServerOptimizer};
+use bsp::central::{Config, RecordError, ServerOptimizer};
 use bsp::combine::Weighting;
-use bsp::protocol::codec::Codec;
 use bsp::protocol::message::{Mode, RunId};
 use bsp::time::Time;
 use nn::data::minibatch::MinibatchBuffer;
@@ -87,14 +86,7 @@ impl ServerOptimizer for Sgd {
 
 fn config(mode: Mode) -> Config {
     Config {
-        run: RunId(1),
-        spec_hash: 2,
         mode,
-        backup_workers: 0,
-        has_local_steps: false,
-        contribution_codec: Codec::F32,
-        model_codec: Codec::F32,
-        communication_share: 0.5,
         minibatch: MINIBATCH as u64,
         superstep_samples: 64,
         quorum: 0.75,
@@ -107,9 +99,9 @@ fn config(mode: Mode) -> Config {
             // Lockstep equals the sequential baseline: it never clips.
             clip: if mode == Mode::Lockstep { 0.0 } else { 3.0 },
         },
-        lr_scaling: LearningRateScaling::None,
         session_ttl: Duration::from_secs(600),
         max_sessions: 100,
+        ..Config::new(RunId(1), 2)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the central module asks of its driver.
+//! The central module's requests to its driver.
 
 use bytes::Bytes;
 

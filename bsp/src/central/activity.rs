@@ -1,4 +1,4 @@
-//! What the policies know of a volunteer: its last report, its speed, and the times of its link.
+//! A volunteer as the policies see it: its last report, its speed, and the times of its link.
 
 use std::time::Duration;
 
@@ -88,8 +88,8 @@ impl Activity {
         self.period
     }
 
-    /// Its new period, if the change is worth a message.
-    pub(super) fn change_of_period(&mut self, run_period: Duration, config: &Config) -> Option<Duration> {
+    /// Adapts its read-out period to the run's. Returns the new one, if the change is worth a message.
+    pub(super) fn adapt_period(&mut self, run_period: Duration, config: &Config) -> Option<Duration> {
         let told = self.period.as_secs_f64();
         let wanted = run_period.max(self.link.shortest_period(config));
         let is_worth_telling = (wanted.as_secs_f64() / told - 1.0).abs() >= WORTH_TELLING;
@@ -123,7 +123,7 @@ mod tests {
         let config = test_config();
         let mut activity = with_upload(0);
         for (run_period, told) in [(102, None), (98, None), (104, Some(104)), (104, None), (99, Some(99))] {
-            let change = activity.change_of_period(ms(run_period), &config);
+            let change = activity.adapt_period(ms(run_period), &config);
             assert_eq!(change, told.map(ms), "{run_period}");
         }
     }
@@ -132,20 +132,20 @@ mod tests {
     fn a_slow_link_has_a_longer_period_and_a_fast_one_the_runs() {
         // Busy for half of the time at most.
         let config = test_config();
-        assert_eq!(with_upload(50).change_of_period(ms(100), &config), None);
+        assert_eq!(with_upload(50).adapt_period(ms(100), &config), None);
         let mut slow = with_upload(200);
-        assert_eq!(slow.change_of_period(ms(100), &config), Some(ms(400)));
-        assert_eq!(slow.change_of_period(ms(300), &config), None, "its own is longer still");
-        assert_eq!(slow.change_of_period(ms(500), &config), Some(ms(500)));
+        assert_eq!(slow.adapt_period(ms(100), &config), Some(ms(400)));
+        assert_eq!(slow.adapt_period(ms(300), &config), None, "its own is longer still");
+        assert_eq!(slow.adapt_period(ms(500), &config), Some(ms(500)));
         slow.on_report(Report::default());
-        assert_eq!(slow.change_of_period(ms(100), &config), Some(ms(100)));
+        assert_eq!(slow.adapt_period(ms(100), &config), Some(ms(100)));
     }
 
     #[test]
     fn the_period_follows_a_slow_link_between_its_contributions_too() {
         let config = test_config();
         let mut slow = with_upload(2000);
-        assert_eq!(slow.change_of_period(ms(100), &config), Some(ms(2000)));
+        assert_eq!(slow.adapt_period(ms(100), &config), Some(ms(2000)));
         let after = |silence: u64| Time::ZERO + ms(silence);
         assert!(!slow.is_expected(after(1900), ms(300)) && slow.is_present(after(1900), ms(300)));
         assert!(!slow.is_present(after(6001), ms(300)), "it has gone");
@@ -155,7 +155,7 @@ mod tests {
     fn only_a_volunteer_that_contributes_within_a_superstep_fits_its_deadline() {
         let mut activity = with_upload(200);
         assert!(activity.fits_deadline(ms(200)));
-        activity.change_of_period(ms(100), &test_config());
+        activity.adapt_period(ms(100), &test_config());
         assert!(!activity.fits_deadline(ms(399)) && activity.fits_deadline(ms(400)));
     }
 }

@@ -34,7 +34,7 @@ const MAX_SAMPLES: u64 = 1 << 40;
 /// The limits that a contribution is judged by.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits<'a> {
-    /// What the run fixes.
+    /// The run's settings.
     pub(super) config: &'a Config,
     /// Parameters of the model.
     pub(super) parameters: usize,
@@ -106,7 +106,7 @@ fn judge(
         return Err(ContributionRefusal::Implausible { samples, gradients });
     }
     let version = header.version_sum as f64 / samples as f64;
-    // A comparison of whole numbers: rounding must not lift a mean above the version that all of it was computed on.
+    // Whole numbers again: rounding must not lift a mean above the version that all of it was computed on.
     if header.version_sum > u128::from(stamp.version) * u128::from(samples) {
         return Err(ContributionRefusal::FromTheFuture {
             version: version as u64,

@@ -21,6 +21,7 @@ use crate::protocol::codec::{Codec, FLOAT_BYTES};
 use crate::protocol::message::{FromCentral, ModelEncoding, StoreModel};
 use crate::shared_memory::ModelStamp;
 
+/// The frames of the current version, and the differences that lead to it.
 #[derive(Debug)]
 pub(super) struct Broadcast {
     codec: Codec,
@@ -78,9 +79,9 @@ impl Broadcast {
         }
     }
 
-    /// The frame that brings a volunteer to the current version, from the model that it has stored if it can read
-    /// differences.
-    pub(super) fn frame(&mut self, stored: Option<ModelStamp>, model: &[f32]) -> Bytes {
+    /// Encodes the frame that brings a volunteer to the current version, from the model that it has stored if it can
+    /// read differences. Each frame is encoded once, and then shared.
+    pub(super) fn encode(&mut self, stored: Option<ModelStamp>, model: &[f32]) -> Bytes {
         let missed = stored
             .filter(|stored| stored.incarnation == self.stamp.incarnation)
             .and_then(|stored| self.stamp.version.checked_sub(stored.version))
@@ -133,7 +134,7 @@ mod tests {
         }
     }
 
-    /// What a volunteer that holds `held` holds after this frame.
+    /// The model of a volunteer after this frame, if it held `held` before.
     fn after(frame: &Bytes, held: &[f32]) -> Vec<f32> {
         let received = FromCentral::decode(frame).unwrap();
         let FromCentral::StoreModel(message) = received.message else {
@@ -155,17 +156,17 @@ mod tests {
     fn a_volunteer_that_follows_misses_versions_or_joins_holds_the_same_bits() {
         for codec in [Codec::F32, Codec::F16, Codec::Int8] {
             let mut broadcast = Broadcast::new(codec, stamp(0), &model(0));
-            let mut follower = after(&broadcast.frame(None, &model(0)), &[0.0; 300]);
+            let mut follower = after(&broadcast.encode(None, &model(0)), &[0.0; 300]);
             let mut often_late = (0, follower.clone());
             for version in 1..40 {
                 broadcast.publish(stamp(version), &model(version));
-                follower = after(&broadcast.frame(Some(stamp(version - 1)), &model(version)), &follower);
+                follower = after(&broadcast.encode(Some(stamp(version - 1)), &model(version)), &follower);
                 if version % 5 != 1 {
-                    let frame = broadcast.frame(Some(stamp(often_late.0)), &model(version));
+                    let frame = broadcast.encode(Some(stamp(often_late.0)), &model(version));
                     often_late = (version, after(&frame, &often_late.1));
                     assert_eq!(often_late.1, follower, "{codec:?}, version {version}");
                 }
-                let joined = after(&broadcast.frame(None, &model(version)), &[0.0; 300]);
+                let joined = after(&broadcast.encode(None, &model(version)), &[0.0; 300]);
                 assert_eq!(joined, follower, "{codec:?}, version {version}");
             }
             let largest = |errors: Vec<f32>| errors.into_iter().map(f32::abs).fold(0.0, f32::max);
@@ -181,9 +182,9 @@ mod tests {
         for version in 1..10 {
             broadcast.publish(stamp(version), &model(version));
         }
-        let whole = broadcast.frame(None, &model(9)).len();
+        let whole = broadcast.encode(None, &model(9)).len();
         for (stored, is_whole) in [(8, false), (7, false), (6, false), (5, true), (0, true)] {
-            let frame = broadcast.frame(Some(stamp(stored)), &model(9));
+            let frame = broadcast.encode(Some(stamp(stored)), &model(9));
             assert_eq!(frame.len() == whole, is_whole, "from version {stored}");
             assert!(frame.len() <= whole);
         }
@@ -194,7 +195,7 @@ mod tests {
         let mut broadcast = Broadcast::new(Codec::Int8, stamp(0), &model(0));
         broadcast.publish(stamp(1), &model(1));
         for stored in [None, Some(stamp(0))] {
-            let (first, second) = (broadcast.frame(stored, &model(1)), broadcast.frame(stored, &model(1)));
+            let (first, second) = (broadcast.encode(stored, &model(1)), broadcast.encode(stored, &model(1)));
             assert_eq!(first.as_ptr(), second.as_ptr());
         }
     }

@@ -1,4 +1,4 @@
-//! What a run fixes.
+//! The settings of a run.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::protocol::message::{Mode, RunId};
 /// Shorter periods are not worth their messages.
 const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
 
-/// What a run fixes.
+/// The settings of a run, which never change.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The run.

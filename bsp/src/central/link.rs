@@ -72,7 +72,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    /// The times of a link on which a contribution takes `upload_ms` and each of some models was stored so late.
+    /// The times of a link on which a contribution takes `upload_ms`, and models are stored after these milliseconds.
     fn after(upload_ms: u64, round_trip_ms: u64, stored_after_ms: &[u64]) -> LinkTimes {
         let mut link = LinkTimes::default();
         link.on_report(&Report {
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_bandwidth_shortens_does_not_count() {
+    fn time_that_no_bandwidth_shortens_does_not_count() {
         let link = after(0, 600, &[600, 590, 605]);
         assert!(shortest_period(&link, 0.1) < ms(50));
         assert_eq!((link.upload(), link.round_trip()), (ms(0), ms(600)));

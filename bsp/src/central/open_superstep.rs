@@ -128,6 +128,15 @@ impl OpenSuperstep {
         self.contributions.iter().map(|c| c.session).collect()
     }
 
+    /// Checks, in O(1), that its sums belong to its contributions.
+    pub(super) fn assert_consistent(&self) {
+        let is_empty = self.contributions.is_empty();
+        assert!(
+            is_empty == (self.samples == 0) && is_empty == self.holds_samples_since.is_none(),
+            "a superstep holds samples from its first contribution on"
+        );
+    }
+
     /// Its summary, after it made version `version` at `now`. `weight_of` gives a sample's weight by its staleness.
     pub(super) fn summary(&self, now: Time, version: u64, weight_of: impl Fn(f64) -> f64) -> ClosedSuperstep {
         let sum = self
@@ -136,6 +145,12 @@ impl OpenSuperstep {
             .map(|c| c.samples)
             .fold(0, u64::saturating_add);
         assert_eq!(self.samples, sum, "a superstep holds the samples of its contributions");
+        let counted: usize = self.contributors.values().sum();
+        assert_eq!(
+            self.contributions.len(),
+            counted,
+            "each contribution is counted for its session"
+        );
         let samples = self.samples as f64;
         let mean = |value_of: &dyn Fn(f64) -> f64| {
             let staleness = |c: &Admitted| (version - 1) as f64 - c.version;
@@ -154,5 +169,62 @@ impl OpenSuperstep {
             weight: mean(&weight_of),
             open_for: now.since(self.opened),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::central::test_config::test_contribution;
+
+    /// A superstep with one contribution.
+    fn with_one() -> OpenSuperstep {
+        let mut open = OpenSuperstep::open_at(Time::ZERO);
+        open.assert_consistent();
+        open.add(Time::ZERO, test_contribution(), 2.0, true);
+        open.assert_consistent();
+        open
+    }
+
+    #[test]
+    fn a_summary_holds_the_means_over_samples() {
+        let closed = with_one().summary(Time::from_micros(7), 4, |staleness| 1.0 / (1.0 + staleness));
+        assert_eq!((closed.samples, closed.contributions, closed.loss), (8, 1, 0.25));
+        // It was computed on version 0, and version 3 was the current one.
+        assert_eq!((closed.staleness, closed.weight), (3.0, 0.25));
+        assert_eq!(closed.open_for.as_micros(), 7);
+    }
+
+    #[test]
+    #[should_panic(expected = "a superstep holds samples from its first contribution on")]
+    fn a_contribution_without_samples_is_noticed() {
+        let mut open = OpenSuperstep::open_at(Time::ZERO);
+        let samples = 0;
+        open.add(
+            Time::ZERO,
+            Admitted {
+                samples,
+                ..test_contribution()
+            },
+            0.0,
+            true,
+        );
+        open.assert_consistent();
+    }
+
+    #[test]
+    #[should_panic(expected = "a superstep holds the samples of its contributions")]
+    fn a_sample_of_no_contribution_is_noticed() {
+        let mut open = with_one();
+        open.samples += 1;
+        open.summary(Time::ZERO, 1, |_| 1.0);
+    }
+
+    #[test]
+    #[should_panic(expected = "each contribution is counted for its session")]
+    fn a_contribution_of_no_session_is_noticed() {
+        let mut open = with_one();
+        open.contributors.clear();
+        open.summary(Time::ZERO, 1, |_| 1.0);
     }
 }

@@ -10,7 +10,7 @@
 /// An event is charged with this many looks.
 const LOOKS: usize = 64;
 
-/// What has happened since the last review.
+/// The events since the last review.
 #[derive(Debug, Default)]
 pub(super) struct Reviews {
     /// Volunteers that the last review has looked at.

@@ -14,12 +14,19 @@ use crate::time::Time;
 /// One session; see [`SessionId`].
 #[derive(Debug)]
 pub(super) struct Session {
+    /// Its proof, which a hello that resumes it must show.
     pub(super) token: Token,
+    /// Its one connection, if it has one now.
     pub(super) connection: Option<ConnectionId>,
+    /// Upwards: how far its contributions are settled.
     pub(super) numbers: Numbers,
+    /// Downwards: the models that it has and that are on their way.
     pub(super) delivery: Delivery,
+    /// The codecs that both sides know.
     pub(super) codecs: Codecs,
+    /// How its volunteer works.
     pub(super) activity: Activity,
+    /// The outcome of its contributions.
     pub(super) tally: Tally,
 }
 
@@ -107,6 +114,10 @@ impl Numbers {
             (self.settled_before, self.since) = (self.settled, version);
         }
         self.settled += 1;
+        assert!(
+            self.settled_before < self.settled,
+            "a contribution is settled after those in the model"
+        );
     }
 
     /// The contribution that was settled last was refused: no model will hold it. If all before it are in the current
@@ -333,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_settled_is_in_the_next_model_and_not_in_the_one_that_was_current() {
+    fn a_settled_contribution_is_in_the_next_model_and_not_in_the_current_one() {
         let mut numbers = Numbers::default();
         assert_eq!(numbers.in_model(0), 0);
         numbers.settle_next(0);
@@ -341,6 +352,17 @@ mod tests {
         assert_eq!((numbers.settled(), numbers.in_model(0), numbers.in_model(1)), (2, 0, 2));
         numbers.settle_next(4);
         assert_eq!((numbers.in_model(4), numbers.in_model(5)), (2, 3));
+    }
+
+    #[test]
+    #[should_panic(expected = "a contribution is settled after those in the model")]
+    fn a_contribution_that_would_be_settled_twice_is_noticed() {
+        let mut numbers = Numbers {
+            settled: 3,
+            settled_before: 4,
+            since: 1,
+        };
+        numbers.settle_next(1);
     }
 
     #[test]

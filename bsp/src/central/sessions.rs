@@ -103,6 +103,7 @@ pub(super) struct Joined {
 /// A model that is to be sent now.
 #[derive(Debug, PartialEq)]
 pub(super) struct DueModel {
+    /// The receiver.
     pub(super) to: ConnectionId,
     /// The model that differences may start from, if the volunteer has one and can read differences.
     pub(super) stored: Option<ModelStamp>,
@@ -327,7 +328,7 @@ impl Sessions {
             let Some(session) = self.sessions.get_mut(id) else {
                 continue;
             };
-            let change = session.activity.change_of_period(run_period, config);
+            let change = session.activity.adapt_period(run_period, config);
             changes.extend(session.connection.zip(change));
         }
         changes
@@ -362,6 +363,25 @@ impl Sessions {
         let instants = Instants::of_session(session, self.current, config.session_ttl);
         self.timers.set(id, instants);
         Some(outcome)
+    }
+
+    /// The model that sessions are sent.
+    pub(super) fn current(&self) -> ModelStamp {
+        self.current
+    }
+
+    /// Checks, in O(1), that the sets belong together.
+    pub(super) fn assert_consistent(&self) {
+        assert_eq!(
+            self.connections.len(),
+            self.connected.len(),
+            "each connected session has one connection"
+        );
+        assert_eq!(
+            self.timers.instants.len(),
+            self.sessions.len(),
+            "each session has its timers"
+        );
     }
 
     /// The number of sessions with a connection.

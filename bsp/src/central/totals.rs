@@ -67,6 +67,22 @@ mod tests {
     use super::*;
 
     #[test]
+    #[should_panic(expected = "a model holds no samples that were not accepted")]
+    fn a_model_with_more_samples_than_were_accepted_is_noticed() {
+        let mut totals = Totals::default();
+        totals.on_accepted(10, 2, 0.0, 1.0);
+        totals.on_closed(&ClosedSuperstep {
+            version: 1,
+            contributions: 1,
+            samples: 11,
+            loss: 1.0,
+            staleness: 0.0,
+            weight: 1.0,
+            open_for: std::time::Duration::ZERO,
+        });
+    }
+
+    #[test]
     fn means_are_over_accepted_samples() {
         let mut totals = Totals::default();
         assert_eq!((totals.mean_staleness(), totals.mean_weight()), (0.0, None));

@@ -139,6 +139,11 @@ impl Trainer {
         self.stamp
     }
 
+    /// Samples in closed supersteps.
+    pub fn samples_in_model(&self) -> u64 {
+        self.samples_in_model
+    }
+
     /// Makes the next version out of a superstep's contributions, which it sorts by session and number.
     ///
     /// `rate_share` multiplies the learning rate. It is 1, or less for a last superstep with too few samples for a

@@ -43,7 +43,7 @@ impl Training {
         }
     }
 
-    /// What the run fixes.
+    /// The run's settings.
     pub(super) fn config(&self) -> &Config {
         &self.config
     }
@@ -160,7 +160,7 @@ impl Training {
             let through = due.settles;
             actions.push(Action::send(to, &FromCentral::NextModelSettles { through }));
         }
-        let frame = self.broadcast.frame(due.stored, self.trainer.model());
+        let frame = self.broadcast.encode(due.stored, self.trainer.model());
         actions.push(Action::Send { to, frame });
     }
 
@@ -200,7 +200,7 @@ impl Training {
             Ordering::Greater => return Err(Refusal::OutOfOrder { got, expected }),
             // It was settled before the link broke; the acknowledgement was lost.
             Ordering::Less => None,
-            Ordering::Equal => self.judge(sessions, now, header, payload).err(),
+            Ordering::Equal => self.settle_next(sessions, now, header, payload).err(),
         };
         let is_refused = refused.is_some();
         if let Some(reason) = refused.clone() {
@@ -225,8 +225,25 @@ impl Training {
         Ok(())
     }
 
+    /// Checks, in O(1), that no sample is lost or counted twice.
+    pub(super) fn assert_consistent(&self) {
+        let open = self.supersteps.open();
+        open.assert_consistent();
+        let counted = self.totals.samples_in_model.saturating_add(open.samples());
+        // The superstep whose step diverged is in no model.
+        assert!(
+            self.totals.samples == counted || self.phase.has_diverged(),
+            "each accepted sample is in the model or in the open superstep"
+        );
+        assert_eq!(
+            self.totals.samples_in_model,
+            self.trainer.samples_in_model(),
+            "totals and trainer count the same samples"
+        );
+    }
+
     /// Accepts or refuses the next contribution of its session.
-    fn judge(
+    fn settle_next(
         &mut self,
         sessions: &mut Sessions,
         now: Time,
@@ -292,5 +309,32 @@ impl Training {
         self.totals.on_refused();
         let is_late = is_late(header, self.trainer.stamp());
         self.supersteps.on_refused(header.session, is_late);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::central::test_config::{Descent, test_config, test_contribution};
+
+    fn training() -> Training {
+        Training::new(Time::ZERO, test_config(), vec![0.0], Box::new(Descent))
+    }
+
+    #[test]
+    #[should_panic(expected = "each accepted sample is in the model or in the open superstep")]
+    fn a_lost_sample_is_noticed() {
+        let mut training = training();
+        training.assert_consistent();
+        training.totals.on_accepted(8, 1, 0.0, 1.0);
+        training.assert_consistent();
+    }
+
+    #[test]
+    #[should_panic(expected = "totals and trainer count the same samples")]
+    fn a_version_that_the_totals_miss_is_noticed() {
+        let mut training = training();
+        training.trainer.step(&mut [test_contribution()], 1.0).unwrap();
+        training.assert_consistent();
     }
 }

@@ -1,4 +1,4 @@
-//! What the local module asks of its driver.
+//! The local module's requests to its driver.
 
 use bytes::Bytes;
 

@@ -8,7 +8,7 @@ use super::working_copy::{LocalOptimizer, WorkingCopy};
 use crate::protocol::message::Mode;
 use crate::shared_memory::{Control, Gradient, MlSide, ModelStamp, NotFinite, PinnedModel, State};
 
-/// What to do next.
+/// The next thing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Leave the loop, for good.
@@ -63,7 +63,7 @@ impl TrainingLoop {
         }
     }
 
-    /// What to do now. It reads the newest model first.
+    /// Says what to do now. Reads the newest model first.
     pub fn begin(&mut self) -> Next {
         let control = self.memory.control();
         match control.state {

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
     use crate::shared_memory::{LocalSide, ModelStamp, Taken, shared_memory};
 
-    const OF: Gradient = Gradient {
+    const GRADIENT: Gradient = Gradient {
         stamp: ModelStamp {
             incarnation: 1,
             version: 1,
@@ -157,7 +157,7 @@ mod tests {
     }
 
     fn step(working_copy: &mut WorkingCopy, side: &mut MlSide, displacement: f32) {
-        assert_eq!(working_copy.step(side, OF, &mut [displacement]), Ok(()));
+        assert_eq!(working_copy.step(side, GRADIENT, &mut [displacement]), Ok(()));
     }
 
     fn read_out(local: &mut LocalSide) -> f32 {
@@ -227,7 +227,7 @@ mod tests {
     #[test]
     fn a_step_that_is_not_finite_moves_nothing() {
         let (mut local, mut side, mut working_copy) = start();
-        assert!(working_copy.step(&mut side, OF, &mut [f32::NAN]).is_err());
+        assert!(working_copy.step(&mut side, GRADIENT, &mut [f32::NAN]).is_err());
         assert_eq!(working_copy.parameters(), [100.0]);
         assert_eq!(read_out(&mut local), 0.0);
     }

@@ -196,6 +196,8 @@ impl Codec {
     /// # Errors
     /// [`CodecError`] says what is wrong with it, and where.
     pub fn check(self, payload: &[u8], count: usize) -> Result<(), CodecError> {
+        #[cfg(test)]
+        PAYLOADS_READ.set(PAYLOADS_READ.get() + 1);
         let expected = self.encoded_bytes(count);
         if payload.len() != expected {
             return Err(CodecError::Length {
@@ -271,6 +273,12 @@ fn all_finite<I: Iterator<Item = f32>>(first: usize, values: impl Fn() -> I) -> 
     }
     let place = values().take_while(|value| value.is_finite()).count();
     Err(CodecError::NotFinite { index: first + place })
+}
+
+#[cfg(test)]
+thread_local! {
+    /// The number of payloads that this thread has checked: so tests show that one was not read.
+    pub(crate) static PAYLOADS_READ: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ impl Mode {
     }
 }
 
-/// What a local BSP module sends.
+/// The messages of a local BSP module.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum FromVolunteer {
     /// A contribution. The payload is the sum of the gradients. (It stays the first variant:
@@ -66,7 +66,7 @@ pub enum FromVolunteer {
     Leave,
 }
 
-/// What the central BSP module sends.
+/// The messages of the central BSP module.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum FromCentral {
     /// The answer to a hello.
@@ -90,7 +90,7 @@ pub enum FromCentral {
     Ack(Ack),
 }
 
-/// What a volunteer says of itself when it connects.
+/// A volunteer's introduction when it connects.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hello {
     /// [`PROTOCOL`] as the volunteer speaks it.
@@ -109,7 +109,7 @@ pub struct Hello {
     pub report: Report,
 }
 
-/// What a local BSP module reports about its tab. Counts and times are totals since its start.
+/// A local BSP module's report about its tab. Counts and times are totals since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// ML modules that compute.
@@ -129,7 +129,7 @@ pub struct Report {
     pub round_trip_us: u64,
 }
 
-/// The header of a contribution: what is in the sum that its payload holds.
+/// The header of a contribution: the content of the sum in its payload.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Contribution {
     /// The run that it belongs to.

@@ -228,7 +228,7 @@ mod loom_models {
         });
     }
 
-    /// Invariant: who waits for a publish wakes after it, and sees it.
+    /// Invariant: an ML module that waits for a publish wakes after it, and sees it.
     #[test]
     fn a_publish_wakes_an_ml_module_that_waits_for_it() {
         let mut builder = loom::model::Builder::new();

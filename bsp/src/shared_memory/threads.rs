@@ -27,7 +27,7 @@ fn gradient(step: u64) -> Gradient {
     }
 }
 
-/// What came out of the read-outs of one ML module.
+/// The content of all read-outs of one ML module.
 #[derive(Default)]
 struct Collected {
     gradients: u64,
@@ -69,44 +69,60 @@ fn drain(local: &mut LocalSide, module: usize, collected: &mut Collected) {
     }
 }
 
+/// An ML module that adds ones on each whole model that it reads, and now and then something that is not a gradient,
+/// until it is told to stop. Returns its steps.
+fn add_ones_until_stopped(mut side: MlSide) -> u64 {
+    let ones = vec![1.0; PARAMETERS];
+    let mut not_a_gradient = ones.clone();
+    not_a_gradient[PARAMETERS / 2] = f32::NAN;
+    let (mut step, mut last_version) = (0, 0);
+    while side.control().state != State::Stop {
+        let Some(model) = side.model() else {
+            side.wait_for_publish(None);
+            continue;
+        };
+        let version = model.stamp().version;
+        assert!(
+            model.iter().all(|&value| value == version as f32),
+            "a mixture of models"
+        );
+        assert!(version >= last_version, "an older model after a newer one");
+        last_version = version;
+        assert!(side.add(&ones, gradient(step)).is_ok());
+        if step % 7 == 0 {
+            let refused = NotFinite::Gradient {
+                step,
+                parameter: PARAMETERS / 2,
+            };
+            assert_eq!(side.add(&not_a_gradient, gradient(step)), Err(refused));
+        }
+        step += 1;
+    }
+    step
+}
+
+/// Checks that the read-outs and the progress of an ML module that has stopped hold all its `steps` steps.
+fn assert_all_is_read_out(local: &mut LocalSide, module: usize, steps: u64, mut collected: Collected) {
+    drain(local, module, &mut collected);
+    let samples: u64 = (0..steps).map(|step| u64::from(gradient(step).samples)).sum();
+    assert_eq!((collected.gradients, collected.samples), (steps, samples));
+    assert_eq!(collected.loss_sum, 0.25 * steps as f64);
+    let progress = local.progress(module);
+    assert_eq!((progress.gradients, progress.samples), (steps, samples));
+    assert_eq!(progress.not_finite, steps.div_ceil(7));
+    assert_eq!(progress.steps, progress.gradients + progress.not_finite);
+}
+
 #[test]
 fn at_full_speed_every_gradient_is_in_exactly_one_read_out_and_every_model_is_whole() {
     const MODULES: usize = 3;
+    const STOP: Control = Control {
+        state: State::Stop,
+        duty_percent: 100,
+    };
     let (mut local, sides) = shared_memory(PARAMETERS, MODULES);
-    let ml_modules: Vec<_> = sides
-        .into_iter()
-        .map(|mut side| {
-            thread::spawn(move || {
-                let ones = vec![1.0; PARAMETERS];
-                let mut not_a_gradient = ones.clone();
-                not_a_gradient[PARAMETERS / 2] = f32::NAN;
-                let (mut step, mut last_version) = (0, 0);
-                while side.control().state != State::Stop {
-                    let Some(model) = side.model() else {
-                        side.wait_for_publish(None);
-                        continue;
-                    };
-                    let version = model.stamp().version;
-                    assert!(
-                        model.iter().all(|&value| value == version as f32),
-                        "a mixture of models"
-                    );
-                    assert!(version >= last_version, "an older model after a newer one");
-                    last_version = version;
-                    assert!(side.add(&ones, gradient(step)).is_ok());
-                    if step % 7 == 0 {
-                        let refused = NotFinite::Gradient {
-                            step,
-                            parameter: PARAMETERS / 2,
-                        };
-                        assert_eq!(side.add(&not_a_gradient, gradient(step)), Err(refused));
-                    }
-                    step += 1;
-                }
-                step
-            })
-        })
-        .collect();
+    let start = |side| thread::spawn(move || add_ones_until_stopped(side));
+    let ml_modules: Vec<_> = sides.into_iter().map(start).collect();
 
     let mut collected: Vec<Collected> = (0..MODULES).map(|_| Collected::default()).collect();
     let end = Instant::now() + Duration::from_millis(400);
@@ -121,25 +137,10 @@ fn at_full_speed_every_gradient_is_in_exactly_one_read_out_and_every_model_is_wh
             }
         }
     }
-    for module in 0..MODULES {
-        local.set_control(
-            module,
-            Control {
-                state: State::Stop,
-                ..Control::default()
-            },
-        );
-    }
-    for (module, (ml_module, collected)) in ml_modules.into_iter().zip(&mut collected).enumerate() {
+    (0..MODULES).for_each(|module| local.set_control(module, STOP));
+    for (module, (ml_module, collected)) in ml_modules.into_iter().zip(collected).enumerate() {
         let steps = ml_module.join().unwrap();
-        drain(&mut local, module, collected);
-        let samples: u64 = (0..steps).map(|step| u64::from(gradient(step).samples)).sum();
-        assert_eq!((collected.gradients, collected.samples), (steps, samples));
-        assert_eq!(collected.loss_sum, 0.25 * steps as f64);
-        let progress = local.progress(module);
-        assert_eq!((progress.gradients, progress.samples), (steps, samples));
-        assert_eq!(progress.not_finite, steps.div_ceil(7));
-        assert_eq!(progress.steps, progress.gradients + progress.not_finite);
+        assert_all_is_read_out(&mut local, module, steps, collected);
     }
     println!("{version} models published, {pending} read-outs found the buffer leased");
 }
@@ -261,7 +262,7 @@ fn a_gradient_of_another_length_is_not_added() {
     let _ = sides[0].add(&[1.0], gradient(0));
 }
 
-/// What a local side and an ML module may do, one after the other.
+/// The deeds of a local side and an ML module, one after the other.
 #[derive(Clone, Copy, Debug)]
 enum Deed {
     Add { samples: u32 },

@@ -30,7 +30,7 @@ fn a_model_that_is_not_finite_never_reaches_a_volunteer() {
     assert_eq!(
         world.latest_model_of(late).map(|stamp| stamp.version),
         Some(5),
-        "who joins gets the last good one"
+        "a volunteer that joins receives the last good one"
     );
     world.leave(tab);
     world.run_for(Duration::from_secs(3));

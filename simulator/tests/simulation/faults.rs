@@ -116,7 +116,7 @@ fn a_death_in_the_middle_of_an_add_loses_only_what_its_buffer_held_and_the_repor
 }
 
 #[test]
-fn what_a_dying_ml_module_added_while_a_read_out_waited_for_it_is_read_out_too() {
+fn gradients_that_a_dying_ml_module_added_while_a_read_out_waited_for_it_are_read_out_too() {
     for _ in 0..5 {
         let [sent, discarded, begun] = die_when_an_add_is_read_out(false);
         assert_eq!([sent, discarded], [begun, 0]);

@@ -93,7 +93,7 @@ fn a_welcome_that_is_lost_costs_a_session_number_and_nothing_else() {
     assert_eq!(world.tabs[tab].session.map(|session| session.0), Some(2));
     assert!(
         world.central.stamp().version > 10,
-        "nobody waits for the session that nobody has"
+        "no superstep waits for a session without a volunteer"
     );
     world.run_until(seconds(120));
     world.assert_totals();

@@ -1,4 +1,4 @@
-//! What travels: at most one of each on its way, then the newest, or all that has collected.
+//! Models and contributions on their way: one of each at most, then the newest model, or all gradients since.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use bsp::time::Time;
 
 use super::gradients::Gradients;
 use super::peer::{contribution, hello, join, messages, plain, say};
-use super::tab::Machine;
-use super::world::{RUN, SPEC_HASH, World, config, ms, seconds};
+use super::tab::{Machine, local_config};
+use super::world::{World, config, ms, seconds};
 
 fn central() -> bsp::central::Central {
     let sgd = Box::new(super::gradients::Sgd { rate: 0.1 });
@@ -85,80 +85,102 @@ fn with_a_slow_link_contributions_get_larger_and_never_queue() {
     assert!(both(slow) > 0.9 * both(fast), "and nothing is lost by it");
 }
 
-/// A link on which the answer to a contribution takes 45 s: the local module gives up before, but not always.
+/// A local module on a link where the answer to a contribution takes 45 s: it gives up before, but not always.
+struct SlowLink {
+    local: Local,
+    now: Time,
+    actions: Vec<Action>,
+    /// The contribution on its way, and when its acknowledgement arrives.
+    on_its_way: Option<(Time, u64)>,
+    settled: u64,
+    broken: u64,
+}
+
+impl SlowLink {
+    const ANSWER_TAKES: Duration = Duration::from_secs(45);
+
+    fn new(local: Local) -> SlowLink {
+        SlowLink {
+            local,
+            now: Time::ZERO,
+            actions: Vec::new(),
+            on_its_way: None,
+            settled: 0,
+            broken: 0,
+        }
+    }
+
+    fn receive(&mut self, message: &FromCentral) {
+        self.local
+            .on_frame(self.now, &message.encode(), &mut self.actions)
+            .unwrap();
+    }
+
+    fn do_actions(&mut self) {
+        for action in std::mem::take(&mut self.actions) {
+            match action {
+                Action::Connect => {
+                    self.local.on_open(self.now, &mut self.actions);
+                    self.receive(&FromCentral::Welcome(Welcome {
+                        session: SessionId(1),
+                        token: Token(1),
+                        period_us: 1_000_000,
+                        settled: self.settled,
+                        durable: self.settled,
+                        codec: bsp::protocol::codec::Codec::F32,
+                    }));
+                }
+                Action::SendContribution { sequence } => {
+                    assert_eq!(sequence, self.settled + 1);
+                    self.on_its_way = Some((self.now + SlowLink::ANSWER_TAKES, sequence));
+                }
+                Action::Disconnect => {
+                    self.broken += 1;
+                    self.on_its_way = None;
+                }
+                Action::Send(_) | Action::SessionOpened(_) => {}
+                Action::Ended(end) => panic!("{end:?}"),
+            }
+        }
+    }
+
+    /// Lets time pass until the acknowledgement arrives, or until the local module's time-out.
+    fn go_on(&mut self) {
+        let next = self.local.next_timeout(self.now);
+        match self.on_its_way {
+            Some((at, sequence)) if at <= next => {
+                (self.now, self.settled, self.on_its_way) = (at, sequence, None);
+                self.receive(&FromCentral::Ack(Ack {
+                    through: sequence,
+                    durable: sequence,
+                    refused: None,
+                }));
+            }
+            _ => {
+                self.now = next;
+                self.local.on_timeout(self.now, &mut self.actions);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_link_so_slow_that_a_contribution_takes_longer_than_an_answer_may_still_gets_one_through() {
-    const TAKES: Duration = Duration::from_secs(45);
     let (memory, mut sides) = shared_memory(1, 1);
-    let config = bsp::local::Config {
-        run: RUN,
-        spec_hash: SPEC_HASH,
-        mode: Mode::Decoupled,
-        has_local_steps: false,
-        jitter_seed: 1,
-    };
-    let mut local = Local::new(Time::ZERO, config, memory);
+    let mut link = SlowLink::new(Local::new(Time::ZERO, local_config(Mode::Decoupled), memory));
     let gradient = Gradient {
         stamp: ModelStamp::default(),
         step: 0,
         samples: 1,
         loss_sum: 0.0,
     };
-    let (mut settled, mut broken) = (0, 0);
-    let mut arrives: Option<(Time, u64)> = None;
-    let (mut now, mut actions) = (Time::ZERO, Vec::new());
-    local.on_timeout(now, &mut actions);
-    while now < seconds(1000) {
+    while link.now < seconds(1000) {
+        link.go_on();
         sides[0].add(&[1.0], gradient).unwrap();
-        for action in std::mem::take(&mut actions) {
-            match action {
-                Action::Connect => {
-                    local.on_open(now, &mut actions);
-                    let welcome = Welcome {
-                        session: SessionId(1),
-                        token: Token(1),
-                        period_us: 1_000_000,
-                        settled,
-                        durable: settled,
-                        codec: bsp::protocol::codec::Codec::F32,
-                    };
-                    local
-                        .on_frame(now, &FromCentral::Welcome(welcome).encode(), &mut actions)
-                        .unwrap();
-                }
-                Action::SendContribution { sequence } => {
-                    assert_eq!(sequence, settled + 1);
-                    arrives = Some((now + TAKES, sequence));
-                }
-                Action::Disconnect => {
-                    broken += 1;
-                    arrives = None;
-                }
-                Action::Send(_) | Action::SessionOpened(_) => {}
-                Action::Ended(end) => panic!("{end:?}"),
-            }
-        }
-        let next = local.next_timeout(now);
-        match arrives {
-            Some((at, sequence)) if at <= next => {
-                (now, settled, arrives) = (at, sequence, None);
-                let ack = Ack {
-                    through: sequence,
-                    durable: sequence,
-                    refused: None,
-                };
-                local
-                    .on_frame(now, &FromCentral::Ack(ack).encode(), &mut actions)
-                    .unwrap();
-            }
-            _ => {
-                now = next;
-                local.on_timeout(now, &mut actions);
-            }
-        }
+        link.do_actions();
     }
-    assert!(settled >= 15, "only {settled} contributions got through");
-    assert_eq!(broken, 2, "it learns how long an answer takes");
+    assert!(link.settled >= 15, "only {} contributions got through", link.settled);
+    assert_eq!(link.broken, 2, "it learns how long an answer takes");
 }
 
 #[test]
@@ -250,7 +272,7 @@ fn a_reconnect_says_what_is_settled_and_replaces_the_older_connection() {
     );
     assert!(
         matches!(actions[1], bsp::central::Action::Disconnect { from, .. } if from == older),
-        "nobody's any more"
+        "no session has it any more"
     );
     assert_eq!(
         central.volunteers(seconds(2)).count(),

@@ -24,7 +24,7 @@ fn world(seed: u64, config: Config) -> World {
     World::with_optimizer(seed, config, Gradients::Descending, Box::new(Sgd { rate: 1.0 }))
 }
 
-/// What a tab's ML module computes on.
+/// The parameters that a tab's ML module computes on.
 fn working_copy(world: &World, tab: usize, ml_module: usize) -> Vec<f32> {
     let training = world.tabs[tab].ml[ml_module].training.as_ref();
     training.expect("the ML module lives").model().to_vec()

@@ -1,19 +1,18 @@
 //! The baseline: plain BSP.
 
-use std::cell::Cell;
 use std::time::Duration;
 
-use bsp::central::ServerOptimizer;
+use bsp::central::{Central, ConnectionId, ServerOptimizer};
 use bsp::local::{Action, Local};
 use bsp::ml_module::{Engine, MlModule, Outcome, Turn};
-use bsp::protocol::message::{FromCentral, Mode, SessionId};
+use bsp::protocol::message::{FromCentral, Mode, SessionId, Token};
 use bsp::shared_memory::shared_memory;
 use bsp::time::Time;
 use bytes::Bytes;
 
-use super::gradients::{Gradients, PARAMETERS, Sgd, samples};
-use super::tab::Machine;
-use super::world::{RUN, SPEC_HASH, World, config, ms, seconds};
+use super::gradients::{Gradients, Name, PARAMETERS, Sgd, samples};
+use super::tab::{Machine, local_config};
+use super::world::{World, config, ms, seconds};
 
 pub(super) fn lockstep() -> bsp::central::Config {
     bsp::central::Config {
@@ -41,82 +40,96 @@ impl Engine for QuadraticEngine {
     }
 }
 
-#[test]
-fn in_lockstep_one_volunteer_with_one_ml_module_makes_exactly_the_models_of_a_plain_sgd_loop() {
-    const STEPS: u64 = 300;
-    let (memory, mut sides) = shared_memory(PARAMETERS, 1);
-    let local_config = bsp::local::Config {
-        run: RUN,
-        spec_hash: SPEC_HASH,
-        mode: Mode::Lockstep,
-        has_local_steps: false,
-        jitter_seed: 1,
-    };
-    let mut local = Local::new(Time::ZERO, local_config, memory);
-    let engine = QuadraticEngine { session: SessionId(1) };
-    let mut ml_module = MlModule::new(sides.remove(0), Mode::Lockstep, None, engine);
-    let mut central = bsp::central::Central::new(
-        Time::ZERO,
-        lockstep(),
-        vec![0.0; PARAMETERS],
-        Box::new(Sgd { rate: 0.1 }),
-    );
+/// One volunteer with one ML module and the central module, on a wire that needs 1 ms for everything.
+struct Pair {
+    now: Time,
+    central: Central,
+    local: Local,
+    ml_module: MlModule<QuadraticEngine>,
+    from_local: Vec<Action>,
+}
 
-    let mut reference = vec![0.0; PARAMETERS];
-    let mut gradient = vec![0.0; PARAMETERS];
-    let clock = Cell::new(Time::ZERO);
-    let connection = bsp::central::ConnectionId(1);
-    let mut from_local = Vec::new();
-    local.on_timeout(clock.get(), &mut from_local);
-    assert_eq!(from_local, [Action::Connect]);
-    from_local.clear();
-    local.on_open(clock.get(), &mut from_local);
-    let mut version = 0;
-    while version < STEPS {
-        clock.set(clock.get() + ms(1));
-        let mut to_local = Vec::new();
-        for action in from_local.drain(..) {
+impl Pair {
+    /// Their link is open.
+    fn new() -> Pair {
+        let now = Time::ZERO;
+        let (memory, mut sides) = shared_memory(PARAMETERS, 1);
+        let mut local = Local::new(now, local_config(Mode::Lockstep), memory);
+        let engine = QuadraticEngine { session: SessionId(1) };
+        let optimizer = Box::new(Sgd { rate: 0.1 });
+        let mut from_local = Vec::new();
+        local.on_timeout(now, &mut from_local);
+        assert_eq!(from_local, [Action::Connect]);
+        from_local.clear();
+        local.on_open(now, &mut from_local);
+        Pair {
+            now,
+            central: Central::new(now, lockstep(), vec![0.0; PARAMETERS], optimizer),
+            local,
+            ml_module: MlModule::new(sides.remove(0), Mode::Lockstep, None, engine),
+            from_local,
+        }
+    }
+
+    /// Carries all frames up, then the answers down. Each model is computed on at once.
+    fn exchange(&mut self) {
+        self.now = self.now + ms(1);
+        let mut from_central = Vec::new();
+        for action in self.from_local.drain(..) {
             let frame = match action {
                 Action::Send(frame) => frame,
                 Action::SendContribution { sequence } => {
-                    Bytes::copy_from_slice(local.contribution_frame(sequence).unwrap())
+                    Bytes::copy_from_slice(self.local.contribution_frame(sequence).unwrap())
                 }
                 Action::SessionOpened(_) => continue,
                 other => panic!("{other:?}"),
             };
-            central.on_frame(
-                clock.get(),
-                connection,
-                &frame,
-                bsp::protocol::message::Token(5),
-                &mut to_local,
-            );
+            let token = Token(5);
+            self.central
+                .on_frame(self.now, ConnectionId(1), &frame, token, &mut from_central);
         }
-        for action in to_local {
+        for action in from_central {
             let bsp::central::Action::Send { frame, .. } = action else {
                 continue;
             };
             let is_model = matches!(FromCentral::decode(&frame).unwrap().message, FromCentral::StoreModel(_));
-            local.on_frame(clock.get(), &frame, &mut from_local).unwrap();
+            self.local.on_frame(self.now, &frame, &mut self.from_local).unwrap();
             if is_model {
-                assert_eq!(ml_module.turn(&mut || clock.get()), Turn::Computed);
+                assert_eq!(self.ml_module.turn(&mut || self.now), Turn::Computed);
             }
         }
-        if central.stamp().version > version {
-            let name = (SessionId(1), 0, version);
-            Gradients::Quadratic.compute(name, &reference, &mut gradient);
-            let mean = 1.0 / samples(name) as f32;
-            let mean: Vec<f32> = gradient.iter().map(|sum| sum * mean).collect();
-            Sgd { rate: 0.1 }.step(&mut reference, &mean, 0, 1.0);
-            version += 1;
-            assert_eq!(central.stamp().version, version, "one gradient, one version");
-            let bits = |model: &[f32]| model.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-            assert_eq!(bits(central.model()), bits(&reference), "version {version}");
-        }
-        local.on_timeout(clock.get(), &mut from_local);
-        assert!(clock.get() < seconds(60), "the run is stuck at version {version}");
     }
-    assert!((reference[0] - 3.0).abs() < 0.1, "and they learn");
+}
+
+/// One step of plain SGD on `model`, along the gradient of this name.
+fn plain_step(model: &mut [f32], name: Name) {
+    let mut gradient = [0.0; PARAMETERS];
+    Gradients::Quadratic.compute(name, model, &mut gradient);
+    let scale = 1.0 / samples(name) as f32;
+    Sgd { rate: 0.1 }.step(model, &gradient.map(|sum| sum * scale), 0, 1.0);
+}
+
+fn bits(model: &[f32]) -> Vec<u32> {
+    model.iter().map(|value| value.to_bits()).collect()
+}
+
+#[test]
+fn in_lockstep_one_volunteer_with_one_ml_module_makes_exactly_the_models_of_a_plain_sgd_loop() {
+    let mut pair = Pair::new();
+    let mut plain = [0.0; PARAMETERS];
+    let mut version = 0;
+    while version < 300 {
+        pair.exchange();
+        if pair.central.stamp().version > version {
+            plain_step(&mut plain, (SessionId(1), 0, version));
+            version += 1;
+            assert_eq!(pair.central.stamp().version, version, "one gradient, one version");
+            assert_eq!(bits(pair.central.model()), bits(&plain), "version {version}");
+        }
+        pair.local.on_timeout(pair.now, &mut pair.from_local);
+        assert!(pair.now < seconds(60), "the run is stuck at version {version}");
+    }
+    assert!((plain[0] - 3.0).abs() < 0.1, "and they learn");
 }
 
 #[test]
@@ -131,20 +144,13 @@ fn in_lockstep_the_simulated_run_makes_the_models_of_a_plain_sgd_loop_whatever_t
     world.run_until(seconds(30));
     let versions = world.central.stamp().version;
     assert!(versions > 300);
-    let (mut model, mut gradient) = (vec![0.0f32; PARAMETERS], vec![0.0; PARAMETERS]);
+    let mut plain = [0.0; PARAMETERS];
     for step in 0..versions {
         // If the hello arrived and its welcome was lost, the session is a later one. Its steps count from 0 all the
         // same.
-        let name = (world.tabs[tab].session.unwrap(), 0, step);
-        Gradients::Quadratic.compute(name, &model, &mut gradient);
-        let scale = 1.0 / samples(name) as f32;
-        let mean: Vec<f32> = gradient.iter().map(|sum| sum * scale).collect();
-        Sgd { rate: 0.1 }.step(&mut model, &mean, 0, 1.0);
+        plain_step(&mut plain, (world.tabs[tab].session.unwrap(), 0, step));
     }
-    assert_eq!(
-        world.model_bits(),
-        model.iter().map(|value| value.to_bits()).collect::<Vec<_>>()
-    );
+    assert_eq!(world.model_bits(), bits(&plain));
 }
 
 #[test]

@@ -65,7 +65,7 @@ pub(super) fn frame_with(contribution: &Contribution, payload: &[u8]) -> Bytes {
     Bytes::copy_from_slice(frame.as_bytes())
 }
 
-/// A central module of these tests, and volunteer 1, who has joined.
+/// A central module of these tests. Volunteer 1 has joined.
 pub(super) fn central_and_peer(config: Config, hello: Hello) -> (Central, Welcome) {
     let mut central = Central::new(Time::ZERO, config, vec![0.0; PARAMETERS], Box::new(Sgd { rate: 0.1 }));
     let actions = say(&mut central, Time::ZERO, PEER, &FromVolunteer::Hello(hello).encode());

@@ -149,7 +149,7 @@ fn a_full_server_refuses_a_volunteer_and_has_room_again_when_one_has_left() {
     assert_eq!(
         messages(&say(&mut central, Time::ZERO, OTHER, &hello), OTHER).len(),
         1,
-        "the one who is in stays"
+        "the volunteer that has joined stays"
     );
     say(&mut central, Time::ZERO, OTHER, &FromVolunteer::Leave.encode());
     join(&mut central, Time::ZERO, ConnectionId(3));

@@ -27,14 +27,7 @@ pub(super) fn welcomed(memory: LocalSide) -> Local {
 
 /// The same, where the welcome asks for contributions in this codec.
 pub(super) fn joined(memory: LocalSide, codec: Codec) -> Local {
-    let config = local::Config {
-        run: RUN,
-        spec_hash: SPEC_HASH,
-        mode: Mode::Decoupled,
-        has_local_steps: false,
-        jitter_seed: 1,
-    };
-    let mut local = Local::new(Time::ZERO, config, memory);
+    let mut local = Local::new(Time::ZERO, local_config(Mode::Decoupled), memory);
     let mut actions = Vec::new();
     local.on_timeout(Time::ZERO, &mut actions);
     local.on_open(Time::ZERO, &mut actions);
@@ -49,4 +42,15 @@ pub(super) fn joined(memory: LocalSide, codec: Codec) -> Local {
     let welcome = FromCentral::Welcome(welcome).encode();
     local.on_frame(Time::ZERO, &welcome, &mut actions).unwrap();
     local
+}
+
+/// The settings of a local module.
+pub(super) fn local_config(mode: Mode) -> local::Config {
+    local::Config {
+        run: RUN,
+        spec_hash: SPEC_HASH,
+        mode,
+        has_local_steps: false,
+        jitter_seed: 1,
+    }
 }

@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use bsp::central::{self, LearningRateScaling, ServerOptimizer};
+use bsp::central::{self, ServerOptimizer};
 use bsp::combine::Weighting;
 use bsp::local::Local;
-use bsp::protocol::codec::Codec;
-use bsp::protocol::message::{Mode, RunId};
+use bsp::protocol::message::RunId;
 use bsp::shared_memory::ModelStamp;
 use bsp::time::Time;
 
@@ -21,28 +20,14 @@ pub(super) const SPEC_HASH: u64 = 0x5bec;
 /// The run that tests begin with.
 pub(super) fn config() -> central::Config {
     central::Config {
-        run: RUN,
-        spec_hash: SPEC_HASH,
-        mode: Mode::Decoupled,
-        backup_workers: 0,
-        has_local_steps: false,
-        contribution_codec: Codec::F32,
-        model_codec: Codec::F32,
-        communication_share: 0.5,
         minibatch: MINIBATCH,
-        superstep_samples: 256,
-        quorum: 0.8,
-        min_period: Duration::from_millis(50),
-        max_period: Duration::from_secs(2),
         max_staleness: 1000,
         weighting: Weighting {
             staleness_exponent: 0.5,
             max_read_out_samples: 1 << 20,
             clip: 0.0,
         },
-        lr_scaling: LearningRateScaling::None,
-        session_ttl: Duration::from_secs(60),
-        max_sessions: 64,
+        ..central::Config::new(RUN, SPEC_HASH)
     }
 }
 

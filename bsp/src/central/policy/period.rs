@@ -157,7 +157,7 @@ mod tests {
     fn a_superstep_lasts_until_it_holds_what_it_aims_at() {
         let (one, another) = (volunteer(150.0, Duration::ZERO), volunteer(100.0, Duration::ZERO));
         assert_eq!(adapted([&[one, another], &[another]]), [4 * SECOND, 10 * SECOND]);
-        assert_eq!(adapted([&[]]), [SECOND / 100], "nobody's rate is known");
+        assert_eq!(adapted([&[]]), [SECOND / 100], "no rate is known");
         assert_eq!(adapted([&[volunteer(1.0, SECOND)]]), [60 * SECOND], "the longest");
     }
 

@@ -1,4 +1,4 @@
-//! What sessions promise: expiry, absence, and which model is due.
+//! The promises of sessions: expiry, absence, and which model is due.
 
 use super::*;
 use crate::central::test_config::test_config;
@@ -126,4 +126,21 @@ fn a_model_is_due_when_the_link_has_rested_and_once() {
     let due = ask(&mut sessions, at(6)).unwrap();
     assert_eq!((due.to, due.settles), (ConnectionId(1), 0));
     assert!(sessions.due_deliveries(at(100)).is_empty());
+}
+
+#[test]
+#[should_panic(expected = "each connected session has one connection")]
+fn a_session_that_lost_its_connection_on_one_side_only_is_noticed() {
+    let mut sessions = joined(2);
+    sessions.assert_consistent();
+    sessions.connected.remove(&SessionId(1));
+    sessions.assert_consistent();
+}
+
+#[test]
+#[should_panic(expected = "each session has its timers")]
+fn a_session_without_timers_is_noticed() {
+    let mut sessions = joined(2);
+    sessions.timers.forget(SessionId(1));
+    sessions.assert_consistent();
 }

@@ -1,4 +1,4 @@
-//! What an encoding promises.
+//! The promises of an encoding.
 
 use super::*;
 use proptest::collection::vec;
@@ -10,7 +10,7 @@ fn encoded(codec: Codec, values: &[f32]) -> Vec<u8> {
     bytes
 }
 
-/// What a receiver makes of the bytes.
+/// The values that a receiver decodes.
 fn decoded(codec: Codec, bytes: Vec<u8>, count: usize) -> Vec<f32> {
     let encoded = Encoded::new(codec, bytes.into(), count).expect("a payload of ours");
     let mut values = vec![f32::NAN; count];
