@@ -23,7 +23,7 @@ const COLUMNS: [Column; 16] = [
         head: "samples/s",
         name: "samples_per_second",
         decimals: 0,
-        value: |one, _| one.stats.map(|_| one.samples as f64 / one.took.as_secs_f64()),
+        value: |one, _| one.stats.map(|_| one.end.samples as f64 / one.end.took.as_secs_f64()),
     },
     Column {
         head: "goodput %",
@@ -138,7 +138,7 @@ pub(super) fn table(scenario: &Scenario, finished: &[Finished]) -> String {
                 .map(|one| (column.value)(one, ideal(scenario, finished, one.draw)));
             median(values.collect()).map_or("-".to_owned(), |value| format!("{value:.*}", column.decimals))
         });
-        let diverged = draws.iter().filter(|one| one.has_diverged).count();
+        let diverged = draws.iter().filter(|one| one.end.has_diverged).count();
         let name = match diverged {
             0 => variant.name.clone(),
             _ => format!("{} ({diverged} diverged)", variant.name),
@@ -194,12 +194,12 @@ pub(super) fn csv(scenario: &Scenario, finished: &[Finished]) -> Result<Vec<u8>>
                 .map_or(String::new(), |stats| read(stats).to_string())
         };
         let counts = [
-            one.samples.to_string(),
+            one.end.samples.to_string(),
             count(|stats| stats.computed),
             count(|stats| stats.accepted),
             count(|stats| stats.still_there),
             count(|stats| stats.not_finite),
-            format!("{:016x}", one.fingerprint.value()),
+            format!("{:016x}", one.end.fingerprint.value()),
         ];
         table.write_record(names.into_iter().chain(cells).chain(counts))?;
     }
