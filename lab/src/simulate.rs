@@ -27,7 +27,7 @@ use crate::sequential::SequentialTraining;
 use scenario::{Scenario, Variant};
 
 /// One variant with one draw of the volunteers, from its beginning to its end.
-struct Finished {
+struct FinishedRun {
     /// The variant's place in the scenario.
     variant: usize,
     /// Counted from 1.
@@ -80,12 +80,12 @@ pub fn simulate(scenario: &Path, out: Option<&Path>, threads: Option<usize>) -> 
 }
 
 /// All variants with all draws, in this order.
-fn finish(scenario: &Scenario, threads: usize) -> Result<Vec<Finished>> {
+fn finish(scenario: &Scenario, threads: usize) -> Result<Vec<FinishedRun>> {
     finish_on(Run::new(scenario.run.clone())?, scenario, threads)
 }
 
 /// The same, on a run that is loaded already.
-fn finish_on(run: Run, scenario: &Scenario, threads: usize) -> Result<Vec<Finished>> {
+fn finish_on(run: Run, scenario: &Scenario, threads: usize) -> Result<Vec<FinishedRun>> {
     let mut evaluators: Vec<Evaluator> = (0..threads).map(|_| run.evaluator()).collect();
     let simulation = Simulation { threads, scenario, run };
     let mut finished = Vec::new();
@@ -133,7 +133,7 @@ impl Simulation<'_> {
     }
 
     /// A run with volunteers. There is an evaluator for each thread.
-    fn train(&self, number: usize, variant: &Variant, draw: u64, evaluators: &mut [Evaluator]) -> Result<Finished> {
+    fn train(&self, number: usize, variant: &Variant, draw: u64, evaluators: &mut [Evaluator]) -> Result<FinishedRun> {
         let Run {
             run_file,
             dataset,
@@ -173,7 +173,7 @@ impl Simulation<'_> {
             |evaluated| course.is_goal_reached_by(evaluated),
         );
         let reached = points.last().filter(|last| course.is_goal_reached_by(&last.evaluated));
-        Ok(Finished {
+        Ok(FinishedRun {
             variant: number,
             draw,
             stats: Some(world.stats()),
@@ -194,7 +194,7 @@ impl Simulation<'_> {
         number: usize,
         variant: &Variant,
         evaluators: &mut [Evaluator],
-    ) -> Result<Vec<Finished>> {
+    ) -> Result<Vec<FinishedRun>> {
         let mut finished = Vec::new();
         let draws: Vec<u64> = (1..=self.scenario.draws).collect();
         for draws in draws.chunks(evaluators.len()) {
@@ -208,7 +208,7 @@ impl Simulation<'_> {
                     Ok(one) => one,
                     Err(panic) => std::panic::resume_unwind(panic),
                 });
-                joined.collect::<Result<Vec<Finished>>>()
+                joined.collect::<Result<Vec<FinishedRun>>>()
             });
             finished.append(&mut together?);
         }
@@ -222,7 +222,7 @@ impl Simulation<'_> {
         variant: &Variant,
         draw: u64,
         evaluator: &mut Evaluator,
-    ) -> Result<Finished> {
+    ) -> Result<FinishedRun> {
         let run = self.run_of(variant, draw);
         let (course, batch) = (&self.scenario.course, run.run_file.training.superstep_samples);
         let every = course.evaluate_every_samples;
@@ -252,7 +252,7 @@ impl Simulation<'_> {
                 break;
             }
         }
-        Ok(Finished {
+        Ok(FinishedRun {
             variant: number,
             draw,
             stats: None,
@@ -279,7 +279,7 @@ fn seconds(at: Time) -> f64 {
 }
 
 /// Two machines get the same number only if every run gave the same bits on both.
-fn fingerprint(finished: &[Finished]) -> u64 {
+fn fingerprint(finished: &[FinishedRun]) -> u64 {
     let mut all = Fingerprint::default();
     for one in finished {
         all.add(one.end.fingerprint.value());

@@ -151,7 +151,7 @@ fn small_run(run_file: RunFile, datasets: &mut Vec<(DatasetSpec, Run)>) -> Run {
 /// A line for each variant.
 fn lines_of(scenario: &Scenario, run: Run) -> BTreeMap<String, u64> {
     let finished = finish_on(run, scenario, 2).unwrap();
-    let line = |one: Finished| {
+    let line = |one: FinishedRun| {
         let name = format!("scenario {} {}", scenario.name, scenario.variants[one.variant].name);
         (name, fingerprint(&[one]))
     };
