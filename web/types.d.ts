@@ -137,9 +137,9 @@ export type VolunteerReport = {
   computing_seconds: number;
   /** Its own read-out period. */
   period_seconds: number;
-  /** What a contribution takes until it is settled, beyond the round trip: the shortest of the last few. */
+  /** From sending a contribution to its acknowledgement, beyond the round trip: the shortest of the last few. */
   upload_seconds: number;
-  /** What a model takes until it is stored, beyond the round trip: the shortest of the last few. */
+  /** From sending a model to its being stored, beyond the round trip: the shortest of the last few. */
   download_seconds: number;
   round_trip_seconds: number;
   /** The share of its period in which its link is busy with both; none before it is known. */
@@ -163,7 +163,7 @@ export type TimeShares = {
   wait: number;
 };
 
-/** Both curves, in the order in which they came about. */
+/** Both curves, each in the order of its points. */
 export type History = {
   loss: Array<LossPoint>;
   eval: Array<EvaluationPoint>;
@@ -171,7 +171,7 @@ export type History = {
 
 /** The loss of the training samples over the run. */
 export type LossPoint = {
-  /** Samples that everybody had contributed by then. */
+  /** Samples that all volunteers had contributed by then. */
   samples: number;
   /** Seconds since the run began. */
   elapsed_seconds: number;

@@ -1,8 +1,8 @@
 //! Experiments with a run, without a server or volunteers' machines. Each prints its results.
 //!
-//! - [`simulate`]: whole runs in virtual time, for each variant of a scenario, with tables and charts.
-//! - [`reference`]: the sequential baseline, which runs are compared with: [`sequential`] is its loop.
-//! - [`evaluate`]: how model files do on the held-out samples.
+//! - [`simulate()`]: whole runs in virtual time, for each variant of a scenario, with tables and charts.
+//! - [`reference()`]: the sequential baseline, which runs are compared with; [`sequential`] is its loop.
+//! - [`evaluate()`]: how model files do on the held-out samples.
 //!
 //! Nothing here knows a command line, a socket or a browser.
 

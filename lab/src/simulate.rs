@@ -27,20 +27,28 @@ use crate::sequential::SequentialTraining;
 use scenario::{Scenario, Variant};
 
 /// One variant with one draw of the volunteers, from its beginning to its end.
-struct Finished {
+struct FinishedRun {
     /// The variant's place in the scenario.
     variant: usize,
     /// Counted from 1.
     draw: u64,
     /// `None` for the sequential baseline, which has no volunteers.
     stats: Option<RunStats>,
+    /// Its evaluations.
     points: Vec<Point<Evaluated>>,
     /// Samples in the model, and virtual seconds, at the evaluation that found the aim reached.
     reached: Option<(u64, f64)>,
+    end: End,
+}
+
+/// Where a run stood at its end.
+struct End {
+    /// Samples in the model.
     samples: u64,
     /// Virtual time.
     took: Duration,
     has_diverged: bool,
+    /// Of the model's bits.
     fingerprint: Fingerprint,
 }
 
@@ -72,12 +80,12 @@ pub fn simulate(scenario: &Path, out: Option<&Path>, threads: Option<usize>) -> 
 }
 
 /// All variants with all draws, in this order.
-fn finish(scenario: &Scenario, threads: usize) -> Result<Vec<Finished>> {
+fn finish(scenario: &Scenario, threads: usize) -> Result<Vec<FinishedRun>> {
     finish_on(Run::new(scenario.run.clone())?, scenario, threads)
 }
 
 /// The same, on a run that is loaded already.
-fn finish_on(run: Run, scenario: &Scenario, threads: usize) -> Result<Vec<Finished>> {
+fn finish_on(run: Run, scenario: &Scenario, threads: usize) -> Result<Vec<FinishedRun>> {
     let mut evaluators: Vec<Evaluator> = (0..threads).map(|_| run.evaluator()).collect();
     let simulation = Simulation { threads, scenario, run };
     let mut finished = Vec::new();
@@ -95,10 +103,10 @@ fn finish_on(run: Run, scenario: &Scenario, threads: usize) -> Result<Vec<Finish
                 "{} {draw}/{}: {} samples in {:.0} virtual seconds, computed in {:.1} s{}",
                 variant.name,
                 scenario.draws,
-                one.samples,
-                one.took.as_secs_f64(),
+                one.end.samples,
+                one.end.took.as_secs_f64(),
                 began.elapsed().as_secs_f64(),
-                if one.has_diverged { "; it has diverged" } else { "" }
+                if one.end.has_diverged { "; it has diverged" } else { "" }
             );
             finished.push(one);
         }
@@ -124,12 +132,8 @@ impl Simulation<'_> {
         }
     }
 
-    fn is_aim(&self, evaluated: &Evaluated) -> bool {
-        self.scenario.goal.is_some_and(|goal| goal.is_reached_by(evaluated))
-    }
-
     /// A run with volunteers. There is an evaluator for each thread.
-    fn train(&self, number: usize, variant: &Variant, draw: u64, evaluators: &mut [Evaluator]) -> Result<Finished> {
+    fn train(&self, number: usize, variant: &Variant, draw: u64, evaluators: &mut [Evaluator]) -> Result<FinishedRun> {
         let Run {
             run_file,
             dataset,
@@ -156,31 +160,31 @@ impl Simulation<'_> {
         let seed = mix(self.scenario.seed ^ mix(draw));
         let mut world = World::new(seed, config, parameters, optimizer, engine, Nobody);
         populate(&mut world, &self.scenario.volunteers);
+        let course = &self.scenario.course;
         let stop = Stop {
-            samples: self.scenario.stop_samples,
-            at: Time::ZERO + self.scenario.stop_after,
+            samples: course.stop_samples,
+            at: Time::ZERO + course.stop_after,
         };
-        let goal = self.scenario.goal;
         let points = run(
             &mut world,
             stop,
-            self.scenario.evaluate_every_samples,
+            course.evaluate_every_samples,
             |model| Evaluator::evaluate_together(evaluators, model),
-            |evaluated| goal.is_some_and(|goal| goal.is_reached_by(evaluated)),
+            |evaluated| course.is_goal_reached_by(evaluated),
         );
-        let mut fingerprint = Fingerprint::default();
-        fingerprint.add_model(world.central.model());
-        let reached = points.last().filter(|last| self.is_aim(&last.evaluated));
-        Ok(Finished {
+        let reached = points.last().filter(|last| course.is_goal_reached_by(&last.evaluated));
+        Ok(FinishedRun {
             variant: number,
             draw,
             stats: Some(world.stats()),
             reached: reached.map(|last| (last.samples, seconds(last.at))),
             points,
-            samples: world.samples_in_model(),
-            took: world.now.since(Time::ZERO),
-            has_diverged: world.central.phase().has_diverged(),
-            fingerprint,
+            end: End {
+                samples: world.samples_in_model(),
+                took: world.now.since(Time::ZERO),
+                has_diverged: world.central.phase().has_diverged(),
+                fingerprint: fingerprint_of(world.central.model()),
+            },
         })
     }
 
@@ -190,7 +194,7 @@ impl Simulation<'_> {
         number: usize,
         variant: &Variant,
         evaluators: &mut [Evaluator],
-    ) -> Result<Vec<Finished>> {
+    ) -> Result<Vec<FinishedRun>> {
         let mut finished = Vec::new();
         let draws: Vec<u64> = (1..=self.scenario.draws).collect();
         for draws in draws.chunks(evaluators.len()) {
@@ -204,7 +208,7 @@ impl Simulation<'_> {
                     Ok(one) => one,
                     Err(panic) => std::panic::resume_unwind(panic),
                 });
-                joined.collect::<Result<Vec<Finished>>>()
+                joined.collect::<Result<Vec<FinishedRun>>>()
             });
             finished.append(&mut together?);
         }
@@ -218,19 +222,17 @@ impl Simulation<'_> {
         variant: &Variant,
         draw: u64,
         evaluator: &mut Evaluator,
-    ) -> Result<Finished> {
+    ) -> Result<FinishedRun> {
         let run = self.run_of(variant, draw);
-        let (every, batch) = (
-            self.scenario.evaluate_every_samples,
-            run.run_file.training.superstep_samples,
-        );
+        let (course, batch) = (&self.scenario.course, run.run_file.training.superstep_samples);
+        let every = course.evaluate_every_samples;
         let mut sequential = SequentialTraining::new(&run);
         let mut points: Vec<Point<Evaluated>> = Vec::new();
         let (mut next, mut reached, mut has_diverged) = (every, None, false);
         for version in 1.. {
             sequential.step(batch)?;
             let samples = sequential.trained();
-            let is_over = samples >= self.scenario.stop_samples;
+            let is_over = samples >= course.stop_samples;
             if samples < next && !is_over {
                 continue;
             }
@@ -243,27 +245,33 @@ impl Simulation<'_> {
                 evaluated,
             });
             has_diverged = sequential.parameters().iter().any(|parameter| !parameter.is_finite());
-            if self.is_aim(&evaluated) {
+            if course.is_goal_reached_by(&evaluated) {
                 reached = Some((samples, f64::NAN));
             }
             if is_over || has_diverged || reached.is_some() {
                 break;
             }
         }
-        let mut fingerprint = Fingerprint::default();
-        fingerprint.add_model(sequential.parameters());
-        Ok(Finished {
+        Ok(FinishedRun {
             variant: number,
             draw,
             stats: None,
             points,
             reached,
-            samples: sequential.trained(),
-            took: Duration::ZERO,
-            has_diverged,
-            fingerprint,
+            end: End {
+                samples: sequential.trained(),
+                took: Duration::ZERO,
+                has_diverged,
+                fingerprint: fingerprint_of(sequential.parameters()),
+            },
         })
     }
+}
+
+fn fingerprint_of(model: &[f32]) -> Fingerprint {
+    let mut fingerprint = Fingerprint::default();
+    fingerprint.add_model(model);
+    fingerprint
 }
 
 fn seconds(at: Time) -> f64 {
@@ -271,12 +279,12 @@ fn seconds(at: Time) -> f64 {
 }
 
 /// Two machines get the same number only if every run gave the same bits on both.
-fn fingerprint(finished: &[Finished]) -> u64 {
+fn fingerprint(finished: &[FinishedRun]) -> u64 {
     let mut all = Fingerprint::default();
     for one in finished {
-        all.add(one.fingerprint.value());
-        all.add(one.samples);
-        all.add(one.took.as_micros() as u64);
+        all.add(one.end.fingerprint.value());
+        all.add(one.end.samples);
+        all.add(one.end.took.as_micros() as u64);
         for point in &one.points {
             all.add(point.samples);
             all.add(point.at.as_micros());

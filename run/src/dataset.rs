@@ -149,7 +149,7 @@ mod default {
 }
 
 impl DatasetSpec {
-    /// The same data, with paths relative to `directory` made so.
+    /// The same data, with each path taken as relative to `directory`.
     pub fn relative_to(self, directory: &Path) -> DatasetSpec {
         match self {
             DatasetSpec::Digits(_) => self,
@@ -198,12 +198,15 @@ pub struct Dataset {
     pub shards: Arc<[Shard]>,
     /// The held-out samples.
     pub held_out: Vec<Shard>,
-    /// What the numbers that go in and come out mean, where nobody can know without being told.
+    /// What inputs and outputs mean, where their numbers alone don't say: in texts and tables.
     pub legend: Option<Legend>,
 }
 
 impl Dataset {
     /// Loads a run's data. The run's seed decides which samples share a shard, and nothing else.
+    ///
+    /// # Errors
+    /// A file that can't be read or is not what the run file says, and data that makes no shards.
     pub fn load(spec: &DatasetSpec, run_seed: u64) -> Result<Dataset, DatasetError> {
         let (format, train, held_out) = match spec {
             DatasetSpec::Digits(_) => digits::load()?,

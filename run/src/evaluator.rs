@@ -85,11 +85,11 @@ impl Evaluator {
     /// Evaluates every `turns`th batch of the held-out samples, beginning with number `turn`.
     fn batches(&mut self, parameters: &[f32], turn: usize, turns: usize) -> Vec<Evaluation> {
         let all = self.dataset.held_out_samples();
-        let (mut batches, mut number, mut place) = (Vec::new(), 0, 0);
+        let (mut batches, mut number, mut position) = (Vec::new(), 0, 0);
         for shard in &self.dataset.held_out {
             let is_chosen = |_: &usize| {
-                place += 1;
-                is_spread(place - 1, self.samples, all)
+                position += 1;
+                is_spread(position - 1, self.samples, all)
             };
             let chosen: Vec<usize> = shard.apart().filter(is_chosen).collect();
             for batch in chosen.chunks(self.batch) {
@@ -110,10 +110,10 @@ fn batch_for(model: &Model) -> usize {
     (1..=BATCH).rev().find(fits).unwrap_or(1)
 }
 
-/// Whether number `place` is among `chosen` of `all` that are spread evenly.
-fn is_spread(place: usize, chosen: usize, all: usize) -> bool {
-    let chosen_before = |place: usize| place as u128 * chosen as u128 / all.max(1) as u128;
-    chosen_before(place + 1) > chosen_before(place)
+/// Whether number `position` is among `chosen` of `all` that are spread evenly.
+fn is_spread(position: usize, chosen: usize, all: usize) -> bool {
+    let chosen_before = |position: usize| position as u128 * chosen as u128 / all.max(1) as u128;
+    chosen_before(position + 1) > chosen_before(position)
 }
 
 /// What batches come to, added in their order.
@@ -189,10 +189,13 @@ mod tests {
     #[test]
     fn a_limit_takes_as_many_samples_as_it_says_from_the_whole_of_them() {
         for (chosen, all) in [(1, 10), (3, 10), (7, 10), (10, 10), (64, 1797), (5, 5)] {
-            let places: Vec<usize> = (0..all).filter(|place| is_spread(*place, chosen, all)).collect();
-            assert_eq!(places.len(), chosen, "{chosen} of {all}");
+            let positions: Vec<usize> = (0..all).filter(|position| is_spread(*position, chosen, all)).collect();
+            assert_eq!(positions.len(), chosen, "{chosen} of {all}");
             let step = all.div_ceil(chosen);
-            assert!(places.windows(2).all(|pair| pair[1] - pair[0] <= step), "{places:?}");
+            assert!(
+                positions.windows(2).all(|pair| pair[1] - pair[0] <= step),
+                "{positions:?}"
+            );
         }
     }
 

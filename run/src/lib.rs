@@ -2,8 +2,8 @@
 //! ([`goal`]). [`Run::load`] reads all of it. Whatever is wrong is said in one line: file, place, what is wrong, a
 //! hint.
 //!
-//! And what follows from it alone, for everybody who trains the run: what it fixes for the [`central`] module, how a
-//! model does on the held-out samples ([`Evaluator`]), and the [`model_file`] that an operator takes away.
+//! Besides, it has what training and serving need of a run: its settings for the [`central`] module, the evaluation on
+//! its held-out samples ([`Evaluator`]), and the [`model_file`] that an operator takes away.
 
 pub mod central;
 pub mod dataset;

@@ -163,6 +163,9 @@ impl Setting {
 
 impl RunFile {
     /// Reads and checks a run file. Paths in it are relative to it.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
     pub fn load(path: &Path) -> Result<RunFile, RunFileError> {
         let at_path = |problem| RunFileError {
             path: path.to_owned(),
@@ -175,11 +178,17 @@ impl RunFile {
     }
 
     /// The run that is embedded in the program, the default of `superstep serve`.
+    ///
+    /// # Errors
+    /// None: a test reads it.
     pub fn digits() -> Result<RunFile, RunFileError> {
         RunFile::parse(DIGITS, Path::new(DIGITS_PATH))
     }
 
-    /// The run's model, if it fits the data.
+    /// The run's model, if it fits data of this format.
+    ///
+    /// # Errors
+    /// What does not fit, on both sides.
     pub fn model_for(&self, format: &SampleFormat) -> Result<Model, RunFileError> {
         let at_path = |problem| RunFileError {
             path: self.path.clone(),
@@ -204,7 +213,10 @@ impl RunFile {
     }
 
     /// The same run with other keys in its table `[training]`, checked like a run file. Tables in it are merged too;
-    /// but one of another kind is taken whole, since what is set of the one kind means nothing to the other.
+    /// but one of another kind is taken whole, since keys of the one kind mean nothing to the other.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with the keys, or with the run that they make.
     pub fn with_training(&self, keys: &toml::Table) -> Result<RunFile, Problem> {
         let invalid = |message: &str| Problem::Training(in_readers_words(message));
         let mut training = toml::Table::try_from(&self.training).map_err(|error| invalid(&error.to_string()))?;
@@ -267,8 +279,8 @@ impl RunFile {
         self.training.check()
     }
 
-    /// Everything in it that has a range, as a run file would have it. What can't be written, such as an aim that
-    /// there is not or a path that is not UTF-8, has none.
+    /// Everything in it that has a range, as a run file would have it. A part that can't be written, such as an aim
+    /// that is not set or a path that is not UTF-8, has no range.
     fn written(&self) -> toml::Table {
         let parts = [
             ("target_accuracy", toml::Value::try_from(self.target_accuracy)),
@@ -283,8 +295,8 @@ impl RunFile {
         written.collect()
     }
 
-    /// Whether the data can be read, and the loss suits it: before the layers are fitted to the loss, since their
-    /// outputs are not what is wrong then.
+    /// Checks that the data can be read and that the loss suits it. This comes before the layers are fitted to the
+    /// loss: where the loss is wrong, the outputs are not.
     fn check_dataset(&self) -> Result<(), Problem> {
         let (needed, targets) = match &self.dataset {
             DatasetSpec::Digits(_) | DatasetSpec::Idx(_) => (LossSpec::SoftmaxCrossEntropy, "classes"),
@@ -328,7 +340,7 @@ fn merge(table: &mut toml::Table, over: &toml::Table) {
     }
 }
 
-/// The text of a file that can be a run file or a scenario by its length.
+/// The text of a run file or a scenario, if it is no longer than these can be.
 ///
 /// # Errors
 /// A file that can't be read, or is longer.

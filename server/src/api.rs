@@ -63,9 +63,9 @@ pub(crate) struct Status {
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(test, derive(ts_rs::TS), ts(rename = "RunState"))]
 pub(crate) enum State {
-    /// Nobody contributes.
+    /// No volunteer contributes.
     Waiting,
-    /// Somebody does.
+    /// At least one volunteer contributes.
     Training,
     /// It has ended.
     Finished,
@@ -96,9 +96,9 @@ pub(crate) struct Volunteer {
     computing_seconds: f64,
     /// Its own read-out period.
     period_seconds: f64,
-    /// What a contribution takes until it is settled, beyond the round trip: the shortest of the last few.
+    /// From sending a contribution to its acknowledgement, beyond the round trip: the shortest of the last few.
     upload_seconds: f64,
-    /// What a model takes until it is stored, beyond the round trip: the shortest of the last few.
+    /// From sending a model to its being stored, beyond the round trip: the shortest of the last few.
     download_seconds: f64,
     round_trip_seconds: f64,
     /// The share of its period in which its link is busy with both; none before it is known.

@@ -94,12 +94,6 @@ mod tests {
     }
 
     #[test]
-    fn the_wasm_package_stays_within_what_a_slow_link_loads_in_a_second() {
-        let compressed = Assets::get("wasm/client_wasm_bg.wasm.br").map_or(usize::MAX, |file| file.data.len());
-        assert!(compressed <= 400 * 1024, "{compressed} bytes with brotli");
-    }
-
-    #[test]
     fn the_page_and_the_wasm_package_are_in_the_binary() {
         for path in [
             "index.html",

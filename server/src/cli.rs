@@ -52,9 +52,9 @@ pub(crate) struct VolunteerArguments {
     /// ML modules, one thread each. By default one less than there are cores, and at least one.
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<usize>,
-    /// For how much of its time each of them computes: 1 to 100.
+    /// The share of its time for which each of them computes: 1 to 100.
     #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u8).range(1..=100))]
-    pub(crate) duty: u8,
+    pub(crate) cpu_percent: u8,
 }
 
 #[derive(Args, Debug)]

@@ -19,10 +19,10 @@ use crate::outbox::{Outbox, Outgoing};
 use crate::random_token::random_token;
 use crate::traffic::Traffic;
 
-/// Events that wait for the controller at most; beyond that, sockets wait before they read on.
+/// The most events that wait for the controller. While this many wait, sockets don't read on.
 const QUEUE: usize = 1024;
 
-/// What somebody wants to see of a controller, and what they do with it.
+/// A look at the controller, and what is done with what is seen.
 type Look = Box<dyn FnOnce(&Controller, Time) + Send>;
 
 /// What happens to a controller.
@@ -39,13 +39,13 @@ pub(crate) enum Event {
     Disconnected { connection: ConnectionId },
     /// A model was evaluated.
     Evaluated(EvaluatedModel),
-    /// Somebody wants to look.
+    /// Another thread looks at the controller.
     Inspect(Look),
     /// The run ends, at the operator's wish.
     Stop,
 }
 
-/// How a run went, for whoever waits for its end.
+/// A run that has ended: its controller, and how long the run took.
 pub(crate) struct Ended {
     pub(crate) controller: Controller,
     pub(crate) elapsed: Duration,
@@ -59,7 +59,7 @@ pub(crate) struct Controller {
     history: History,
     traffic: Arc<Traffic>,
     stop_at: Option<Goal>,
-    /// The model whose evaluation reached that.
+    /// The model whose evaluation reached `stop_at`.
     reached: Option<EvaluatedModel>,
     actions: Vec<Action>,
 }
@@ -87,7 +87,7 @@ impl ControllerHandle {
         &self.traffic
     }
 
-    /// Hands over an event; waits while too many are waiting.
+    /// Hands over an event; waits while [`QUEUE`] events are waiting.
     pub(crate) async fn tell(&self, event: Event) -> Result<(), HasEnded> {
         self.events.send(event).await.map_err(|_| HasEnded)
     }
@@ -104,7 +104,7 @@ impl ControllerHandle {
     ) -> Result<T, HasEnded> {
         let (answer, answered) = oneshot::channel();
         let look = Box::new(move |controller: &Controller, now| {
-            // Who asked may be gone by now.
+            // The one that asked may be gone by now.
             let _ = answer.send(look(controller, now));
         });
         self.tell(Event::Inspect(look)).await?;
@@ -125,8 +125,8 @@ impl ControllerHandle {
     }
 }
 
-/// Starts the controller on a thread of its own. It ends when it is told to stop, or, with `stop_at`, when an
-/// evaluation reaches that.
+/// Starts the controller on a thread of its own. It ends when it is told to stop, or when an evaluation reaches
+/// `stop_at`.
 pub(crate) fn start(
     runtime: Handle,
     central: Central,
@@ -168,7 +168,7 @@ impl Controller {
         &self.history
     }
 
-    /// What the current model's file says of it.
+    /// What a file of the current model says of it.
     pub(crate) fn about(&self, run: String) -> About {
         About {
             run,

@@ -1,4 +1,4 @@
-//! The curves that the page draws: how loss and accuracy came about.
+//! The curves that the page draws: loss and accuracy over the run.
 
 use serde::Serialize;
 
@@ -9,7 +9,7 @@ const MAX_POINTS: usize = 512;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub(crate) struct LossPoint {
-    /// Samples that everybody had contributed by then.
+    /// Samples that all volunteers had contributed by then.
     pub(crate) samples: u64,
     /// Seconds since the run began.
     pub(crate) elapsed_seconds: f64,
@@ -33,15 +33,15 @@ pub(crate) struct EvaluationPoint {
     pub(crate) loss: f64,
 }
 
-/// A model, and how it did.
+/// A model with its evaluation.
 pub(crate) struct EvaluatedModel {
-    /// Which version it is, and how it did.
+    /// Its version, and how it did.
     pub(crate) point: EvaluationPoint,
     /// Its parameters.
     pub(crate) parameters: Vec<f32>,
 }
 
-/// Both curves, in the order in which they came about.
+/// Both curves, each in the order of its points.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[cfg_attr(test, derive(ts_rs::TS))]
 pub(crate) struct History {

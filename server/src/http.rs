@@ -33,7 +33,7 @@ pub(crate) struct Site {
     pub(crate) legend: Option<Legend>,
     pub(crate) shards: Arc<Shards>,
     pub(crate) controller: ControllerHandle,
-    /// Each open socket holds a clone, so that the end of them all can be waited for.
+    /// Each open socket holds a clone: when all clones are dropped, all sockets have closed.
     pub(crate) open_sockets: mpsc::Sender<()>,
 }
 
@@ -93,7 +93,7 @@ impl IntoResponse for HasEnded {
     }
 }
 
-/// What changes from one request to the next must not be kept by anybody.
+/// An answer that changes from one request to the next: no cache may keep it.
 fn fresh(body: impl IntoResponse) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], body).into_response()
 }
@@ -111,7 +111,7 @@ async fn status(State(site): State<Arc<Site>>) -> Result<Response, HasEnded> {
     Ok(fresh(Json(status)))
 }
 
-/// `?id=7`: only this volunteer; a tab asks so for itself.
+/// `?id=7`: only this volunteer. A tab asks for itself in this way.
 #[derive(Deserialize)]
 struct Which {
     id: Option<u64>,

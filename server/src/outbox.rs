@@ -1,7 +1,7 @@
 //! What waits to be sent on one volunteer's socket, between the controller, which never waits, and the network.
 //!
-//! One model at a time is on its way to a volunteer, so that little waits. But the volunteer says that a model has
-//! come: one that says so and reads nothing would make a server keep a copy of every version. So the bytes are
+//! One model at a time is on its way to a volunteer, so little waits. But the volunteer itself says that a model has
+//! come. A peer that says so and reads nothing would make the server keep a copy of every version. So the bytes are
 //! bounded.
 
 use std::sync::Arc;
@@ -12,67 +12,63 @@ use tokio::sync::{Notify, mpsc};
 
 /// What a socket has to do.
 pub(crate) enum Outgoing {
-    /// Send this. The model's bytes are shared by all sockets.
+    /// Send this frame. A model's bytes are shared by all sockets.
     Frame(Bytes),
-    /// Close, after what was to be sent.
+    /// Close, after everything before it is sent.
     Close,
 }
 
 /// The controller's end.
 pub(crate) struct Outbox {
-    outgoing: mpsc::UnboundedSender<Outgoing>,
+    sender: mpsc::UnboundedSender<Outgoing>,
     shared: Arc<Shared>,
 }
 
 /// The socket's end.
-pub(crate) struct Outgoings {
-    outgoing: mpsc::UnboundedReceiver<Outgoing>,
+pub(crate) struct OutboxReceiver {
+    receiver: mpsc::UnboundedReceiver<Outgoing>,
     shared: Arc<Shared>,
 }
 
 struct Shared {
     waiting_bytes: AtomicUsize,
-    most_bytes: usize,
+    max_bytes: usize,
     is_given_up: AtomicBool,
     gives_up: Notify,
 }
 
-/// More waits than may; the link is given up.
+/// More bytes wait than may. The link is given up.
 #[derive(Debug, thiserror::Error, PartialEq)]
 #[error("{waiting_bytes} bytes wait to be sent to it, and it does not read: the link is given up")]
-pub(crate) struct TooMuchWaits {
+pub(crate) struct OutboxFull {
     waiting_bytes: usize,
 }
 
 /// The two ends for one socket, on which this many bytes may wait.
-pub(crate) fn outbox(most_bytes: usize) -> (Outbox, Outgoings) {
+pub(crate) fn outbox(max_bytes: usize) -> (Outbox, OutboxReceiver) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let shared = Arc::new(Shared {
         waiting_bytes: AtomicUsize::new(0),
-        most_bytes,
+        max_bytes,
         is_given_up: AtomicBool::new(false),
         gives_up: Notify::new(),
     });
     let outbox = Outbox {
-        outgoing: sender,
+        sender,
         shared: Arc::clone(&shared),
     };
-    let outgoings = Outgoings {
-        outgoing: receiver,
-        shared,
-    };
-    (outbox, outgoings)
+    (outbox, OutboxReceiver { receiver, shared })
 }
 
 impl Outbox {
-    /// Hands over one more. What is for a socket that has closed, or was given up, is dropped.
+    /// Hands over one more thing to do. Anything for a socket that has closed, or was given up, is dropped.
     ///
     /// # Errors
-    /// The first time that too much waits.
-    pub(crate) fn send(&self, outgoing: Outgoing) -> Result<(), TooMuchWaits> {
+    /// The first time that more bytes wait than may.
+    pub(crate) fn send(&self, outgoing: Outgoing) -> Result<(), OutboxFull> {
         let Shared {
             waiting_bytes,
-            most_bytes,
+            max_bytes,
             is_given_up,
             gives_up,
         } = &*self.shared;
@@ -81,30 +77,30 @@ impl Outbox {
         }
         if let Outgoing::Frame(frame) = &outgoing {
             let waiting_bytes = waiting_bytes.fetch_add(frame.len(), Ordering::Relaxed) + frame.len();
-            if waiting_bytes > *most_bytes {
+            if waiting_bytes > *max_bytes {
                 is_given_up.store(true, Ordering::Relaxed);
                 gives_up.notify_one();
-                return Err(TooMuchWaits { waiting_bytes });
+                return Err(OutboxFull { waiting_bytes });
             }
         }
-        // A socket that is gone has told so, or will.
-        let _ = self.outgoing.send(outgoing);
+        // A socket that is gone has told the controller, or will.
+        let _ = self.sender.send(outgoing);
         Ok(())
     }
 }
 
-impl Outgoings {
-    /// The next; `None` when there will be none.
+impl OutboxReceiver {
+    /// The next thing to do; `None` when there will be none.
     pub(crate) async fn next(&mut self) -> Option<Outgoing> {
-        self.outgoing.recv().await
+        self.receiver.recv().await
     }
 
-    /// A frame was handed to the network.
+    /// A frame of this many bytes was handed to the network.
     pub(crate) fn on_sent(&self, bytes: usize) {
         self.shared.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// What ends when the controller gives the link up.
+    /// A future that is ready when the controller gives the link up.
     pub(crate) fn given_up(&self) -> impl Future<Output = ()> + use<> {
         let shared = Arc::clone(&self.shared);
         async move { shared.gives_up.notified().await }
@@ -121,21 +117,21 @@ mod tests {
 
     #[tokio::test]
     async fn a_link_is_given_up_when_more_waits_than_may_and_not_before() {
-        let (outbox, mut outgoings) = outbox(100);
-        let given_up = outgoings.given_up();
+        let (outbox, mut receiver) = outbox(100);
+        let given_up = receiver.given_up();
         for _ in 0..10 {
             assert_eq!((outbox.send(frame(40)), outbox.send(frame(60))), (Ok(()), Ok(())));
             for bytes in [40, 60] {
-                assert!(matches!(outgoings.next().await, Some(Outgoing::Frame(frame)) if frame.len() == bytes));
-                outgoings.on_sent(bytes);
+                assert!(matches!(receiver.next().await, Some(Outgoing::Frame(frame)) if frame.len() == bytes));
+                receiver.on_sent(bytes);
             }
         }
         assert_eq!(outbox.send(frame(60)), Ok(()));
-        assert_eq!(outbox.send(frame(41)), Err(TooMuchWaits { waiting_bytes: 101 }));
+        assert_eq!(outbox.send(frame(41)), Err(OutboxFull { waiting_bytes: 101 }));
         given_up.await;
         assert_eq!(outbox.send(frame(41)), Ok(()), "said once");
-        assert!(matches!(outgoings.next().await, Some(Outgoing::Frame(frame)) if frame.len() == 60));
+        assert!(matches!(receiver.next().await, Some(Outgoing::Frame(frame)) if frame.len() == 60));
         drop(outbox);
-        assert!(outgoings.next().await.is_none(), "nothing was kept after that");
+        assert!(receiver.next().await.is_none(), "nothing was kept after that");
     }
 }

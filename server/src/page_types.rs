@@ -17,7 +17,7 @@ use volunteer::progress::{MlModuleProgress, Progress, TimeShares};
 use crate::api;
 use crate::history::{EvaluationPoint, History, LossPoint};
 
-/// What the file says besides: what no Rust is told.
+/// Types that the file has besides: no Rust code has them.
 const BY_HAND: &str = r"
 /** From the BSP worker's script to the page, before there is a module and while there is one. */
 export type FromBspScript =

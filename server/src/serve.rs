@@ -79,8 +79,8 @@ async fn serve_run(arguments: &ServeArguments, run: &Run) -> Result<()> {
     let server = tokio::spawn(serve_site(listener, site, closing));
     let ended = wait_for_end(&controller, end).await?;
     let _ = close.send(());
-    // Volunteers are told that the run is over, or compute on for nobody: their sockets outlive the requests they came
-    // from.
+    // Each volunteer must hear that the run is over, or it computes on for nobody. Its socket outlives the request that
+    // opened it.
     let all_closed = async {
         let _ = server.await;
         sockets.recv().await

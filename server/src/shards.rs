@@ -39,8 +39,8 @@ impl Shards {
         }
     }
 
-    /// Gzips all shards, one after the other, on a thread of its own: it takes milliseconds for each, in which a
-    /// thread that serves sockets would serve nobody.
+    /// Gzips all shards, one after the other, on a thread of its own. Each takes milliseconds; a thread that serves
+    /// sockets would serve nobody meanwhile.
     pub(crate) fn gzip_in_background(self: &Arc<Self>) -> std::io::Result<()> {
         let shards = Arc::clone(self);
         let body = move || {

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes of all frames so far. Sockets count them where they hand a frame over to the network or take one from it:
-/// what waits for a slow link, or was meant for one that is gone, has not travelled. Training data travels over HTTP
-/// and is not in it.
+/// Bytes of all frames so far. A socket counts a frame when it hands it to the network or takes it from there: a frame
+/// that waits for a slow link, or was meant for a link that is gone, has not travelled. Training data travels over
+/// HTTP and is not counted.
 #[derive(Debug, Default)]
 pub(crate) struct Traffic {
     up: AtomicU64,

@@ -5,7 +5,7 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 use super::scenario::Scenario;
-use super::{Finished, seconds};
+use super::{FinishedRun, seconds};
 
 const SIZE: (u32, u32) = (1100, 460);
 /// Colours that colour-blind readers can tell apart (Okabe and Ito, 2008).
@@ -28,7 +28,7 @@ struct Line {
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// Both charts, side by side. Each run is a line; the runs of a variant have one colour.
-pub(super) fn svg(scenario: &Scenario, finished: &[Finished]) -> Result<String> {
+pub(super) fn svg(scenario: &Scenario, finished: &[FinishedRun]) -> Result<String> {
     let has_accuracy = finished
         .iter()
         .flat_map(|one| &one.points)
@@ -41,7 +41,7 @@ pub(super) fn svg(scenario: &Scenario, finished: &[Finished]) -> Result<String> 
     };
     let lines = |across: fn(u64, f64) -> f64, has_sequential: bool| -> Vec<Line> {
         let drawn = finished.iter().filter(|one| has_sequential || one.stats.is_some());
-        let line = |one: &Finished| Line {
+        let line = |one: &FinishedRun| Line {
             variant: one.variant,
             points: one
                 .points

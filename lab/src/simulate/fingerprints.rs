@@ -24,8 +24,8 @@ const FINGERPRINTS: &str = include_str!("fingerprints.txt");
 const SAMPLES: u64 = 3_000;
 /// Its supersteps aim at no more samples than this.
 const SUPERSTEP_SAMPLES: u64 = 512;
-/// Its volunteers stay and are away for this share of the scenario's times.
-const SHARE_OF_SITTINGS: u32 = 100;
+/// Its volunteers stay, and are away, for times that are shorter by this factor than the scenario's.
+const SHORTER: u32 = 100;
 /// Steps of the sequential baseline of each run.
 const STEPS: u64 = 4;
 
@@ -53,7 +53,7 @@ jitter = 0.3
 [[volunteers]]
 count = 2
 samples_per_second = 200
-duty_percent = 50
+cpu_percent = 50
 uplink_mbit_per_second = 0.5
 downlink_mbit_per_second = 1
 latency_ms = 80
@@ -62,9 +62,9 @@ latency_ms = 80
 count = 3
 samples_per_second = 300
 arrives_within_seconds = 3
-sitting_seconds = 3
-away_seconds = 1
-abrupt = 0.5
+mean_session_seconds = 3
+mean_absence_seconds = 1
+crash_share = 0.5
 "#;
 
 /// The matrix with a variant for each combination.
@@ -113,13 +113,13 @@ fn matrix() -> Scenario {
 fn reduced(scenario: Scenario) -> Scenario {
     let mut scenario = scenario;
     scenario.draws = 1;
-    scenario.goal = None;
-    scenario.evaluate_every_samples = u64::MAX;
-    scenario.stop_samples = SAMPLES;
+    scenario.course.goal = None;
+    scenario.course.evaluate_every_samples = u64::MAX;
+    scenario.course.stop_samples = SAMPLES;
     for kind in &mut scenario.volunteers {
         if let Some(churn) = &mut kind.churn {
-            churn.mean_session /= SHARE_OF_SITTINGS;
-            churn.mean_absence /= SHARE_OF_SITTINGS;
+            churn.mean_session /= SHORTER;
+            churn.mean_absence /= SHORTER;
         }
     }
     for variant in &mut scenario.variants {
@@ -151,7 +151,7 @@ fn small_run(run_file: RunFile, datasets: &mut Vec<(DatasetSpec, Run)>) -> Run {
 /// A line for each variant.
 fn lines_of(scenario: &Scenario, run: Run) -> BTreeMap<String, u64> {
     let finished = finish_on(run, scenario, 2).unwrap();
-    let line = |one: Finished| {
+    let line = |one: FinishedRun| {
         let name = format!("scenario {} {}", scenario.name, scenario.variants[one.variant].name);
         (name, fingerprint(&[one]))
     };
@@ -215,8 +215,7 @@ fn every_run_trains_to_the_same_bits_as_before() {
         for _ in 0..STEPS {
             sequential.step(batch).unwrap();
         }
-        let mut fingerprint = Fingerprint::default();
-        fingerprint.add_model(sequential.parameters());
+        let fingerprint = fingerprint_of(sequential.parameters());
         lines.insert(format!("run {}", run.run_file.name), fingerprint.value());
     }
     assert_unchanged("run ", &lines);

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::Finished;
+use super::FinishedRun;
 use super::scenario::Scenario;
 
 /// A column of the table and of the CSV file.
@@ -15,7 +15,7 @@ struct Column {
     decimals: usize,
     /// `None` where there is no such number. `ideal` is the number of samples that the sequential baseline takes in
     /// this draw.
-    value: fn(one: &Finished, ideal: Option<u64>) -> Option<f64>,
+    value: fn(one: &FinishedRun, ideal: Option<u64>) -> Option<f64>,
 }
 
 const COLUMNS: [Column; 16] = [
@@ -23,7 +23,7 @@ const COLUMNS: [Column; 16] = [
         head: "samples/s",
         name: "samples_per_second",
         decimals: 0,
-        value: |one, _| one.stats.map(|_| one.samples as f64 / one.took.as_secs_f64()),
+        value: |one, _| one.stats.map(|_| one.end.samples as f64 / one.end.took.as_secs_f64()),
     },
     Column {
         head: "goodput %",
@@ -122,7 +122,7 @@ const COLUMNS: [Column; 16] = [
 ];
 
 /// A line for each variant.
-pub(super) fn table(scenario: &Scenario, finished: &[Finished]) -> String {
+pub(super) fn table(scenario: &Scenario, finished: &[FinishedRun]) -> String {
     let mut text = format!("{}: {}\n", scenario.name, scenario.description);
     if scenario.draws > 1 {
         text += &format!("Medians of {} draws.\n", scenario.draws);
@@ -138,7 +138,7 @@ pub(super) fn table(scenario: &Scenario, finished: &[Finished]) -> String {
                 .map(|one| (column.value)(one, ideal(scenario, finished, one.draw)));
             median(values.collect()).map_or("-".to_owned(), |value| format!("{value:.*}", column.decimals))
         });
-        let diverged = draws.iter().filter(|one| one.has_diverged).count();
+        let diverged = draws.iter().filter(|one| one.end.has_diverged).count();
         let name = match diverged {
             0 => variant.name.clone(),
             _ => format!("{} ({diverged} diverged)", variant.name),
@@ -166,7 +166,7 @@ pub(super) fn table(scenario: &Scenario, finished: &[Finished]) -> String {
 }
 
 /// All runs, each a row, as CSV.
-pub(super) fn csv(scenario: &Scenario, finished: &[Finished]) -> Result<Vec<u8>> {
+pub(super) fn csv(scenario: &Scenario, finished: &[FinishedRun]) -> Result<Vec<u8>> {
     const COUNTS: [&str; 6] = [
         "in_model",
         "computed",
@@ -194,12 +194,12 @@ pub(super) fn csv(scenario: &Scenario, finished: &[Finished]) -> Result<Vec<u8>>
                 .map_or(String::new(), |stats| read(stats).to_string())
         };
         let counts = [
-            one.samples.to_string(),
+            one.end.samples.to_string(),
             count(|stats| stats.computed),
             count(|stats| stats.accepted),
             count(|stats| stats.still_there),
             count(|stats| stats.not_finite),
-            format!("{:016x}", one.fingerprint.value()),
+            format!("{:016x}", one.end.fingerprint.value()),
         ];
         table.write_record(names.into_iter().chain(cells).chain(counts))?;
     }
@@ -208,8 +208,8 @@ pub(super) fn csv(scenario: &Scenario, finished: &[Finished]) -> Result<Vec<u8>>
 
 /// The samples of the sequential baseline up to the aim in this draw, if the scenario has the baseline and it got
 /// there.
-fn ideal(scenario: &Scenario, finished: &[Finished], draw: u64) -> Option<u64> {
-    let is_sequential = |one: &&Finished| one.draw == draw && scenario.variants[one.variant].is_sequential;
+fn ideal(scenario: &Scenario, finished: &[FinishedRun], draw: u64) -> Option<u64> {
+    let is_sequential = |one: &&FinishedRun| one.draw == draw && scenario.variants[one.variant].is_sequential;
     finished.iter().find(is_sequential)?.reached.map(|(samples, _)| samples)
 }
 

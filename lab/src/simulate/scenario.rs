@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use run::goal::Goal;
+use run::goal::{Evaluated, Goal};
 use run::run_file::{Problem, RunFile, RunFileError, Setting, read_bounded, syntax};
 use serde::Deserialize;
 use simulator::volunteers::{Churn, Kind};
@@ -26,6 +26,13 @@ const MAX_SECONDS: f64 = 365.0 * 86_400.0;
 const DEFAULT_SECONDS: f64 = 86_400.0;
 /// Beyond this, one of a few volunteers would be thousands of times faster than another.
 const MAX_SIGMA: f64 = 3.0;
+/// Keys that scenarios had under another name before 2026-11-25.
+const RENAMED: [(&str, &str); 4] = [
+    ("duty_percent", "cpu_percent"),
+    ("sitting_seconds", "mean_session_seconds"),
+    ("away_seconds", "mean_absence_seconds"),
+    ("abrupt", "crash_share"),
+];
 
 /// A scenario, and the runs that its variants are.
 pub(crate) struct Scenario {
@@ -37,20 +44,33 @@ pub(crate) struct Scenario {
     pub(crate) seed: u64,
     /// How many runs of each variant there are, each with other volunteers.
     pub(crate) draws: u64,
-    /// From one evaluation to the next.
-    pub(crate) evaluate_every_samples: u64,
-    /// What is aimed at.
-    pub(crate) goal: Option<Goal>,
-    /// A run ends with this many samples in the model, …
-    pub(crate) stop_samples: u64,
-    /// … or after this much virtual time.
-    pub(crate) stop_after: Duration,
+    /// How each run is evaluated, and when it ends.
+    pub(crate) course: Course,
     /// The run as its file has it.
     pub(crate) run: RunFile,
     /// What is compared.
     pub(crate) variants: Vec<Variant>,
     /// The volunteers that compute.
     pub(crate) volunteers: Vec<Kind>,
+}
+
+/// How a run is evaluated, and when it ends: at its aim, or at a bound.
+pub(crate) struct Course {
+    /// Samples in the model from one evaluation to the next.
+    pub(crate) evaluate_every_samples: u64,
+    /// What the run aims at, if at anything.
+    pub(crate) goal: Option<Goal>,
+    /// The run ends with this many samples in the model, …
+    pub(crate) stop_samples: u64,
+    /// … or after this much virtual time.
+    pub(crate) stop_after: Duration,
+}
+
+impl Course {
+    /// Whether a model that does so well has reached the aim.
+    pub(crate) fn is_goal_reached_by(&self, evaluated: &Evaluated) -> bool {
+        self.goal.is_some_and(|goal| goal.is_reached_by(evaluated))
+    }
 }
 
 /// One way to train.
@@ -92,6 +112,16 @@ pub(crate) enum ScenarioProblem {
         place: String,
         /// The key, what it is set to, and what it may be.
         setting: Setting,
+    },
+    /// A key has another name now.
+    #[error("line {line}: the key {old} is called {new} now; rename it")]
+    Renamed {
+        /// The line, counted from 1.
+        line: usize,
+        /// What it was called.
+        old: &'static str,
+        /// What it is called.
+        new: &'static str,
     },
     /// A variant's keys make a run that makes no sense.
     #[error("variant {name:?}: {problem}")]
@@ -173,7 +203,7 @@ struct VolunteersTable {
     #[serde(default)]
     jitter: f64,
     #[serde(default = "all_the_time")]
-    duty_percent: u8,
+    cpu_percent: u8,
     #[serde(default = "uplink")]
     uplink_mbit_per_second: f64,
     #[serde(default = "downlink")]
@@ -182,11 +212,11 @@ struct VolunteersTable {
     latency_ms: f64,
     #[serde(default)]
     arrives_within_seconds: f64,
-    sitting_seconds: Option<f64>,
-    #[serde(default = "away")]
-    away_seconds: f64,
+    mean_session_seconds: Option<f64>,
+    #[serde(default = "mean_absence")]
+    mean_absence_seconds: f64,
     #[serde(default = "always")]
-    abrupt: f64,
+    crash_share: f64,
 }
 
 fn one() -> u64 {
@@ -221,7 +251,7 @@ fn latency() -> f64 {
     20.0
 }
 
-fn away() -> f64 {
+fn mean_absence() -> f64 {
     600.0
 }
 
@@ -237,7 +267,7 @@ impl Scenario {
             problem: Box::new(problem),
         };
         let text = read_bounded(path).map_err(|problem| at_path(problem.into()))?;
-        let file: File = toml::from_str(&text).map_err(|error| at_path(syntax(&text, &error).into()))?;
+        let file: File = toml::from_str(&text).map_err(|error| at_path(syntax_problem(&text, &error)))?;
         let run = RunFile::load(&path.parent().unwrap_or(Path::new("")).join(&file.run))?;
         Scenario::check(file, run).map_err(at_path)
     }
@@ -257,20 +287,32 @@ impl Scenario {
         let every = file.evaluate_every_samples;
         top("evaluate_every_samples", every.to_string(), "1 or more", every >= 1)?;
 
-        let goal = file.stop.check(&run)?;
-        Ok(Scenario {
-            goal,
+        let course = Course {
+            evaluate_every_samples: every,
+            goal: file.stop.check(&run)?,
             stop_samples: file.stop.samples,
             stop_after: Duration::from_secs_f64(file.stop.seconds),
+        };
+        Ok(Scenario {
+            course,
             variants: check_variants(file.variants, &run)?,
             volunteers: check_volunteers(&file.volunteers)?,
             name: file.name,
             description: file.description,
             seed: file.seed,
             draws: file.draws,
-            evaluate_every_samples: every,
             run,
         })
+    }
+}
+
+/// What the TOML reader says, in one line. A key that has another name now is told so.
+fn syntax_problem(text: &str, error: &toml::de::Error) -> ScenarioProblem {
+    let is_named = |old: &str| error.message().starts_with(&format!("unknown field `{old}`"));
+    let renamed = RENAMED.into_iter().find(|(old, _)| is_named(old));
+    match (syntax(text, error), renamed) {
+        (Problem::Syntax { line, .. }, Some((old, new))) => ScenarioProblem::Renamed { line, old, new },
+        (problem, _) => problem.into(),
     }
 }
 
@@ -357,16 +399,16 @@ impl VolunteersTable {
         from_to("minibatch_overhead_samples", self.minibatch_overhead_samples, 0.0, 1e6)?;
         from_to("sigma", self.sigma, 0.0, MAX_SIGMA)?;
         from_to("jitter", self.jitter, 0.0, MAX_SIGMA)?;
-        from_to("duty_percent", self.duty_percent.into(), 1.0, 100.0)?;
+        from_to("cpu_percent", self.cpu_percent.into(), 1.0, 100.0)?;
         from_to("uplink_mbit_per_second", self.uplink_mbit_per_second, 0.001, 1e6)?;
         from_to("downlink_mbit_per_second", self.downlink_mbit_per_second, 0.001, 1e6)?;
         from_to("latency_ms", self.latency_ms, 0.0, 60_000.0)?;
         from_to("arrives_within_seconds", self.arrives_within_seconds, 0.0, MAX_SECONDS)?;
-        if let Some(mean_session) = self.sitting_seconds {
-            from_to("sitting_seconds", mean_session, 1.0, MAX_SECONDS)?;
+        if let Some(mean_session) = self.mean_session_seconds {
+            from_to("mean_session_seconds", mean_session, 1.0, MAX_SECONDS)?;
         }
-        from_to("away_seconds", self.away_seconds, 1.0, MAX_SECONDS)?;
-        from_to("abrupt", self.abrupt, 0.0, 1.0)?;
+        from_to("mean_absence_seconds", self.mean_absence_seconds, 1.0, MAX_SECONDS)?;
+        from_to("crash_share", self.crash_share, 0.0, 1.0)?;
         Ok(Kind {
             count: self.count,
             ml_modules: self.ml_modules,
@@ -374,15 +416,15 @@ impl VolunteersTable {
             overhead_samples: self.minibatch_overhead_samples,
             sigma: self.sigma,
             jitter: self.jitter,
-            duty_percent: self.duty_percent,
+            duty_percent: self.cpu_percent,
             up_bits_per_second: self.uplink_mbit_per_second * MBIT,
             down_bits_per_second: self.downlink_mbit_per_second * MBIT,
             latency: Duration::from_secs_f64(self.latency_ms / 1e3),
             arrives_within: Duration::from_secs_f64(self.arrives_within_seconds),
-            churn: self.sitting_seconds.map(|mean_session| Churn {
+            churn: self.mean_session_seconds.map(|mean_session| Churn {
                 mean_session: Duration::from_secs_f64(mean_session),
-                mean_absence: Duration::from_secs_f64(self.away_seconds),
-                crash_share: self.abrupt,
+                mean_absence: Duration::from_secs_f64(self.mean_absence_seconds),
+                crash_share: self.crash_share,
             }),
         })
     }

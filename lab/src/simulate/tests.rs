@@ -35,9 +35,9 @@ sigma = 1.0
 [[volunteers]]
 count = 2
 samples_per_second = 200
-sitting_seconds = 2
-away_seconds = 1
-abrupt = 0.5
+mean_session_seconds = 2
+mean_absence_seconds = 1
+crash_share = 0.5
 "#;
 
 /// One variant more, with everything that computes with payloads.
@@ -107,10 +107,22 @@ fn each_variant_is_run_with_each_draw() {
         one[0]
     };
     for variant in 0..3 {
-        assert_ne!(run(variant, 1).fingerprint, run(variant, 2).fingerprint);
+        assert_ne!(run(variant, 1).end.fingerprint, run(variant, 2).end.fingerprint);
     }
     for draw in [1, 2] {
-        assert!(run(0, draw).stats.is_none() && run(2, draw).samples >= 4000);
-        assert!(run(1, draw).took > run(2, draw).took, "a barrier costs time");
+        assert!(run(0, draw).stats.is_none() && run(2, draw).end.samples >= 4000);
+        assert!(run(1, draw).end.took > run(2, draw).end.took, "a barrier costs time");
+    }
+}
+
+#[test]
+fn a_run_that_limits_its_evaluations_limits_those_of_its_simulations() {
+    let mut scenario = scenario();
+    (scenario.draws, scenario.run.evaluation.samples) = (1, Some(10));
+    for one in finish(&scenario, 2).unwrap() {
+        let accuracies = one.points.iter().filter_map(|point| point.evaluated.accuracy);
+        let right: Vec<f64> = accuracies.map(|accuracy| 10.0 * accuracy).collect();
+        let is_of_ten = |right: &f64| (right - right.round()).abs() < 1e-9;
+        assert!(!right.is_empty() && right.iter().all(is_of_ten), "{right:?}");
     }
 }

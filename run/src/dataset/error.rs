@@ -179,21 +179,21 @@ pub enum DatasetError {
     ShortText {
         /// The file.
         path: PathBuf,
-        /// How many there are for it.
+        /// How many characters there are.
         characters: usize,
-        /// For what.
+        /// What they are for.
         purpose: &'static str,
-        /// Of a window.
+        /// Positions of a window.
         positions: usize,
         /// How to set held_out.
         hint: &'static str,
     },
-    /// The table isn't one.
+    /// The table can't be used.
     #[error("{}: {problem}", .path.display())]
     Table {
         /// The file.
         path: PathBuf,
-        /// Where, what is wrong, and a hint.
+        /// The place, what is wrong, and a hint.
         problem: String,
     },
     /// The embedded digits don't read as they were written.

@@ -39,7 +39,7 @@ pub(super) fn load(spec: &CsvSpec, run_seed: u64) -> Result<Dataset, DatasetErro
     let encoded = Encoded::new(&table, &inputs, &targets, spec.target_kind).map_err(at_file)?;
     let order: Vec<usize> = shuffled(train.len(), run_seed)
         .into_iter()
-        .map(|place| train[place])
+        .map(|position| train[position])
         .collect();
     let legend = |columns: Vec<EncodedColumn>| -> Vec<Column> { columns.into_iter().map(|c| c.legend).collect() };
     Ok(Dataset {
@@ -79,7 +79,7 @@ impl Encoded {
             };
             let (inputs, targets) = (numbers(inputs)?, numbers(targets)?);
             let targets = match kind {
-                // A class is the place of its name.
+                // A class is the position of its name.
                 TargetKind::Class => {
                     vec![targets.iter().position(|is_it| *is_it == 1.0).unwrap_or_default() as f32]
                 }

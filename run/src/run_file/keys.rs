@@ -62,7 +62,7 @@ pub enum Range {
 }
 
 impl Range {
-    /// In words; nothing where it says nothing.
+    /// In words; empty for [`Range::Any`].
     pub fn words(self) -> String {
         match self {
             Range::Any => String::new(),
@@ -77,7 +77,7 @@ impl Range {
         }
     }
 
-    /// Whether a number is in it. What is no number is in none but [`Range::Any`].
+    /// Whether a number is in it. NaN is in [`Range::Any`] alone.
     fn has(self, number: f64) -> bool {
         match self {
             Range::Any => true,

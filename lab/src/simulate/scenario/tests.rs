@@ -60,7 +60,7 @@ fn a_variant_is_the_run_with_its_keys_over_the_runs_own() {
     assert_ne!(variant.optimizer, own.optimizer);
     assert_eq!(variant.minibatch, own.minibatch, "what it does not name stays");
     assert_eq!(variant.schedule.at(0), 0.5);
-    assert_eq!((scenario.draws, scenario.evaluate_every_samples), (1, 10_000));
+    assert_eq!((scenario.draws, scenario.course.evaluate_every_samples), (1, 10_000));
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn an_optimizer_of_another_kind_takes_nothing_from_the_runs_own() {
 }
 
 #[test]
-fn a_key_that_makes_no_sense_is_named_with_its_table_and_the_mend() {
+fn a_key_that_makes_no_sense_is_named_with_its_table_and_the_fix() {
     let cases = [
         (
             "samples = 1000",
@@ -109,8 +109,8 @@ fn a_key_that_makes_no_sense_is_named_with_its_table_and_the_mend() {
         ),
         (
             "count = 3",
-            "count = 3\nduty_percent = 0",
-            "[[volunteers]] 1, duty_percent = 0 is not allowed; set a number from 1 to 100",
+            "count = 3\ncpu_percent = 0",
+            "[[volunteers]] 1, cpu_percent = 0 is not allowed; set a number from 1 to 100",
         ),
         (
             "seed = 1",
@@ -135,6 +135,16 @@ fn an_unknown_key_is_named_with_its_line() {
         error.starts_with("/mine.toml: line 16: unknown field `counts`"),
         "{error}"
     );
+}
+
+#[test]
+fn a_key_under_the_name_that_it_had_before_is_named_with_its_new_one() {
+    for (old, new) in RENAMED {
+        let set = format!("count = 3\n{old} = 1");
+        let message = format!("/mine.toml: line 17: the key {old} is called {new} now; rename it");
+        assert_refused("count = 3", &set, &message);
+        assert!(with("count = 3", &format!("count = 3\n{new} = 1")).is_ok(), "{new}");
+    }
 }
 
 #[test]

@@ -27,9 +27,9 @@ pub(super) struct Table<'a> {
     rows: Vec<StringRecord>,
 }
 
-/// A number of each row: which column's, and what it is there.
+/// A number of each row: the position of its column in the header, and what the number means.
 pub(super) struct EncodedColumn {
-    place: usize,
+    position: usize,
     pub(super) legend: Column,
 }
 
@@ -58,17 +58,17 @@ impl<'a> Table<'a> {
 
     /// The inputs and the targets, scaled by the rows to train on.
     pub(super) fn chosen(&self, train: &[usize]) -> Result<(Vec<EncodedColumn>, Vec<EncodedColumn>), String> {
-        let targets = self.places(&self.spec.targets, "targets")?;
+        let targets = self.positions(&self.spec.targets, "targets")?;
         let inputs = match &self.spec.inputs {
-            Some(names) => self.places(names, "inputs")?,
+            Some(names) => self.positions(names, "inputs")?,
             None => {
-                let others = (0..self.header.len()).filter(|place| !targets.contains(place));
+                let others = (0..self.header.len()).filter(|position| !targets.contains(position));
                 // By their names, of which each is that of one column.
-                let others = others.map(|place| self.place(&self.header[place], "inputs"));
+                let others = others.map(|position| self.position(&self.header[position], "inputs"));
                 others.collect::<Result<_, _>>()?
             }
         };
-        if let Some(both) = inputs.iter().find(|place| targets.contains(place)) {
+        if let Some(both) = inputs.iter().find(|position| targets.contains(position)) {
             return Err(format!(
                 "column {:?} is in inputs and in targets; leave it out of one",
                 &self.header[*both]
@@ -80,43 +80,43 @@ impl<'a> Table<'a> {
         let categories = self.categories_of(&inputs)?;
         self.check_logarithms(&[&inputs[..], &targets].concat())?;
         let mut columns = Vec::new();
-        for place in inputs {
-            if categories.contains(&place) {
-                columns.extend(self.categories(place)?);
+        for position in inputs {
+            if categories.contains(&position) {
+                columns.extend(self.categories(position)?);
             } else {
-                columns.push(self.scaled(place, train)?);
+                columns.push(self.scaled(position, train)?);
             }
         }
         Ok((columns, self.targets(&targets, train)?))
     }
 
-    fn targets(&self, places: &[usize], train: &[usize]) -> Result<Vec<EncodedColumn>, String> {
-        match (self.spec.target_kind, places) {
+    fn targets(&self, positions: &[usize], train: &[usize]) -> Result<Vec<EncodedColumn>, String> {
+        match (self.spec.target_kind, positions) {
             (_, []) => Err("no column is named in targets; name one".into()),
-            (TargetKind::Class, [place]) => self.categories(*place),
+            (TargetKind::Class, [position]) => self.categories(*position),
             (TargetKind::Class, _) => Err("a class is one column; name one in targets".into()),
-            (TargetKind::Numbers, _) => places.iter().map(|place| self.scaled(*place, train)).collect(),
-            (TargetKind::Chances, _) => places.iter().map(|place| self.chance(*place)).collect(),
+            (TargetKind::Numbers, _) => positions.iter().map(|position| self.scaled(*position, train)).collect(),
+            (TargetKind::Chances, _) => positions.iter().map(|position| self.chance(*position)).collect(),
         }
     }
 
-    /// Where the columns are that a key of the run file names.
-    fn places(&self, names: &[String], key: &str) -> Result<Vec<usize>, String> {
-        let mut places = Vec::new();
+    /// The positions of the columns that a key of the run file names.
+    fn positions(&self, names: &[String], key: &str) -> Result<Vec<usize>, String> {
+        let mut positions = Vec::new();
         for name in names {
-            let place = self.place(name, key)?;
-            if places.contains(&place) {
+            let position = self.position(name, key)?;
+            if positions.contains(&position) {
                 return Err(format!("{key} in [dataset] names {name:?} twice; leave one out"));
             }
-            places.push(place);
+            positions.push(position);
         }
-        Ok(places)
+        Ok(positions)
     }
 
-    fn place(&self, column: &str, key: &str) -> Result<usize, String> {
-        let mut places = self.header.iter().enumerate().filter(|(_, name)| *name == column);
-        match (places.next(), places.next()) {
-            (Some((place, _)), None) => Ok(place),
+    fn position(&self, column: &str, key: &str) -> Result<usize, String> {
+        let mut positions = self.header.iter().enumerate().filter(|(_, name)| *name == column);
+        match (positions.next(), positions.next()) {
+            (Some((position, _)), None) => Ok(position),
             (Some(_), Some(_)) => Err(format!("line 1: has two columns called {column:?}; rename one")),
             (None, _) => Err(format!(
                 "line 1: has no column {column:?}, only {}; correct {key} in [dataset]",
@@ -131,24 +131,24 @@ impl<'a> Table<'a> {
 
     /// Which of the inputs hold words.
     fn categories_of(&self, inputs: &[usize]) -> Result<Vec<usize>, String> {
-        let places = self.places(&self.spec.categories, "categories")?;
-        match places.iter().find(|place| !inputs.contains(place)) {
+        let positions = self.positions(&self.spec.categories, "categories")?;
+        match positions.iter().find(|position| !inputs.contains(position)) {
             Some(other) => Err(format!(
                 "categories in [dataset] names {:?}, which is not among the inputs; leave it out of categories",
                 &self.header[*other]
             )),
-            None => Ok(places),
+            None => Ok(positions),
         }
     }
 
     /// Whether every column whose logarithm is to be taken is one of numbers.
     fn check_logarithms(&self, used: &[usize]) -> Result<(), String> {
         let spec = self.spec;
-        for place in self.places(&spec.logarithms, "logarithms")? {
-            let name = &self.header[place];
+        for position in self.positions(&spec.logarithms, "logarithms")? {
+            let name = &self.header[position];
             let is = |names: &[String]| names.iter().any(|other| other == name);
             let reason = match spec.target_kind {
-                _ if !used.contains(&place) => "is neither an input nor a target",
+                _ if !used.contains(&position) => "is neither an input nor a target",
                 _ if is(&spec.categories) => "is in categories, and words have no logarithm",
                 TargetKind::Class if is(&spec.targets) => "is a class, and words have no logarithm",
                 TargetKind::Chances if is(&spec.targets) => "holds chances, which stay as they are",
@@ -162,22 +162,22 @@ impl<'a> Table<'a> {
     }
 
     /// A column of words: a 0 or 1 for each.
-    fn categories(&self, place: usize) -> Result<Vec<EncodedColumn>, String> {
+    fn categories(&self, position: usize) -> Result<Vec<EncodedColumn>, String> {
         let mut words = BTreeSet::new();
         for row in 0..self.rows.len() {
-            words.insert(self.value(place, row)?);
+            words.insert(self.value(position, row)?);
         }
         if !(2..=MAX_CLASSES as usize).contains(&words.len()) {
             return Err(format!(
                 "column {:?} has {} different values; 2 to {MAX_CLASSES} make categories or classes: leave it out",
-                &self.header[place],
+                &self.header[position],
                 words.len()
             ));
         }
         let column = |is: &str| EncodedColumn {
-            place,
+            position,
             legend: Column::Category {
-                column: self.header[place].to_owned(),
+                column: self.header[position].to_owned(),
                 is: is.to_owned(),
             },
         };
@@ -185,14 +185,14 @@ impl<'a> Table<'a> {
     }
 
     /// A column of numbers, moved and scaled by those of the rows to train on.
-    fn scaled(&self, place: usize, train: &[usize]) -> Result<EncodedColumn, String> {
-        let column = self.header[place].to_owned();
+    fn scaled(&self, position: usize, train: &[usize]) -> Result<EncodedColumn, String> {
+        let column = self.header[position].to_owned();
         let logarithm = self.spec.logarithms.contains(&column);
         let mut numbers = Vec::with_capacity(train.len());
         for row in train {
-            let number = self.parsed(place, *row, logarithm)?;
+            let number = self.parsed(position, *row, logarithm)?;
             if number.abs() > MAX_NUMBER {
-                return Err(self.too_far(place, *row, "is too large to be scaled"));
+                return Err(self.too_far(position, *row, "is too large to be scaled"));
             }
             numbers.push(number);
         }
@@ -210,7 +210,7 @@ impl<'a> Table<'a> {
         let mean = numbers.iter().sum::<f64>() / count;
         let std = (numbers.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / count).sqrt();
         Ok(EncodedColumn {
-            place,
+            position,
             legend: Column::Number {
                 column,
                 logarithm,
@@ -220,55 +220,55 @@ impl<'a> Table<'a> {
         })
     }
 
-    fn chance(&self, place: usize) -> Result<EncodedColumn, String> {
+    fn chance(&self, position: usize) -> Result<EncodedColumn, String> {
         for row in 0..self.rows.len() {
-            let chance = self.parsed(place, row, false)?;
+            let chance = self.parsed(position, row, false)?;
             if !(0.0..=1.0).contains(&chance) {
                 return Err(format!(
                     "{}: {chance} is no chance; give 0 for no and 1 for yes, or set target_kind",
-                    self.cell(place, row)
+                    self.cell(position, row)
                 ));
             }
         }
         Ok(EncodedColumn {
-            place,
+            position,
             legend: Column::Chance {
-                column: self.header[place].to_owned(),
+                column: self.header[position].to_owned(),
             },
         })
     }
 
     /// The number that a row has there.
     pub(super) fn number(&self, column: &EncodedColumn, row: usize) -> Result<f32, String> {
-        let place = column.place;
+        let position = column.position;
         match &column.legend {
             Column::Number {
                 logarithm, mean, std, ..
             } => {
-                let scaled = ((self.parsed(place, row, *logarithm)? - mean) / std) as f32;
+                let scaled = ((self.parsed(position, row, *logarithm)? - mean) / std) as f32;
                 if scaled.is_finite() {
                     Ok(scaled)
                 } else {
-                    Err(self.too_far(place, row, "is too far from the numbers in the rows to train on"))
+                    Err(self.too_far(position, row, "is too far from the numbers in the rows to train on"))
                 }
             }
-            Column::Category { is, .. } => Ok(f32::from(u8::from(self.value(place, row)? == is))),
-            Column::Chance { .. } => Ok(self.parsed(place, row, false)? as f32),
+            Column::Category { is, .. } => Ok(f32::from(u8::from(self.value(position, row)? == is))),
+            Column::Chance { .. } => Ok(self.parsed(position, row, false)? as f32),
         }
     }
 
-    fn parsed(&self, place: usize, row: usize, logarithm: bool) -> Result<f64, String> {
-        let value = self.value(place, row)?;
+    fn parsed(&self, position: usize, row: usize, logarithm: bool) -> Result<f64, String> {
+        let value = self.value(position, row)?;
         let number: f64 = match value.parse() {
             Ok(number) if f64::is_finite(number) => number,
             Ok(_) => {
-                let cell = self.cell(place, row);
+                let cell = self.cell(position, row);
                 return Err(format!(
                     "{cell}: {value:?} has no end; correct it, or leave the row out"
                 ));
             }
             Err(_) => {
-                let (cell, hint) = (self.cell(place, row), self.hint_for_words(place));
+                let (cell, hint) = (self.cell(position, row), self.hint_for_words(position));
                 return Err(format!("{cell}: {value:?} is no number; correct it{hint}"));
             }
         };
@@ -278,15 +278,15 @@ impl<'a> Table<'a> {
         if number <= 0.0 {
             return Err(format!(
                 "{}: {value} has no logarithm; take the column out of logarithms",
-                self.cell(place, row)
+                self.cell(position, row)
             ));
         }
         Ok(number.ln())
     }
 
     /// What to do with a column of words, where a correction is not all.
-    fn hint_for_words(&self, place: usize) -> &'static str {
-        let is_in = |names: &[String]| names.iter().any(|name| *name == self.header[place]);
+    fn hint_for_words(&self, position: usize) -> &'static str {
+        let is_in = |names: &[String]| names.iter().any(|name| *name == self.header[position]);
         match self.spec.targets.len() {
             1 if is_in(&self.spec.targets) => ", or set target_kind = \"class\"",
             _ if is_in(&self.spec.targets) => "",
@@ -296,37 +296,37 @@ impl<'a> Table<'a> {
     }
 
     /// What is wrong with a number that can't be scaled, and the hint: a logarithm helps only where all have one.
-    fn too_far(&self, place: usize, row: usize, what: &str) -> String {
-        let is_above_0 = |row| self.parsed(place, row, true).is_ok();
+    fn too_far(&self, position: usize, row: usize, what: &str) -> String {
+        let is_above_0 = |row| self.parsed(position, row, true).is_ok();
         let hint = if (0..self.rows.len()).all(is_above_0) {
             "correct it, or name the column in logarithms"
         } else {
             "correct it, or leave the row out"
         };
-        let value = self.rows[row].get(place).unwrap_or_default();
-        format!("{}: {value} {what}; {hint}", self.cell(place, row))
+        let value = self.rows[row].get(position).unwrap_or_default();
+        format!("{}: {value} {what}; {hint}", self.cell(position, row))
     }
 
     /// What stands in a cell, which may not be nothing.
-    fn value(&self, place: usize, row: usize) -> Result<&str, String> {
-        match self.rows.get(row).and_then(|row| row.get(place)) {
+    fn value(&self, position: usize, row: usize) -> Result<&str, String> {
+        match self.rows.get(row).and_then(|row| row.get(position)) {
             Some(value) if !is_hole(value) => Ok(value),
             value => Err(format!(
                 "{}: is a hole ({:?}); fill it, or leave the row or the column out",
-                self.cell(place, row),
+                self.cell(position, row),
                 value.unwrap_or_default()
             )),
         }
     }
 
     /// Where a cell is, in words.
-    fn cell(&self, place: usize, row: usize) -> String {
+    fn cell(&self, position: usize, row: usize) -> String {
         let line = self
             .rows
             .get(row)
             .and_then(StringRecord::position)
             .map_or(0, csv::Position::line);
-        format!("line {line}, column {:?}", &self.header[place])
+        format!("line {line}, column {:?}", &self.header[position])
     }
 }
 

@@ -72,7 +72,7 @@ pub const KEYS: &[Key] = keys! {
             "a text in UTF-8, relative to the run file, with 2 to 256 different characters; each is a token, in the \
              order of their code points";
         "positions" Required, AtLeast(1),
-            "how many characters a sample has; what is to answer is the character after each of them";
+            "how many characters a sample has; the model answers the character after each of them";
         "held_out" Is("0.1"), Between(0.0, 1.0),
             "share of the text, its end, to evaluate on";
         "shard_samples" Is("50000"), AtLeast(1),
@@ -84,18 +84,18 @@ pub const KEYS: &[Key] = keys! {
              cell is a hole if it is empty or holds `NA`, `N/A`, `#N/A`, `<NA>`, `NaN`, `null` or `?`, in capitals \
              or small letters (but `Na` is a word)";
         "targets" Required, Any,
-            "the columns that are to answer";
+            "the columns that the model is to answer";
         "target_kind" Is("\"numbers\""), Any,
             "what they hold: `\"numbers\"`; `\"class\"`, one column with a class's name; `\"chances\"`, 0 for no and \
              1 for yes, or between";
         "inputs" Follows("all others"), Any,
-            "the columns that are given";
+            "the columns that the model is given";
         "categories" Is("[]"), Any,
-            "those of them that hold words, or numbers that are none: each word becomes an input that is 0 or 1";
+            "those of them that hold words, or numbers that stand for words: each becomes an input that is 0 or 1";
         "logarithms" Is("[]"), Any,
             "columns of numbers of which the logarithm is taken: prices, masses and the like, all above 0";
         "delimiter" Is("\",\""), Any,
-            "what is between two values: a comma, a semicolon or the like";
+            "the character between two values: a comma, a semicolon or the like";
         "held_out" Is("0.1"), Between(0.0, 1.0),
             "share of the rows to evaluate on; the same ones for every seed";
         "shard_samples" Is("20000"), AtLeast(1),
@@ -117,7 +117,8 @@ pub const KEYS: &[Key] = keys! {
         "outputs" Required, Any,
             "how many numbers come out";
         "inputs" Follows("what comes in"), Any,
-            "only checks; of a sequence `[positions, width]`, which linear takes position by position, the width";
+            "only a check: how many numbers come in; of a sequence `[positions, width]`, which linear takes position \
+             by position, the width";
     }
     "[[model.layers]]" ["conv2d"] {
         "filters" Required, Any,
@@ -131,7 +132,7 @@ pub const KEYS: &[Key] = keys! {
         "groups" Is("1"), Any,
             "filters and channels are divided into this many groups, each on its own; as many as channels: depthwise";
         "channels" Follows("what comes in"), Any,
-            "only checks";
+            "only a check: channels that come in";
     }
     "[[model.layers]]" ["max_pool2d", "avg_pool2d"] {
         "size" Required, Any,
@@ -145,13 +146,13 @@ pub const KEYS: &[Key] = keys! {
     }
     "[[model.layers]]" ["dropout"] {
         "share" Required, Any,
-            "share of the numbers that are set to zero while training; the others grow as much; 0 to below 1";
+            "share of the numbers that are set to zero while training; the others grow to make up for it; 0 to below 1";
     }
     "[[model.layers]]" ["residual"] {
         "layers" Required, Any,
             "a list of layers like this one, `{ kind = \"…\", … }`; what they give is added to what comes in";
         "projection" Follows("none"), Any,
-            "a layer that what comes in goes through first, where the list changes the shape";
+            "a layer that what comes in passes before it is added, where the list changes the shape";
     }
     "[[model.layers]]" ["embedding"] {
         "tokens" Required, Any,
@@ -167,7 +168,7 @@ pub const KEYS: &[Key] = keys! {
     }
     "[[model.layers]]" ["patchify"] {
         "size" Required, Any,
-            "of the patches that an image is cut into, which become a sequence; one integer for a square, or \
+            "size of the patches that an image is cut into, which become a sequence; one integer for a square, or \
              `[height, width]`; divides the image";
     }
     "[[model.layers]]" [
@@ -183,8 +184,8 @@ pub const KEYS: &[Key] = keys! {
              plain bulk-synchronous training, where all wait for the slowest; `\"asynchronous\"`, where each \
              contribution makes a version at once, and its volunteer waits for that";
         "backup_workers" Is("0"), Any,
-            "in lockstep, this many volunteers are not waited for, and what they bring late is dropped: where a few \
-             are much slower than the rest";
+            "in lockstep, the run does not wait for this many volunteers, and drops what they bring late: for runs in \
+             which a few are much slower than the rest";
         "contribution_codec" Is("\"f32\""), Any,
             "how contributions are encoded on their way up: `\"f32\"`, as they are; `\"f16\"`, half of that; \
              `\"int8\"`, about a quarter; `\"top_k\"`, only the largest thirty-second of the values, a sixteenth: \
@@ -220,7 +221,7 @@ pub const KEYS: &[Key] = keys! {
             "how the learning rate follows a superstep of more than `superstep_samples`: `\"none\"`, \
              `\"square_root\"` or `\"linear\"`";
         "session_ttl_seconds" Is("600"), Whole(1, 604_800),
-            "how long the server remembers a session that it hears nothing of, at most a week";
+            "how long the server remembers a session that it hears nothing from, at most a week";
     }
     "[training.local_steps]" [] {
         "learning_rate" Required, Number(MIN_LEARNING_RATE, MAX_LEARNING_RATE),
@@ -244,9 +245,9 @@ pub const KEYS: &[Key] = keys! {
     }
     "[training.optimizer]" ["adam", "adamw"] {
         "beta1" Is("0.9"), Below(0.0, 1.0),
-            "of the running mean of the gradient";
+            "decay of the running mean of the gradient";
         "beta2" Is("0.999"), Below(0.0, 1.0),
-            "of the running mean of its square";
+            "decay of the running mean of its square";
         "epsilon" Is("1e-8"), Above(0.0, MAX_SETTING),
             "keeps the divisor from 0";
         "weight_decay" Is("0"), Number(0.0, MAX_SETTING),
@@ -258,7 +259,7 @@ pub const KEYS: &[Key] = keys! {
         "kind" Required, Any,
             "`\"constant\"`, `\"cosine\"` or `\"step\"`, counted in samples";
         "learning_rate" Required, Number(MIN_LEARNING_RATE, MAX_LEARNING_RATE),
-            "what the optimizer multiplies a step with, after the warm-up";
+            "the factor of a step, after the warm-up";
         "warmup_samples" Is("0"), Any,
             "samples over which the learning rate rises from 0";
     }
