@@ -170,7 +170,7 @@ export class Charts {
 }
 
 /**
- * Says in words what the curve shows, for those who do not see it, and hides an empty chart.
+ * Says in words what the curve shows, for readers who do not see it, and hides an empty chart.
  * @template {{ samples: number }} Point
  * @param {uPlot} plot
  * @param {string} name

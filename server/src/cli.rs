@@ -34,7 +34,7 @@ pub(crate) struct ServeArguments {
     /// Where to listen. Port 0 picks a free one.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8000")]
     pub(crate) listen: SocketAddr,
-    /// Let `/?join=1&workers=N&duty=PERCENT` contribute without a click: for machines of your own only.
+    /// Let `/?join=1&workers=N&cpu_percent=PERCENT` contribute without a click: for machines of your own only.
     #[arg(long)]
     pub(crate) kiosk: bool,
     /// Stop, with success, once an evaluation finds the run's aim reached.
@@ -54,7 +54,7 @@ pub(crate) struct VolunteerArguments {
     pub(crate) workers: Option<usize>,
     /// For how much of its time each of them computes: 1 to 100.
     #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u8).range(1..=100))]
-    pub(crate) duty: u8,
+    pub(crate) cpu_percent: u8,
 }
 
 #[derive(Args, Debug)]
