@@ -25,6 +25,8 @@ const WORDS = {
   finished: ['Finished', 'The run has reached its end; there is nothing left to compute. Thank you!'],
 };
 
+const RECONNECTING_AT_REST = 'The connection is lost. Your cores rest; press Resume to go on.';
+
 /** In these states the tab has workers, or is about to have them again. @type {ReadonlySet<TabState>} */
 const AT_WORK = new Set(['connecting', 'training', 'paused', 'reconnecting', 'restarting']);
 
@@ -87,7 +89,8 @@ export class Controls {
    * @param {boolean} isPauseWanted
    */
   show(state, detail, isPauseWanted) {
-    const [word, ordinary] = WORDS[state];
+    const [word, usual] = WORDS[state];
+    const ordinary = state === 'reconnecting' && isPauseWanted ? RECONNECTING_AT_REST : usual;
     document.body.dataset.state = state;
     document.title = state === 'not-contributing' ? 'Superstep' : `${word} – Superstep`;
     setText('state', state === 'refused' && detail !== '' ? `Refused: ${detail}` : word);

@@ -124,7 +124,8 @@ function joinIfWished(run) {
 function showReachable(isReachable) {
   document.body.dataset.server = isReachable ? 'reachable' : 'unreachable';
   if (!isReachable) {
-    const meanwhile = isAtWork(tabState) ? ' Your cores go on meanwhile; what they finish is sent afterwards.' : '';
+    const isComputing = isAtWork(tabState) && !volunteer.isPauseWanted;
+    const meanwhile = isComputing ? ' Your cores go on meanwhile; what they finish is sent afterwards.' : '';
     setText('unreachable', `The server does not answer, so the numbers are old. The page keeps trying.${meanwhile}`);
   }
   setShown('unreachable', !isReachable);

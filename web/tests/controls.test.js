@@ -61,6 +61,14 @@ test('what a reporter says of a state is shown in place of the usual sentence', 
   assert.equal(find('state').textContent, 'Refused: the server is full');
 });
 
+test('a tab that lost its link is not said to compute while the visitor has paused', () => {
+  const shown = controls();
+  shown.show('reconnecting', '', false);
+  assert.match(find('state-detail').textContent, /go on computing/);
+  shown.show('reconnecting', '', true);
+  assert.match(find('state-detail').textContent, /Your cores rest/);
+});
+
 test('a finished run and a browser that can’t contribute have nothing to press', () => {
   const shown = controls();
   for (const state of ['unsupported', 'finished']) {
