@@ -22,7 +22,7 @@ has_pytorch() {
   fi
 }
 
-# Which of these are missing, by what they would be used for rather than by who installed it.
+# Which of these are missing, by their use rather than by the package manager that installed them.
 missing=()
 build/toolchain.sh >/dev/null 2>&1 || missing+=("${toolchain[@]}")
 command -v cc >/dev/null || missing+=(gcc libc6-dev)

@@ -30,11 +30,15 @@ function curve(label, colourName, format, more = {}) {
     stroke: () => colour(colourName),
     width: 2,
     spanGaps: true,
-    points: { show: false },
+    // A single value is no line yet.
+    points: { show: (plot, series) => countOf(plot.data[series] ?? []) === 1 },
     value: (plot, _value, series, index) => known(plot, series, index, format),
     ...more,
   };
 }
+
+/** How many values there are; where a curve has none, there is no number. @param {ArrayLike<unknown>} values */
+const countOf = (values) => Array.from(values).filter((value) => typeof value === 'number').length;
 
 /**
  * The value that a curve had at the pointer, or the newest without one. Where a curve has no point, the last one
@@ -112,6 +116,12 @@ function targetCurve(format) {
   return { curve: curve('target', colourName, format, { dash: [6, 6], width: 1.5 }), colourName };
 }
 
+/** The target is the last curve of a chart. @param {uPlot} plot @param {boolean} hasTarget */
+function showTargetInLegend(plot, hasTarget) {
+  const entry = plot.root.querySelector('.u-series:last-child');
+  if (entry instanceof HTMLElement) entry.hidden = !hasTarget;
+}
+
 /** Both charts. */
 export class Charts {
   #loss;
@@ -162,6 +172,8 @@ export class Charts {
     );
     const accuracies = history.eval.map((point) => point.accuracy);
     this.#accuracy.setData([evalSamples, accuracies, accuracies.map(() => target.accuracy)]);
+    showTargetInLegend(this.#loss, target.loss !== null);
+    showTargetInLegend(this.#accuracy, target.accuracy !== null);
     describe(this.#loss, 'Loss', history.loss.at(-1), (point) => loss(point.loss));
     describe(this.#accuracy, 'Accuracy', history.eval.at(-1), ({ accuracy }) =>
       accuracy === null ? '–' : percent(accuracy),
@@ -170,7 +182,7 @@ export class Charts {
 }
 
 /**
- * Says in words what the curve shows, for those who do not see it, and hides an empty chart.
+ * Says in words what the curve shows, for readers who do not see it, and hides an empty chart.
  * @template {{ samples: number }} Point
  * @param {uPlot} plot
  * @param {string} name

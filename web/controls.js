@@ -1,5 +1,5 @@
-// Runs on the page: the state in words, the buttons, the slider and the choice beside it. It decides nothing; it
-// shows and passes on.
+// Runs on the page: the state in words, the buttons, the slider and the choice beside it. It shows the state and passes
+// on the visitor's wishes.
 
 import { byId, setShown, setText } from './dom.js';
 
@@ -25,6 +25,8 @@ const WORDS = {
   finished: ['Finished', 'The run has reached its end; there is nothing left to compute. Thank you!'],
 };
 
+const RECONNECTING_AT_REST = 'The connection is lost. Your cores rest; press Resume to go on.';
+
 /** In these states the tab has workers, or is about to have them again. @type {ReadonlySet<TabState>} */
 const AT_WORK = new Set(['connecting', 'training', 'paused', 'reconnecting', 'restarting']);
 
@@ -37,24 +39,24 @@ export class Controls {
   #pause = byId('pause', HTMLButtonElement);
   #stop = byId('stop', HTMLButtonElement);
   #cores = byId('cores', HTMLInputElement);
-  #duty = byId('duty', HTMLSelectElement);
+  #cpuPercent = byId('cpu-percent', HTMLSelectElement);
 
   /**
    * @param {object} options
    * @param {number} options.cores how many cores there are
    * @param {number} options.chosen how many of them to lend at first
-   * @param {number} options.dutyPercent how much of each at first
+   * @param {number} options.cpuPercent how much of each at first
    * @param {() => void} options.onStart
    * @param {() => void} options.onPauseOrResume
    * @param {() => void} options.onStop
    * @param {(workers: number) => void} options.onCores
-   * @param {(dutyPercent: number) => void} options.onDuty
+   * @param {(cpuPercent: number) => void} options.onCpuPercent
    */
-  constructor({ cores, chosen, dutyPercent, onStart, onPauseOrResume, onStop, onCores, onDuty }) {
+  constructor({ cores, chosen, cpuPercent, onStart, onPauseOrResume, onStop, onCores, onCpuPercent }) {
     this.#cores.max = String(cores);
     this.#cores.value = String(chosen);
     this.#showCores();
-    this.#chooseDuty(dutyPercent);
+    this.#chooseCpuPercent(cpuPercent);
     this.#start.addEventListener('click', () => {
       onStart();
       // The pressed button is hidden now; the keyboard's place is the button that took its place.
@@ -68,7 +70,7 @@ export class Controls {
     this.#cores.addEventListener('input', () => this.#showCores());
     // On release only: each step on the way would start another ML module.
     this.#cores.addEventListener('change', () => onCores(this.workers));
-    this.#duty.addEventListener('change', () => onDuty(this.dutyPercent));
+    this.#cpuPercent.addEventListener('change', () => onCpuPercent(this.cpuPercent));
   }
 
   /** How many cores the slider says. */
@@ -77,8 +79,8 @@ export class Controls {
   }
 
   /** For how much of its time each of them is to compute. */
-  get dutyPercent() {
-    return Number(this.#duty.value);
+  get cpuPercent() {
+    return Number(this.#cpuPercent.value);
   }
 
   /**
@@ -87,7 +89,8 @@ export class Controls {
    * @param {boolean} isPauseWanted
    */
   show(state, detail, isPauseWanted) {
-    const [word, ordinary] = WORDS[state];
+    const [word, usual] = WORDS[state];
+    const ordinary = state === 'reconnecting' && isPauseWanted ? RECONNECTING_AT_REST : usual;
     document.body.dataset.state = state;
     document.title = state === 'not-contributing' ? 'Superstep' : `${word} – Superstep`;
     setText('state', state === 'refused' && detail !== '' ? `Refused: ${detail}` : word);
@@ -98,18 +101,18 @@ export class Controls {
     setShown('stop', isJoined);
     this.#start.disabled = state === 'unsupported' || state === 'finished';
     this.#cores.disabled = this.#start.disabled;
-    this.#duty.disabled = this.#start.disabled;
+    this.#cpuPercent.disabled = this.#start.disabled;
     setText('pause', isPauseWanted ? 'Resume' : 'Pause');
   }
 
   /** A link may ask for one that is not among those to choose from. @param {number} percent */
-  #chooseDuty(percent) {
-    const options = [...this.#duty.options];
+  #chooseCpuPercent(percent) {
+    const options = [...this.#cpuPercent.options];
     if (options.every(({ value }) => Number(value) !== percent)) {
       const place = options.find(({ value }) => Number(value) < percent) ?? null;
-      this.#duty.add(new Option(`${percent} %`, String(percent)), place);
+      this.#cpuPercent.add(new Option(`${percent} %`, String(percent)), place);
     }
-    this.#duty.value = String(percent);
+    this.#cpuPercent.value = String(percent);
   }
 
   #showCores() {

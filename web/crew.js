@@ -1,7 +1,7 @@
 // Runs on the page: the workers of one start, from their creation to their end. It relays between them and computes
 // nothing.
 
-/** @import { FromBspScript, FromBspWorker, FromMlWorker, Join, Progress, Told, ToBspWorker } from './types' */
+/** @import { FromBspScript, FromBspWorker, Join, Progress, Told, ToBspWorker } from './types' */
 
 import { Silence } from './silence.js';
 
@@ -105,10 +105,6 @@ export class Crew {
     const unnamed = `ML worker ${mlModule} could not be started`;
     mlWorker.addEventListener('error', (event) => onDeath(messageOf(event, unnamed)));
     mlWorker.addEventListener('messageerror', (event) => onDeath(messageOf(event, unnamed)));
-    mlWorker.addEventListener('message', ({ data }) => {
-      const said = /** @type {FromMlWorker} */ (data);
-      if (said?.type === 'error') onDeath(said.message);
-    });
     mlWorker.postMessage({ ...this.#shared, address });
   }
 }

@@ -167,14 +167,12 @@ export class MyNumbers {
 /** @param {Progress['mlModules'][number]} mlModule @param {number} index */
 function moduleRow(mlModule, index) {
   const { gradient, add, read, wait } = mlModule.time;
-  const total = gradient + add + read + wait;
   const row = document.createElement('tr');
   const name = textElement('th', String(index + 1));
   name.setAttribute('scope', 'row');
   const samples = textElement('td', whole(mlModule.samples));
   samples.dataset.value = String(mlModule.samples);
-  const percentOf = (/** @type {number} */ time) => (total > 0 ? tenths((100 * time) / total) : '–');
-  const shares = [gradient, add, read, wait].map((time) => textElement('td', percentOf(time)));
+  const shares = [gradient, add, read, wait].map((share) => textElement('td', tenths(100 * share)));
   row.append(name, samples, ...shares);
   return row;
 }

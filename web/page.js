@@ -25,7 +25,7 @@ let tabDetail = '';
 let isRunFinished = false;
 /** @type {Target} */
 let target = { accuracy: null, loss: null };
-/** A visitor who pressed Stop is joined again neither by a link nor by a new run. */
+/** The visitor has pressed Stop: neither a link nor a new run joins this tab again. */
 let hasDeclined = false;
 
 const volunteer = new Volunteer({
@@ -45,10 +45,10 @@ const controls = new Controls({
   cores,
   // One core is left for everything else on the machine.
   chosen: wish?.workers ?? Math.max(cores - 1, 1),
-  dutyPercent: wish?.dutyPercent ?? 100,
+  cpuPercent: wish?.cpuPercent ?? 100,
   onStart() {
     setShown('note', false);
-    volunteer.join(controls.workers, controls.dutyPercent);
+    volunteer.join(controls.workers, controls.cpuPercent);
   },
   onPauseOrResume() {
     if (volunteer.isPauseWanted) volunteer.resume();
@@ -60,7 +60,7 @@ const controls = new Controls({
     volunteer.leave();
   },
   onCores: (workers) => volunteer.setWorkers(workers),
-  onDuty: (dutyPercent) => volunteer.setDuty(dutyPercent),
+  onCpuPercent: (cpuPercent) => volunteer.setCpuPercent(cpuPercent),
 });
 
 document.body.dataset.isolated = String(window.crossOriginIsolated === true);
@@ -95,9 +95,9 @@ function showState() {
 }
 
 /**
- * `/?join=1&workers=2&duty=50` asks to join without a click, with two ML modules that compute half of the time.
+ * `/?join=1&workers=2&cpu_percent=50` asks to join without a click, with two ML modules that compute half of the time.
  * @param {URLSearchParams} query
- * @returns {{ workers: number, dutyPercent: number } | null}
+ * @returns {{ workers: number, cpuPercent: number } | null}
  */
 function joinWish(query) {
   if (query.get('join') !== '1') return null;
@@ -105,14 +105,14 @@ function joinWish(query) {
     const asked = Math.floor(Number(query.get(name) ?? otherwise));
     return Number.isNaN(asked) ? otherwise : Math.min(Math.max(asked, 1), most);
   };
-  return { workers: number('workers', 1, MOST_WORKERS), dutyPercent: number('duty', 100, 100) };
+  return { workers: number('workers', 1, MOST_WORKERS), cpuPercent: number('cpu_percent', 100, 100) };
 }
 
 /** Nobody's machine computes without their click, except where the operator said so. @param {Run} run */
 function joinIfWished(run) {
   if (wish === null || hasDeclined || isRunFinished || tabState !== 'not-contributing') return;
   if (run.kiosk) {
-    volunteer.join(wish.workers, wish.dutyPercent);
+    volunteer.join(wish.workers, wish.cpuPercent);
   } else {
     const asked = 'The link asked to start by itself. This server does not allow that, ';
     setText('note', `${asked}so nothing runs until you press the button.`);
@@ -124,7 +124,8 @@ function joinIfWished(run) {
 function showReachable(isReachable) {
   document.body.dataset.server = isReachable ? 'reachable' : 'unreachable';
   if (!isReachable) {
-    const meanwhile = isAtWork(tabState) ? ' Your cores go on meanwhile; what they finish is sent afterwards.' : '';
+    const isComputing = isAtWork(tabState) && !volunteer.isPauseWanted;
+    const meanwhile = isComputing ? ' Your cores go on meanwhile; what they finish is sent afterwards.' : '';
     setText('unreachable', `The server does not answer, so the numbers are old. The page keeps trying.${meanwhile}`);
   }
   setShown('unreachable', !isReachable);

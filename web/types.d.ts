@@ -203,9 +203,9 @@ export type ToBspWorker = {
     workers: number;
   }
   | {
-    type: 'duty';
+    type: 'cpuPercent';
     /** A whole number from 1 to 100. */
-    dutyPercent: number;
+    cpuPercent: number;
   }
   | {
     type: 'pause';
@@ -231,7 +231,7 @@ export type Join = {
   /** How many there can be at the most. */
   capacity: number;
   /** For how much of its time each of them computes, a whole number from 1 to 100. */
-  dutyPercent: number;
+  cpuPercent: number;
   /** Whether none of them computes yet. */
   isPaused: boolean;
   /** How many starts before this one, in a row, have contributed nothing. */
@@ -309,9 +309,6 @@ export type FromBspScript =
   | { type: 'module'; module: WebAssembly.Module; memory: WebAssembly.Memory }
   /** There can be no module. */
   | { type: 'failed'; detail: string };
-
-/** From an ML worker to the page; it says nothing else, since it never returns to its event loop. */
-export type FromMlWorker = { type: 'error'; message: string };
 
 /** What this tab does, in one word; `document.body.dataset.state` has it too. */
 export type TabState = BspState | 'unsupported' | 'not-contributing';

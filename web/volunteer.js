@@ -23,7 +23,7 @@ export class Volunteer {
   /** @type {Crew | null} */
   #crew = null;
   #workers = 1;
-  #dutyPercent = 100;
+  #cpuPercent = 100;
   #isPauseWanted = false;
   /** How many starts in a row have contributed nothing. */
   #vainStarts = 0;
@@ -48,12 +48,12 @@ export class Volunteer {
     return this.#isPauseWanted;
   }
 
-  /** @param {number} workers how many ML modules compute @param {number} dutyPercent of its time, each of them */
-  join(workers, dutyPercent) {
+  /** @param {number} workers how many ML modules compute @param {number} cpuPercent of its time, each of them */
+  join(workers, cpuPercent) {
     if (this.#crew !== null) return;
     clearTimeout(this.#restart);
     this.#workers = workers;
-    this.#dutyPercent = dutyPercent;
+    this.#cpuPercent = cpuPercent;
     this.#isPauseWanted = false;
     this.#vainStarts = 0;
     this.#startWorkers();
@@ -65,10 +65,10 @@ export class Volunteer {
     this.#tell({ type: 'workers', workers });
   }
 
-  /** @param {number} dutyPercent */
-  setDuty(dutyPercent) {
-    this.#dutyPercent = dutyPercent;
-    this.#tell({ type: 'duty', dutyPercent });
+  /** @param {number} cpuPercent */
+  setCpuPercent(cpuPercent) {
+    this.#cpuPercent = cpuPercent;
+    this.#tell({ type: 'cpuPercent', cpuPercent });
   }
 
   pause() {
@@ -95,7 +95,7 @@ export class Volunteer {
     const join = {
       workers: this.#workers,
       capacity: this.#capacity,
-      dutyPercent: this.#dutyPercent,
+      cpuPercent: this.#cpuPercent,
       isPaused: this.#isPauseWanted,
       vainStarts: this.#vainStarts,
     };

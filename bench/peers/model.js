@@ -48,7 +48,7 @@ export function sized({ input, layers }) {
  */
 export function generator(seed) {
   let state = seed;
-  /** So many numbers between -`scale` and `scale`. @param {number[]} shape @param {number} scale */
+  /** As many numbers between -`scale` and `scale` as the shape holds. @param {number[]} shape @param {number} scale */
   return (shape, scale) =>
     Float32Array.from({ length: shape.reduce((product, size) => product * size) }, () => {
       state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;

@@ -6,7 +6,7 @@
 //! - [`browser`]: what is measured in the page of `bench/peers`, which [`site`] serves.
 //! - [`native`]: ours and PyTorch, on one thread.
 //! - [`stopwatch`]: how ours is timed natively, as the page and PyTorch time theirs.
-//! - [`model`]: what the gradients are of: `bench/models`.
+//! - [`model`]: the models whose gradients are measured: `bench/models`.
 //! - [`versions`]: of the peers.
 
 mod browser;
@@ -26,7 +26,7 @@ use self::stopwatch::median;
 use crate::machine;
 
 const ROUNDS: usize = 3;
-/// A product's step does at least so many operations: well over what calling it takes.
+/// The least operations of a product's step: well over what calling it takes.
 const LEAST_OPERATIONS: f64 = 1e7;
 /// (rows, depth, columns, A lies transposed, B lies transposed, where it occurs)
 const PRODUCTS: [(usize, usize, usize, bool, bool, &str); 9] = [

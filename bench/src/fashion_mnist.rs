@@ -21,7 +21,7 @@ const ACCURACIES: [f64; 3] = [0.85, 0.88, 0.90];
 const RUN: &str = "runs/fashion-mnist.toml";
 /// Samples from one collected model to the next; the reference is evaluated as often.
 const EVERY_SAMPLES: u64 = 5_000;
-/// An accuracy is reached when the mean of so many evaluations is there: a single one is off by up to a percentage
+/// An accuracy is reached when the mean of this many evaluations reaches it: a single one is off by up to a percentage
 /// point by luck, and for that much training takes tens of thousands of samples.
 const EVALUATIONS: usize = 4;
 /// Well over what either needs for the last accuracy.
@@ -169,16 +169,17 @@ fn train_plainly(run_file: &Path, batch: u64) -> Result<Vec<Evaluation>> {
     curve.collect()
 }
 
-/// The middle of the first so many evaluations whose mean is at least `accuracy`.
+/// The middle of the first [`EVALUATIONS`] in a row whose mean is at least `accuracy`.
 fn reached(curve: &[Evaluation], accuracy: f64) -> Option<Evaluation> {
-    let mean =
-        |window: &[Evaluation], of: fn(&Evaluation) -> f64| window.iter().map(of).sum::<f64>() / window.len() as f64;
+    let mean = |window: &[Evaluation], figure: fn(&Evaluation) -> f64| {
+        window.iter().map(figure).sum::<f64>() / window.len() as f64
+    };
     let mut means = curve.windows(EVALUATIONS).map(|window| Evaluation {
-        samples: mean(window, |of| of.samples),
-        seconds: mean(window, |of| of.seconds),
-        accuracy: mean(window, |of| of.accuracy),
+        samples: mean(window, |e| e.samples),
+        seconds: mean(window, |e| e.seconds),
+        accuracy: mean(window, |e| e.accuracy),
     });
-    means.find(|of| of.accuracy >= accuracy)
+    means.find(|mean| mean.accuracy >= accuracy)
 }
 
 /// What a command prints, without its first line.

@@ -11,6 +11,8 @@ use tests::run_file::RunText;
 use tests::server::Serve;
 
 const TIMES: usize = 7;
+/// What the median is to stay below.
+const MOST_SECONDS: f64 = 0.6;
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 pub(crate) fn measure() -> Result<String> {
@@ -35,10 +37,10 @@ pub(crate) fn measure() -> Result<String> {
     let plain = std::fs::metadata(&wasm)?.len();
     let compressed = std::fs::metadata(wasm.with_extension("wasm.br"))?.len();
     Ok(format!(
-        "## Opening the page\n\n| measure | figure | limit |\n|---|---|---|\n\
-         | page open to the first accepted gradient, `runs/fashion-mnist.toml`, median of {TIMES} (worst) | {:.2} s \
-         ({:.2} s) | 1.5 s |\n\
-         | wasm, brotli | {:.0} KiB ({:.0} KiB plain) | 400 KiB |\n",
+        "## Opening the page\n\n| measure | figure |\n|---|---|\n\
+         | page open to the first accepted gradient, `runs/fashion-mnist.toml`, median of {TIMES} (worst); at most \
+         {MOST_SECONDS} s | {:.2} s ({:.2} s) |\n\
+         | wasm, brotli; build/sizes.sh has the limit | {:.0} KiB ({:.0} KiB plain) |\n",
         seconds[TIMES / 2],
         seconds[TIMES - 1],
         compressed as f64 / 1024.0,

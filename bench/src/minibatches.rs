@@ -60,7 +60,7 @@ pub(crate) fn measure() -> Result<String> {
 
 /// a and b of the line y = a + b·x that has the least sum of ((a + b·x − y) / y)².
 fn line(points: &[(f64, f64)]) -> (f64, f64) {
-    let sum = |of: fn(f64, f64) -> f64| points.iter().map(|(x, y)| of(*x, *y) / (y * y)).sum::<f64>();
+    let sum = |term: fn(f64, f64) -> f64| points.iter().map(|(x, y)| term(*x, *y) / (y * y)).sum::<f64>();
     let (one, x, xx) = (sum(|_, _| 1.0), sum(|x, _| x), sum(|x, _| x * x));
     let (y, xy) = (sum(|_, y| y), sum(|x, y| x * y));
     let slope = (one * xy - x * y) / (one * xx - x * x);

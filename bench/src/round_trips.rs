@@ -1,4 +1,4 @@
-//! How long a bare peer waits for what the server answers: to a hello, and to a contribution in lockstep, with a model
+//! How long a bare peer waits for an answer of the server: to a hello, and to a contribution in lockstep, with a model
 //! of a few bytes and behind one of megabytes.
 
 use std::fmt::Write;

@@ -13,12 +13,12 @@ use tests::server::{Serve, Server, whole};
 
 use crate::engine::stopwatch::median;
 
-/// Each number of ML modules has so many turns, one after the other, so that a machine's moods hit all alike.
+/// The turns of each number of ML modules. The numbers take turns, so that a machine's moods hit all alike.
 const ROUNDS: usize = 3;
 /// Until shards have come and the processor has its pace.
 const WARM_UP: Duration = Duration::from_secs(5);
 const MEASURE: Duration = Duration::from_secs(10);
-/// A tab that contributes nothing for so long has died.
+/// A tab that contributes nothing for this long has died.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often the server is asked.
 const POLL: Duration = Duration::from_millis(2);
@@ -26,7 +26,7 @@ const RUNS: [&str; 2] = ["runs/fashion-mnist.toml", "bench/mlp.toml"];
 
 /// As both files have it, and longer than a turn: the server's evaluations want a core too.
 const INTERVAL: [&str; 2] = ["interval_seconds = 5", "interval_seconds = 60"];
-/// As both files have it, and so long that it hardly matters that the server has no core to itself.
+/// As both files have it, and long enough that it hardly matters that the server has no core to itself.
 const PERIODS: [(&str, &str); 2] = [("20 ms", "min_period_ms = 20"), ("1 s", "min_period_ms = 1000")];
 
 /// What one tab did.
@@ -63,15 +63,15 @@ pub(crate) fn measure() -> Result<String> {
         });
         let medians: Vec<Figure> = medians.collect();
         for (index, figure) in medians.iter().enumerate() {
-            let [of_tab, of_ml_module] = figure.reserved;
+            let [tab_bytes, ml_module_bytes] = figure.reserved;
             writeln!(
                 table,
                 "| `{run}` | {period} | {} | {:.0} | {:.2} | {:.1} | {:.1} | {:.0} |",
                 index + 1,
                 figure.samples_per_second,
                 figure.samples_per_second / medians[0].samples_per_second,
-                of_tab / 1e6,
-                of_ml_module / 1e6,
+                tab_bytes / 1e6,
+                ml_module_bytes / 1e6,
                 figure.bytes / 1e6,
             )?;
         }
@@ -85,8 +85,8 @@ fn tab(run: &str, period: &str, ml_modules: usize) -> Result<Figure> {
         .with(PERIODS[0].1, period)?;
     let mut server = Serve::kiosk().run(run).start()?;
     let memory = &server.ask("run")?["memory"];
-    let reserved = ["tab_bytes", "ml_module_bytes"].map(|of| whole(memory, of));
-    let [of_tab, of_ml_module] = reserved;
+    let reserved = ["tab_bytes", "ml_module_bytes"].map(|key| whole(memory, key));
+    let [tab_bytes, ml_module_bytes] = reserved;
     let driver = Driver::start(Browser::Chromium)?;
     let tab = driver.open(&server.joining_url(ml_modules))?;
     server.wait_for_contributors(1)?;
@@ -100,7 +100,7 @@ fn tab(run: &str, period: &str, ml_modules: usize) -> Result<Figure> {
     Ok(Figure {
         samples_per_second: (after - before) as f64 / (ended - began).as_secs_f64(),
         bytes,
-        reserved: [of_tab? as f64, of_ml_module? as f64],
+        reserved: [tab_bytes? as f64, ml_module_bytes? as f64],
     })
 }
 

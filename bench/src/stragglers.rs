@@ -1,5 +1,5 @@
-//! Three tabs of one ML module each, of which one is ten times slower, by its duty: how much of what they would compute
-//! alone comes into the model, decoupled and in lockstep.
+//! Three tabs of one ML module each, of which one may use a tenth of the processor time of the others: how much of what
+//! they would compute alone comes into the model, decoupled and in lockstep.
 //!
 //! - [`crowd`]: one measurement of tabs that train together.
 //! - [`simulated`]: the same in virtual time, to see whether the simulator tells the truth.
@@ -23,8 +23,8 @@ use crate::engine::stopwatch::median;
 
 /// In percent; the slow tab is the last one. Together they leave more than half of two cores to the server, the browser
 /// and the tabs' BSP modules, which elsewhere have cores of their own.
-const DUTIES: [u8; 3] = [40, 40, 4];
-/// Each measurement has so many turns, one after the other, so that a machine's moods hit all alike.
+const CPU_PERCENTS: [u8; 3] = [40, 40, 4];
+/// The turns of each measurement. Measurements take turns, so that a machine's moods hit all alike.
 const ROUNDS: usize = 3;
 const LINES: &str = "target/stragglers.jsonl";
 
@@ -91,7 +91,9 @@ impl How {
 
     fn minibatch(self, run: &Run) -> u64 {
         match self {
-            How::SeldomLarge | How::LockstepOfFullSupersteps => run.superstep_samples.div_ceil(DUTIES.len() as u64),
+            How::SeldomLarge | How::LockstepOfFullSupersteps => {
+                run.superstep_samples.div_ceil(CPU_PERCENTS.len() as u64)
+            }
             _ => run.minibatch,
         }
     }
@@ -147,7 +149,7 @@ const TOGETHER: [How; 5] = [
 pub(crate) fn measure() -> Result<String> {
     let lines = root().join(LINES);
     fs::write(&lines, "").with_context(|| lines.display().to_string())?;
-    let [fast, _, slow] = DUTIES;
+    let [fast, _, slow] = CPU_PERCENTS;
     let mut table = format!(
         "## Three tabs, one of them ten times slower\n\n\
          One ML module each, which may compute for {fast}, {fast} and {slow} % of the time; medians of {ROUNDS} \
@@ -158,8 +160,8 @@ pub(crate) fn measure() -> Result<String> {
          share two cores. Waiting is a share of \
          an ML module's time without its rests. Full supersteps, large minibatches: a third of what the run's \
          supersteps aim at. \
-         Simulated: `superstep simulate`, given these duties, and the time that a minibatch took each of the three in \
-         the run itself.\n\n\
+         Simulated: `superstep simulate`, given these shares of the time, and the time that a minibatch took each of \
+         the three in the run itself.\n\n\
          | run | how | samples/s | of each tab | goodput, of alone | of together | supersteps/s | samples each | \
          staleness, versions | period | fast tabs wait | slow tab waits | simulated, of measured |\n\
          |---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
@@ -175,18 +177,18 @@ pub(crate) fn measure() -> Result<String> {
 }
 
 fn round(run: &Run, number: usize) -> Result<Round> {
-    let measure = |how: How, duties: &[u8]| -> Result<Crowd> {
-        let name = if duties.len() == 1 { "alone" } else { how.name() };
-        eprint!("{number}/{ROUNDS} {} {name} {duties:?}: ", run.file);
-        let crowd = crowd::measure(how.run(run)?, duties, how.is_measured_for()).context(name)?;
+    let measure = |how: How, cpu_percents: &[u8]| -> Result<Crowd> {
+        let name = if cpu_percents.len() == 1 { "alone" } else { how.name() };
+        eprint!("{number}/{ROUNDS} {} {name} {cpu_percents:?}: ", run.file);
+        let crowd = crowd::measure(how.run(run)?, cpu_percents, how.is_measured_for()).context(name)?;
         eprintln!("{:.0} samples/s", crowd.samples_per_second);
         let line = crowd.line(run.file, name, number, how.minibatch(run));
         append(&line)?;
         Ok(crowd)
     };
-    let alone = DUTIES.iter().map(|duty| measure(How::Seldom, &[*duty]));
+    let alone = CPU_PERCENTS.iter().map(|percent| measure(How::Seldom, &[*percent]));
     let alone = alone.collect::<Result<_>>()?;
-    let together = TOGETHER.iter().map(|how| measure(*how, &DUTIES));
+    let together = TOGETHER.iter().map(|how| measure(*how, &CPU_PERCENTS));
     let together = together.collect::<Result<_>>()?;
     Ok(Round { alone, together })
 }
@@ -204,9 +206,9 @@ impl Round {
 }
 
 fn write_rows(table: &mut String, run: &Run, rounds: &[Round]) -> Result<()> {
-    let middle = |of: &dyn Fn(&Round) -> f64| median(rounds.iter().map(of).collect());
-    let each = |of: &dyn Fn(&Round, usize) -> f64| {
-        let medians = (0..DUTIES.len()).map(|tab| format!("{:.0}", middle(&|round| of(round, tab))));
+    let middle = |figure: &dyn Fn(&Round) -> f64| median(rounds.iter().map(figure).collect());
+    let each = |figure: &dyn Fn(&Round, usize) -> f64| {
+        let medians = (0..CPU_PERCENTS.len()).map(|tab| format!("{:.0}", middle(&|round| figure(round, tab))));
         medians.collect::<Vec<_>>().join(", ")
     };
     let name = run.file.trim_end_matches(".toml");
@@ -217,11 +219,11 @@ fn write_rows(table: &mut String, run: &Run, rounds: &[Round]) -> Result<()> {
         each(&|round, tab| round.alone[tab].samples_per_second),
     )?;
     for (row, how) in TOGETHER.into_iter().enumerate() {
-        let of = |of: fn(&Crowd) -> f64| middle(&|round| of(&round.together[row]));
-        // In lockstep nobody reads out by the clock.
+        let together = |figure: fn(&Crowd) -> f64| middle(&|round| figure(&round.together[row]));
+        // In lockstep read-outs do not follow the clock.
         let period = match how {
             How::Seldom | How::SeldomLarge | How::Decoupled => {
-                format!("{:.0} ms", of(|crowd| crowd.period_seconds) * 1e3)
+                format!("{:.0} ms", together(|crowd| crowd.period_seconds) * 1e3)
             }
             How::Lockstep | How::LockstepOfFullSupersteps => String::new(),
         };
@@ -233,15 +235,15 @@ fn write_rows(table: &mut String, run: &Run, rounds: &[Round]) -> Result<()> {
             table,
             "| {name} | {} | {:.0} | {} | {:.1} % | {:.1} % | {:.2} | {:.0} | {:.2} | {period} | {:.1} % | {:.1} % | |",
             how.name(),
-            of(|crowd| crowd.samples_per_second),
+            together(|crowd| crowd.samples_per_second),
             each(&|round, tab| round.together[row].of_each_tab[tab]),
             of_alone * 100.0,
             of_together * 100.0,
-            of(|crowd| crowd.supersteps_per_second),
-            of(|crowd| crowd.superstep_samples),
-            of(|crowd| crowd.staleness),
-            of(|crowd| (crowd.waiting[0] + crowd.waiting[1]) / 2.0) * 100.0,
-            of(|crowd| crowd.waiting[2]) * 100.0,
+            together(|crowd| crowd.supersteps_per_second),
+            together(|crowd| crowd.superstep_samples),
+            together(|crowd| crowd.staleness),
+            together(|crowd| (crowd.waiting[0] + crowd.waiting[1]) / 2.0) * 100.0,
+            together(|crowd| crowd.waiting[2]) * 100.0,
         )?;
         if seldom == row {
             continue;
@@ -250,7 +252,7 @@ fn write_rows(table: &mut String, run: &Run, rounds: &[Round]) -> Result<()> {
             .iter()
             .map(|round| simulated::simulate(&how.run(run)?, &round.together[row].speeds));
         let simulated: Vec<Simulated> = simulated.collect::<Result<_>>()?;
-        let of_simulated = |of: fn(&Simulated) -> f64| median(simulated.iter().map(of).collect());
+        let middle_simulated = |figure: fn(&Simulated) -> f64| median(simulated.iter().map(figure).collect());
         let measured = rounds.iter().map(|round| round.together[row].samples_per_second);
         let of_measured = simulated
             .iter()
@@ -260,10 +262,10 @@ fn write_rows(table: &mut String, run: &Run, rounds: &[Round]) -> Result<()> {
             table,
             "| {name} | {}, simulated | {:.0} | | | | {:.2} | {:.0} | {:.2} | | | | {:.2} |",
             how.name(),
-            of_simulated(|of| of.samples_per_second),
-            of_simulated(|of| of.samples_per_second / of.superstep_samples),
-            of_simulated(|of| of.superstep_samples),
-            of_simulated(|of| of.staleness),
+            middle_simulated(|s| s.samples_per_second),
+            middle_simulated(|s| s.samples_per_second / s.superstep_samples),
+            middle_simulated(|s| s.superstep_samples),
+            middle_simulated(|s| s.staleness),
             median(of_measured.collect()),
         )?;
     }

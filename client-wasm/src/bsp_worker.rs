@@ -1,4 +1,4 @@
-//! The BSP worker: the driver around a tab's loop and local BSP module (103). It decides nothing.
+//! The BSP worker: the driver around a tab's loop and local BSP module (103). What is decided, the loop decides.
 //!
 //! After an ML module's death `web/bsp-gate.js` lets only [`BspWorker::on_ml_module_died`] and
 //! [`BspWorker::on_timeout`] in. Whatever these do here may take no memory and give none back: the dead ML module may
@@ -59,7 +59,7 @@ impl BspWorker {
         let settings = Settings {
             ml_modules: join.capacity,
             active: join.workers,
-            duty_percent: join.duty_percent,
+            cpu_percent: join.cpu_percent,
             is_paused: join.is_paused,
             seed: js_sys::Math::random().to_bits(),
             vain_starts: join.vain_starts,
@@ -98,7 +98,7 @@ impl BspWorker {
         let message = read(message)?;
         self.driver.borrow_mut().drive(|volunteer, now, actions| match message {
             ToBspWorker::Workers { workers } => volunteer.set_active_ml_modules(now, workers, actions),
-            ToBspWorker::Duty { duty_percent } => volunteer.set_duty(now, duty_percent, actions),
+            ToBspWorker::CpuPercent { cpu_percent } => volunteer.set_cpu_percent(now, cpu_percent, actions),
             ToBspWorker::Pause => volunteer.pause(now, actions),
             ToBspWorker::Resume => volunteer.resume(now, actions),
             ToBspWorker::Leave => volunteer.leave(now, actions),

@@ -25,7 +25,7 @@ pub struct Options<'a> {
     /// ML modules, one thread each.
     pub workers: usize,
     /// For how much of its time each of them computes, from 1 to 100.
-    pub duty_percent: u8,
+    pub cpu_percent: u8,
     /// Where random numbers begin: different for each volunteer.
     pub seed: u64,
 }
@@ -39,7 +39,7 @@ pub fn contribute(options: &Options<'_>) -> Result<()> {
     let settings = Settings {
         ml_modules: options.workers,
         active: options.workers,
-        duty_percent: options.duty_percent,
+        cpu_percent: options.cpu_percent,
         is_paused: false,
         seed: options.seed,
         vain_starts: 0,

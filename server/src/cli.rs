@@ -34,7 +34,7 @@ pub(crate) struct ServeArguments {
     /// Where to listen. Port 0 picks a free one.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8000")]
     pub(crate) listen: SocketAddr,
-    /// Let `/?join=1&workers=N&duty=PERCENT` contribute without a click: for machines of your own only.
+    /// Let `/?join=1&workers=N&cpu_percent=PERCENT` contribute without a click: for machines of your own only.
     #[arg(long)]
     pub(crate) kiosk: bool,
     /// Stop, with success, once an evaluation finds the run's aim reached.

@@ -79,7 +79,7 @@ fn volunteer(arguments: &VolunteerArguments) -> anyhow::Result<()> {
     native_volunteer::contribute(&native_volunteer::Options {
         url: &arguments.url,
         workers: arguments.workers.unwrap_or(cores - 1).max(1),
-        duty_percent: arguments.cpu_percent,
+        cpu_percent: arguments.cpu_percent,
         seed: random_token::random_token().0,
     })
 }

@@ -28,9 +28,6 @@ export type FromBspScript =
   /** There can be no module. */
   | { type: 'failed'; detail: string };
 
-/** From an ML worker to the page; it says nothing else, since it never returns to its event loop. */
-export type FromMlWorker = { type: 'error'; message: string };
-
 /** What this tab does, in one word; `document.body.dataset.state` has it too. */
 export type TabState = BspState | 'unsupported' | 'not-contributing';
 

@@ -167,7 +167,7 @@ fn announce(arguments: &ServeArguments, run: &Run, address: SocketAddr) {
     }
     tracing::info!("everybody who can open the address below can download the training data and the model");
     if arguments.kiosk {
-        tracing::info!("kiosk: /?join=1&workers=N&duty=PERCENT contributes without a click");
+        tracing::info!("kiosk: /?join=1&workers=N&cpu_percent=PERCENT contributes without a click");
     }
     if !address.ip().is_loopback() {
         tracing::info!(

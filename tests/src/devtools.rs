@@ -44,9 +44,9 @@ impl DevTools {
     /// An expression that fails.
     pub fn evaluate_in_workers(&mut self, script: &str, expression: &str) -> Result<Vec<Value>> {
         let workers = self.workers.clone();
-        let of_script = workers.iter().filter(|(_, url)| url.ends_with(script));
+        let chosen = workers.iter().filter(|(_, url)| url.ends_with(script));
         let evaluate = json!({ "expression": expression, "returnByValue": true });
-        of_script
+        chosen
             .map(|(session, _)| {
                 let answer = self.command("Runtime.evaluate", &evaluate, Some(session))?;
                 ensure!(answer["exceptionDetails"].is_null(), "{answer:#}");

@@ -98,7 +98,7 @@ impl Driver {
         let address = address
             .as_str()
             .context("the browser does not say where its developer tools listen")?;
-        // Its driver program calls windows as the tools call pages.
+        // WebDriver's name of a window is the developer tools' name of its page.
         DevTools::open(address, &tab.window().to_string())?.evaluate_in_workers(script, expression)
     }
 
@@ -162,7 +162,7 @@ impl Driver {
             let children = all
                 .iter()
                 .copied()
-                .filter(|process| parent(*process).is_some_and(|of| ours.contains(&of)));
+                .filter(|process| parent(*process).is_some_and(|parent| ours.contains(&parent)));
             let children: Vec<u32> = children.collect();
             ours.extend(children);
             if ours.len() == known {
@@ -184,7 +184,7 @@ impl Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         let _ = self.runtime.block_on(self.web_driver.clone().quit());
-        // Whatever is left of a browser that did not quit.
+        // What is left of a browser that did not quit.
         for process in self.processes().unwrap_or_default() {
             let _ = send_signal("KILL", process);
         }

@@ -29,11 +29,11 @@ impl Relay {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
         let records = Arc::new(Mutex::new(Vec::new()));
-        let of_thread = Arc::clone(&records);
+        let thread_records = Arc::clone(&records);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let record = Record::default();
-                of_thread
+                thread_records
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .push(Arc::clone(&record));

@@ -41,7 +41,7 @@ impl RunText {
         ))
     }
 
-    /// Digits in lockstep, a minibatch for each version: the textbook's run.
+    /// Digits in lockstep, a minibatch for each version: sequential training, distributed.
     ///
     /// # Errors
     /// As [`RunText::with`].

@@ -110,8 +110,8 @@ impl Server {
     }
 
     /// The same, where each ML module computes for this percentage of its time.
-    pub fn joining_url_with_duty(&self, ml_modules: usize, duty_percent: u8) -> String {
-        format!("{}&duty={duty_percent}", self.joining_url(ml_modules))
+    pub fn joining_url_with_cpu_percent(&self, ml_modules: usize, cpu_percent: u8) -> String {
+        format!("{}&cpu_percent={cpu_percent}", self.joining_url(ml_modules))
     }
 
     /// Where it listens.
@@ -187,7 +187,7 @@ impl Server {
     /// # Errors
     /// A crowd that does not come together.
     pub fn wait_for_contributors(&self, count: usize) -> Result<Vec<Volunteer>> {
-        wait_for(&format!("{count} volunteers who have contributed"), || {
+        wait_for(&format!("{count} volunteers that have contributed"), || {
             let volunteers = self.volunteers()?;
             let is_so = volunteers.len() == count && volunteers.iter().all(|volunteer| volunteer.samples > 0);
             Ok(is_so.then_some(volunteers))

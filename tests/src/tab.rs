@@ -142,7 +142,7 @@ impl<'driver> Tab<'driver> {
         self.driver.run(element.is_enabled())
     }
 
-    /// Closes the window, as a person does who has had enough.
+    /// Closes the window.
     ///
     /// # Errors
     /// A window that is gone already.

@@ -15,7 +15,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Looks until there is something.
 ///
 /// # Errors
-/// Whatever looking fails with, at once; or that `what` did not come.
+/// The look's own error, at once; or that `what` did not come.
 pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let began = Instant::now();
     loop {

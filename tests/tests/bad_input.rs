@@ -1,4 +1,4 @@
-//! Whatever is wrong on the command line or in a file: one line that names the place, and nothing is started.
+//! Mistakes on the command line and in files: one line names the place, and nothing is started.
 
 use std::net::TcpListener;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Whatever a peer sends: it gets one clear reason, the log names it once, and the run goes on.
+//! A peer may send anything: it gets one clear reason, the log names it once, and the run goes on.
 
 use anyhow::{Context, Result, ensure};
 use bsp::protocol::message::{
@@ -34,16 +34,18 @@ impl Busy {
 
     /// The log has one line about this peer, which says why; and the other volunteer trains.
     fn expect_one_line_and_go_on(&self, peer: &str, why: &str) -> Result<()> {
-        let of_peer = || -> Vec<String> {
+        let lines_about_peer = || -> Vec<String> {
             self.server
                 .log()
                 .into_iter()
                 .filter(|line| line.contains(peer))
                 .collect()
         };
-        wait_for("a line about the peer", || Ok((!of_peer().is_empty()).then_some(())))?;
+        wait_for("a line about the peer", || {
+            Ok((!lines_about_peer().is_empty()).then_some(()))
+        })?;
         self.server.wait_for_more_of(self.volunteer)?;
-        let lines = of_peer();
+        let lines = lines_about_peer();
         ensure!(
             lines.len() == 1 && lines[0].contains(why),
             "the log says of {peer}: {lines:#?}, not {why:?}"
@@ -97,15 +99,15 @@ impl Busy {
         let mut header = peer.read_out(welcome.session, stamp);
         change(&mut header, &mut gradient);
         peer.say_contribution(&header, &gradient)?;
-        let settled = loop {
+        let ack = loop {
             match peer.hear()?.context("the socket was closed")? {
-                FromCentral::Ack(settled) => break settled,
+                FromCentral::Ack(ack) => break ack,
                 FromCentral::StoreModel(_) | FromCentral::ReadOutEvery { .. } => {}
-                other => anyhow::bail!("not settled, but {other:?}"),
+                other => anyhow::bail!("not acknowledged, but {other:?}"),
             }
         };
-        ensure!(settled.through == 1, "{settled:?}");
-        let refusal = settled.refused.context("it was accepted")?;
+        ensure!(ack.through == 1, "{ack:?}");
+        let refusal = ack.refused.context("it was accepted")?;
         ensure!(is_right(&refusal), "refused because {refusal}");
         let session = welcome.session.0;
         self.expect_one_line_and_go_on(&format!("volunteer {session}:"), &refusal.to_string())?;
@@ -158,7 +160,7 @@ fn a_frame_that_is_too_long_ends_its_socket_and_the_others_go_on() -> Result<()>
 }
 
 #[test]
-fn a_hello_of_somebody_else_is_refused_and_the_others_go_on() -> Result<()> {
+fn a_hello_for_another_run_or_session_is_refused_and_the_others_go_on() -> Result<()> {
     let busy = Busy::start()?;
     let theirs = PROTOCOL + 1;
     busy.expect_hello_turned_away(

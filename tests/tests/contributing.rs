@@ -1,4 +1,4 @@
-//! Whose machine computes, and when.
+//! Which machines compute, and when.
 
 use anyhow::{Result, ensure};
 use tests::browser::Browser;
@@ -7,7 +7,7 @@ use tests::server::Serve;
 use tests::wait::{wait_for, wait_until};
 
 #[test]
-fn nobodys_machine_computes_without_a_click() -> Result<()> {
+fn no_machine_computes_without_a_click() -> Result<()> {
     let server = Serve::default().start()?;
     let driver = Driver::start(Browser::Chromium)?;
     let tab = driver.open(&server.joining_url(1))?;
@@ -46,23 +46,23 @@ fn nobodys_machine_computes_without_a_click() -> Result<()> {
 
     tab.press("stop")?;
     tab.wait_for_state("not-contributing")?;
-    wait_until("nobody to be left", || Ok(server.volunteers()?.is_empty()))?;
+    wait_until("no volunteer to be left", || Ok(server.volunteers()?.is_empty()))?;
     driver.expect_no_console_errors()
 }
 
 #[test]
-fn whoever_lets_less_of_a_core_be_used_computes_less_from_then_on() -> Result<()> {
+fn a_tab_that_may_use_less_of_a_core_computes_less_from_then_on() -> Result<()> {
     let server = Serve::kiosk().start()?;
     let driver = Driver::start(Browser::Chromium)?;
-    let _other = driver.open(&server.joining_url_with_duty(1, 50))?;
+    let _other = driver.open(&server.joining_url_with_cpu_percent(1, 50))?;
     server.wait_for_contributors(1)?;
-    let tab = driver.open(&server.joining_url_with_duty(1, 50))?;
+    let tab = driver.open(&server.joining_url_with_cpu_percent(1, 50))?;
     server.wait_for_contributors(2)?;
     let chosen = tab.execute(
-        "const duty = document.getElementById('duty');
-        const before = duty.value;
-        duty.value = '10';
-        duty.dispatchEvent(new Event('change'));
+        "const choice = document.getElementById('cpu-percent');
+        const before = choice.value;
+        choice.value = '10';
+        choice.dispatchEvent(new Event('change'));
         return before;",
     )?;
     ensure!(chosen == "50", "the page shows {chosen} %");

@@ -64,7 +64,7 @@ fn a_tab_whose_ml_worker_dies_starts_afresh_and_the_others_go_on() -> Result<()>
     Ok(())
 }
 
-/// A new session: waits until somebody else than these has contributed.
+/// A new session: waits until another volunteer than these has contributed.
 fn contributor_besides(server: &Server, known: &[u64]) -> Result<u64> {
     wait_for("the tab to contribute in a new session", || {
         let volunteers = server.volunteers()?;

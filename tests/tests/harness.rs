@@ -1,4 +1,4 @@
-//! What the other tests rely on to fail.
+//! The other tests fail only because of what is seen here.
 
 use anyhow::{Result, ensure};
 use tests::browser::Browser;
@@ -23,14 +23,14 @@ fn errors_of_page_and_workers_are_seen() -> Result<()> {
     expect_seen("thrown by the page")?;
     tab.execute("fetch('./not-here')")?;
     expect_seen("not-here")?;
-    let of_worker = |script| driver.evaluate_in_workers(&tab, "bsp-worker.js", script);
+    let in_worker = |script| driver.evaluate_in_workers(&tab, "bsp-worker.js", script);
     ensure!(
-        of_worker("console.error('said by a worker')")?.len() == 1,
+        in_worker("console.error('said by a worker')")?.len() == 1,
         "there is not one BSP worker"
     );
     expect_seen("said by a worker")?;
     // The page ends a worker that throws, and says so itself.
-    of_worker("setTimeout(() => { throw new Error('thrown by a worker') })")?;
+    in_worker("setTimeout(() => { throw new Error('thrown by a worker') })")?;
     tab.wait_for_state("failed")?;
     let said = tab.text("state-detail")?;
     ensure!(said.contains("thrown by a worker"), "the page says {said:?}");

@@ -90,7 +90,7 @@ fn status_and_volunteers_have_every_key_that_scripts_rely_on() -> Result<()> {
 
 #[test]
 fn with_local_steps_and_int8_digits_are_learned_with_a_fraction_of_the_bytes_and_each_period_is_told() -> Result<()> {
-    /// So many that the whole models, which those who join are sent, weigh little.
+    /// Enough that the whole models, which a joining volunteer is sent, weigh little.
     const CONTRIBUTIONS: u64 = 100;
     let mut server = Serve::kiosk().run(RunText::digits_for_slow_links()?).start()?;
     let driver = Driver::start(Browser::Chromium)?;
@@ -112,7 +112,7 @@ fn with_local_steps_and_int8_digits_are_learned_with_a_fraction_of_the_bytes_and
     let positive = |key: &str| status[key].as_f64().is_some_and(|value| value > 0.0);
     ensure!(positive("grace_seconds") && positive("weight"), "{status:#}");
     // For each contribution, a model comes back: in f32 each is four bytes for a parameter. In int8 it is a quarter of
-    // that, but nobody is spared the difference to a version that they missed.
+    // that, but every volunteer also gets the difference to a version that it missed.
     let bytes = whole(&status, "bytes_up")? + whole(&status, "bytes_down")?;
     let contributions = whole(&status, "contributions_accepted")?;
     let in_f32 = 2 * contributions * 4 * DIGITS_PARAMETERS;

@@ -1,4 +1,4 @@
-//! With one volunteer, one ML module and `mode = "lockstep"` the run is the textbook's, bit for bit.
+//! With one volunteer, one ML module and `mode = "lockstep"` the run is sequential training, bit for bit.
 
 use anyhow::{Result, ensure};
 use tempfile::TempDir;

@@ -30,12 +30,12 @@ fn two_ml_modules_make_progress_and_their_samples_are_what_the_server_counted() 
 
     tab.press("pause")?;
     tab.wait_for_state("paused")?;
-    let (settled, view) = expect_agreement(&server, &tab)?;
+    let (status, view) = expect_agreement(&server, &tab)?;
     ensure!(
-        whole(&settled, "ml_modules")? == 2 && whole(&settled, "volunteers")? == 1,
-        "{settled:#}"
+        whole(&status, "ml_modules")? == 2 && whole(&status, "volunteers")? == 1,
+        "{status:#}"
     );
-    let samples = whole(&settled, "samples")?;
+    let samples = whole(&status, "samples")?;
     ensure!(
         view.modules.iter().sum::<u64>() == samples,
         "{:?} are not {samples}",
@@ -83,7 +83,7 @@ fn expect_agreement(server: &Server, tab: &Tab<'_>) -> Result<(Value, View)> {
 
 /// The first number in which they differ.
 fn disagreement(status: &Value, view: &View) -> Option<String> {
-    let of_server = [
+    let pairs = [
         ("my-samples", &status["samples"]),
         ("samples", &status["samples"]),
         ("version", &status["version"]),
@@ -94,6 +94,6 @@ fn disagreement(status: &Value, view: &View) -> Option<String> {
         ("accuracy", &status["eval"]["accuracy"]),
         ("everyone-rate", &status["samples_per_second"]),
     ];
-    let differs = of_server.iter().find(|(id, value)| view.number(id) != value.as_f64());
+    let differs = pairs.iter().find(|(id, value)| view.number(id) != value.as_f64());
     differs.map(|(id, value)| format!("#{id} shows {:?}, the server says {value}", view.number(id)))
 }

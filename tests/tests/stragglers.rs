@@ -1,4 +1,4 @@
-//! Three tabs of one ML module each, of which one is ten times slower, by its duty.
+//! Three tabs of one ML module each, of which one may use a tenth of the processor time of the others.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -10,27 +10,27 @@ use tests::tab::Tab;
 use tests::wait::{wait_for, wait_until};
 
 /// In percent. The slow tab is the last one; together they leave something of two cores.
-const DUTIES: [u8; 3] = [60, 60, 6];
+const CPU_PERCENTS: [u8; 3] = [60, 60, 6];
 const SLOW: usize = 2;
 /// How much the slow tab contributes while the three are compared: over a hundred minibatches.
-const OF_THE_SLOW_ONE: u64 = 2_000;
+const SAMPLES_OF_THE_SLOW_TAB: u64 = 2_000;
 
 #[test]
-fn a_tab_ten_times_slower_holds_nobody_up_and_all_that_it_computes_is_in_the_model() -> Result<()> {
+fn a_tab_ten_times_slower_holds_no_tab_up_and_all_that_it_computes_is_in_the_model() -> Result<()> {
     let mut server = Serve::kiosk().run(RunText::digits()?).start()?;
     let driver = Driver::start(Browser::Chromium)?;
     let tabs = open_tabs(&server, &driver)?;
-    let gains = gains_while_the_slow_one_contributes(&server, OF_THE_SLOW_ONE)?;
+    let gains = gains_while_the_slow_one_contributes(&server, SAMPLES_OF_THE_SLOW_TAB)?;
     for fast in 0..SLOW {
         let ratio = gains[fast] as f64 / gains[SLOW] as f64;
         // A busy machine takes its time from some more than from others.
         ensure!(
             (10.0 / 3.0..30.0).contains(&ratio),
-            "ten times the duty came to {ratio} times the samples: {gains:?}"
+            "ten times the processor time came to {ratio} times the samples: {gains:?}"
         );
     }
-    // Whoever has waited for the first samples only has a share that becomes smaller and smaller.
-    wait_until("shares of waiting that are nothing to speak of", || {
+    // A tab that has waited for its first samples only has a share that becomes smaller and smaller.
+    wait_until("small shares of waiting", || {
         Ok(volunteers(&server)?.iter().all(|volunteer| volunteer.waiting < 0.05))
     })?;
 
@@ -60,7 +60,7 @@ fn in_lockstep_the_slow_tab_holds_the_others_up() -> Result<()> {
     let server = Serve::kiosk().run(run).start()?;
     let driver = Driver::start(Browser::Chromium)?;
     let _tabs = open_tabs(&server, &driver)?;
-    let gains = gains_while_the_slow_one_contributes(&server, OF_THE_SLOW_ONE)?;
+    let gains = gains_while_the_slow_one_contributes(&server, SAMPLES_OF_THE_SLOW_TAB)?;
     for fast in 0..SLOW {
         // A minibatch each for every version; one look may fall between two of them.
         ensure!(
@@ -76,10 +76,10 @@ fn in_lockstep_the_slow_tab_holds_the_others_up() -> Result<()> {
     driver.expect_no_console_errors()
 }
 
-/// One after the other, so that the order of their sessions is that of their duties.
+/// One after the other, so that the order of their sessions is that of their cpu_percents.
 fn open_tabs<'driver>(server: &Server, driver: &'driver Driver) -> Result<Vec<Tab<'driver>>> {
-    let tabs = DUTIES.iter().enumerate().map(|(already, duty)| {
-        let tab = driver.open(&server.joining_url_with_duty(1, *duty))?;
+    let tabs = CPU_PERCENTS.iter().enumerate().map(|(already, percent)| {
+        let tab = driver.open(&server.joining_url_with_cpu_percent(1, *percent))?;
         server.wait_for_contributors(already + 1)?;
         Ok(tab)
     });
@@ -87,7 +87,7 @@ fn open_tabs<'driver>(server: &Server, driver: &'driver Driver) -> Result<Vec<Ta
 }
 
 /// The volunteers, in the order in which they joined.
-fn volunteers(server: &Server) -> Result<[Volunteer; DUTIES.len()]> {
+fn volunteers(server: &Server) -> Result<[Volunteer; CPU_PERCENTS.len()]> {
     let mut volunteers = server.volunteers()?;
     volunteers.sort_by_key(|volunteer| volunteer.id);
     let found = format!("{volunteers:?}");
@@ -97,8 +97,8 @@ fn volunteers(server: &Server) -> Result<[Volunteer; DUTIES.len()]> {
         .with_context(|| format!("not one volunteer for each tab: {found}"))
 }
 
-/// What each contributes while the slow one contributes so much.
-fn gains_while_the_slow_one_contributes(server: &Server, samples: u64) -> Result<[u64; DUTIES.len()]> {
+/// What each contributes while the slow one contributes `samples`.
+fn gains_while_the_slow_one_contributes(server: &Server, samples: u64) -> Result<[u64; CPU_PERCENTS.len()]> {
     let before = volunteers(server)?;
     wait_for("the slow tab's contributions", || {
         let now = volunteers(server)?;

@@ -47,7 +47,7 @@ pub enum Action {
 /// How much a line of the log matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// For whoever follows what happens.
+    /// For a reader who follows what happens.
     Info,
     /// Something is not as it should be, and the volunteer goes on.
     Warning,

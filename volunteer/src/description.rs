@@ -73,7 +73,7 @@ pub struct DatasetDescription {
     pub shards: Vec<String>,
 }
 
-/// The memory that a tab needs, so that it can ask its browser for so much and no more.
+/// The memory that a tab needs, so that it asks its browser for no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct MemoryNeed {

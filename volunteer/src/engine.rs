@@ -40,7 +40,7 @@ impl CpuEngine {
 impl Engine for CpuEngine {
     fn next_step(&mut self, step: u64) -> Option<u64> {
         let next = self.samples.next_drawable(self.ml_module, step);
-        // The textbook's run leaves no step out; it waits for its samples, as it waits for everything.
+        // A baseline is compared with sequential training, which leaves no step out; it waits for its samples.
         next.filter(|next| self.mode == Mode::Decoupled || *next == step)
     }
 

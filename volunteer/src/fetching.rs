@@ -1,7 +1,7 @@
 //! Which shard a volunteer fetches next, and when.
 //!
-//! One at a time, in the order in which its ML modules come to want them, and not long before: a volunteer who stays
-//! for a minute is not sent the whole data set, and unpacking it all does not take the cores from the first
+//! One at a time, in the order in which its ML modules come to want them, and not long before. So a volunteer that
+//! stays for a minute is not sent the whole data set, and unpacking shards does not take the cores from the first
 //! gradients. A volunteer that computes faster than its link delivers fetches without a pause.
 
 use nn::data::samples::Wanted;

@@ -185,7 +185,7 @@ impl Membership {
     }
 }
 
-/// What a tab needs for a model and so many bytes of samples; docs/internals/shared-memory.md counts the vectors.
+/// What a tab needs for a model and `sample_bytes` of samples; docs/internals/shared-memory.md counts the vectors.
 pub fn memory_need(model: &Model, minibatch: usize, sample_bytes: u64, local_steps: Option<&LocalSteps>) -> MemoryNeed {
     /// Code, its data and stack, and what the allocator loses; measured at a fraction of this.
     const TAB: u64 = 16 << 20;

@@ -96,15 +96,15 @@ pub enum FromBspWorker {
 pub enum ToBspWorker {
     /// Start; comes first.
     Join(Join),
-    /// So many ML modules compute.
+    /// This many ML modules compute.
     Workers {
         /// How many.
         workers: usize,
     },
-    /// Each of them computes for so much of its time.
-    Duty {
+    /// Each of them computes for this share of its time.
+    CpuPercent {
         /// A whole number from 1 to 100.
-        duty_percent: u8,
+        cpu_percent: u8,
     },
     /// Rest.
     Pause,
@@ -131,7 +131,7 @@ pub struct Join {
     /// How many there can be at the most.
     pub capacity: usize,
     /// For how much of its time each of them computes, a whole number from 1 to 100.
-    pub duty_percent: u8,
+    pub cpu_percent: u8,
     /// Whether none of them computes yet.
     pub is_paused: bool,
     /// How many starts before this one, in a row, have contributed nothing.
@@ -166,8 +166,8 @@ mod tests {
             r#"{"type":"state","state":"training","detail":"","delayMs":0,"vainStarts":0}"#
         );
         assert_eq!(
-            serde_json::from_str::<ToBspWorker>(r#"{"type":"duty","dutyPercent":50}"#).unwrap(),
-            ToBspWorker::Duty { duty_percent: 50 }
+            serde_json::from_str::<ToBspWorker>(r#"{"type":"cpuPercent","cpuPercent":50}"#).unwrap(),
+            ToBspWorker::CpuPercent { cpu_percent: 50 }
         );
     }
 }

@@ -1,9 +1,8 @@
 //! The loop of one volunteer: fetch the run's description, join it, fetch shards, start ML modules, and after an end
 //! that is not for good start afresh.
 //!
-//! A state machine without I/O, like the local BSP module ([`Local`]) that it drives. Its own driver, a browser's BSP
-//! worker or the native volunteer, hands in what happens and does the [`Action`]s that come out, in order; it decides
-//! nothing.
+//! A state machine without I/O, like the local BSP module ([`Local`]) that it drives. Its own driver is a browser's BSP
+//! worker or the native volunteer: it hands in what happens, and does the [`Action`]s that come out, in order.
 //!
 //! After an ML module's death nothing here allocates or frees memory: in a tab the dead one may hold the allocator's
 //! lock.
@@ -41,7 +40,7 @@ pub struct Settings {
     /// How many of them compute.
     pub active: usize,
     /// For how much of its time each of them computes, from 1 to 100.
-    pub duty_percent: u8,
+    pub cpu_percent: u8,
     /// Whether none of them computes yet.
     pub is_paused: bool,
     /// Where random numbers begin: different for each volunteer.
@@ -68,8 +67,8 @@ enum Phase {
 struct Joined {
     membership: Membership,
     local: Local,
-    /// The number of its first ML module: no two starts share one, so that a late word of an earlier start is known
-    /// as such.
+    /// The number of its first ML module. No two starts share a number, so a late message about an earlier start's ML
+    /// module is recognised.
     first_number: usize,
     /// ML modules that were started: the first ones.
     started: usize,
@@ -214,8 +213,8 @@ impl VolunteerLoop {
     }
 
     /// The ML modules compute for `percent` of their time, from 1 to 100.
-    pub fn set_duty(&mut self, now: Time, percent: u8, actions: &mut Vec<Action>) {
-        self.settings.duty_percent = percent;
+    pub fn set_cpu_percent(&mut self, now: Time, percent: u8, actions: &mut Vec<Action>) {
+        self.settings.cpu_percent = percent;
         self.drive_while_all_live(now, actions, |local, steps| local.set_duty(now, percent, steps));
     }
 
@@ -304,7 +303,7 @@ impl VolunteerLoop {
         let settings = self.settings;
         self.drive(now, actions, |local, steps| {
             local.set_active_ml_modules(now, settings.active, steps);
-            local.set_duty(now, settings.duty_percent, steps);
+            local.set_duty(now, settings.cpu_percent, steps);
             if settings.is_paused {
                 local.pause(now, steps);
             }

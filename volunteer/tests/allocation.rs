@@ -72,7 +72,7 @@ fn everything(volunteer: &mut VolunteerLoop, world: &mut Inputs) {
     volunteer.pause(now, actions);
     volunteer.resume(now, actions);
     volunteer.set_active_ml_modules(now, 3, actions);
-    volunteer.set_duty(now, 10, actions);
+    volunteer.set_cpu_percent(now, 10, actions);
     volunteer.leave(now, actions);
     volunteer.on_ml_module_died(now, 0, actions);
     volunteer.on_fetched(now, &world.shard, Ok(&world.shard_bytes), actions);

@@ -208,7 +208,7 @@ fn what_was_wished_before_the_description_came_holds_after_it() {
     world.on(|volunteer, now, actions| {
         volunteer.pause(now, actions);
         volunteer.set_active_ml_modules(now, 3, actions);
-        volunteer.set_duty(now, 50, actions);
+        volunteer.set_cpu_percent(now, 50, actions);
     });
     world.take_states();
     world.answer(Resource::Description, Ok(&description_bytes()));
@@ -377,7 +377,7 @@ fn after_an_ml_modules_death_only_the_end_is_told() {
         volunteer.pause(now, actions);
         volunteer.resume(now, actions);
         volunteer.set_active_ml_modules(now, 3, actions);
-        volunteer.set_duty(now, 10, actions);
+        volunteer.set_cpu_percent(now, 10, actions);
         volunteer.leave(now, actions);
         volunteer.on_fetched(now, &second_shard(), Ok(&[]), actions);
         assert_eq!(volunteer.progress(now), None);
@@ -402,7 +402,7 @@ fn nothing_follows_the_end() {
         volunteer.pause(now, actions);
         volunteer.resume(now, actions);
         volunteer.set_active_ml_modules(now, 3, actions);
-        volunteer.set_duty(now, 10, actions);
+        volunteer.set_cpu_percent(now, 10, actions);
         volunteer.leave(now, actions);
         volunteer.on_ml_module_died(now, 1, actions);
         volunteer.on_fetched(now, &Resource::Description, Err(FetchError::Status(500)), actions);

@@ -5,7 +5,7 @@ import { Gate } from '../bsp-gate.js';
 
 const ALLOWED = ['bspworker_onTimeout'];
 
-/** A module's exports that note who was called. */
+/** A module's exports, which note their calls. */
 function exportsOf(called) {
   const note = (name) => (...values) => {
     called.push([name, ...values]);

@@ -17,12 +17,12 @@ function controls(options = {}) {
   return new Controls({
     cores: 8,
     chosen: 7,
-    dutyPercent: 100,
+    cpuPercent: 100,
     onStart: hear('start'),
     onPauseOrResume: () => heard.push(['pause']),
     onStop: hear('stop'),
     onCores: hear('cores'),
-    onDuty: hear('duty'),
+    onCpuPercent: hear('cpuPercent'),
     ...options,
   });
 }
@@ -61,11 +61,19 @@ test('what a reporter says of a state is shown in place of the usual sentence', 
   assert.equal(find('state').textContent, 'Refused: the server is full');
 });
 
+test('a tab that lost its link is not said to compute while the visitor has paused', () => {
+  const shown = controls();
+  shown.show('reconnecting', '', false);
+  assert.match(find('state-detail').textContent, /go on computing/);
+  shown.show('reconnecting', '', true);
+  assert.match(find('state-detail').textContent, /Your cores rest/);
+});
+
 test('a finished run and a browser that can’t contribute have nothing to press', () => {
   const shown = controls();
   for (const state of ['unsupported', 'finished']) {
     shown.show(state, '', false);
-    assert.deepEqual([find('start').disabled, find('cores').disabled, find('duty').disabled], [true, true, true]);
+    assert.ok(['start', 'cores', 'cpu-percent'].every((id) => find(id).disabled));
   }
   shown.show('not-contributing', '', false);
   assert.equal(find('start').disabled, false);
@@ -82,7 +90,7 @@ test('the slider is passed on when it is let go, not on its way', () => {
 });
 
 test('a share of a core that only a link asks for has its place among the others', () => {
-  const shown = controls({ dutyPercent: 30 });
-  assert.deepEqual(find('duty').options.map(({ value }) => value), ['100', '75', '50', '30', '25', '10']);
-  assert.equal(shown.dutyPercent, 30);
+  const shown = controls({ cpuPercent: 30 });
+  assert.deepEqual(find('cpu-percent').options.map(({ value }) => value), ['100', '75', '50', '30', '25', '10']);
+  assert.equal(shown.cpuPercent, 30);
 });

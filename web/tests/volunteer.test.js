@@ -77,7 +77,7 @@ test('no worker is created before the volunteer joins', () => {
 test('a BSP worker is told with what to start, and an ML worker where its module lies', () => {
   const { bsp, ml } = training();
   assert.deepEqual(bsp.posted, [
-    { type: 'join', workers: 2, capacity: 4, dutyPercent: 50, isPaused: false, vainStarts: 0 },
+    { type: 'join', workers: 2, capacity: 4, cpuPercent: 50, isPaused: false, vainStarts: 0 },
   ]);
   assert.deepEqual(ml.posted, [{ module: 'module', memory: 'memory', address: 64 }]);
   assert.deepEqual(words(), ['connecting', 'training']);
@@ -116,7 +116,7 @@ test('a fresh start comes with new workers after the wait that was told', async 
   assert.deepEqual(words(), ['connecting', 'training', 'restarting', 'connecting']);
 });
 
-test('a volunteer who stops in the meantime is not started again', async () => {
+test('a volunteer that stops in the meantime is not started again', async () => {
   const { tab, bsp } = training();
   bsp.says(told('restarting', { delayMs: 3_000, vainStarts: 1 }));
   tab.leave();
@@ -159,20 +159,20 @@ test('a silent worker that had contributed is replaced as soon as a first one', 
 test('wishes are passed on and outlive a fresh start', async () => {
   const { tab, bsp } = training();
   tab.setWorkers(3);
-  tab.setDuty(25);
+  tab.setCpuPercent(25);
   tab.pause();
   assert.deepEqual(bsp.posted.slice(1), [
     { type: 'workers', workers: 3 },
-    { type: 'duty', dutyPercent: 25 },
+    { type: 'cpuPercent', cpuPercent: 25 },
     { type: 'pause' },
   ]);
   bsp.says(told('restarting', { delayMs: 10 }));
   await clock.pass(20);
   const [join] = workers.at(-1).posted;
-  assert.deepEqual([join.workers, join.dutyPercent, join.isPaused], [3, 25, true]);
+  assert.deepEqual([join.workers, join.cpuPercent, join.isPaused], [3, 25, true]);
 });
 
-test('whoever leaves is given a second to send what was computed', async () => {
+test('a tab that leaves has a second to send what was computed', async () => {
   const { tab, bsp, ml } = training();
   tab.leave();
   assert.deepEqual(bsp.posted.at(-1), { type: 'leave' });

@@ -21,10 +21,10 @@ const RUST_PEERS: &str = "rust/rust_peers.js";
 /// Beside the measurement itself: loading, compiling, a warm-up and a slow engine's last window.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Whose gradient it is.
+/// Which engine computes the gradient.
 #[derive(Clone, Copy)]
 pub(crate) enum Engine {
-    /// `nn`, in so many workers at once.
+    /// `nn`, in this many workers at once.
     Ours {
         /// Each computes on one core.
         workers: usize,

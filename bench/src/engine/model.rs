@@ -1,4 +1,4 @@
-//! What gradients are measured of: the files in `bench/models`. Another one is another file.
+//! The models whose gradients are measured: the files in `bench/models`. Another model is another file.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ pub(crate) struct Model {
     pub(crate) browser_peers: bool,
     /// Samples of a step.
     pub(crate) batch: usize,
-    /// As the file has it, for peers that build it by themselves; and for ours, who read it as a run's.
+    /// As the file has it, for peers that build it by themselves, and for ours, which reads it as a run's.
     #[serde(rename = "model")]
     pub(crate) spec: Value,
 }

@@ -48,13 +48,13 @@ impl Site {
         format!("http://{}/index.html", self.address)
     }
 
-    /// Waits for the page's answer. Nobody asks it meanwhile, so that the waiting takes none of its time.
+    /// Waits for the page's answer. It is not asked meanwhile, so that the waiting takes none of its time.
     pub(crate) fn answer(&self, patience: Duration) -> Result<String> {
         let answer = self.answers.recv_timeout(patience);
         answer.with_context(|| format!("the page gave no answer in {patience:?}"))
     }
 
-    /// Forgets what pages have answered so far: they may do so after nobody waits any more.
+    /// Forgets what pages have answered so far: an answer may come after its measurement was given up.
     pub(crate) fn forget_answers(&self) {
         while self.answers.try_recv().is_ok() {}
     }

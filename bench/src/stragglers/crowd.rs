@@ -1,4 +1,4 @@
-//! One measurement: tabs of one ML module each, with duties of their own, at one server.
+//! One measurement: tabs of one ML module each, each with its own share of processor time, at one server.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use tests::server::{Serve, Server, Volunteer, whole};
 
 /// Until shards have come, the browser has made the code fast, and the controller knows the tabs' rates.
 const WARM_UP: Duration = Duration::from_secs(10);
-/// Whoever closes no superstep for so long has died.
+/// A server that closes no superstep for this long has died.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often the server is asked for the next superstep.
 const POLL: Duration = Duration::from_millis(4);
@@ -21,7 +21,7 @@ const POLL: Duration = Duration::from_millis(4);
 /// What tabs did, from the end of one superstep to the end of another.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Crowd {
-    pub(super) duties_percent: Vec<u8>,
+    pub(super) cpu_percents: Vec<u8>,
     pub(super) seconds: f64,
     /// In closed supersteps.
     pub(super) samples_per_second: f64,
@@ -53,12 +53,12 @@ struct Moment {
     volunteers: Vec<Volunteer>,
 }
 
-/// Opens a tab for each duty, and measures them for so long.
-pub(crate) fn measure(run: RunText, duties: &[u8], duration: Duration) -> Result<Crowd> {
+/// Opens a tab for each of `cpu_percents`, and measures them for `duration`.
+pub(crate) fn measure(run: RunText, cpu_percents: &[u8], duration: Duration) -> Result<Crowd> {
     let mut server = Serve::kiosk().run(run).start()?;
     let driver = Driver::start(Browser::Chromium)?;
-    for (already, duty) in duties.iter().enumerate() {
-        driver.open(&server.joining_url_with_duty(1, *duty))?;
+    for (already, percent) in cpu_percents.iter().enumerate() {
+        driver.open(&server.joining_url_with_cpu_percent(1, *percent))?;
         server.wait_for_contributors(already + 1)?;
     }
     sleep(WARM_UP);
@@ -72,7 +72,7 @@ pub(crate) fn measure(run: RunText, duties: &[u8], duration: Duration) -> Result
     );
     drop(driver);
     server.kill()?;
-    between(&before, &after, duties)
+    between(&before, &after, cpu_percents)
 }
 
 /// The moment after the next superstep: between two such moments is what was computed between two read-outs, however
@@ -92,9 +92,9 @@ fn next_superstep(server: &Server) -> Result<Moment> {
     bail!("no superstep for {PATIENCE:?}")
 }
 
-fn between(before: &Moment, after: &Moment, duties: &[u8]) -> Result<Crowd> {
+fn between(before: &Moment, after: &Moment, cpu_percents: &[u8]) -> Result<Crowd> {
     ensure!(
-        before.volunteers.len() == duties.len() && after.volunteers.len() == duties.len(),
+        before.volunteers.len() == cpu_percents.len() && after.volunteers.len() == cpu_percents.len(),
         "not one volunteer for each tab: {:?}",
         after.volunteers
     );
@@ -105,7 +105,7 @@ fn between(before: &Moment, after: &Moment, duties: &[u8]) -> Result<Crowd> {
     let stale: Result<f64> = stale(after).and_then(|after| Ok(after - stale(before)?));
     let tabs = before.volunteers.iter().zip(&after.volunteers);
     Ok(Crowd {
-        duties_percent: duties.to_vec(),
+        cpu_percents: cpu_percents.to_vec(),
         seconds,
         samples_per_second: samples / seconds,
         of_each_tab: tabs

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use tests::program::{output_of, superstep};
 use tests::run_file::RunText;
 
-use super::DUTIES;
+use super::CPU_PERCENTS;
 
 /// What a simulated run comes to. The names are columns of the simulator's CSV file.
 #[derive(Clone, Copy, Debug)]
@@ -20,22 +20,21 @@ pub(super) struct Simulated {
 /// Virtual seconds: enough that the beginning and the end count for little.
 const SECONDS: u64 = 40;
 
-/// Simulates volunteers who come to these samples per second while they compute, in the share of the time that
-/// [`DUTIES`] leave them, in the run `run`.
+/// Simulates volunteers in the run `run`: `speeds` are samples per second while they compute, and [`CPU_PERCENTS`] say
+/// for how much of the time they do.
 pub(super) fn simulate(run: &RunText, speeds: &[f64]) -> Result<Simulated> {
     let folder = tempfile::tempdir()?;
     fs::write(folder.path().join("run.toml"), run.as_str())?;
-    // A link of this machine with itself. It is as fast as memory, but whoever sends or receives has to get a core
-    // first.
+    // A link of this machine with itself. It is as fast as memory, but a sender or receiver has to get a core first.
     let mut scenario = format!(
         "name = \"tabs\"\ndescription = \"The tabs that were measured.\"\nrun = \"run.toml\"\nseed = 1\n\
          evaluate_every_samples = 1_000_000_000\n\n[stop]\nsamples = 1_000_000_000\nseconds = {SECONDS}\n\n\
          [[variants]]\nname = \"tabs\"\n"
     );
-    for (speed, duty) in speeds.iter().zip(DUTIES) {
+    for (speed, percent) in speeds.iter().zip(CPU_PERCENTS) {
         write!(
             scenario,
-            "\n[[volunteers]]\ncount = 1\nsamples_per_second = {speed}\nduty_percent = {duty}\n\
+            "\n[[volunteers]]\ncount = 1\nsamples_per_second = {speed}\ncpu_percent = {percent}\n\
              uplink_mbit_per_second = 1000\ndownlink_mbit_per_second = 1000\nlatency_ms = 1\n"
         )?;
     }
@@ -53,7 +52,7 @@ pub(super) fn simulate(run: &RunText, speeds: &[f64]) -> Result<Simulated> {
     let column = |name: &str| -> Result<f64> {
         let place = names
             .split(',')
-            .position(|of| of == name)
+            .position(|column| column == name)
             .with_context(|| name.to_owned())?;
         let value = values.split(',').nth(place).with_context(|| name.to_owned())?;
         value.parse().with_context(|| format!("{name} = {value:?}"))

@@ -30,7 +30,7 @@ pub fn settings() -> Settings {
     Settings {
         ml_modules: ML_MODULES,
         active: 2,
-        duty_percent: 100,
+        cpu_percent: 100,
         is_paused: false,
         seed: 7,
         vain_starts: 0,
