@@ -121,6 +121,16 @@ const COLUMNS: [Column; 16] = [
     },
 ];
 
+/// Further columns of the CSV file.
+const COUNTS: [&str; 6] = [
+    "in_model",
+    "computed",
+    "accepted",
+    "still_there",
+    "not_finite",
+    "fingerprint",
+];
+
 /// A line for each variant.
 pub(super) fn table(scenario: &Scenario, finished: &[FinishedRun]) -> String {
     let mut text = format!("{}: {}\n", scenario.name, scenario.description);
@@ -167,14 +177,6 @@ pub(super) fn table(scenario: &Scenario, finished: &[FinishedRun]) -> String {
 
 /// All runs, each a row, as CSV.
 pub(super) fn csv(scenario: &Scenario, finished: &[FinishedRun]) -> Result<Vec<u8>> {
-    const COUNTS: [&str; 6] = [
-        "in_model",
-        "computed",
-        "accepted",
-        "still_there",
-        "not_finite",
-        "fingerprint",
-    ];
     let mut table = csv::Writer::from_writer(Vec::new());
     let columns = COLUMNS.iter().map(|column| column.name);
     table.write_record(["scenario", "variant", "draw"].into_iter().chain(columns).chain(COUNTS))?;
@@ -230,5 +232,22 @@ mod tests {
         assert_eq!(median(vec![None, None, Some(1.0)]), None);
         assert_eq!(median(vec![Some(1.0), Some(2.0)]), Some(2.0));
         assert_eq!(median(Vec::new()), None);
+    }
+    #[test]
+    fn every_column_is_explained_and_no_other() {
+        let readme = include_str!("../../../scenarios/README.md");
+        let (_, table) = readme.split_once("## Every column").unwrap();
+        let rows = table.lines().filter(|line| line.starts_with('|')).skip(2);
+        let cells = |at: usize| -> Vec<String> {
+            let cells = rows.clone().filter_map(|row| row.split('|').nth(at));
+            let names = cells.flat_map(|cell| cell.split(", "));
+            let names = names.map(|name| name.trim().trim_matches('`').to_owned());
+            names.filter(|name| !name.is_empty()).collect()
+        };
+        assert_eq!(cells(1), COLUMNS.map(|column| column.head));
+        let mut names: Vec<_> = COLUMNS.iter().map(|column| column.name).chain(COUNTS).collect();
+        let mut explained = cells(2);
+        (names.sort_unstable(), explained.sort_unstable());
+        assert_eq!(explained, names);
     }
 }

@@ -3,6 +3,7 @@
 use super::*;
 use bsp::protocol::message::Mode;
 use nn::optimizer::OptimizerSpec;
+use std::collections::{BTreeMap, BTreeSet};
 
 const SCENARIO: &str = r#"
 name = "mine"
@@ -200,4 +201,42 @@ fn the_scenarios_that_come_with_the_program_are_scenarios() {
         }
     }
     assert!(scenarios >= 6);
+}
+
+const README: &str = include_str!("../../../../scenarios/README.md");
+
+/// The keys of each table that the README explains: its rows have the table, the key, the default and the meaning.
+fn explained() -> BTreeMap<String, BTreeSet<String>> {
+    let (_, rest) = README.split_once("## Every key").unwrap();
+    let (keys, _) = rest.split_once("## Every column").unwrap();
+    let (mut tables, mut table) = (BTreeMap::<_, BTreeSet<_>>::new(), String::new());
+    let rows = keys.lines().filter(|line| line.starts_with('|')).skip(2);
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+        if !cells[1].is_empty() {
+            cells[1].clone_into(&mut table);
+        }
+        tables.entry(table.clone()).or_default().insert(cells[2].to_owned());
+    }
+    tables
+}
+
+/// The keys that a table names when it meets one that it does not know.
+fn keys_of<T: serde::de::DeserializeOwned>() -> BTreeSet<String> {
+    let error = toml::from_str::<T>("no_such_key = 1").err().unwrap();
+    let (_, listed) = error.message().split_once("expected ").unwrap();
+    listed.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_key_of_a_scenario_is_explained_and_no_other() {
+    let explained = explained();
+    let mut top = keys_of::<File>();
+    for table in ["stop", "variants", "volunteers"] {
+        assert!(top.remove(table), "{table}");
+    }
+    assert_eq!(explained["(top)"], top);
+    assert_eq!(explained["[stop]"], keys_of::<StopTable>());
+    assert_eq!(explained["[[variants]]"], keys_of::<VariantTable>());
+    assert_eq!(explained["[[volunteers]]"], keys_of::<VolunteersTable>());
 }
