@@ -12,5 +12,5 @@ mod sequential;
 mod simulate;
 
 pub use evaluate::evaluate;
-pub use reference::{Options, reference};
+pub use reference::{ReferenceOptions, reference};
 pub use simulate::simulate;

@@ -13,7 +13,7 @@ use crate::sequential::SequentialTraining;
 
 /// How to train the sequential baseline.
 #[derive(Clone, Copy, Debug)]
-pub struct Options<'a> {
+pub struct ReferenceOptions<'a> {
     /// The run file; `None` is the run of the embedded digits.
     pub run: Option<&'a Path>,
     /// Samples of one step, a multiple of the run's minibatch; `None` is the run's `superstep_samples`.
@@ -30,7 +30,7 @@ pub struct Options<'a> {
 ///
 /// # Errors
 /// A run that can't be loaded, options that don't fit it, a model that has diverged or can't be written.
-pub fn reference(options: &Options<'_>) -> Result<()> {
+pub fn reference(options: &ReferenceOptions<'_>) -> Result<()> {
     let run = Run::load(options.run)?;
     let run_file = &run.run_file;
     let minibatch = run_file.training.minibatch;

@@ -64,7 +64,7 @@ fn main() -> ExitCode {
 
 /// Trains the sequential baseline.
 fn reference(arguments: &ReferenceArguments) -> anyhow::Result<()> {
-    lab::reference(&lab::Options {
+    lab::reference(&lab::ReferenceOptions {
         run: arguments.run.as_deref(),
         batch: arguments.batch,
         steps: arguments.steps,
