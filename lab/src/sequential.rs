@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 use bsp::central::ServerOptimizer as _;
 use nn::Scratch;
 use nn::data::minibatch::MinibatchBuffer;
-use nn::random::MinibatchKey;
 use nn::data::samples::draw;
+use nn::random::MinibatchKey;
 use run::Run;
 use run::central::ServerOptimizer;
 
