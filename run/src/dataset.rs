@@ -120,23 +120,23 @@ pub enum TargetKind {
 /// What the table of keys says, for each kind.
 mod default {
     pub(super) mod digits {
-        use crate::run_file::keys::defaults;
+        use crate::keys::defaults;
         defaults! { "[dataset]" "digits": shard_samples: usize }
     }
 
     pub(super) mod idx {
-        use crate::run_file::keys::defaults;
+        use crate::keys::defaults;
         defaults! { "[dataset]" "idx": shard_samples: usize, mean: f64, std: f64 }
     }
 
     pub(super) mod text {
-        use crate::run_file::keys::defaults;
+        use crate::keys::defaults;
         defaults! { "[dataset]" "text": held_out: f64, shard_samples: usize }
     }
 
     pub(super) mod csv {
         use crate::dataset::TargetKind;
-        use crate::run_file::keys::defaults;
+        use crate::keys::defaults;
         defaults! { "[dataset]" "csv":
             target_kind: TargetKind,
             categories: Vec<String>,

@@ -9,6 +9,7 @@ pub mod central;
 pub mod dataset;
 mod evaluator;
 pub mod goal;
+pub mod keys;
 pub mod model_file;
 pub mod run_file;
 

@@ -1,9 +1,8 @@
 //! Run files: what to train, on which data, and how. `runs/README.md` explains every key.
 //!
 //! A run file is read once, at the start, and checked in full: a [`RunFile`] makes sense. Every error names the file,
-//! the place in it and a hint, in one line. [`keys`] says what each key is.
+//! the place in it and a hint, in one line. [`crate::keys`] says what each key is.
 
-pub mod keys;
 mod syntax;
 mod training;
 mod words;
@@ -24,6 +23,7 @@ pub use training::{Evaluation, Training};
 
 use crate::dataset::{DatasetSpec, TargetKind};
 use crate::goal::Goal;
+use crate::keys;
 
 /// The run that is embedded in the program.
 const DIGITS: &str = include_str!("../../runs/digits.toml");
@@ -263,7 +263,9 @@ impl RunFile {
             && !self.description.contains(|character: char| character.is_control());
         let one_sentence = "one sentence of at most 500 characters, in one line";
         Setting::check("", "description", quoted(&self.description), one_sentence, is_sentence)?;
-        keys::check_ranges(&self.written())?;
+        if let Some((key, number)) = keys::out_of_range(&self.written()) {
+            Setting::check(key.table, key.name, number, key.range.words(), false)?;
+        }
         if self.target_accuracy.is_some() && self.target_loss.is_some() {
             return Err(Problem::Goal(
                 "target_accuracy and target_loss are both set; a run has one aim: leave one out",

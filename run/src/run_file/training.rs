@@ -8,8 +8,8 @@ use nn::optimizer::schedule::ScheduleSpec;
 use serde::{Deserialize, Serialize};
 use volunteer::local_steps::LocalSteps;
 
-use super::keys::{defaults, largest};
 use super::{Problem, Setting};
+use crate::keys::{defaults, largest};
 
 /// How to train the model.
 #[expect(missing_docs, reason = "the table of keys says what each means")]

@@ -1,15 +1,13 @@
 //! One row for each key of a run file: its table, its name, its default, its range, and one sentence.
 //!
 //! Three things come from the rows: the defaults that the run file's types name, the check of every number
-//! ([`check_ranges`]), and the table in `runs/README.md` (`markdown`; a test compares). What two keys must be to each
+//! (`out_of_range`), and the table in `runs/README.md` (`markdown`; a test compares). What two keys must be to each
 //! other, and what a layer must be to the one before it, is checked where it is known.
 
 mod rows;
 
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
-
-use super::{Problem, Setting};
 
 pub use rows::KEYS;
 
@@ -122,7 +120,7 @@ pub(crate) fn default_of<T: DeserializeOwned>(table: &str, kind: &str, name: &st
 ///
 /// # Panics
 /// Where the key is no whole number with a bound.
-pub(super) fn largest(table: &str, name: &str) -> u64 {
+pub(crate) fn largest(table: &str, name: &str) -> u64 {
     match KEYS.iter().find(|key| key.table == table && key.name == name) {
         Some(Key {
             range: Range::Whole(_, largest),
@@ -137,36 +135,25 @@ macro_rules! defaults {
     ($table:literal $kind:literal: $($name:ident: $type:ty),* $(,)?) => {
         $(
             pub fn $name() -> $type {
-                $crate::run_file::keys::default_of($table, $kind, stringify!($name))
+                $crate::keys::default_of($table, $kind, stringify!($name))
             }
         )*
     };
 }
 pub(crate) use defaults;
 
-/// Whether every number of a run file, as it is written out in full, is in its key's range.
-pub(super) fn check_ranges(run: &Table) -> Result<(), Problem> {
-    for key in KEYS.iter().filter(|key| key.range != Range::Any) {
-        let Some(table) = table_of(run, key.table) else {
-            continue;
-        };
+/// The first number of a run file, as it is written out in full, that is not in its key's range; as it was written.
+pub(crate) fn out_of_range(run: &Table) -> Option<(&'static Key, String)> {
+    KEYS.iter().find_map(|key| {
+        let table = table_of(run, key.table)?;
         let kind = table.get("kind").and_then(Value::as_str).unwrap_or_default();
-        let number = match table.get(key.name) {
-            Some(Value::Integer(number)) => *number as f64,
-            Some(Value::Float(number)) => *number,
-            _ => continue,
+        let number = match table.get(key.name)? {
+            Value::Integer(number) => *number as f64,
+            Value::Float(number) => *number,
+            _ => return None,
         };
-        if key.is_of(key.table, kind) {
-            Setting::check(
-                key.table,
-                key.name,
-                shown(number),
-                key.range.words(),
-                key.range.has(number),
-            )?;
-        }
-    }
-    Ok(())
+        (key.is_of(key.table, kind) && !key.range.has(number)).then(|| (key, shown(number)))
+    })
 }
 
 /// The table with this header, if the run has it. The layers are many: each is checked as it is fitted.
