@@ -23,6 +23,7 @@ const myNumbers = new MyNumbers();
 let tabState = missing.length > 0 ? 'unsupported' : 'not-contributing';
 let tabDetail = '';
 let isRunFinished = false;
+let isServerReachable = true;
 /** @type {Target} */
 let target = { accuracy: null, loss: null };
 /** The visitor has pressed Stop: neither a link nor a new run joins this tab again. */
@@ -85,13 +86,18 @@ const server = new ServerWatch({
   onHistory: (history) => charts.show(history, target),
   session: () => (isAtWork(tabState) ? myNumbers.session : ''),
   onReport: (report) => myNumbers.showReport(report),
-  onReachable: showReachable,
+  onReachable(isReachable) {
+    isServerReachable = isReachable;
+    document.body.dataset.server = isReachable ? 'reachable' : 'unreachable';
+    showReachable();
+  },
 });
 server.watch();
 
 function showState() {
   const isIdle = tabState === 'not-contributing';
   controls.show(isRunFinished && isIdle ? 'finished' : tabState, tabDetail, volunteer.isPauseWanted);
+  showReachable();
 }
 
 /**
@@ -120,15 +126,13 @@ function joinIfWished(run) {
   }
 }
 
-/** @param {boolean} isReachable */
-function showReachable(isReachable) {
-  document.body.dataset.server = isReachable ? 'reachable' : 'unreachable';
-  if (!isReachable) {
+function showReachable() {
+  if (!isServerReachable) {
     const isComputing = isAtWork(tabState) && !volunteer.isPauseWanted;
     const meanwhile = isComputing ? ' Your cores go on meanwhile; what they finish is sent afterwards.' : '';
     setText('unreachable', `The server does not answer, so the numbers are old. The page keeps trying.${meanwhile}`);
   }
-  setShown('unreachable', !isReachable);
+  setShown('unreachable', !isServerReachable);
 }
 
 /** @param {Missing[]} reasons */

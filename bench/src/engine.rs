@@ -18,7 +18,8 @@ mod versions;
 
 use std::fmt::Write;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
 
 use self::browser::{Engine, Page};
 use self::model::Model;
@@ -48,6 +49,35 @@ struct Figure {
     /// Samples, operations or floats.
     units_per_second: f64,
     threads: usize,
+}
+
+/// What a measurement outside this program answers.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Answer {
+    Outcome {
+        #[serde(alias = "unitsPerSecond")]
+        units_per_second: f64,
+        threads: usize,
+    },
+    Failure {
+        error: String,
+    },
+}
+
+impl Answer {
+    fn into_figure(self) -> Result<Figure> {
+        match self {
+            Answer::Outcome {
+                units_per_second,
+                threads,
+            } => Ok(Figure {
+                units_per_second,
+                threads,
+            }),
+            Answer::Failure { error } => bail!(error),
+        }
+    }
 }
 
 /// One thing to measure, again and again.

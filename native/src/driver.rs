@@ -147,7 +147,7 @@ impl Driver {
                     let _ = events.send(Event::Opened(socket, sender));
                     receive_all(socket, receiver, &events).await;
                 }
-                Err(error) => tracing::warn!("{error:#}; trying again"),
+                Err(error) => tracing::warn!("{error:#}"),
             }
             let _ = events.send(Event::Closed(socket));
         });

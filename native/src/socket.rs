@@ -45,14 +45,47 @@ impl Sender {
 }
 
 impl Receiver {
-    /// The next frame; `None` at the link's end.
+    /// The next frame; `None` at the link's end. A text is none of our messages, and gets the answer of any other frame
+    /// that can't be read.
     pub(crate) async fn next(&mut self) -> Option<Bytes> {
         loop {
             match self.0.next().await? {
                 Ok(Message::Binary(frame)) => return Some(frame),
+                Ok(Message::Text(text)) => return Some(text.into()),
                 Ok(_) => {}
                 Err(_) => return None,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+    use tokio_tungstenite::accept_async;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_message_reaches_the_loop_in_order_a_text_too() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/ws", listener.local_addr().unwrap());
+        let server = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut socket = accept_async(stream).await.unwrap();
+            for message in [
+                Message::text("text"),
+                Message::Ping(Bytes::new()),
+                Message::binary(&b"frame"[..]),
+            ] {
+                socket.send(message).await.unwrap();
+            }
+            socket.close(None).await.unwrap();
+        });
+        let (_sender, mut receiver) = connect(&url, 100).await.unwrap();
+        assert_eq!(receiver.next().await.unwrap(), "text");
+        assert_eq!(receiver.next().await.unwrap(), "frame");
+        assert_eq!(receiver.next().await, None);
+        server.await.unwrap();
     }
 }

@@ -25,6 +25,8 @@ const FIRST_ML_WORKER_TRAPS: &str = "
         postMessage(message) {
             const isFirst = this.#isMlWorker && mlWorkersOfTest.length === 1;
             super.postMessage(isFirst ? { ...message, address: 0xfffffff0 } : message);
+            // After a death nothing that the page says may enter the module, where this would be an error.
+            if (message.type === 'died') super.postMessage({ type: 'no message of ours' });
         }
     };
 ";

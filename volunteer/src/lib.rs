@@ -2,6 +2,7 @@
 //! drivers of the same parts, so that they do and compute the same.
 //!
 //! - [`volunteer_loop`]: the loop, as a state machine without I/O. [`action`]: what it asks of its driver.
+//! - [`joined`]: one start of it, from the run's description on.
 //! - [`fetch`]: what is fetched, and when it is tried again.
 //! - [`description`]: the run, as the server describes it to volunteers.
 //! - [`membership`]: the parts of one volunteer, made of that description.
@@ -15,6 +16,7 @@ pub mod description;
 pub mod engine;
 pub mod fetch;
 pub mod fetching;
+mod joined;
 pub mod local_steps;
 pub mod membership;
 pub mod messages;

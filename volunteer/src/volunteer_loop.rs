@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bsp::backoff::Backoff;
-use bsp::local::{self, End, LinkState, Local};
+use bsp::local::{self, End, Local};
 use bsp::protocol::frame::max_frame_bytes;
 use bsp::protocol::message::Refusal;
 use bsp::time::Time;
@@ -19,9 +19,9 @@ use bytes::Bytes;
 
 use crate::action::{Action, Ending, Level};
 use crate::fetch::{Fetch, FetchError, Resource};
-use crate::membership::Membership;
+use crate::joined::Joined;
 use crate::messages::{State, Told};
-use crate::progress::{Progress, Speed};
+use crate::progress::Progress;
 
 /// The first wait before a fresh start: a server that restarts is back by then. It doubles with each start that
 /// contributes nothing, …
@@ -29,7 +29,7 @@ const FIRST_WAIT: Duration = Duration::from_secs(2);
 /// … up to this.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// More actions than any event causes: after a death none may be made room for.
-const MOST_ACTIONS: usize = 32;
+pub(crate) const MOST_ACTIONS: usize = 32;
 const NEVER: Time = Time::from_micros(u64::MAX);
 
 /// What a loop must know from the start.
@@ -62,21 +62,6 @@ enum Phase {
     Waiting { until: Time },
     /// It is over.
     Ended,
-}
-
-struct Joined {
-    membership: Membership,
-    local: Local,
-    /// The number of its first ML module. No two starts share a number, so a late message about an earlier start's ML
-    /// module is recognised.
-    first_number: usize,
-    /// ML modules that were started: the first ones.
-    started: usize,
-    /// An ML module has died: from here to the end no memory may be taken or given back.
-    is_dying: bool,
-    /// What the local BSP module asks for; kept for its memory.
-    actions: Vec<local::Action>,
-    speed: Speed,
 }
 
 /// The loop of one volunteer.
@@ -235,8 +220,7 @@ impl VolunteerLoop {
         let (Phase::Joined, Some(joined)) = (self.phase, &mut self.joined) else {
             return;
         };
-        let ml_module = number.checked_sub(joined.first_number);
-        let Some(ml_module) = ml_module.filter(|ml_module| *ml_module < joined.started) else {
+        let Some(ml_module) = joined.started_ml_module(number) else {
             return;
         };
         joined.is_dying = true;
@@ -253,9 +237,7 @@ impl VolunteerLoop {
     /// How much it has done since its start; to be asked about four times a second.
     pub fn progress(&mut self, now: Time) -> Option<Progress> {
         match (self.phase, &mut self.joined) {
-            (Phase::Joined, Some(joined)) if !joined.is_dying => {
-                Some(Progress::new(now, &joined.local, &mut joined.speed))
-            }
+            (Phase::Joined, Some(joined)) if !joined.is_dying => Some(joined.progress(now)),
             _ => None,
         }
     }
@@ -276,28 +258,19 @@ impl VolunteerLoop {
 
     fn on_description(&mut self, now: Time, outcome: Result<&[u8], String>, actions: &mut Vec<Action>) {
         let joined = outcome.and_then(|description| {
-            let Settings { ml_modules, seed, .. } = self.settings;
-            Membership::new(now, description, ml_modules, seed).map_err(|error| error.to_string())
+            Joined::new(now, description, &self.settings, self.next_number).map_err(|error| error.to_string())
         });
-        let (membership, local) = match joined {
+        let joined = match joined {
             Ok(joined) => joined,
             Err(why) => return self.fail(why, actions),
         };
-        let run = membership.description();
+        let run = joined.membership.description();
         let line = format!(
             "run {}: {} ML modules on {} parameters",
             run.name, self.settings.active, run.parameters
         );
         actions.push(Action::Log(Level::Info, line.into()));
-        self.joined = Some(Joined {
-            membership,
-            local,
-            first_number: self.next_number,
-            started: 0,
-            is_dying: false,
-            actions: Vec::with_capacity(MOST_ACTIONS),
-            speed: Speed::default(),
-        });
+        self.joined = Some(joined);
         self.next_number += self.settings.ml_modules;
         self.phase = Phase::Joined;
         let settings = self.settings;
@@ -442,16 +415,7 @@ impl VolunteerLoop {
         if joined.is_dying {
             return;
         }
-        if joined.local.session().is_some() {
-            while joined.started < self.settings.active.min(self.settings.ml_modules) {
-                let ml_module = joined.membership.ml_module(joined.started).map(Box::new);
-                let number = joined.first_number + joined.started;
-                joined.started += 1;
-                if let Some(ml_module) = ml_module {
-                    actions.push(Action::StartMlModule { number, ml_module });
-                }
-            }
-        }
+        joined.start_ml_modules(self.settings.active.min(self.settings.ml_modules), actions);
         let state = joined.state();
         if let Some(resource) = joined.shard_to_fetch() {
             self.fetch(resource, actions);
@@ -464,22 +428,5 @@ impl VolunteerLoop {
             self.told = Some(state);
             actions.push(Action::Tell(state.into()));
         }
-    }
-}
-
-impl Joined {
-    fn state(&self) -> State {
-        match (self.local.link_state(), self.local.session()) {
-            (LinkState::Welcomed, _) if self.local.is_paused() => State::Paused,
-            (LinkState::Welcomed, _) => State::Training,
-            (_, None) => State::Connecting,
-            (_, Some(_)) => State::Reconnecting,
-        }
-    }
-
-    fn shard_to_fetch(&mut self) -> Option<Resource> {
-        let index = self.membership.shard_to_fetch()?;
-        let name = self.membership.shard_name(index)?.to_owned();
-        Some(Resource::Shard { index, name })
     }
 }

@@ -63,10 +63,14 @@ test('what is instantiated is guarded, and nothing else is', async () => {
   const init = async (module) => {
     made = await WebAssembly.instantiate(module, {});
   };
-  await new Gate(ALLOWED).instantiate(init, await WebAssembly.compile(MODULE));
+  const gate = new Gate(ALLOWED);
+  await gate.instantiate(init, await WebAssembly.compile(MODULE));
   assert.ok(!(made instanceof WebAssembly.Instance));
   assert.deepEqual(Object.keys(made.instance.exports).sort(), ['bspworker_onTimeout', 'memory', 'other']);
   assert.equal(WebAssembly.instantiate, instantiate);
+  gate.close();
+  // The module's own functions return nothing; the gate's answer for them is 0.
+  assert.deepEqual([made.instance.exports.other(), made.instance.exports.bspworker_onTimeout()], [0, undefined]);
 });
 
 test('a module without a function that has to enter after a death is noticed at once', async () => {

@@ -149,10 +149,15 @@ test('silent workers are replaced less and less often', async () => {
 });
 
 test('a silent worker that had contributed is replaced as soon as a first one', async () => {
+  /** Lets time pass until there are this many workers, a minute at the most. */
+  const waitForWorkers = async (count) => {
+    for (let second = 0; second < 60 && workers.length < count; second++) await clock.pass(1_000);
+    assert.equal(workers.length, count);
+  };
   training();
-  while (workers.length < 4) await clock.pass(1_000);
+  await waitForWorkers(4);
   workers.at(-1).says({ type: 'progress', accepted: 10, mlModules: [] });
-  while (workers.length < 5) await clock.pass(1_000);
+  await waitForWorkers(5);
   assert.deepEqual(workers.slice(2).map(({ posted }) => posted[0].vainStarts), [1, 2, 1]);
 });
 

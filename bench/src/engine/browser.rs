@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use serde::Deserialize;
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests::browser::Browser;
 use tests::driver::Driver;
 use tests::program::root;
 
-use super::Figure;
 use super::model::Model;
 use super::site::Site;
+use super::{Answer, Figure};
 
 const SEED: u32 = 1;
 /// `bench/engine-wasm`
@@ -59,14 +58,6 @@ impl Engine {
 pub(crate) struct Page {
     site: Site,
     seconds: f64,
-}
-
-/// `Outcome` in `bench/peers/types.d.ts`, or what went wrong.
-#[derive(Deserialize)]
-#[serde(untagged, rename_all_fields = "camelCase")]
-enum Answer {
-    Outcome { units_per_second: f64, threads: usize },
-    Failure { error: String },
 }
 
 impl Page {
@@ -142,15 +133,7 @@ impl Page {
         let tab = driver.open(&self.site.url())?;
         tab.execute(&format!("begin({request})"))?;
         let answer = self.site.answer(PATIENCE + Duration::from_secs_f64(self.seconds))?;
-        match serde_json::from_str(&answer).context(answer)? {
-            Answer::Outcome {
-                units_per_second,
-                threads,
-            } => Ok(Figure {
-                units_per_second,
-                threads,
-            }),
-            Answer::Failure { error } => bail!(error),
-        }
+        // `Outcome` in `bench/peers/types.d.ts`, or what went wrong.
+        serde_json::from_str::<Answer>(&answer).context(answer)?.into_figure()
     }
 }

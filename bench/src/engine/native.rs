@@ -5,25 +5,16 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use nn::loss::Answers;
 use nn::{Minibatch, Targets};
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tests::program::{output_of, root};
 
-use super::Figure;
 use super::model::Model;
 use super::stopwatch::units_per_second;
+use super::{Answer, Figure};
 
 /// Debian's, which has Debian's PyTorch; another one on the path may have none.
 const PYTHON: &str = "/usr/bin/python3";
 const SEED: u64 = 1;
-
-/// What `bench/pytorch.py` prints.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Answer {
-    Outcome { units_per_second: f64, threads: usize },
-    Failure { error: String },
-}
 
 /// Samples per second of our gradient steps.
 pub(crate) fn ours(model: &Model, seconds: f64) -> Result<Figure> {
@@ -63,16 +54,7 @@ pub(crate) fn pytorch(model: &Model, seconds: f64) -> Result<Figure> {
         "parameters": model.build()?.parameter_count(),
         "seconds": seconds,
     });
-    match serde_json::from_value(ask_pytorch(&request)?)? {
-        Answer::Outcome {
-            units_per_second,
-            threads,
-        } => Ok(Figure {
-            units_per_second,
-            threads,
-        }),
-        Answer::Failure { error } => bail!(error),
-    }
+    serde_json::from_value::<Answer>(ask_pytorch(&request)?)?.into_figure()
 }
 
 /// What PyTorch calls itself, or why it is not there.

@@ -1,0 +1,91 @@
+//! One start of a volunteer that has the run's description: its membership, its local BSP module (103), and the ML
+//! modules (105) that were started.
+
+use bsp::local::{self, LinkState, Local};
+use bsp::time::Time;
+
+use crate::action::Action;
+use crate::fetch::Resource;
+use crate::membership::{Membership, MembershipError};
+use crate::messages::State;
+use crate::progress::{Progress, Speed};
+use crate::volunteer_loop::{MOST_ACTIONS, Settings};
+
+pub(crate) struct Joined {
+    pub(crate) membership: Membership,
+    pub(crate) local: Local,
+    /// The number of its first ML module. No two starts share a number, so a late message about an earlier start's ML
+    /// module is recognised.
+    first_number: usize,
+    /// ML modules that were started: the first ones.
+    started: usize,
+    /// An ML module has died: from here to the end no memory may be taken or given back.
+    pub(crate) is_dying: bool,
+    /// What the local BSP module asks for; kept for its memory.
+    pub(crate) actions: Vec<local::Action>,
+    speed: Speed,
+}
+
+impl Joined {
+    /// Reads the JSON that describes a run. The ML modules are numbered from `first_number` on.
+    pub(crate) fn new(
+        now: Time,
+        description: &[u8],
+        settings: &Settings,
+        first_number: usize,
+    ) -> Result<Joined, MembershipError> {
+        let (membership, local) = Membership::new(now, description, settings.ml_modules, settings.seed)?;
+        Ok(Joined {
+            membership,
+            local,
+            first_number,
+            started: 0,
+            is_dying: false,
+            actions: Vec::with_capacity(MOST_ACTIONS),
+            speed: Speed::default(),
+        })
+    }
+
+    /// Which ML module has this number, if it was started.
+    pub(crate) fn started_ml_module(&self, number: usize) -> Option<usize> {
+        let ml_module = number.checked_sub(self.first_number)?;
+        (ml_module < self.started).then_some(ml_module)
+    }
+
+    /// Starts the first `active` ML modules, as far as they were not. Before there is a session none can start.
+    pub(crate) fn start_ml_modules(&mut self, active: usize, actions: &mut Vec<Action>) {
+        if self.local.session().is_none() {
+            return;
+        }
+        while self.started < active {
+            let number = self.first_number + self.started;
+            let ml_module = self.membership.ml_module(self.started).map(Box::new);
+            self.started += 1;
+            if let Some(ml_module) = ml_module {
+                actions.push(Action::StartMlModule { number, ml_module });
+            }
+        }
+    }
+
+    /// The shard to fetch now, if it is time for one.
+    pub(crate) fn shard_to_fetch(&mut self) -> Option<Resource> {
+        let index = self.membership.shard_to_fetch()?;
+        let name = self.membership.shard_name(index)?.to_owned();
+        Some(Resource::Shard { index, name })
+    }
+
+    /// What it is doing.
+    pub(crate) fn state(&self) -> State {
+        match (self.local.link_state(), self.local.session()) {
+            (LinkState::Welcomed, _) if self.local.is_paused() => State::Paused,
+            (LinkState::Welcomed, _) => State::Training,
+            (_, None) => State::Connecting,
+            (_, Some(_)) => State::Reconnecting,
+        }
+    }
+
+    /// How much it has done.
+    pub(crate) fn progress(&mut self, now: Time) -> Progress {
+        Progress::new(now, &self.local, &mut self.speed)
+    }
+}
