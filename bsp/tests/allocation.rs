@@ -264,6 +264,21 @@ fn after_a_death_the_others_are_read_out_and_the_tab_ends_without_an_allocation(
     assert_eq!(actions[1..], [Action::Disconnect, Action::Ended(End::MlModuleDied)]);
 }
 
+#[test]
+fn after_a_death_the_others_are_read_out_although_a_contribution_is_on_its_way() {
+    let (mut local, mut ml_modules, mut actions) = welcomed();
+    let compute = |ml_module: &mut MlModule<Ones>| assert_eq!(ml_module.turn(&mut || Time::ZERO), Turn::Computed);
+    ml_modules.iter_mut().for_each(compute);
+    local.on_timeout(Time::ZERO + Duration::from_millis(10), &mut actions);
+    ml_modules.iter_mut().for_each(compute);
+    std::mem::forget(ml_modules.remove(0));
+    let now = Time::ZERO + Duration::from_millis(900);
+    let counted = calls_of_the_allocator(|| local.on_ml_module_died(now, 0, &mut actions));
+    assert_eq!(counted, 0);
+    let sent = [1, 2].map(|sequence| Action::SendContribution { sequence });
+    assert_eq!(actions, sent, "no acknowledgement can be read any more");
+}
+
 /// The call of a driver.
 type Fire = dyn Fn(&mut Local, Time, &mut Vec<Action>);
 
