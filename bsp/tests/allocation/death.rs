@@ -1,244 +1,16 @@
-//! After warm-up, reading out and computing allocate nothing: in a tab the memory is shared, an allocation takes the
-//! allocator's lock, and an ML module that died may hold it.
+//! After an ML module's death nothing calls the allocator, whatever happens next: the dead may hold its lock.
 
-// Builders outside of the test functions may fail as loudly as these.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::Duration;
 
-use bsp::local::{Action, Config, End, Local};
-use bsp::ml_module::working_copy::LocalOptimizer;
-use bsp::ml_module::{Engine, MlModule, Outcome, Turn};
+use bsp::local::{Action, End, Local};
+use bsp::ml_module::{MlModule, Turn};
 use bsp::protocol::codec::Codec;
-use bsp::protocol::message::{Ack, ContributionRefusal, FromCentral, Mode, Refusal, RunId, SessionId, Token, Welcome};
-use bsp::shared_memory::{LocalSide, ModelStamp, shared_memory};
+use bsp::protocol::message::{Ack, ContributionRefusal, FromCentral, Refusal, SessionId, Token, Welcome};
+use bsp::shared_memory::ModelStamp;
 use bsp::time::Time;
 use bytes::Bytes;
 
-/// The system's allocator, and counts for each thread.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
-    static RELEASES: Cell<u64> = const { Cell::new(0) };
-}
-
-// SAFETY: everything is the system allocator's; counting on the side allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.with(|count| count.set(count.get() + 1));
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        RELEASES.with(|count| count.set(count.get() + 1));
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// How many allocations `work` makes.
-fn allocations(work: impl FnOnce()) -> u64 {
-    let before = ALLOCATIONS.with(Cell::get);
-    work();
-    ALLOCATIONS.with(Cell::get) - before
-}
-
-/// How often `work` calls the allocator: to release memory takes its lock, too.
-fn calls_of_the_allocator(work: impl FnOnce()) -> u64 {
-    let before = RELEASES.with(Cell::get);
-    allocations(work) + RELEASES.with(Cell::get) - before
-}
-
-const PARAMETERS: usize = 100;
-
-struct Ones;
-
-impl Engine for Ones {
-    fn next_step(&mut self, step: u64) -> Option<u64> {
-        Some(step)
-    }
-
-    fn gradient(&mut self, parameters: &[f32], _: u64, gradient: &mut [f32]) -> Outcome {
-        gradient.copy_from_slice(parameters);
-        Outcome {
-            samples: 1,
-            loss_sum: 1.0,
-        }
-    }
-}
-
-fn publish(memory: &mut LocalSide, version: u64) {
-    memory.publish(
-        ModelStamp {
-            incarnation: 1,
-            version,
-        },
-        0,
-        |_, slot| slot.fill(1.0),
-    );
-}
-
-fn ml_modules(sides: Vec<bsp::shared_memory::MlSide>) -> Vec<MlModule<Ones>> {
-    sides
-        .into_iter()
-        .map(|side| MlModule::new(side, Mode::Decoupled, None, Ones))
-        .collect()
-}
-
-/// Moves along a hundredth of the gradient.
-struct Hundredth;
-
-impl LocalOptimizer for Hundredth {
-    fn displace(&mut self, _: &[f32], gradient: &mut [f32], _: u32) {
-        gradient.iter_mut().for_each(|value| *value *= 0.01);
-    }
-}
-
-/// A welcomed local BSP module with three ML modules.
-fn welcomed() -> (Local, Vec<MlModule<Ones>>, Vec<Action>) {
-    welcomed_to(Codec::F32)
-}
-
-/// The same, in a run whose contributions are encoded so.
-fn welcomed_to(codec: Codec) -> (Local, Vec<MlModule<Ones>>, Vec<Action>) {
-    let (mut memory, sides) = shared_memory(PARAMETERS, 3);
-    publish(&mut memory, 1);
-    let config = Config {
-        run: RunId(1),
-        spec_hash: 2,
-        mode: Mode::Decoupled,
-        has_local_steps: false,
-        jitter_seed: 3,
-    };
-    let mut local = Local::new(Time::ZERO, config, memory);
-    let mut actions = Vec::with_capacity(100);
-    local.on_timeout(Time::ZERO, &mut actions);
-    local.on_open(Time::ZERO, &mut actions);
-    let welcome = Welcome {
-        session: SessionId(1),
-        token: Token(1),
-        period_us: 10_000,
-        settled: 0,
-        durable: 0,
-        codec,
-    };
-    local
-        .on_frame(Time::ZERO, &FromCentral::Welcome(welcome).encode(), &mut actions)
-        .expect("a welcome");
-    actions.clear();
-    (local, ml_modules(sides), actions)
-}
-
-#[test]
-fn an_allocation_is_noticed() {
-    assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(1)))), 1);
-}
-
-#[test]
-fn an_ml_modules_turn_allocates_nothing() {
-    let (mut memory, sides) = shared_memory(PARAMETERS, 1);
-    let mut ml_modules = ml_modules(sides);
-    for version in 0..50 {
-        publish(&mut memory, version);
-        let mut now = Time::from_micros(version);
-        let mut clock = || {
-            now = now + Duration::from_micros(1);
-            now
-        };
-        let counted = allocations(|| assert_eq!(ml_modules[0].turn(&mut clock), Turn::Computed));
-        assert_eq!(counted, 0, "in turn {version}");
-    }
-    assert_eq!(allocations(|| publish(&mut memory, 100)), 0, "nor does publishing");
-}
-
-#[test]
-fn a_local_step_allocates_nothing_whatever_is_published_and_read_out_in_between() {
-    let (mut memory, mut sides) = shared_memory(PARAMETERS, 1);
-    let inner: Box<dyn LocalOptimizer> = Box::new(Hundredth);
-    let mut ml_module = MlModule::new(sides.remove(0), Mode::Decoupled, Some(inner), Ones);
-    for version in 0..50 {
-        publish(&mut memory, version);
-        let counted = allocations(|| assert_eq!(ml_module.turn(&mut || Time::ZERO), Turn::Computed));
-        assert_eq!(counted, 0, "in turn {version}");
-        if version % 3 == 0 {
-            memory.flip(0);
-            memory.take(0, |_, _| ());
-        }
-    }
-}
-
-#[test]
-fn reading_out_allocates_nothing_however_contributions_are_encoded() {
-    for codec in Codec::ALL {
-        let (mut local, mut ml_modules, mut actions) = welcomed_to(codec);
-        for ml_module in &mut ml_modules {
-            assert_eq!(ml_module.turn(&mut || Time::ZERO), Turn::Computed);
-        }
-        let now = Time::ZERO + Duration::from_millis(10);
-        let counted = allocations(|| local.on_timeout(now, &mut actions));
-        assert_eq!(actions, [Action::SendContribution { sequence: 1 }]);
-        assert_eq!(counted, 0, "{codec:?}");
-    }
-}
-
-#[test]
-fn encoding_with_feedback_checking_and_decoding_allocate_nothing() {
-    for codec in Codec::ALL {
-        let mut values = [0.5; PARAMETERS];
-        let mut error = [0.25; PARAMETERS];
-        let mut payload = vec![0; codec.encoded_bytes(PARAMETERS)];
-        let counted = allocations(|| {
-            codec.encode_with_feedback(&mut values, &mut error, &mut payload);
-            assert_eq!(codec.check(&payload, PARAMETERS), Ok(()));
-            codec.decode_into(&payload, &mut error, |slot, value| *slot += value);
-        });
-        assert_eq!(counted, 0, "in {codec:?}");
-        assert_eq!(error, [0.75; PARAMETERS], "decoded and lost make the whole");
-    }
-}
-
-#[test]
-fn reading_out_and_settling_allocate_nothing() {
-    let (mut local, mut ml_modules, mut actions) = welcomed();
-    let mut now = Time::ZERO;
-    let mut read_outs = 0;
-    for sequence in 1..=50 {
-        for ml_module in &mut ml_modules {
-            assert_eq!(ml_module.turn(&mut || now), Turn::Computed);
-        }
-        now = now + Duration::from_millis(10);
-        let counted = allocations(|| {
-            local.on_timeout(now, &mut actions);
-            now = now.max(local.next_timeout(now).min(now));
-        });
-        assert_eq!(actions, [Action::SendContribution { sequence }]);
-        assert_eq!(counted, 0, "for contribution {sequence}");
-        actions.clear();
-        assert!(
-            local
-                .contribution_frame(sequence)
-                .is_some_and(|frame| frame.len() > 4 * PARAMETERS)
-        );
-        let ack = Ack {
-            through: sequence,
-            durable: sequence,
-            refused: None,
-        };
-        let ack: Bytes = FromCentral::Ack(ack).encode();
-        let counted = allocations(|| local.on_frame(now, &ack, &mut actions).expect("our own frame"));
-        assert_eq!(counted, 0, "when contribution {sequence} was settled");
-        assert_eq!(actions, []);
-        read_outs += 1;
-    }
-    assert_eq!(read_outs, 50);
-}
+use super::{Ones, PARAMETERS, allocations, calls_of_the_allocator, welcomed};
 
 #[test]
 fn after_a_death_the_others_are_read_out_and_the_tab_ends_without_an_allocation() {
@@ -262,6 +34,21 @@ fn after_a_death_the_others_are_read_out_and_the_tab_ends_without_an_allocation(
     });
     assert_eq!(counted, 0);
     assert_eq!(actions[1..], [Action::Disconnect, Action::Ended(End::MlModuleDied)]);
+}
+
+#[test]
+fn after_a_death_the_others_are_read_out_although_a_contribution_is_on_its_way() {
+    let (mut local, mut ml_modules, mut actions) = welcomed();
+    let compute = |ml_module: &mut MlModule<Ones>| assert_eq!(ml_module.turn(&mut || Time::ZERO), Turn::Computed);
+    ml_modules.iter_mut().for_each(compute);
+    local.on_timeout(Time::ZERO + Duration::from_millis(10), &mut actions);
+    ml_modules.iter_mut().for_each(compute);
+    std::mem::forget(ml_modules.remove(0));
+    let now = Time::ZERO + Duration::from_millis(900);
+    let counted = calls_of_the_allocator(|| local.on_ml_module_died(now, 0, &mut actions));
+    assert_eq!(counted, 0);
+    let sent = [1, 2].map(|sequence| Action::SendContribution { sequence });
+    assert_eq!(actions, sent, "no acknowledgement can be read any more");
 }
 
 /// The call of a driver.
@@ -402,7 +189,7 @@ fn events() -> Vec<Event> {
 #[test]
 fn the_events_after_a_death_are_all_that_a_local_module_has() {
     let events = events();
-    let source = include_str!("../src/local.rs");
+    let source = include_str!("../../src/local.rs");
     let methods = source.split("pub fn ").skip(1).filter_map(|rest| rest.split_once('('));
     let changing = methods.filter(|(_, arguments)| arguments.starts_with("&mut self"));
     let names: Vec<&str> = changing.map(|(name, _)| name).collect();
