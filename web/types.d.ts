@@ -64,7 +64,7 @@ export type Dataset = {
   shards: Array<string>;
 };
 
-/** The memory that a tab needs, so that it can ask its browser for so much and no more. */
+/** The memory that a tab needs, so that it asks its browser for no more. */
 export type MemoryNeed = {
   /** For what a tab has once: code and its data, samples, model slots, frames. */
   tab_bytes: number;
