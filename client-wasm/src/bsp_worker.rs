@@ -50,7 +50,8 @@ impl BspWorker {
     /// Begins with what the page has said in its message `join`, with its `capacity` as far as there is memory for
     /// it, and with the server's description of the run. `on_timeout` is to call [`BspWorker::on_timeout`].
     ///
-    /// # Errors A message that is none.
+    /// # Errors
+    /// A message that is none.
     #[wasm_bindgen(constructor)]
     pub fn new(join: &JsValue, description: &str, on_timeout: Function) -> Result<BspWorker, JsError> {
         let ToBspWorker::Join(join) = read(join)? else {
