@@ -151,7 +151,7 @@ export type VolunteerReport = {
   last_seen_seconds: number;
 };
 
-/** Shares of an ML module's time, from 0 to 1. */
+/** Shares of the time of one or more ML modules, from 0 to 1. */
 export type TimeShares = {
   /** Computing gradients. */
   gradient: number;

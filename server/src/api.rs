@@ -3,10 +3,11 @@
 use bsp::central::VolunteerStatus;
 use bsp::protocol::codec::Codec;
 use bsp::protocol::message::Mode;
-use bsp::shared_memory::{Phase, PhaseTimes};
+use bsp::shared_memory::PhaseTimes;
 use bsp::time::Time;
 use run::goal::Goal;
 use serde::Serialize;
+use volunteer::progress::TimeShares;
 
 use crate::controller::Controller;
 
@@ -91,7 +92,7 @@ pub(crate) struct Volunteer {
     samples: u64,
     samples_per_second: f64,
     staleness: f64,
-    time: Shares,
+    time: TimeShares,
     /// The time that its ML modules have spent on gradients, summed over them: without rests, and without waiting.
     computing_seconds: f64,
     /// Its own read-out period.
@@ -108,16 +109,6 @@ pub(crate) struct Volunteer {
     not_finite: u64,
     discarded: u64,
     last_seen_seconds: f64,
-}
-
-/// Shares of ML modules' time, from 0 to 1.
-#[derive(Clone, Copy, Debug, Serialize)]
-#[cfg_attr(test, derive(ts_rs::TS), ts(rename = "TimeShares"))]
-struct Shares {
-    gradient: f64,
-    add: f64,
-    read: f64,
-    wait: f64,
 }
 
 impl Status {
@@ -183,7 +174,7 @@ impl From<VolunteerStatus> for Volunteer {
             samples: status.samples,
             samples_per_second: status.samples_per_second,
             staleness: status.staleness,
-            time: Shares::from(status.time_us),
+            time: TimeShares::from(status.time_us),
             computing_seconds: computing_seconds(status.time_us),
             period_seconds: status.period.as_secs_f64(),
             upload_seconds: status.upload.as_secs_f64(),
@@ -210,15 +201,4 @@ fn computing_seconds(time_us: PhaseTimes) -> f64 {
         gradient, add, read, ..
     } = time_us;
     gradient.saturating_add(add).saturating_add(read) as f64 / 1e6
-}
-
-impl From<PhaseTimes> for Shares {
-    fn from(time_us: PhaseTimes) -> Shares {
-        Shares {
-            gradient: time_us.share(Phase::Gradient),
-            add: time_us.share(Phase::Add),
-            read: time_us.share(Phase::Read),
-            wait: time_us.share(Phase::Wait),
-        }
-    }
 }

@@ -6,7 +6,7 @@
 //! - [`fetch`]: what is fetched, and when it is tried again.
 //! - [`description`]: the run, as the server describes it to volunteers.
 //! - [`membership`]: the parts of one volunteer, made of that description.
-//! - [`fetching`]: which shard is fetched next, and when.
+//! - [`next_shard`]: which shard is fetched next, and when.
 //! - [`engine`]: the gradient of a step, computed by `nn` on the CPU.
 //! - [`local_steps`]: how an ML module moves along its own gradients.
 //! - [`messages`], [`progress`]: what a tab's page and its BSP worker tell each other.
@@ -15,10 +15,10 @@ pub mod action;
 pub mod description;
 pub mod engine;
 pub mod fetch;
-pub mod fetching;
 mod joined;
 pub mod local_steps;
 pub mod membership;
 pub mod messages;
+pub mod next_shard;
 pub mod progress;
 pub mod volunteer_loop;

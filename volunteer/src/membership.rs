@@ -14,8 +14,8 @@ use nn::data::shard::{Shard, ShardError};
 
 use crate::description::{MemoryNeed, RunDescription};
 use crate::engine::CpuEngine;
-use crate::fetching::Fetching;
 use crate::local_steps::{InnerOptimizer, LocalSteps};
+use crate::next_shard::NextShard;
 
 /// One volunteer's parts. The local BSP module is handed out at the start and the ML modules when a session is open;
 /// the samples fill up in the meantime.
@@ -24,7 +24,7 @@ pub struct Membership {
     model: Arc<Model>,
     ml_sides: Vec<Option<MlSide>>,
     samples: Option<Arc<Samples>>,
-    fetching: Fetching,
+    next_shard: NextShard,
     lost_shards: usize,
 }
 
@@ -105,7 +105,7 @@ impl Membership {
                 model: Arc::new(model),
                 ml_sides,
                 samples: None,
-                fetching: Fetching::default(),
+                next_shard: NextShard::default(),
                 lost_shards: 0,
             },
             local,
@@ -126,14 +126,14 @@ impl Membership {
             self.description.seed,
             session.0,
         );
-        self.fetching = Fetching::new(samples.fetch_order(self.ml_sides.len() as u32));
+        self.next_shard = NextShard::new(samples.fetch_order(self.ml_sides.len() as u32));
         self.samples = Some(Arc::new(samples));
     }
 
     /// The shard to fetch now, if it is time for one; to be asked after every event. Until the answer to it,
     /// [`Membership::store_shard`] or [`Membership::give_up_shard`], there is no other.
     pub fn shard_to_fetch(&mut self) -> Option<usize> {
-        self.fetching.start(self.samples.as_ref()?.furthest_window())
+        self.next_shard.start(self.samples.as_ref()?.furthest_window())
     }
 
     /// The name under which the server has this shard.
@@ -151,13 +151,13 @@ impl Membership {
         if let Some(samples) = &self.samples {
             samples.set(index, shard)?;
         }
-        self.fetching.on_ended();
+        self.next_shard.on_ended();
         Ok(())
     }
 
     /// A shard could not be fetched, or not be used. The volunteer goes on without it, if there are others.
     pub fn give_up_shard(&mut self) {
-        self.fetching.on_ended();
+        self.next_shard.on_ended();
         self.lost_shards += 1;
     }
 

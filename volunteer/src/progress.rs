@@ -1,6 +1,7 @@
 //! How much a volunteer has done, and how fast, as a page shows it.
 
 use bsp::local::Local;
+use bsp::shared_memory::{Phase, PhaseTimes};
 use bsp::time::Time;
 use serde::Serialize;
 
@@ -35,7 +36,7 @@ pub struct MlModuleProgress {
     pub time: TimeShares,
 }
 
-/// Shares of an ML module's time, from 0 to 1.
+/// Shares of the time of one or more ML modules, from 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS))]
 pub struct TimeShares {
@@ -47,6 +48,17 @@ pub struct TimeShares {
     pub read: f64,
     /// Waiting for models or samples.
     pub wait: f64,
+}
+
+impl From<PhaseTimes> for TimeShares {
+    fn from(time: PhaseTimes) -> TimeShares {
+        TimeShares {
+            gradient: time.share(Phase::Gradient),
+            add: time.share(Phase::Add),
+            read: time.share(Phase::Read),
+            wait: time.share(Phase::Wait),
+        }
+    }
 }
 
 /// Measures how fast samples are computed.
@@ -78,17 +90,10 @@ impl Progress {
         let ml_modules: Vec<_> = (0..memory.ml_modules())
             .map(|ml_module| {
                 let progress = memory.progress(ml_module);
-                let time = progress.time_us;
-                let total = (time.gradient + time.add + time.read + time.wait).max(1) as f64;
                 MlModuleProgress {
                     samples: progress.samples,
                     steps: progress.steps,
-                    time: TimeShares {
-                        gradient: time.gradient as f64 / total,
-                        add: time.add as f64 / total,
-                        read: time.read as f64 / total,
-                        wait: time.wait as f64 / total,
-                    },
+                    time: TimeShares::from(progress.time_us),
                 }
             })
             .collect();

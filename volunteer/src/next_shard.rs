@@ -11,23 +11,23 @@ const WINDOWS_AHEAD: u64 = 3;
 
 /// The fetches of one volunteer.
 #[derive(Debug, Default)]
-pub struct Fetching {
+pub struct NextShard {
     order: Vec<Wanted>,
     next: usize,
     is_under_way: bool,
 }
 
-impl Fetching {
+impl NextShard {
     /// Nothing is fetched yet of the shards in this order.
-    pub fn new(order: Vec<Wanted>) -> Fetching {
-        Fetching {
+    pub fn new(order: Vec<Wanted>) -> NextShard {
+        NextShard {
             order,
             next: 0,
             is_under_way: false,
         }
     }
 
-    /// The shard to fetch now, if it is time for one: then it is under way, until [`Fetching::on_ended`].
+    /// The shard to fetch now, if it is time for one: then it is under way, until [`NextShard::on_ended`].
     ///
     /// `window` is the one that the ML modules have come to.
     pub fn start(&mut self, window: u64) -> Option<usize> {
@@ -51,19 +51,19 @@ mod tests {
     use super::*;
 
     /// Shards 10, 11, … of which each is wanted a window after the one before.
-    fn one_in_each_window(shards: u64) -> Fetching {
+    fn one_in_each_window(shards: u64) -> NextShard {
         let wanted = |window| Wanted {
             shard: 10 + window as usize,
             window,
         };
-        Fetching::new((0..shards).map(wanted).collect())
+        NextShard::new((0..shards).map(wanted).collect())
     }
 
     /// The shards that are fetched at once in a window.
-    fn fetched_in(window: u64, fetching: &mut Fetching) -> Vec<usize> {
+    fn fetched_in(window: u64, next_shard: &mut NextShard) -> Vec<usize> {
         std::iter::from_fn(|| {
-            let shard = fetching.start(window);
-            fetching.on_ended();
+            let shard = next_shard.start(window);
+            next_shard.on_ended();
             shard
         })
         .collect()
@@ -71,26 +71,26 @@ mod tests {
 
     #[test]
     fn one_fetch_is_under_way_at_a_time() {
-        let mut fetching = one_in_each_window(3);
-        assert_eq!(fetching.start(0), Some(10));
-        assert_eq!(fetching.start(0), None);
-        fetching.on_ended();
-        assert_eq!(fetching.start(0), Some(11));
+        let mut next_shard = one_in_each_window(3);
+        assert_eq!(next_shard.start(0), Some(10));
+        assert_eq!(next_shard.start(0), None);
+        next_shard.on_ended();
+        assert_eq!(next_shard.start(0), Some(11));
     }
 
     #[test]
     fn a_shard_is_fetched_a_few_windows_before_it_is_wanted_and_no_sooner() {
-        let mut fetching = one_in_each_window(100);
-        assert_eq!(fetched_in(0, &mut fetching), [10, 11, 12, 13]);
-        assert_eq!(fetched_in(1, &mut fetching), [14]);
-        assert!(fetched_in(1, &mut fetching).is_empty());
-        assert_eq!(fetched_in(3, &mut fetching), [15, 16]);
+        let mut next_shard = one_in_each_window(100);
+        assert_eq!(fetched_in(0, &mut next_shard), [10, 11, 12, 13]);
+        assert_eq!(fetched_in(1, &mut next_shard), [14]);
+        assert!(fetched_in(1, &mut next_shard).is_empty());
+        assert_eq!(fetched_in(3, &mut next_shard), [15, 16]);
     }
 
     #[test]
     fn a_volunteer_that_had_to_leave_out_a_pass_fetches_without_a_pause() {
-        let mut fetching = one_in_each_window(30);
-        assert_eq!(fetched_in(30, &mut fetching).len(), 30);
-        assert!(fetched_in(u64::MAX, &mut fetching).is_empty());
+        let mut next_shard = one_in_each_window(30);
+        assert_eq!(fetched_in(30, &mut next_shard).len(), 30);
+        assert!(fetched_in(u64::MAX, &mut next_shard).is_empty());
     }
 }
