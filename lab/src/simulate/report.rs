@@ -247,7 +247,8 @@ mod tests {
         assert_eq!(cells(1), COLUMNS.map(|column| column.head));
         let mut names: Vec<_> = COLUMNS.iter().map(|column| column.name).chain(COUNTS).collect();
         let mut explained = cells(2);
-        (names.sort_unstable(), explained.sort_unstable());
+        names.sort_unstable();
+        explained.sort_unstable();
         assert_eq!(explained, names);
     }
 }
