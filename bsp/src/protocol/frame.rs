@@ -19,7 +19,8 @@ mod contribution_frame;
 pub use contribution_frame::ContributionFrame;
 
 /// The longest header that is accepted, and the room that a writer leaves for one. A contribution's runs of steps fill
-/// it: at most [`super::message::MAX_STEP_RUNS`] of them, each at most 30 bytes long. Everything else together stays under 512 bytes.
+/// it: at most [`super::message::MAX_STEP_RUNS`] of them, each at most 30 bytes long. Everything else together stays
+/// under 512 bytes.
 pub const MAX_HEADER_BYTES: usize = 8 * 1024;
 
 /// The longest frame in a run whose model has `parameters` parameters, whatever the codec.

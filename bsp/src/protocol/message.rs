@@ -12,7 +12,8 @@ pub use refusal::{ContributionRefusal, Refusal};
 /// The version of this protocol. A volunteer that speaks another version is refused at its hello.
 pub const PROTOCOL: u16 = 3;
 
-/// The most runs of steps that one contribution lists: they fill a header. Further runs are counted only, and an audit can't repeat them.
+/// The most runs of steps that one contribution lists: they fill a header. Further runs are counted only, and an audit
+/// can't repeat them.
 pub const MAX_STEP_RUNS: usize = 240;
 
 /// One run of the central controller: one model, trained once. Another start of the server is another run, unless it

@@ -37,7 +37,8 @@ impl ContributionFrame {
     /// Writes the header.
     ///
     /// # Errors
-    /// The header is longer than [`MAX_HEADER_BYTES`]: it lists more than [`crate::protocol::message::MAX_STEP_RUNS`] runs.
+    /// The header is longer than [`MAX_HEADER_BYTES`]: it lists more than [`crate::protocol::message::MAX_STEP_RUNS`]
+    /// runs.
     pub fn seal(&mut self, contribution: &Contribution) -> Result<(), postcard::Error> {
         /// `FromVolunteer` with its first variant borrowed, so that the list of runs keeps its memory.
         #[derive(Serialize)]
