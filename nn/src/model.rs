@@ -1,4 +1,4 @@
-//! A model: its description, its parameters' names and places in one vector, and its gradient.
+//! A model: its description, its parameters in one vector, by name, and its gradient.
 
 use crate::data::minibatch::{Minibatch, Targets};
 use crate::kernel::scalar::Scalar;

@@ -1,9 +1,9 @@
 use super::{Keys, Memory, Passed, Passes, Sizes, Tensor, shape_text};
-use crate::extent::whole;
 use crate::fnv1a::Fnv1a;
 use crate::kernel::scalar::Scalar;
 use crate::kernel::tensor::{flat, flat_mut, rows, tensor, tensor_mut};
 use crate::parameters::Initial;
+use crate::whole::whole;
 use ndarray::{ArrayView4, ArrayViewMut4};
 use serde::{Deserialize, Serialize};
 

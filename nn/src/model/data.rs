@@ -43,7 +43,7 @@ pub enum DataMisfit {
     },
     /// The model answers more or fewer times than the data has answers to check it with.
     #[error("the last layer gives {given} answers for a sample, but [dataset] has {expected}; {mend}")]
-    Places {
+    Positions {
         /// What the model gives.
         given: usize,
         /// What the data has.
@@ -112,7 +112,7 @@ impl Model {
                 (Answers::Classes { .. }, _) => "end with a flatten and a linear layer",
                 _ => "set outputs to as many",
             };
-            return Err(DataMisfit::Places { given, expected, mend });
+            return Err(DataMisfit::Positions { given, expected, mend });
         }
         match (self.answers, format.classes()) {
             (Answers::Classes { classes: outputs, .. }, Some(classes)) if outputs != classes as usize => {

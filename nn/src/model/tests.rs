@@ -84,7 +84,14 @@ fn parameters_are_named_and_shaped_as_pytorchs() {
     }
     assert_eq!(
         (model.parameter_count(), model.inputs(), model.answers()),
-        (end, 60, Answers::Classes { places: 1, classes: 3 })
+        (
+            end,
+            60,
+            Answers::Classes {
+                positions: 1,
+                classes: 3
+            }
+        )
     );
 }
 

@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::optimizer::{SettingError, check, is_finite_and_not_negative};
+use super::{SettingError, check, is_finite_and_not_negative};
+use crate::whole::{whole, whole_if_set};
 
 /// What a run file says of the learning rate.
 ///
@@ -131,13 +132,13 @@ fn power(mut base: f64, mut exponent: u64) -> f64 {
 struct Keys {
     kind: Kind,
     learning_rate: f64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole")]
     warmup_samples: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "whole_if_set", skip_serializing_if = "Option::is_none")]
     total_samples: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     final_fraction: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "whole_if_set", skip_serializing_if = "Option::is_none")]
     every_samples: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     factor: Option<f64>,
@@ -296,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_do_not_belong_are_refused_with_the_mend() {
+    fn keys_that_do_not_belong_are_refused_with_a_hint() {
         let refused = |text: &str| from_toml(text).unwrap_err().to_string();
         assert!(
             refused("kind = 'constant'\nlearning_rate = 0.1\nfactor = 0.5").contains(
@@ -310,6 +311,21 @@ mod tests {
         assert!(refused("kind = 'constant'\nlearning_rate = 0.1\nmomentum = 0.9").contains("unknown field `momentum`"));
         assert!(refused("kind = 'constant'").contains("missing field `learning_rate`"));
         assert!(refused("kind = 'linear'\nlearning_rate = 0.1").contains("unknown variant `linear`"));
+    }
+
+    #[test]
+    fn a_number_of_samples_that_is_none_is_refused_in_the_readers_words() {
+        for (kind, key) in [
+            ("constant", "warmup_samples"),
+            ("cosine", "total_samples"),
+            ("step", "every_samples"),
+        ] {
+            for value in ["[12, 7]", "\"12\"", "-1", "2.5"] {
+                let text = format!("kind = '{kind}'\nlearning_rate = 0.1\n{key} = {value}");
+                let error = from_toml(&text).unwrap_err().to_string();
+                assert!(error.contains("expected a whole number, 0 or more"), "{error}");
+            }
+        }
     }
 
     #[test]
