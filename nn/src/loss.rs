@@ -71,7 +71,7 @@ impl LossSpec {
     }
 
     /// Fits the loss to what comes out of the last layer, called `from`, for one sample. An error says what comes out,
-    /// what is needed, and the mend.
+    /// what is needed, and the fix.
     pub(crate) fn fit(self, outgoing: &[usize], from: &str) -> Result<Answers, String> {
         match (self, outgoing) {
             (LossSpec::SoftmaxCrossEntropy, &[classes] | &[_, classes]) if classes < 2 => Err(format!(
@@ -111,7 +111,7 @@ impl Answers {
         !matches!(self, Answers::Values { .. })
     }
 
-    /// Whether these are targets of so many samples that the loss can take.
+    /// Whether the loss can take these targets of `samples` samples.
     pub(crate) fn takes<S: Scalar>(self, targets: Targets<'_, S>, samples: usize) -> bool {
         match (self, targets) {
             (Answers::Classes { positions, classes }, Targets::Classes(targets)) => {

@@ -21,7 +21,7 @@ pub(crate) fn numbers(count: usize, seed: usize) -> Vec<f64> {
         .collect()
 }
 
-/// What every buffer is filled with at first: whoever forgets to overwrite it fails the check.
+/// What every buffer is filled with at first: a layer that forgets to overwrite it fails the check.
 fn not_a_number<S: Scalar>() -> S {
     (S::ZERO - S::ONE).ln()
 }

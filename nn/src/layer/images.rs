@@ -70,7 +70,7 @@ impl Images {
         count(&[samples, self.channels, height, width])
     }
 
-    /// Puts zeros around these images, up to so many samples at a time, in the room.
+    /// Puts zeros around these images, up to `samples` samples at a time, in the room.
     pub(crate) fn padder<'a, S: Scalar>(self, samples: usize, room: &'a mut [S]) -> Padder<'a, S> {
         let Extent { height, width } = self.padded_plane();
         let room = match self.padding == 0.into() {

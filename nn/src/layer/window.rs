@@ -40,7 +40,7 @@ impl Window {
                 ));
             };
             let room = padded.checked_sub(size).ok_or_else(|| {
-                let mend = if padded == 0 {
+                let fix = if padded == 0 {
                     String::new()
                 } else {
                     format!("; set {name} to {padded} or less")
@@ -50,7 +50,7 @@ impl Window {
                 } else {
                     format!(", {padded} with its padding")
                 };
-                format!("has {name} = {size}, but what comes in measures {plane}{zeros}{mend}")
+                format!("has {name} = {size}, but what comes in measures {plane}{zeros}{fix}")
             })?;
             Ok(room / stride + 1)
         };
@@ -128,7 +128,7 @@ pub(crate) fn planes<R: RawData>(images: impl OnePiece<Line = ArrayBase<R, Ix1>>
     shaped(images, [count, height, width])
 }
 
-/// The three sizes of an image, or an error with the mend.
+/// The three sizes of an image, or an error with the fix.
 pub(crate) fn image(incoming: &[usize], from: &str) -> Result<[usize; 3], String> {
     <[usize; 3]>::try_from(incoming).map_err(|_| {
         format!(

@@ -14,7 +14,7 @@ use crate::whole::{whole, whole_if_set};
 pub struct ScheduleSpec {
     /// The learning rate after the warm-up, before anything lowers it.
     pub learning_rate: f64,
-    /// Over so many samples the learning rate rises from 0. 0, the default, is no warm-up.
+    /// Over how many samples the learning rate rises from 0. 0, the default, is no warm-up.
     pub warmup_samples: u64,
     /// What happens after the warm-up.
     pub kind: ScheduleKind,
@@ -34,7 +34,7 @@ pub enum ScheduleKind {
     },
     /// It is multiplied by a factor again and again.
     Step {
-        /// After each so many samples.
+        /// After how many samples each time.
         every_samples: u64,
         /// By what.
         factor: f64,
@@ -166,20 +166,18 @@ impl TryFrom<Keys> for ScheduleSpec {
     type Error = String;
 
     fn try_from(keys: Keys) -> Result<ScheduleSpec, String> {
-        let of_kinds = [
+        let keys_of_kinds = [
             ("total_samples", Kind::Cosine, keys.total_samples.is_some()),
             ("final_fraction", Kind::Cosine, keys.final_fraction.is_some()),
             ("every_samples", Kind::Step, keys.every_samples.is_some()),
             ("factor", Kind::Step, keys.factor.is_some()),
         ];
-        if let Some((key, of_kind, _)) = of_kinds
-            .iter()
-            .find(|(_, of_kind, is_set)| *is_set && *of_kind != keys.kind)
-        {
-            let (kind, of_kind) = (keys.kind.name(), of_kind.name());
+        let is_misplaced = |(_, kind, is_set): &&(&str, Kind, bool)| *is_set && *kind != keys.kind;
+        if let Some((key, owner, _)) = keys_of_kinds.iter().find(is_misplaced) {
+            let (kind, owner) = (keys.kind.name(), owner.name());
             return Err(format!(
-                "`{key}` is a key of the {of_kind} schedule, not of the {kind} one; remove it, or set kind = \
-                 \"{of_kind}\""
+                "`{key}` is a key of the {owner} schedule, not of the {kind} one; remove it, or set kind = \
+                 \"{owner}\""
             ));
         }
         let missing = |key: &str| format!("the {} schedule needs the key `{key}`; add it", keys.kind.name());

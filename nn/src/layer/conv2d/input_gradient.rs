@@ -21,7 +21,8 @@ pub(super) fn room(layer: &Conv2dLayer) -> Option<usize> {
     }
 }
 
-/// Overwrites dX, which is Wᵀ·dYₙ folded for each sample n. For a stride of 1 it is a convolution, too, which is faster.
+/// Overwrites dX, which is Wᵀ·dYₙ folded for each sample n. For a stride of 1 it is a convolution, too, which is
+/// faster.
 pub(super) fn overwrite<S: Scalar>(
     layer: &Conv2dLayer,
     weight: ArrayView5<'_, S>,
@@ -125,8 +126,8 @@ fn by_folding<S: Scalar>(
     }
 }
 
-/// The reverse of unfolding, from zeros: adds each number of an unfolded sample, (channels, kernel height, kernel width,
-/// out height, out width), to where it came from. What came from the padding is dropped.
+/// The reverse of unfolding, from zeros: adds each number of an unfolded sample, (channels, kernel height, kernel
+/// width, out height, out width), to where it came from. What came from the padding is dropped.
 fn fold<S: Scalar>(layer: &Conv2dLayer, unfolded: ArrayView5<'_, S>, mut sample: ArrayViewMut3<'_, S>) {
     let Window { stride, padding, .. } = layer.window;
     for (ky, kx) in layer.window.corners() {
