@@ -83,11 +83,12 @@ const BLOCK_COLUMNS: usize = 64;
 /// Overwrites each of the vectors `sums`, all of one length, with a sum over rows: the rows of a block in order, then
 /// the blocks in order.
 ///
-/// `add` adds one row to the sums that it is given, which are those of a range of columns.
+/// `add` adds one row to the sums that it is given, which are those of a range of columns. It is called through a
+/// pointer, so that a browser downloads this once.
 pub(crate) fn sum_in_blocks<S: Scalar, const N: usize>(
     rows: usize,
     mut sums: [&mut [S]; N],
-    add: impl Fn(usize, Range<usize>, &mut [&mut [S]; N]),
+    add: &dyn Fn(usize, Range<usize>, &mut [&mut [S]; N]),
 ) {
     let columns = sums.first().map_or(0, |sums| sums.len());
     sums.iter_mut().for_each(|sums| sums.fill(S::ZERO));
@@ -111,7 +112,7 @@ pub(crate) fn sum_in_blocks<S: Scalar, const N: usize>(
 
 /// Overwrites `sums` with the sums of the columns, [in blocks](sum_in_blocks).
 pub(crate) fn sum_rows<S: Scalar>(rows: ArrayView2<'_, S>, sums: ArrayViewMut1<'_, S>) {
-    sum_in_blocks(rows.nrows(), [flat_mut(sums)], |row, columns, [sums]| {
+    sum_in_blocks(rows.nrows(), [flat_mut(sums)], &|row, columns, [sums]| {
         add(sums, &flat(rows.row(row))[columns]);
     });
 }

@@ -298,7 +298,7 @@ impl<S: Scalar> Passes<S> for Conv2dLayer {
         let db = take_mut(&mut parameter_gradient, self.filters);
         let (input, dy) = (passed.input, passed.output_gradient);
         let planes = rows(dy, self.positions());
-        sum_in_blocks(dy.dim().0, [flat_mut(db)], |sample, filters, [db]| {
+        sum_in_blocks(dy.dim().0, [flat_mut(db)], &|sample, filters, [db]| {
             for (filter, db) in filters.zip(&mut **db) {
                 *db += sum(flat(planes.row(sample * self.filters + filter)));
             }

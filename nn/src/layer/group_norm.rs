@@ -135,7 +135,7 @@ impl<S: Scalar> Passes<S> for GroupNormLayer {
         let Kept { normalized, scales } = self.kept(memory.numbers, dy.len() / self.group());
         let (dw, db) = parameter_gradient.split_at_mut(channels);
         let planes = rows(normalized.view(), positions);
-        sum_in_blocks(dy.nrows() / channels, [dw, db], |sample, columns, [dw, db]| {
+        sum_in_blocks(dy.nrows() / channels, [dw, db], &|sample, columns, [dw, db]| {
             for (channel, (dw, db)) in columns.zip(dw.iter_mut().zip(&mut **db)) {
                 let plane = sample * channels + channel;
                 let (dy, normalized) = (flat(dy.row(plane)), flat(planes.row(plane)));

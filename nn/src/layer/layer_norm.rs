@@ -110,7 +110,7 @@ impl<S: Scalar> Passes<S> for LayerNormLayer {
         let dy = rows(passed.output_gradient, self.width);
         let Kept { normalized, scales } = self.kept(memory.numbers, dy.nrows());
         let (dw, db) = parameter_gradient.split_at_mut(self.width);
-        sum_in_blocks(dy.nrows(), [dw, db], |row, columns, [dw, db]| {
+        sum_in_blocks(dy.nrows(), [dw, db], &|row, columns, [dw, db]| {
             let (dy, normalized) = (&flat(dy.row(row))[columns.clone()], &flat(normalized.row(row))[columns]);
             add_products(dw, dy, normalized);
             add(db, dy);
