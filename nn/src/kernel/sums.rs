@@ -80,16 +80,14 @@ const BLOCK_ROWS: usize = 4096;
 /// How many columns of such a block are added up side by side, on the stack.
 const BLOCK_COLUMNS: usize = 64;
 
+/// Adds a row to the sums that it is given, which are those of a range of columns.
+type AddRow<'a, S, const N: usize> = dyn Fn(usize, Range<usize>, &mut [&mut [S]; N]) + 'a;
+
 /// Overwrites each of the vectors `sums`, all of one length, with a sum over rows: the rows of a block in order, then
 /// the blocks in order.
 ///
-/// `add` adds one row to the sums that it is given, which are those of a range of columns. It is called through a
-/// pointer, so that a browser downloads this once.
-pub(crate) fn sum_in_blocks<S: Scalar, const N: usize>(
-    rows: usize,
-    mut sums: [&mut [S]; N],
-    add: &dyn Fn(usize, Range<usize>, &mut [&mut [S]; N]),
-) {
+/// `add` is called through a pointer, so that a browser downloads this once.
+pub(crate) fn sum_in_blocks<S: Scalar, const N: usize>(rows: usize, mut sums: [&mut [S]; N], add: &AddRow<'_, S, N>) {
     let columns = sums.first().map_or(0, |sums| sums.len());
     sums.iter_mut().for_each(|sums| sums.fill(S::ZERO));
     if rows <= BLOCK_ROWS {
