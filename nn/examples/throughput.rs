@@ -139,10 +139,10 @@ fn measure_model(name: &str, run_file: &str, samples: usize) -> Result<(), Box<d
             None => (index * 37 % 256) as f32 / 255.0 - 0.5,
         })
         .collect();
-    let Answers::Classes { places, classes } = model.answers() else {
+    let Answers::Classes { positions, classes } = model.answers() else {
         return Ok(());
     };
-    let labels: Vec<u32> = (0..samples * places).map(|index| (index % classes) as u32).collect();
+    let labels: Vec<u32> = (0..samples * positions).map(|index| (index % classes) as u32).collect();
     let batch = Minibatch {
         inputs: &inputs,
         targets: Targets::Classes(&labels),

@@ -4,6 +4,7 @@
 //! view, (batch, channels, height, width) or what stands for it (`shape.rs`), which lies in one piece,
 //! row-major. They write every number of their results, so that nothing depends on what a buffer held before.
 
+mod activation;
 mod affine;
 #[cfg(test)]
 pub(crate) mod gradient_check;
@@ -137,7 +138,7 @@ pub(crate) trait Keys {
     type Layer;
 
     /// Fits the layer to what comes in from the layer (or input) called `from`. An error says what comes in, what is
-    /// needed, and the mend.
+    /// needed, and the fix.
     fn fit(&self, incoming: &[usize], from: &str) -> Result<Self::Layer, String>;
 
     /// What changes the model, in words; what only checks is left out, and defaults are written out.

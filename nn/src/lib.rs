@@ -26,6 +26,7 @@ pub mod kernel;
 pub mod extent;
 mod fnv1a;
 pub mod random;
+mod whole;
 
 pub use data::minibatch::{Minibatch, Targets};
 pub use layer::LayerSpec;

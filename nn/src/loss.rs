@@ -32,10 +32,10 @@ pub enum LossSpec {
 /// What a model answers for one sample, as its loss takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answers {
-    /// One of `classes` classes, at each of `places`.
+    /// One of `classes` classes, at each of `positions`.
     Classes {
         /// 1, or the positions of a sequence.
-        places: usize,
+        positions: usize,
         /// How many it tells apart; 2 or more.
         classes: usize,
     },
@@ -71,7 +71,7 @@ impl LossSpec {
     }
 
     /// Fits the loss to what comes out of the last layer, called `from`, for one sample. An error says what comes out,
-    /// what is needed, and the mend.
+    /// what is needed, and the fix.
     pub(crate) fn fit(self, outgoing: &[usize], from: &str) -> Result<Answers, String> {
         match (self, outgoing) {
             (LossSpec::SoftmaxCrossEntropy, &[classes] | &[_, classes]) if classes < 2 => Err(format!(
@@ -80,8 +80,8 @@ impl LossSpec {
                  \"binary_cross_entropy\" where they are 0 or 1",
                 self.name()
             )),
-            (LossSpec::SoftmaxCrossEntropy, &[classes]) => Ok(Answers::Classes { places: 1, classes }),
-            (LossSpec::SoftmaxCrossEntropy, &[places, classes]) => Ok(Answers::Classes { places, classes }),
+            (LossSpec::SoftmaxCrossEntropy, &[classes]) => Ok(Answers::Classes { positions: 1, classes }),
+            (LossSpec::SoftmaxCrossEntropy, &[positions, classes]) => Ok(Answers::Classes { positions, classes }),
             (LossSpec::MeanSquaredError, &[count]) => Ok(Answers::Values { count }),
             (LossSpec::BinaryCrossEntropy, &[count]) => Ok(Answers::Logits { count }),
             _ => Err(format!(
@@ -101,7 +101,7 @@ impl Answers {
     /// How many targets a sample has.
     pub fn targets(self) -> usize {
         match self {
-            Answers::Classes { places, .. } => places,
+            Answers::Classes { positions, .. } => positions,
             Answers::Values { count } | Answers::Logits { count } => count,
         }
     }
@@ -111,11 +111,11 @@ impl Answers {
         !matches!(self, Answers::Values { .. })
     }
 
-    /// Whether these are targets of so many samples that the loss can take.
+    /// Whether the loss can take these targets of `samples` samples.
     pub(crate) fn takes<S: Scalar>(self, targets: Targets<'_, S>, samples: usize) -> bool {
         match (self, targets) {
-            (Answers::Classes { places, classes }, Targets::Classes(targets)) => {
-                targets.len() == samples * places && targets.iter().all(|class| (*class as usize) < classes)
+            (Answers::Classes { positions, classes }, Targets::Classes(targets)) => {
+                targets.len() == samples * positions && targets.iter().all(|class| (*class as usize) < classes)
             }
             (Answers::Values { count } | Answers::Logits { count }, Targets::Values(targets)) => {
                 targets.len() == samples * count
@@ -133,10 +133,10 @@ impl Answers {
         mut gradient: ArrayViewMut4<'_, S>,
     ) -> f64 {
         match (self, targets) {
-            (Answers::Classes { places, classes }, Targets::Classes(targets)) => {
+            (Answers::Classes { positions, classes }, Targets::Classes(targets)) => {
                 let (logits, by_logits) = (rows(given, classes), rows(gradient.view_mut(), classes));
                 let sum = softmax_cross_entropy::backward(logits, targets, by_logits);
-                self.share_out(places, sum, gradient)
+                self.share_out(positions, sum, gradient)
             }
             (Answers::Values { count }, Targets::Values(targets)) => {
                 let sum = mean_squared_error::backward(given.line(), targets.into(), gradient.view_mut().line());
@@ -194,8 +194,8 @@ mod tests {
     /// What a model gave for several samples, in its shape.
     fn samples(answers: Answers, given: &[f64]) -> ArrayView4<'_, f64> {
         let sample = match answers {
-            Answers::Classes { places: 1, classes } => vec![classes],
-            Answers::Classes { places, classes } => vec![places, classes],
+            Answers::Classes { positions: 1, classes } => vec![classes],
+            Answers::Classes { positions, classes } => vec![positions, classes],
             Answers::Values { count } | Answers::Logits { count } => vec![count],
         };
         tensor(given, of_batch(given.len() / sample.iter().product::<usize>(), &sample))
@@ -214,12 +214,18 @@ mod tests {
     fn every_gradient_is_the_central_differences() {
         let (classes, values) = ([0, 4, 2, 1, 3, 3], numbers(6, 40).map_in_unit());
         check(
-            Answers::Classes { places: 1, classes: 5 },
+            Answers::Classes {
+                positions: 1,
+                classes: 5,
+            },
             &numbers(30, 3),
             Targets::Classes(&classes),
         );
         check(
-            Answers::Classes { places: 3, classes: 5 },
+            Answers::Classes {
+                positions: 3,
+                classes: 5,
+            },
             &numbers(30, 3),
             Targets::Classes(&classes),
         );
@@ -243,9 +249,15 @@ mod tests {
     #[test]
     fn the_loss_of_a_sample_is_the_mean_over_its_answers() {
         let (given, classes) = (numbers(24, 9), [1, 0, 3, 2, 2, 1]);
-        let each = Answers::Classes { places: 1, classes: 4 };
+        let each = Answers::Classes {
+            positions: 1,
+            classes: 4,
+        };
         let (sum, right) = each.evaluate(samples(each, &given), Targets::Classes(&classes));
-        let three = Answers::Classes { places: 3, classes: 4 };
+        let three = Answers::Classes {
+            positions: 3,
+            classes: 4,
+        };
         let (mean, share) = three.evaluate(samples(three, &given), Targets::Classes(&classes));
         assert!((sum / 3.0 - mean).abs() < 1e-12);
         assert_eq!(right.map(|right| right / 3.0), share);
@@ -256,11 +268,17 @@ mod tests {
         let soft = LossSpec::SoftmaxCrossEntropy;
         assert_eq!(
             soft.fit(&[10], "linear"),
-            Ok(Answers::Classes { places: 1, classes: 10 })
+            Ok(Answers::Classes {
+                positions: 1,
+                classes: 10
+            })
         );
         assert_eq!(
             soft.fit(&[7, 10], "linear"),
-            Ok(Answers::Classes { places: 7, classes: 10 })
+            Ok(Answers::Classes {
+                positions: 7,
+                classes: 10
+            })
         );
         assert!(soft.fit(&[7, 1], "linear").unwrap_err().contains("one for each class"));
         assert_eq!(
@@ -276,7 +294,10 @@ mod tests {
 
     #[test]
     fn targets_of_another_kind_or_number_are_not_taken() {
-        let answers = Answers::Classes { places: 2, classes: 3 };
+        let answers = Answers::Classes {
+            positions: 2,
+            classes: 3,
+        };
         assert!(answers.takes::<f32>(Targets::Classes(&[0, 1, 2, 2]), 2));
         assert!(!answers.takes::<f32>(Targets::Classes(&[0, 1, 2, 3]), 2));
         assert!(!answers.takes::<f32>(Targets::Classes(&[0, 1, 2]), 2));

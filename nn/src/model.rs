@@ -1,4 +1,4 @@
-//! A model: its description, its parameters' names and places in one vector, and its gradient.
+//! A model: its description, its parameters in one vector, by name, and its gradient.
 
 use crate::data::minibatch::{Minibatch, Targets};
 use crate::kernel::scalar::Scalar;
@@ -20,13 +20,13 @@ pub use crate::parameters::{MAX_PARAMETERS, Parameter};
 pub use data::DataMisfit;
 pub use evaluation::EvaluationScratch;
 
-/// Why a description is no model: where, what comes in, what is needed, and the mend.
+/// Why a description is no model: where, what comes in, what is needed, and the fix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
     /// The description as a whole.
     #[error("{problem}")]
     Model {
-        /// What is wrong and the mend.
+        /// What is wrong and the fix.
         problem: String,
     },
     /// One of its layers.
@@ -36,7 +36,7 @@ pub enum SpecError {
         layer: usize,
         /// The layer's kind as the run file has it.
         kind: &'static str,
-        /// What is wrong and the mend.
+        /// What is wrong and the fix.
         problem: String,
     },
 }
@@ -91,7 +91,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// Fits the layers to each other, or says which does not fit and what would mend it.
+    /// Fits the layers to each other, or says which does not fit and what would fix it.
     pub fn new(spec: &ModelSpec) -> Result<Model, SpecError> {
         let error = |problem: String| SpecError::Model { problem };
         check_input(&spec.input).map_err(error)?;
@@ -198,8 +198,8 @@ impl Model {
     ///
     /// # Panics
     /// Where a slice has the wrong length, the batch is larger than the scratch was made for, a target is not one that
-    /// the model can answer, or an input is no token where the model takes tokens: whoever takes data in has to check
-    /// it there.
+    /// the model can answer, or an input is no token where the model takes tokens: data is checked where it comes
+    /// in.
     pub fn gradient(
         &self,
         parameters: &[f32],

@@ -45,7 +45,7 @@ impl Optimizer {
         &self.spec
     }
 
-    /// How many parameters it was made for. Whoever loads an optimizer compares this with the model's.
+    /// How many parameters it was made for. After loading an optimizer, compare this with the model's.
     pub fn parameters(&self) -> usize {
         self.memory.parameters()
     }
@@ -187,7 +187,7 @@ fn adapt(
     let now = learning_rate / (1.0 - beta_powers[0]);
     let next = learning_rate / (1.0 - beta_powers[0] * spec.beta1);
     // The shares of the running mean and of the gradient itself in the direction.
-    let (of_mean, of_slope) = match spec.nesterov {
+    let (mean_share, slope_share) = match spec.nesterov {
         true => ((next * spec.beta1) as f32, (now * (1.0 - spec.beta1)) as f32),
         false => (now as f32, 0.0),
     };
@@ -200,7 +200,7 @@ fn adapt(
         let slope = slope + weight_decay * *parameter;
         *mean = beta1 * *mean + fresh1 * slope;
         *square = beta2 * *square + fresh2 * slope * slope;
-        let direction = of_mean * *mean + of_slope * slope;
+        let direction = mean_share * *mean + slope_share * slope;
         *parameter -= direction / (square.sqrt() / square_seen_root + epsilon);
     }
 }

@@ -1,9 +1,9 @@
 //! What a run file says of a model: its input, its layers, its loss.
 
-use crate::extent::wholes;
 use crate::fnv1a::Fnv1a;
 use crate::layer::LayerSpec;
 use crate::loss::LossSpec;
+use crate::whole::wholes;
 use serde::{Deserialize, Serialize};
 
 /// A model's description. Together with a vector of parameters it *is* the model.

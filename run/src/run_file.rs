@@ -321,7 +321,7 @@ impl RunFile {
         Err(Problem::Data(DataMisfit::Loss {
             loss: self.model.loss.name(),
             targets,
-            mend: needed.name(),
+            fix: needed.name(),
         }))
     }
 }

@@ -19,7 +19,7 @@ pub struct LeasedAdd {
 
 #[wasm_bindgen]
 impl LeasedAdd {
-    /// The aggregate of one ML module, for gradients of so many floats.
+    /// The aggregate of one ML module, for gradients of this many floats.
     ///
     /// # Errors
     /// A shared memory without an ML module, which there is not.
@@ -44,7 +44,7 @@ impl LeasedAdd {
     /// # Errors
     /// A gradient that is refused.
     pub fn step(&mut self) -> Result<(), String> {
-        let of = Gradient {
+        let gradient = Gradient {
             stamp: ModelStamp::default(),
             step: self.steps,
             samples: 1,
@@ -52,7 +52,7 @@ impl LeasedAdd {
         };
         self.steps += 1;
         self.side
-            .add(&self.gradient, of)
+            .add(&self.gradient, gradient)
             .map(|_read_out| ())
             .map_err(|error| error.to_string())
     }
@@ -67,7 +67,7 @@ pub struct SwappedAdd {
 
 #[wasm_bindgen]
 impl SwappedAdd {
-    /// A sum of so many floats.
+    /// A sum of this many floats.
     #[wasm_bindgen(constructor)]
     pub fn new(floats: usize) -> SwappedAdd {
         SwappedAdd {

@@ -28,14 +28,16 @@ impl GradientStep {
     pub fn new(spec: &str, batch: usize, seed: u32) -> Result<GradientStep, String> {
         let spec: ModelSpec = serde_json::from_str(spec).map_err(|error| error.to_string())?;
         let model = Model::new(&spec).map_err(|error| error.to_string())?;
-        let Answers::Classes { places, classes } = model.answers() else {
+        let Answers::Classes { positions, classes } = model.answers() else {
             return Err("the model has no classes".to_owned());
         };
         Ok(GradientStep {
             batch,
             parameters: model.initial_parameters(seed.into()),
             inputs: inputs(&model, batch, seed),
-            classes: (0..batch * places).map(|place| (place % classes) as u32).collect(),
+            classes: (0..batch * positions)
+                .map(|position| (position % classes) as u32)
+                .collect(),
             gradient: vec![0.0; model.parameter_count()],
             scratch: model.scratch(batch),
             model,

@@ -1,6 +1,6 @@
 //! Numbers to compute with.
 
-/// So many numbers between -1 and 1, of a linear congruential generator: any will do that are neither equal nor tiny.
+/// Numbers between -1 and 1 from a linear congruential generator: any will do that are neither equal nor tiny.
 pub(crate) fn numbers(count: usize, seed: u32) -> Vec<f32> {
     let mut state = seed;
     let mut next = || {

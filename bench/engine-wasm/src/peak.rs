@@ -5,8 +5,9 @@ use std::hint::black_box;
 use nn::kernel::lanes::{LANES, Lanes, NativeLanes};
 use wasm_bindgen::prelude::*;
 
-/// Each waits for its own multiplication and addition, six to eight cycles; so many keep two multipliers and two adders
-/// busy meanwhile. With two constants and what a browser keeps for itself, more do not fit into sixteen registers.
+/// Each waits for its own multiplication and addition, six to eight cycles; thirteen keep two multipliers and two
+/// adders busy meanwhile. With two constants and what a browser keeps for itself, more do not fit into sixteen
+/// registers.
 const ACCUMULATORS: usize = 13;
 
 /// A loop without memory.

@@ -26,10 +26,12 @@ pub(crate) fn ours(model: &Model, seconds: f64) -> Result<Figure> {
         None => (place * 37 % 256) as f32 / 255.0 - 0.5,
     };
     let inputs: Vec<f32> = (0..batch * model.inputs()).map(input).collect();
-    let Answers::Classes { places, classes } = model.answers() else {
+    let Answers::Classes { positions, classes } = model.answers() else {
         bail!("the model has no classes");
     };
-    let targets: Vec<u32> = (0..batch * places).map(|place| (place % classes) as u32).collect();
+    let targets: Vec<u32> = (0..batch * positions)
+        .map(|position| (position % classes) as u32)
+        .collect();
     let minibatch = Minibatch {
         inputs: &inputs,
         targets: Targets::Classes(&targets),

@@ -18,7 +18,7 @@ pub struct Minibatch<'a> {
 /// What a model should answer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Targets<'a, S = f32> {
-    /// (batch, places): the right classes, counted from 0.
+    /// (batch, positions): the right classes, counted from 0.
     Classes(&'a [u32]),
     /// (batch, outputs): the right numbers.
     Values(&'a [S]),
@@ -72,7 +72,7 @@ impl MinibatchBuffer {
         let (elements, targets) = (self.format.elements(), self.format.targets());
         let rows = self.inputs.chunks_exact_mut(elements).take(batch);
         for ((row, sample), inputs) in (0..).zip(chosen).zip(rows) {
-            let places = row * targets..(row + 1) * targets;
+            let answers = row * targets..(row + 1) * targets;
             match shard.content() {
                 Content::Bytes {
                     inputs: bytes, labels, ..
@@ -83,8 +83,8 @@ impl MinibatchBuffer {
                 Content::Text { text, .. } => {
                     let window = &text[sample..][..elements + 1];
                     self.format.inputs(&window[..elements], inputs);
-                    for (place, next) in self.classes[places].iter_mut().zip(&window[1..]) {
-                        *place = u32::from(*next);
+                    for (class, next) in self.classes[answers].iter_mut().zip(&window[1..]) {
+                        *class = u32::from(*next);
                     }
                 }
                 Content::Table {
@@ -97,7 +97,7 @@ impl MinibatchBuffer {
                     if self.format.has_classes() {
                         self.classes[row] = right[0] as u32;
                     } else {
-                        self.values[places].copy_from_slice(right);
+                        self.values[answers].copy_from_slice(right);
                     }
                 }
             }

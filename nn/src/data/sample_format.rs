@@ -94,7 +94,7 @@ impl SampleFormat {
         }
     }
 
-    /// The bytes that a sample of `samples` takes in a shard, nearly: windows of a text lie over each other.
+    /// The bytes that a sample takes in a shard, nearly: windows of a text lie over each other.
     pub fn sample_bytes(&self) -> usize {
         match self.content {
             ContentFormat::Bytes { .. } => self.elements() + 1,
@@ -212,8 +212,8 @@ mod tests {
                 .into_iter()
                 .all(|target| !class.takes(target))
         );
-        let chance = TableTargets::Probabilities { count: 1 };
-        assert!(chance.takes(0.3) && !chance.takes(1.1) && !chance.takes(f32::NAN));
+        let probability = TableTargets::Probabilities { count: 1 };
+        assert!(probability.takes(0.3) && !probability.takes(1.1) && !probability.takes(f32::NAN));
         assert!(!TableTargets::Values { count: 1 }.takes(f32::INFINITY));
     }
 }

@@ -230,7 +230,7 @@ impl Place {
             let draw = drawn_before.wrapping_add(number);
             let (epoch, position) = (draw / samples, (draw % samples) as u32);
             let permutation = match order.take() {
-                Some((of, permutation)) if of == epoch => permutation,
+                Some((drawn, permutation)) if drawn == epoch => permutation,
                 _ => sample_order(key, self.shard, epoch, shard.samples()),
             };
             let sample = permutation.at(position) as usize;

@@ -155,8 +155,8 @@ pub struct OtherFormat {
     expected: String,
 }
 
-/// An immutable block of samples. Whoever has one knows that its parts fit each other: that all labels are classes, all
-/// tokens tokens, and all numbers finite.
+/// An immutable block of samples. Its parts fit each other: all labels are classes, all tokens are below their number,
+/// and all numbers are finite.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shard {
     samples: usize,

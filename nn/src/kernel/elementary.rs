@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn the_normal_distribution_is_as_exact_as_promised() {
-        let (mut absolute, mut relative, mut of_density) = ((0.0, 0.0), (0.0, 0.0), (0.0, 0.0));
+        let (mut absolute, mut relative, mut in_density) = ((0.0, 0.0), (0.0, 0.0), (0.0, 0.0));
         for x in sweep(-13.0, 13.0) {
             let exact = 0.5 * libm::erfc(-f64::from(x) * std::f64::consts::FRAC_1_SQRT_2);
             let density = libm::exp(-0.5 * f64::from(x) * f64::from(x)) / libm::sqrt(2.0 * std::f64::consts::PI);
@@ -211,11 +211,11 @@ mod tests {
             };
             worse(&mut absolute, error);
             worse(&mut relative, error / exact);
-            worse(&mut of_density, density_error);
+            worse(&mut in_density, density_error);
         }
         assert!(absolute.0 < 2.4e-7, "{absolute:?}");
         assert!(relative.0 < 1e-5, "{relative:?}");
-        assert!(of_density.0 < 6e-8, "{of_density:?}");
+        assert!(in_density.0 < 6e-8, "{in_density:?}");
     }
 
     #[test]

@@ -9,18 +9,20 @@ pub(crate) fn map<S: Scalar, const I: usize, const O: usize>(
     outputs: [&mut [S]; O],
     function: impl Fn([S::Lanes; I]) -> [S::Lanes; O],
 ) {
-    let mut places = outputs.map(|output| output.as_chunks_mut::<LANES>());
-    let (whole, rest) = places.first().map_or((0, 0), |(whole, rest)| (whole.len(), rest.len()));
+    let mut outputs = outputs.map(|output| output.as_chunks_mut::<LANES>());
+    let (whole, rest) = outputs
+        .first()
+        .map_or((0, 0), |(whole, rest)| (whole.len(), rest.len()));
     let inputs = inputs.map(|input| input.as_chunks::<LANES>());
     for index in 0..whole {
         let values = function(inputs.map(|(whole, _)| S::Lanes::load(&whole[index])));
-        for (value, (whole, _)) in values.into_iter().zip(&mut places) {
+        for (value, (whole, _)) in values.into_iter().zip(&mut outputs) {
             value.store(&mut whole[index]);
         }
     }
     if rest > 0 {
         let values = function(inputs.map(|(_, rest)| load(rest)));
-        for (value, (_, rest)) in values.into_iter().zip(&mut places) {
+        for (value, (_, rest)) in values.into_iter().zip(&mut outputs) {
             store(value, rest);
         }
     }

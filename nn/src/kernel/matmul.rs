@@ -155,14 +155,14 @@ fn matmul_in_lanes<S: Scalar, L: Lanes<Scalar = S>>(
                 b.pack::<L, TILE_COLUMNS>(column, &column_depths, &mut packing.columns);
                 let column_panel = &packing.columns[..TILE_COLUMNS * block];
                 let width = TILE_COLUMNS.min(columns - column);
-                let mut places = [0; TILE_COLUMNS];
-                let places = &mut places[..width];
-                c.columns.write_offsets(column, places);
-                let places = Places::new(places);
+                let mut offsets = [0; TILE_COLUMNS];
+                let offsets = &mut offsets[..width];
+                c.columns.write_offsets(column, offsets);
+                let columns_of_tile = TileColumns::new(offsets);
                 for (panel, row) in (row_start..row_end).step_by(TILE_ROWS).enumerate() {
                     let row_panel = &packing.rows[panel * TILE_ROWS * block..][..TILE_ROWS * block];
                     let tile = tile::<S, L>(row_panel, column_panel);
-                    put(&tile, &mut c, row, &places, update);
+                    put(&tile, &mut c, row, &columns_of_tile, update);
                 }
             }
         }
@@ -193,21 +193,21 @@ fn tile<S: Scalar, L: Lanes<Scalar = S>>(rows: &[S], columns: &[S]) -> [[L; TILE
     sums
 }
 
-/// Where a tile's columns lie in a row of the result: as many as there are of them.
-struct Places<'a> {
-    columns: &'a [usize],
-    /// Of each vector whose columns lie side by side: the first.
+/// Where a tile's columns lie in a row of the result; those beyond the result's last are left out.
+struct TileColumns<'a> {
+    offsets: &'a [usize],
+    /// The first offset of each vector whose columns lie side by side.
     vectors: [Option<usize>; TILE_VECTORS],
 }
 
-impl<'a> Places<'a> {
+impl<'a> TileColumns<'a> {
     #[inline(always)]
-    fn new(columns: &'a [usize]) -> Self {
+    fn new(offsets: &'a [usize]) -> Self {
         let mut vectors = [None; TILE_VECTORS];
-        for (vector, columns) in vectors.iter_mut().zip(columns.as_chunks::<LANES>().0) {
+        for (vector, columns) in vectors.iter_mut().zip(offsets.as_chunks::<LANES>().0) {
             *vector = are_neighbours(columns).then_some(columns[0]);
         }
-        Places { columns, vectors }
+        TileColumns { offsets, vectors }
     }
 }
 
@@ -217,7 +217,7 @@ fn put<S: Scalar, L: Lanes<Scalar = S>>(
     tile: &[[L; TILE_VECTORS]; TILE_ROWS],
     c: &mut Target<'_, S>,
     row: usize,
-    places: &Places<'_>,
+    columns: &TileColumns<'_>,
     update: Update,
 ) {
     let (rows, mut offset) = (c.rows - row, c.row_offset(row));
@@ -226,23 +226,23 @@ fn put<S: Scalar, L: Lanes<Scalar = S>>(
             break;
         }
         for (vector, sums) in sums.iter().enumerate() {
-            if let Some(place) = places.vectors[vector] {
-                // SAFETY: the vector's columns lie side by side: see `Places`.
-                let place = unsafe { c.elements(offset + place) };
+            if let Some(first) = columns.vectors[vector] {
+                // SAFETY: the vector's columns lie side by side: see `TileColumns`.
+                let elements = unsafe { c.elements(offset + first) };
                 match update {
-                    Update::Overwrite => sums.store(place),
-                    Update::Add => L::load(place).add(*sums).store(place),
+                    Update::Overwrite => sums.store(elements),
+                    Update::Add => L::load(elements).add(*sums).store(elements),
                 }
             } else {
                 let mut numbers = [S::ZERO; LANES];
                 sums.store(&mut numbers);
-                let columns = places.columns.get(vector * LANES..).unwrap_or_default();
-                for (place, number) in columns.iter().zip(numbers) {
+                let offsets = columns.offsets.get(vector * LANES..).unwrap_or_default();
+                for (column, number) in offsets.iter().zip(numbers) {
                     // SAFETY: one element.
-                    let [place] = unsafe { c.elements(offset + place) };
+                    let [element] = unsafe { c.elements(offset + column) };
                     match update {
-                        Update::Overwrite => *place = number,
-                        Update::Add => *place += number,
+                        Update::Overwrite => *element = number,
+                        Update::Add => *element += number,
                     }
                 }
             }

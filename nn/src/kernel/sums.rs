@@ -1,7 +1,9 @@
 //! Sums in one written order.
 
 use super::scalar::Scalar;
-use ndarray::{ArrayView2, ArrayViewMut1, Axis};
+use super::tensor::{flat, flat_mut};
+use ndarray::{ArrayView2, ArrayViewMut1};
+use std::ops::Range;
 
 /// The sum of a slice in its one written order: number i goes to column i mod 8, the columns are then added in pairs.
 ///
@@ -57,6 +59,13 @@ pub(crate) fn largest<S: Scalar>(values: &[S]) -> Option<S> {
     Some(best)
 }
 
+/// Adds the products of two vectors' elements to `sums`, element by element.
+pub(crate) fn add_products<S: Scalar>(sums: &mut [S], left: &[S], right: &[S]) {
+    for ((sum, left), right) in sums.iter_mut().zip(left).zip(right) {
+        *sum += *left * *right;
+    }
+}
+
 /// Adds `values` to `sums`, element by element.
 pub(crate) fn add<S: Scalar>(sums: &mut [S], values: &[S]) {
     for (sum, value) in sums.iter_mut().zip(values) {
@@ -65,27 +74,45 @@ pub(crate) fn add<S: Scalar>(sums: &mut [S], values: &[S]) {
 }
 
 /// How many rows are added one after the other. In `f32` 262,144 rows of 0.1 come to 2.5 thousandths less than they
-/// are; in blocks of so many the error stays that of a block.
-const ROWS_OF_A_SUM: usize = 4096;
+/// are; in blocks of 4,096 the error stays that of a block.
+const BLOCK_ROWS: usize = 4096;
 
 /// How many columns of such a block are added up side by side, on the stack.
-const COLUMNS_OF_A_SUM: usize = 64;
+const BLOCK_COLUMNS: usize = 64;
 
-/// Overwrites `sums` with the sums of the columns: the rows of a block in order, then the blocks in order.
-pub(crate) fn sum_rows<S: Scalar>(rows: ArrayView2<'_, S>, mut sums: ArrayViewMut1<'_, S>) {
-    sums.fill(S::ZERO);
-    if rows.nrows() <= ROWS_OF_A_SUM {
-        return rows.rows().into_iter().for_each(|row| sums += &row);
+/// Adds a row to the sums that it is given, which are those of a range of columns.
+type AddRow<'a, S, const N: usize> = dyn Fn(usize, Range<usize>, &mut [&mut [S]; N]) + 'a;
+
+/// Overwrites each of the vectors `sums`, all of one length, with a sum over rows: the rows of a block in order, then
+/// the blocks in order.
+///
+/// `add` is called through a pointer, so that a browser downloads this once.
+pub(crate) fn sum_in_blocks<S: Scalar, const N: usize>(rows: usize, mut sums: [&mut [S]; N], add: &AddRow<'_, S, N>) {
+    let columns = sums.first().map_or(0, |sums| sums.len());
+    sums.iter_mut().for_each(|sums| sums.fill(S::ZERO));
+    if rows <= BLOCK_ROWS {
+        return (0..rows).for_each(|row| add(row, 0..columns, &mut sums));
     }
-    for block in rows.axis_chunks_iter(Axis(0), ROWS_OF_A_SUM) {
-        let columns = block.axis_chunks_iter(Axis(1), COLUMNS_OF_A_SUM);
-        for (block, mut sums) in columns.zip(sums.axis_chunks_iter_mut(Axis(0), COLUMNS_OF_A_SUM)) {
-            let mut of_block = [S::ZERO; COLUMNS_OF_A_SUM];
-            let mut of_block = ArrayViewMut1::from(&mut of_block[..sums.len()]);
-            block.rows().into_iter().for_each(|row| of_block += &row);
-            sums += &of_block;
+    for first_row in (0..rows).step_by(BLOCK_ROWS) {
+        for first_column in (0..columns).step_by(BLOCK_COLUMNS) {
+            let columns = first_column..columns.min(first_column + BLOCK_COLUMNS);
+            let mut block_sums = [[S::ZERO; BLOCK_COLUMNS]; N];
+            let mut block_sums = block_sums.each_mut().map(|sums| &mut sums[..columns.len()]);
+            for row in first_row..rows.min(first_row + BLOCK_ROWS) {
+                add(row, columns.clone(), &mut block_sums);
+            }
+            for (sums, block_sums) in sums.iter_mut().zip(&block_sums) {
+                self::add(&mut sums[columns.clone()], block_sums);
+            }
         }
     }
+}
+
+/// Overwrites `sums` with the sums of the columns, [in blocks](sum_in_blocks).
+pub(crate) fn sum_rows<S: Scalar>(rows: ArrayView2<'_, S>, sums: ArrayViewMut1<'_, S>) {
+    sum_in_blocks(rows.nrows(), [flat_mut(sums)], &|row, columns, [sums]| {
+        add(sums, &flat(rows.row(row))[columns]);
+    });
 }
 
 #[cfg(test)]
@@ -122,7 +149,7 @@ mod tests {
 
     #[test]
     fn the_sum_of_many_rows_is_as_exact_as_that_of_a_few() {
-        let (rows, columns) = (262_144, COLUMNS_OF_A_SUM + 3);
+        let (rows, columns) = (262_144, BLOCK_COLUMNS + 3);
         let values = vec![0.1_f32; rows * columns];
         let mut sums = vec![f32::NAN; columns];
         sum_rows(matrix(&values, rows, columns), ArrayViewMut1::from(&mut sums));
@@ -134,9 +161,9 @@ mod tests {
 
     #[test]
     fn a_few_rows_are_added_in_order() {
-        let values: Vec<f32> = (0..ROWS_OF_A_SUM).map(|row| 1.0 / (row as f32 + 3.0)).collect();
+        let values: Vec<f32> = (0..BLOCK_ROWS).map(|row| 1.0 / (row as f32 + 3.0)).collect();
         let mut sums = [f32::NAN];
-        sum_rows(matrix(&values, ROWS_OF_A_SUM, 1), ArrayViewMut1::from(&mut sums));
+        sum_rows(matrix(&values, BLOCK_ROWS, 1), ArrayViewMut1::from(&mut sums));
         assert_eq!(sums[0], values.iter().fold(0.0, |sum, value| sum + value));
     }
 }

@@ -104,7 +104,7 @@ where
     shaped(view.line(), shape)
 }
 
-/// A view that lies in one piece, as the rows of a matrix with so many columns. Panics where it does not.
+/// A view that lies in one piece, as the rows of a matrix with this many columns. Panics where it does not.
 pub(crate) fn rows<R: RawData, V: OnePiece<Line = ArrayBase<R, Ix1>>>(view: V, columns: usize) -> ArrayBase<R, Ix2> {
     let line = view.line();
     let rows = line.len() / columns;

@@ -48,7 +48,7 @@ impl Keys for AvgPool2d {
 
 impl Sizes for AvgPool2dLayer {
     fn output_shape(&self) -> Vec<usize> {
-        vec![self.channels, self.window.places.height, self.window.places.width]
+        vec![self.channels, self.window.positions.height, self.window.positions.width]
     }
 }
 
@@ -63,12 +63,12 @@ impl AvgPool2dLayer {
 impl<S: Scalar> Passes<S> for AvgPool2dLayer {
     fn forward(&self, _: &[S], input: ArrayView4<'_, S>, output: ArrayViewMut4<'_, S>, _: Memory<'_, S>) {
         let share = self.share();
-        let mut y = planes(output, self.window.places);
+        let mut y = planes(output, self.window.positions);
         for (mut y, x) in y.outer_iter_mut().zip(planes(input, self.window.plane).outer_iter()) {
             y.fill(S::ZERO);
-            for (place_y, mut y) in y.rows_mut().into_iter().enumerate() {
+            for (position_y, mut y) in y.rows_mut().into_iter().enumerate() {
                 for (row, column) in self.window.corners() {
-                    y += &self.window.seen(x, place_y, row, column);
+                    y += &self.window.seen(x, position_y, row, column);
                 }
                 y.map_inplace(|sum| *sum = *sum * share);
             }
@@ -87,13 +87,13 @@ impl<S: Scalar> Passes<S> for AvgPool2dLayer {
         let share = self.share();
         let (mut dx, dy) = (
             planes(input_gradient, self.window.plane),
-            planes(passed.output_gradient, self.window.places),
+            planes(passed.output_gradient, self.window.positions),
         );
         dx.fill(S::ZERO);
         for (mut dx, dy) in dx.outer_iter_mut().zip(dy.outer_iter()) {
-            for (place_y, dy) in dy.rows().into_iter().enumerate() {
+            for (position_y, dy) in dy.rows().into_iter().enumerate() {
                 for (row, column) in self.window.corners() {
-                    let sums = self.window.seen(dx.view_mut(), place_y, row, column);
+                    let sums = self.window.seen(dx.view_mut(), position_y, row, column);
                     Zip::from(sums).and(dy).for_each(|sum, dy| *sum += *dy * share);
                 }
             }

@@ -2,12 +2,12 @@ use super::affine;
 use super::sequence::sequence;
 use super::softmax::{self, softmax};
 use super::{Keys, MAX_ELEMENTS, Memory, Needs, Passed, Passes, Sizes, Tensor, count};
-use crate::extent::whole;
 use crate::fnv1a::Fnv1a;
 use crate::kernel::scalar::Scalar;
 use crate::kernel::tensor::{OnePiece, rows, shaped, take, take_mut};
 use crate::kernel::{Packing, Update, matmul};
 use crate::parameters::Initial;
+use crate::whole::whole;
 use ndarray::{ArrayBase, ArrayView2, ArrayView4, ArrayViewMut2, ArrayViewMut4, Ix1, Ix4, RawData, s};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -88,7 +88,7 @@ impl Sizes for CausalSelfAttentionLayer {
             initial,
         };
         let weight = Initial::Uniform { fan_in: width };
-        // A width that cannot be tripled has a weight that nobody can count either, which the chain refuses.
+        // A width that cannot be tripled has a weight that nobody can count either, which `Sequential` refuses.
         let triple = width.saturating_mul(3);
         vec![
             tensor("in_proj_weight", &[triple, width], weight),
@@ -256,9 +256,18 @@ impl<S: Scalar> Passes<S> for CausalSelfAttentionLayer {
         let mut a = self.by_heads(kept.attended.view_mut());
         let mut p = kept.probabilities;
         for (sample, head) in self.each_head(batch) {
-            let of_head = s![sample, head, .., ..];
-            let projected = [q.slice(of_head), k.slice(of_head), v.slice(of_head)];
-            self.attend(projected, p.slice_mut(of_head), a.slice_mut(of_head), packing);
+            let head_of_sample = s![sample, head, .., ..];
+            let projected = [
+                q.slice(head_of_sample),
+                k.slice(head_of_sample),
+                v.slice(head_of_sample),
+            ];
+            self.attend(
+                projected,
+                p.slice_mut(head_of_sample),
+                a.slice_mut(head_of_sample),
+                packing,
+            );
         }
         affine::forward(kept.attended.view(), weight, bias, rows(output, width), packing);
     }
@@ -291,9 +300,13 @@ impl<S: Scalar> Passes<S> for CausalSelfAttentionLayer {
         let projected = [&mut kept.queries, &mut kept.keys, &mut kept.values];
         let [mut q, mut k, mut v] = projected.map(|rows| self.by_heads(rows.view_mut()));
         for (sample, head) in self.each_head(batch) {
-            let of_head = s![sample, head, .., ..];
-            let projected = [q.slice_mut(of_head), k.slice_mut(of_head), v.slice_mut(of_head)];
-            let (p, da) = (kept.probabilities.slice(of_head), da.slice(of_head));
+            let head_of_sample = s![sample, head, .., ..];
+            let projected = [
+                q.slice_mut(head_of_sample),
+                k.slice_mut(head_of_sample),
+                v.slice_mut(head_of_sample),
+            ];
+            let (p, da) = (kept.probabilities.slice(head_of_sample), da.slice(head_of_sample));
             self.attend_backward(projected, p, da, memory.room, packing);
         }
 

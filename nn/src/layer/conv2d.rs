@@ -1,20 +1,23 @@
+mod input_gradient;
+
 use super::images::Images;
 use super::window::{Window, image};
 use super::{Keys, MAX_ELEMENTS, Memory, Needs, Passed, Passes, Sizes, Tensor, count};
-use crate::extent::{Extent, whole, whole_if_set};
+use crate::extent::Extent;
 use crate::fnv1a::Fnv1a;
 use crate::kernel::scalar::Scalar;
-use crate::kernel::sums::sum;
-use crate::kernel::tensor::{flat, flat_mut, reshaped, take, take_mut, tensor, tensor_mut};
-use crate::kernel::{Operand, Packing, Target, Update, matmul};
-use ndarray::{ArrayView4, ArrayView5, ArrayViewMut3, ArrayViewMut4, Axis, Zip, s};
+use crate::kernel::sums::{sum, sum_in_blocks};
+use crate::kernel::tensor::{flat, flat_mut, rows, take, take_mut};
+use crate::kernel::{Operand, Target, Update, matmul};
+use crate::whole::{whole, whole_if_set};
+use ndarray::{ArrayView4, ArrayViewMut4, Axis};
 use serde::{Deserialize, Serialize};
 
 /// Convolution (cross-correlation, strictly), like `torch.nn.Conv2d`: Yₙ = W·unfold(Xₙ) + b for each sample n.
 ///
 /// X: (batch, channels, height, width), W: (filters, channels, kernel height, kernel width), b: (filters),
-/// Y: (batch, filters, out height, out width), unfold(Xₙ): (fan in, places) with fan in = channels · kernel height ·
-/// kernel width and places = out height · out width.
+/// Y: (batch, filters, out height, out width), unfold(Xₙ): (fan in, positions) with fan in = channels · kernel height ·
+/// kernel width and positions = out height · out width.
 ///
 /// With groups, each group of filters sees its own group of channels only, as if the groups were convolutions side by
 /// side: W is (filters, channels / groups, kernel height, kernel width). As many groups as channels make it depthwise.
@@ -134,7 +137,7 @@ impl Keys for Conv2d {
 
 impl Sizes for Conv2dLayer {
     fn output_shape(&self) -> Vec<usize> {
-        vec![self.filters, self.window.places.height, self.window.places.width]
+        vec![self.filters, self.window.positions.height, self.window.positions.width]
     }
 
     fn tensors(&self) -> Vec<Tensor> {
@@ -156,9 +159,9 @@ fn widest_padding(kernel: Extent) -> Extent {
     Extent { height, width }
 }
 
-/// How many places a product takes at once, of as many samples as that are: small images share the packing of the
-/// weights, and the sum over the places is as long as the product's blocks.
-const PLACES_AT_ONCE: usize = 512;
+/// How many positions a product takes at once, of as many samples as that are: small images share the packing of the
+/// weights, and the sum over the positions is as long as the product's blocks.
+const POSITIONS_AT_ONCE: usize = 512;
 
 impl Conv2dLayer {
     /// Whether what its passes work in can be counted and held.
@@ -169,12 +172,12 @@ impl Conv2dLayer {
             window,
             ..
         } = self;
-        let Window { size, places, .. } = window;
-        let unfolded = count(&[*channels, size.height, size.width, places.height, places.width]);
+        let Window { size, positions, .. } = window;
+        let unfolded = count(&[*channels, size.height, size.width, positions.height, positions.width]);
         if unfolded.is_none_or(|unfolded| unfolded > MAX_ELEMENTS) {
             return Err(format!(
-                "unfolds a sample to more than {MAX_ELEMENTS} numbers ({channels} channels · kernel {size} · {places} \
-                 places); make the kernel or the image smaller, or the stride larger",
+                "unfolds a sample to more than {MAX_ELEMENTS} numbers ({channels} channels · kernel {size} · \
+                 {positions} positions); make the kernel or the image smaller, or the stride larger",
             ));
         }
         if self.room().is_none_or(|room| room > MAX_ELEMENTS) {
@@ -192,13 +195,13 @@ impl Conv2dLayer {
         self.channels / self.groups * self.window.size.height * self.window.size.width
     }
 
-    fn places(&self) -> usize {
-        self.window.places.height * self.window.places.width
+    fn positions(&self) -> usize {
+        self.window.positions.height * self.window.positions.width
     }
 
     /// How many samples are in one product.
     fn samples_at_once(&self) -> usize {
-        (PLACES_AT_ONCE / self.places()).max(1)
+        (POSITIONS_AT_ONCE / self.positions()).max(1)
     }
 
     /// The images that go in, with their padding.
@@ -211,36 +214,10 @@ impl Conv2dLayer {
         }
     }
 
-    /// For a stride of 1: the gradient's images, padded so that a kernel sees of them what sees its middle's place.
-    fn outgoing(&self) -> Option<Images> {
-        let Window {
-            size,
-            stride,
-            padding,
-            places,
-            ..
-        } = self.window;
-        let padding = Extent {
-            height: (size.height - 1).checked_sub(padding.height)?,
-            width: (size.width - 1).checked_sub(padding.width)?,
-        };
-        (stride == 1.into()).then_some(Images {
-            channels: self.filters,
-            plane: places,
-            padding,
-        })
-    }
-
     /// The numbers that the passes work in, if they can be counted.
     fn room(&self) -> Option<usize> {
-        let samples = self.samples_at_once();
-        let by_input = match self.outgoing() {
-            Some(images) => images
-                .room(samples)?
-                .checked_add(count(&[self.filters, self.fan_in()])?)?,
-            None => count(&[samples, self.groups, self.fan_in(), self.places()])?,
-        };
-        Some(by_input.max(self.incoming().room(samples)?))
+        let unfolding = self.incoming().room(self.samples_at_once())?;
+        Some(unfolding.max(input_gradient::room(self)?))
     }
 
     /// W by groups: (groups, filters, channels, kernel height, kernel width), filters and channels being those of a
@@ -251,97 +228,12 @@ impl Conv2dLayer {
         [self.groups, filters, channels, height, width]
     }
 
-    /// unfold(Xₙ) of one group, for several samples side by side: (fan in, samples · places).
+    /// unfold(Xₙ) of one group, for several samples side by side: (fan in, samples · positions).
     fn unfolded<'a, S>(&self, padded: ArrayView4<'a, S>, group: usize) -> Operand<'a, S> {
         let channels = self.channels / self.groups;
-        let window = (self.window.size, self.window.stride, self.window.places);
+        let window = (self.window.size, self.window.stride, self.window.positions);
         let channels = group * channels..(group + 1) * channels;
         self.incoming().unfolded(padded, channels, window)
-    }
-
-    /// The reverse of unfolding, from zeros: adds each number of an unfolded sample, (channels, kernel height, kernel
-    /// width, out height, out width), to where it came from. What came from the padding is dropped.
-    fn fold<S: Scalar>(&self, unfolded: ArrayView5<'_, S>, mut sample: ArrayViewMut3<'_, S>) {
-        let Window { stride, padding, .. } = self.window;
-        for (ky, kx) in self.window.corners() {
-            let (rows, columns) = (self.window.rows(ky), self.window.columns(kx));
-            if rows.is_empty() || columns.is_empty() {
-                continue;
-            }
-            let first_y = rows.start * stride.height + ky - padding.height;
-            let first_x = columns.start * stride.width + kx - padding.width;
-            let seen = s![
-                ..,
-                first_y..first_y + (rows.len() - 1) * stride.height + 1;stride.height,
-                first_x..first_x + (columns.len() - 1) * stride.width + 1;stride.width
-            ];
-            Zip::from(sample.slice_mut(seen))
-                .and(unfolded.slice(s![.., ky, kx, rows, columns]))
-                .for_each(|x, value| *x += *value);
-        }
-    }
-
-    /// Overwrites the gradient by the input, of a few samples: dXₙ = fold(Wᵀ·dYₙ).
-    fn input_gradient_by_folding<S: Scalar>(
-        &self,
-        weight: ArrayView5<'_, S>,
-        dy: ArrayView4<'_, S>,
-        mut dx: ArrayViewMut4<'_, S>,
-        mut room: &mut [S],
-        packing: &mut Packing<S>,
-    ) {
-        let (samples, fan_in, places) = (dy.dim().0, self.fan_in(), self.places());
-        let mut room = take_mut(&mut room, [samples, self.groups, fan_in, places]);
-        let groups = weight.outer_iter().zip(by_groups(&dy, self.groups));
-        for ((w, dy), u) in groups.zip(room.axis_iter_mut(Axis(1))) {
-            let w = Operand::new(w.permuted_axes([1, 2, 3, 0]), 3);
-            let u = Target::new(u.permuted_axes([1, 0, 2]));
-            matmul(w, filters_first(dy), u, Update::Overwrite, packing);
-        }
-        let (size, out) = (self.window.size, self.window.places);
-        let unfolded = [samples, self.channels, size.height, size.width, out.height, out.width];
-        let unfolded = reshaped(room, unfolded);
-        flat_mut(dx.view_mut()).fill(S::ZERO);
-        for (unfolded, dx) in unfolded.outer_iter().zip(dx.outer_iter_mut()) {
-            self.fold(unfolded, dx);
-        }
-    }
-
-    /// Overwrites the gradient by the input, of a few samples, for a stride of 1: the convolution of dY with the
-    /// kernels turned around, filters and channels exchanged.
-    fn input_gradient_by_convolution<S: Scalar>(
-        &self,
-        images: &Images,
-        turned: ArrayView5<'_, S>,
-        dy: ArrayView4<'_, S>,
-        mut dx: ArrayViewMut4<'_, S>,
-        room: &mut [S],
-        packing: &mut Packing<S>,
-    ) {
-        let Window { plane, size, .. } = self.window;
-        let filters = self.filters / self.groups;
-        let dy = images.padded(dy, room);
-        let groups = turned.outer_iter().zip(by_groups_mut(&mut dx, self.groups));
-        for (group, (w, dx)) in groups.enumerate() {
-            let seen = group * filters..(group + 1) * filters;
-            let u = images.unfolded(dy, seen, (size, 1.into(), plane));
-            let dx = Target::new(dx.permuted_axes([1, 0, 2, 3]));
-            matmul(Operand::new(w, 1), u, dx, Update::Overwrite, packing);
-        }
-    }
-
-    /// The kernels turned around, filters and channels exchanged: (groups, channels, filters, kernel height, kernel
-    /// width).
-    fn turn<'a, S: Scalar>(&self, weight: ArrayView5<'_, S>, room: &mut &'a mut [S]) -> ArrayView5<'a, S> {
-        let [groups, filters, channels, height, width] = self.weight_shape();
-        // A kernel that is turned around is read backwards.
-        let kernels = reshaped(weight, [groups, filters, channels, height * width]);
-        let turned = kernels.slice(s![.., .., .., ..;-1]).permuted_axes([0, 2, 1, 3]);
-        let copy = flat_mut(take_mut(room, turned.raw_dim()));
-        Zip::from(tensor_mut(copy, turned.raw_dim()))
-            .and(turned)
-            .for_each(|to, from| *to = *from);
-        tensor(copy, [groups, channels, filters, height, width])
     }
 }
 
@@ -360,7 +252,7 @@ fn by_groups_mut<'a, S>(
     images.axis_chunks_iter_mut(Axis(1), channels)
 }
 
-/// Several samples' outputs as a matrix: (filters, samples · places).
+/// Several samples' outputs as a matrix: (filters, samples · positions).
 fn filters_first<S>(outputs: ArrayView4<'_, S>) -> Operand<'_, S> {
     Operand::new(outputs.permuted_axes([1, 0, 2, 3]), 1)
 }
@@ -375,16 +267,16 @@ impl<S: Scalar> Passes<S> for Conv2dLayer {
     ) {
         let weight = take(&mut parameters, self.weight_shape());
         let bias = take(&mut parameters, self.filters);
-        let (input, mut output) = (input, output);
-        for mut image in output.outer_iter_mut() {
-            for (mut plane, bias) in image.outer_iter_mut().zip(bias) {
-                plane.fill(*bias);
-            }
+        let mut output = output;
+        let mut planes = rows(output.view_mut(), self.positions());
+        for (plane, bias) in planes.rows_mut().into_iter().zip(bias.iter().cycle()) {
+            flat_mut(plane).fill(*bias);
         }
         let at_once = self.samples_at_once();
+        let mut padder = self.incoming().padder(at_once.min(input.dim().0), memory.room);
         let outputs = output.axis_chunks_iter_mut(Axis(0), at_once);
         for (x, mut y) in input.axis_chunks_iter(Axis(0), at_once).zip(outputs) {
-            let x = self.incoming().padded(x, memory.room);
+            let x = padder.padded(x);
             let groups = weight.outer_iter().zip(by_groups_mut(&mut y, self.groups));
             for (group, (w, y)) in groups.enumerate() {
                 let y = Target::new(y.permuted_axes([1, 0, 2, 3]));
@@ -394,7 +286,7 @@ impl<S: Scalar> Passes<S> for Conv2dLayer {
         }
     }
 
-    /// dW = Σₙ dYₙ·unfold(Xₙ)ᵀ, db = Σₙ Σ over the places of dYₙ, dXₙ = fold(Wᵀ·dYₙ).
+    /// dW = Σₙ dYₙ·unfold(Xₙ)ᵀ, db = Σₙ Σ over the positions of dYₙ, dXₙ = fold(Wᵀ·dYₙ).
     fn backward(
         &self,
         passed: Passed<'_, S>,
@@ -402,40 +294,31 @@ impl<S: Scalar> Passes<S> for Conv2dLayer {
         input_gradient: Option<ArrayViewMut4<'_, S>>,
         memory: Memory<'_, S>,
     ) {
-        parameter_gradient.fill(S::ZERO);
         let mut dw = take_mut(&mut parameter_gradient, self.weight_shape());
-        let mut db = take_mut(&mut parameter_gradient, self.filters);
+        let db = take_mut(&mut parameter_gradient, self.filters);
         let (input, dy) = (passed.input, passed.output_gradient);
-        for image in dy.outer_iter() {
-            for (db, plane) in db.iter_mut().zip(image.outer_iter()) {
-                *db += sum(flat(plane));
+        let planes = rows(dy, self.positions());
+        sum_in_blocks(dy.dim().0, [flat_mut(db)], &|sample, filters, [db]| {
+            for (filter, db) in filters.zip(&mut **db) {
+                *db += sum(flat(planes.row(sample * self.filters + filter)));
             }
-        }
+        });
+        dw.fill(S::ZERO);
         let at_once = self.samples_at_once();
+        let mut padder = self.incoming().padder(at_once.min(input.dim().0), memory.room);
         let gradients = dy.axis_chunks_iter(Axis(0), at_once);
         for (x, dy) in input.axis_chunks_iter(Axis(0), at_once).zip(gradients) {
-            let x = self.incoming().padded(x, memory.room);
+            let x = padder.padded(x);
             let groups = dw.outer_iter_mut().zip(by_groups(&dy, self.groups));
             for (group, (dw, dy)) in groups.enumerate() {
                 let u = self.unfolded(x, group).transposed();
                 matmul(filters_first(dy), u, Target::new(dw), Update::Add, memory.packing);
             }
         }
-        let Some(input_gradient) = input_gradient else { return };
-        let mut dx = input_gradient;
+        let Some(dx) = input_gradient else { return };
         let mut parameters = passed.parameters;
         let weight = take(&mut parameters, self.weight_shape());
-        let (outgoing, mut room) = (self.outgoing(), memory.room);
-        let turned = outgoing.map(|images| (images, self.turn(weight, &mut room)));
-        let gradients = dy.axis_chunks_iter(Axis(0), at_once);
-        for (dx, dy) in dx.axis_chunks_iter_mut(Axis(0), at_once).zip(gradients) {
-            match &turned {
-                Some((images, turned)) => {
-                    self.input_gradient_by_convolution(images, *turned, dy, dx, room, memory.packing);
-                }
-                None => self.input_gradient_by_folding(weight, dy, dx, room, memory.packing),
-            }
-        }
+        input_gradient::overwrite(self, weight, dy, dx, memory.room, memory.packing);
     }
 }
 
@@ -443,7 +326,7 @@ impl<S: Scalar> Passes<S> for Conv2dLayer {
 mod tests {
     use super::*;
     use crate::layer::Layer;
-    use crate::layer::gradient_check::{check, fit};
+    use crate::layer::gradient_check::{check, check_many_rows, fit};
 
     #[test]
     fn its_gradients_are_the_central_differences() {
@@ -504,5 +387,10 @@ mod tests {
         );
         assert!(misfit(6, 3).contains("a divisor of both"));
         assert!(misfit(4, 0).contains("set groups to 1"));
+    }
+
+    #[test]
+    fn the_gradient_of_its_bias_is_exact_over_many_samples() {
+        check_many_rows(&fit(Conv2d::new(3, 1), &[1, 1, 1]), 262_144);
     }
 }

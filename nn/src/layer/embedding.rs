@@ -1,9 +1,9 @@
 use super::{Keys, Memory, Passed, Passes, Sizes, Tensor, shape_text};
-use crate::extent::whole;
 use crate::fnv1a::Fnv1a;
 use crate::kernel::scalar::Scalar;
 use crate::kernel::tensor::{flat, flat_mut, rows, tensor, tensor_mut};
 use crate::parameters::Initial;
+use crate::whole::whole;
 use ndarray::{ArrayView4, ArrayViewMut4};
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +14,8 @@ const MAX_TOKENS: usize = 1 << 24;
 ///
 /// X: (batch, positions), whole numbers from 0 to below `tokens`, W: (tokens, width), Y: (batch, positions, width).
 ///
-/// The model's first layer, and nowhere else: no layer gives tokens, and none can be given a gradient by them. Whoever
-/// takes data in has to check that they are below [`Model::tokens`](crate::Model::tokens).
+/// The model's first layer, and nowhere else: no layer gives tokens, and there is no gradient by them. Where data comes
+/// in, tokens are checked to be below [`Model::tokens`](crate::Model::tokens).
 ///
 /// It starts from uniform numbers with the standard deviation of GPT-2's embeddings, 0.02 (Radford et al., "Language
 /// Models are Unsupervised Multitask Learners", 2019; the number is in the code published with it). PyTorch's normal

@@ -23,27 +23,31 @@ pub(crate) struct GlobalAvgPoolLayer {
     /// How many means come out.
     channels: usize,
     /// How many numbers each is the mean of.
-    places: usize,
+    positions: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Axes {
-    ChannelsThenPlaces,
-    PlacesThenChannels,
+    ChannelsThenPositions,
+    PositionsThenChannels,
 }
 
 impl Keys for GlobalAvgPool {
     type Layer = GlobalAvgPoolLayer;
 
     fn fit(&self, incoming: &[usize], from: &str) -> Result<GlobalAvgPoolLayer, String> {
-        let (axes, channels, places) = match *incoming {
-            [positions, width] => (Axes::PlacesThenChannels, width, positions),
+        let (axes, channels, positions) = match *incoming {
+            [positions, width] => (Axes::PositionsThenChannels, width, positions),
             _ => {
                 let [channels, height, width] = image(incoming, from)?;
-                (Axes::ChannelsThenPlaces, channels, height * width)
+                (Axes::ChannelsThenPositions, channels, height * width)
             }
         };
-        Ok(GlobalAvgPoolLayer { axes, channels, places })
+        Ok(GlobalAvgPoolLayer {
+            axes,
+            channels,
+            positions,
+        })
     }
 
     fn hash(&self, _: &mut Fnv1a) {}
@@ -57,15 +61,15 @@ impl Sizes for GlobalAvgPoolLayer {
 
 impl GlobalAvgPoolLayer {
     fn share<S: Scalar>(&self) -> S {
-        S::ONE / S::from_f64(self.places as f64)
+        S::ONE / S::from_f64(self.positions as f64)
     }
 }
 
 impl<S: Scalar> Passes<S> for GlobalAvgPoolLayer {
     fn forward(&self, _: &[S], input: ArrayView4<'_, S>, output: ArrayViewMut4<'_, S>, _: Memory<'_, S>) {
         let share = self.share();
-        if self.axes == Axes::ChannelsThenPlaces {
-            for (y, plane) in flat_mut(output).iter_mut().zip(rows(input, self.places).rows()) {
+        if self.axes == Axes::ChannelsThenPositions {
+            for (y, plane) in flat_mut(output).iter_mut().zip(rows(input, self.positions).rows()) {
                 *y = sum(flat(plane)) * share;
             }
             return;
@@ -88,8 +92,8 @@ impl<S: Scalar> Passes<S> for GlobalAvgPoolLayer {
     ) {
         let Some(input_gradient) = input_gradient else { return };
         let share = self.share();
-        if self.axes == Axes::ChannelsThenPlaces {
-            let mut planes = rows(input_gradient, self.places);
+        if self.axes == Axes::ChannelsThenPositions {
+            let mut planes = rows(input_gradient, self.positions);
             for (mut plane, dy) in planes.rows_mut().into_iter().zip(flat(passed.output_gradient)) {
                 plane.fill(*dy * share);
             }

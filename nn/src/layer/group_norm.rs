@@ -1,12 +1,12 @@
 use super::normalization::{backward, normalize};
 use super::window::image;
 use super::{Keys, Memory, Needs, Passed, Passes, Sizes, Tensor};
-use crate::extent::whole;
 use crate::fnv1a::Fnv1a;
 use crate::kernel::scalar::Scalar;
-use crate::kernel::sums::{dot, sum};
+use crate::kernel::sums::{dot, sum, sum_in_blocks};
 use crate::kernel::tensor::{flat, rows, take, take_mut};
-use ndarray::{ArrayView4, ArrayViewMut1, ArrayViewMut2, ArrayViewMut4, Axis, Zip};
+use crate::whole::whole;
+use ndarray::{ArrayView4, ArrayViewMut1, ArrayViewMut2, ArrayViewMut4, Zip};
 use serde::{Deserialize, Serialize};
 
 /// Normalises each sample's channels in groups, like `torch.nn.GroupNorm` (Wu and He, arXiv 1803.08494): Y = W·N + b,
@@ -74,7 +74,7 @@ impl GroupNormLayer {
         self.shape.iter().product()
     }
 
-    fn places(&self) -> usize {
+    fn positions(&self) -> usize {
         self.shape[1] * self.shape[2]
     }
 
@@ -114,15 +114,15 @@ impl<S: Scalar> Passes<S> for GroupNormLayer {
             .and(normalized.rows_mut())
             .and(scales)
             .for_each(|x, normalized, scale| *scale = normalize(x, normalized));
-        let normalized = rows(normalized, self.places());
-        let mut y = rows(output, self.places());
+        let normalized = rows(normalized, self.positions());
+        let mut y = rows(output, self.positions());
         let planes = y.rows_mut().into_iter().zip(normalized.rows());
         for ((y, normalized), (weight, bias)) in planes.zip(weight.iter().zip(bias).cycle()) {
             Zip::from(y).and(normalized).for_each(|y, n| *y = *n * *weight + *bias);
         }
     }
 
-    /// dW = Σ over samples and places of dY·N, db = Σ dY, dN = W·dY.
+    /// dW = Σ over samples and positions of dY·N, db = Σ dY, dN = W·dY.
     fn backward(
         &self,
         passed: Passed<'_, S>,
@@ -130,23 +130,21 @@ impl<S: Scalar> Passes<S> for GroupNormLayer {
         input_gradient: Option<ArrayViewMut4<'_, S>>,
         memory: Memory<'_, S>,
     ) {
-        let (channels, places) = (self.shape[0], self.places());
-        let dy = rows(passed.output_gradient, places);
+        let (channels, positions) = (self.shape[0], self.positions());
+        let dy = rows(passed.output_gradient, positions);
         let Kept { normalized, scales } = self.kept(memory.numbers, dy.len() / self.group());
-        parameter_gradient.fill(S::ZERO);
-        let (weight_gradient, bias_gradient) = parameter_gradient.split_at_mut(channels);
-        for (sample, normalized) in dy
-            .axis_chunks_iter(Axis(0), channels)
-            .zip(rows(normalized.view(), places).axis_chunks_iter(Axis(0), channels))
-        {
-            let planes = sample.rows().into_iter().zip(normalized.rows());
-            for ((dy, normalized), (dw, db)) in planes.zip(weight_gradient.iter_mut().zip(&mut *bias_gradient)) {
-                *dw += dot(flat(dy), flat(normalized));
-                *db += sum(flat(dy));
+        let (dw, db) = parameter_gradient.split_at_mut(channels);
+        let planes = rows(normalized.view(), positions);
+        sum_in_blocks(dy.nrows() / channels, [dw, db], &|sample, columns, [dw, db]| {
+            for (channel, (dw, db)) in columns.zip(dw.iter_mut().zip(&mut **db)) {
+                let plane = sample * channels + channel;
+                let (dy, normalized) = (flat(dy.row(plane)), flat(planes.row(plane)));
+                *dw += dot(dy, normalized);
+                *db += sum(dy);
             }
-        }
+        });
         let Some(input_gradient) = input_gradient else { return };
-        let mut gradient = rows(input_gradient, places);
+        let mut gradient = rows(input_gradient, positions);
         let planes = gradient.rows_mut().into_iter().zip(dy.rows());
         for ((dn, dy), weight) in planes.zip(passed.parameters[..channels].iter().cycle()) {
             Zip::from(dn).and(dy).for_each(|dn, dy| *dn = *dy * *weight);
@@ -162,7 +160,7 @@ impl<S: Scalar> Passes<S> for GroupNormLayer {
 mod tests {
     use super::*;
     use crate::layer::LayerSpec;
-    use crate::layer::gradient_check::{check, fit, forward};
+    use crate::layer::gradient_check::{check, check_many_rows, fit, forward};
 
     #[test]
     fn its_gradients_are_the_central_differences() {
@@ -193,5 +191,10 @@ mod tests {
         );
         assert!(misfit(0, &[4, 2, 2]).contains("set groups to 1"));
         assert!(misfit(2, &[4]).contains("expects an image"));
+    }
+
+    #[test]
+    fn the_gradient_of_its_bias_is_exact_over_many_samples() {
+        check_many_rows(&fit(GroupNorm { groups: 1 }, &[3, 1, 1]), 262_144);
     }
 }

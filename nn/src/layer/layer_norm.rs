@@ -2,7 +2,8 @@ use super::normalization::{backward, normalize};
 use super::{Keys, Memory, Needs, Passed, Passes, Sizes, Tensor};
 use crate::fnv1a::Fnv1a;
 use crate::kernel::scalar::Scalar;
-use crate::kernel::tensor::{rows, take, take_mut, tensor};
+use crate::kernel::sums::{add, add_products, sum_in_blocks};
+use crate::kernel::tensor::{flat, rows, take, take_mut, tensor};
 use ndarray::{ArrayView4, ArrayViewMut1, ArrayViewMut2, ArrayViewMut4, Zip};
 use serde::{Deserialize, Serialize};
 
@@ -102,21 +103,17 @@ impl<S: Scalar> Passes<S> for LayerNormLayer {
     fn backward(
         &self,
         passed: Passed<'_, S>,
-        mut parameter_gradient: &mut [S],
+        parameter_gradient: &mut [S],
         input_gradient: Option<ArrayViewMut4<'_, S>>,
         memory: Memory<'_, S>,
     ) {
         let dy = rows(passed.output_gradient, self.width);
         let Kept { normalized, scales } = self.kept(memory.numbers, dy.nrows());
-        parameter_gradient.fill(S::ZERO);
-        let mut dw = take_mut(&mut parameter_gradient, self.width);
-        let mut db = take_mut(&mut parameter_gradient, self.width);
-        Zip::from(dy.rows()).and(normalized.rows()).for_each(|dy, normalized| {
-            Zip::from(&mut dw)
-                .and(dy)
-                .and(normalized)
-                .for_each(|sum, dy, n| *sum += *dy * *n);
-            db += &dy;
+        let (dw, db) = parameter_gradient.split_at_mut(self.width);
+        sum_in_blocks(dy.nrows(), [dw, db], &|row, columns, [dw, db]| {
+            let (dy, normalized) = (&flat(dy.row(row))[columns.clone()], &flat(normalized.row(row))[columns]);
+            add_products(dw, dy, normalized);
+            add(db, dy);
         });
         let Some(input_gradient) = input_gradient else { return };
         let weight = tensor(&passed.parameters[..self.width], self.width);
@@ -137,12 +134,17 @@ impl<S: Scalar> Passes<S> for LayerNormLayer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layer::gradient_check::{check, fit};
+    use crate::layer::gradient_check::{check, check_many_rows, fit};
 
     #[test]
     fn its_gradients_are_the_central_differences() {
         for shape in [&[7][..], &[3, 5], &[2, 3, 4]] {
             check(&fit(LayerNorm {}, shape), shape.iter().product(), 3);
         }
+    }
+
+    #[test]
+    fn the_gradient_of_its_bias_is_exact_over_many_rows() {
+        check_many_rows(&fit(LayerNorm {}, &[262_144, 3]), 1);
     }
 }

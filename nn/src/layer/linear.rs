@@ -1,10 +1,10 @@
 use super::affine;
 use super::{Keys, Memory, Passed, Passes, Sizes, Tensor, shape_text};
-use crate::extent::{whole, whole_if_set};
 use crate::fnv1a::Fnv1a;
 use crate::kernel::Update;
 use crate::kernel::scalar::Scalar;
 use crate::kernel::tensor::{rows, take, take_mut};
+use crate::whole::{whole, whole_if_set};
 use ndarray::{ArrayView4, ArrayViewMut4};
 use serde::{Deserialize, Serialize};
 

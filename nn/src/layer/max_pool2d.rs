@@ -59,7 +59,7 @@ impl Keys for MaxPool2d {
 
 impl Sizes for MaxPool2dLayer {
     fn output_shape(&self) -> Vec<usize> {
-        vec![self.channels, self.window.places.height, self.window.places.width]
+        vec![self.channels, self.window.positions.height, self.window.positions.width]
     }
 
     fn needs(&self) -> Needs {
@@ -80,7 +80,7 @@ fn take_larger<S: Scalar>(y: &mut S, kept: &mut u32, value: S, index: u32) {
 }
 
 impl MaxPool2dLayer {
-    /// One row of the window for one row of places, whose windows begin at `x[first]`; x: a plane.
+    /// One row of the window for one row of positions, whose windows begin at `x[first]`; x: a plane.
     fn row<S: Scalar>(&self, x: &[S], first: usize, y: &mut [S], kept: &mut [u32]) {
         let Window { size, stride, .. } = self.window;
         match (size.width, stride.width) {
@@ -118,18 +118,18 @@ impl<S: Scalar> Passes<S> for MaxPool2dLayer {
             plane,
             size,
             stride,
-            places,
+            positions,
             ..
         } = self.window;
-        let mut y = planes(output, places);
+        let mut y = planes(output, positions);
         let mut kept = tensor_mut(memory.indices, y.raw_dim());
         let x = planes(input, plane);
         for ((mut y, mut kept), x) in y.outer_iter_mut().zip(kept.outer_iter_mut()).zip(x.outer_iter()) {
             let rows = y.rows_mut().into_iter().zip(kept.rows_mut());
-            for (place_y, (y, kept)) in rows.enumerate() {
+            for (position_y, (y, kept)) in rows.enumerate() {
                 let (y, kept) = (flat_mut(y), flat_mut(kept));
                 let x = flat(x);
-                let first = place_y * stride.height * plane.width;
+                let first = position_y * stride.height * plane.width;
                 for (place, (y, kept)) in y.iter_mut().zip(kept.iter_mut()).enumerate() {
                     let first = first + place * stride.width;
                     (*y, *kept) = (x[first], first as u32);
@@ -150,7 +150,7 @@ impl<S: Scalar> Passes<S> for MaxPool2dLayer {
         memory: Memory<'_, S>,
     ) {
         let Some(input_gradient) = input_gradient else { return };
-        let dy = planes(passed.output_gradient, self.window.places);
+        let dy = planes(passed.output_gradient, self.window.positions);
         let kept = tensor(memory.indices, dy.raw_dim());
         let mut dx = planes(input_gradient, self.window.plane);
         dx.fill(S::ZERO);

@@ -26,7 +26,7 @@ pub(crate) struct PatchifyLayer {
     /// Of a patch.
     size: Extent,
     /// How many patches lie above and beside each other.
-    places: Extent,
+    positions: Extent,
 }
 
 impl Keys for Patchify {
@@ -44,11 +44,15 @@ impl Keys for Patchify {
                 "has size = {size}, but {from} gives images of {plane}; set size to divisors of both"
             ));
         }
-        let places = Extent {
+        let positions = Extent {
             height: height / size.height,
             width: width / size.width,
         };
-        Ok(PatchifyLayer { channels, size, places })
+        Ok(PatchifyLayer {
+            channels,
+            size,
+            positions,
+        })
     }
 
     fn hash(&self, hash: &mut Fnv1a) {
@@ -59,7 +63,10 @@ impl Keys for Patchify {
 impl Sizes for PatchifyLayer {
     fn output_shape(&self) -> Vec<usize> {
         let Extent { height, width } = self.size;
-        vec![self.places.height * self.places.width, self.channels * height * width]
+        vec![
+            self.positions.height * self.positions.width,
+            self.channels * height * width,
+        ]
     }
 }
 
@@ -70,10 +77,21 @@ impl PatchifyLayer {
         images: impl OnePiece<Line = ArrayBase<R, Ix1>>,
         batch: usize,
     ) -> ArrayBase<R, Ix6> {
-        let PatchifyLayer { channels, size, places } = *self;
+        let PatchifyLayer {
+            channels,
+            size,
+            positions,
+        } = *self;
         reshaped(
             images,
-            [batch, channels, places.height, size.height, places.width, size.width],
+            [
+                batch,
+                channels,
+                positions.height,
+                size.height,
+                positions.width,
+                size.width,
+            ],
         )
     }
 
@@ -83,10 +101,21 @@ impl PatchifyLayer {
         patches: impl OnePiece<Line = ArrayBase<R, Ix1>>,
         batch: usize,
     ) -> ArrayBase<R, Ix6> {
-        let PatchifyLayer { channels, size, places } = *self;
+        let PatchifyLayer {
+            channels,
+            size,
+            positions,
+        } = *self;
         let patches = reshaped(
             patches,
-            [batch, places.height, places.width, channels, size.height, size.width],
+            [
+                batch,
+                positions.height,
+                positions.width,
+                channels,
+                size.height,
+                size.width,
+            ],
         );
         patches.permuted_axes([0, 3, 1, 4, 2, 5])
     }

@@ -1,3 +1,4 @@
+use super::activation;
 use super::{Keys, Memory, Passed, Passes, Sizes};
 use crate::fnv1a::Fnv1a;
 use crate::kernel::scalar::Scalar;
@@ -51,12 +52,10 @@ impl<S: Scalar> Passes<S> for ReluLayer {
         input_gradient: Option<ArrayViewMut4<'_, S>>,
         _: Memory<'_, S>,
     ) {
-        let Some(input_gradient) = input_gradient else { return };
-        Zip::from(input_gradient.line())
-            .and(passed.output_gradient.line())
-            .and(passed.output.line())
-            // A select, not a branch around a load: only then does the loop run in vectors.
-            .for_each(|dx, dy, y| *dx = select_unpredictable(*y > S::ZERO, *dy, S::ZERO));
+        // A select, not a branch around a load: only then does the loop run in vectors.
+        activation::backward(passed, input_gradient, |dy, y| {
+            select_unpredictable(y > S::ZERO, dy, S::ZERO)
+        });
     }
 }
 

@@ -24,10 +24,10 @@ pub struct Residual {
 /// Fitted to what comes in.
 #[derive(Clone, Debug)]
 pub(crate) struct ResidualLayer {
-    chain: Sequential,
+    layers: Sequential,
     projection: Option<Box<Layer>>,
     projection_needs: Needs,
-    /// Those of the chain, then those of the projection.
+    /// Those of the layers, then those of the projection.
     tensors: Vec<Tensor>,
 }
 
@@ -38,9 +38,10 @@ impl Keys for Residual {
         if self.layers.is_empty() || self.layers.len() > MAX_LAYERS {
             return Err(format!("has {} layers; give it 1 to {MAX_LAYERS}", self.layers.len()));
         }
-        let (chain, tensors) = Sequential::new(&self.layers, incoming, from).map_err(|Misfit { place, problem }| {
-            format!("in its layer {} ({}): {problem}", place + 1, self.layers[place].kind())
-        })?;
+        let (layers, tensors) =
+            Sequential::new(&self.layers, incoming, from).map_err(|Misfit { place, problem }| {
+                format!("in its layer {} ({}): {problem}", place + 1, self.layers[place].kind())
+            })?;
         let projection = match &self.projection {
             Some(spec) => Some(
                 Layer::new(spec, incoming, from)
@@ -49,23 +50,23 @@ impl Keys for Residual {
             None => None,
         };
         for (part, tokens) in [
-            ("layer 1", chain.tokens()),
+            ("layer 1", layers.tokens()),
             ("projection", projection.as_ref().and_then(Layer::tokens)),
         ] {
             if tokens.is_some() {
                 return Err(format!("in its {part} (embedding): {NO_TOKENS}"));
             }
         }
-        let given = shape_text(chain.output_shape());
+        let given = shape_text(layers.output_shape());
         match &projection {
-            Some(layer) if layer.output_shape() != chain.output_shape() => {
+            Some(layer) if layer.output_shape() != layers.output_shape() => {
                 return Err(format!(
                     "adds what its layers give, {given}, to what its projection gives, {}; let its projection give \
                      {given}, too",
                     shape_text(&layer.output_shape()),
                 ));
             }
-            None if incoming != chain.output_shape() => {
+            None if incoming != layers.output_shape() => {
                 let comes_in = shape_text(incoming);
                 return Err(format!(
                     "adds what its layers give, {given}, to what {from} gives, {comes_in}; let its layers give \
@@ -85,7 +86,7 @@ impl Keys for Residual {
             tensors: tensors.into_iter().map(inside("layers")).chain(projected).collect(),
             projection_needs: projection.as_ref().map_or(Needs::default(), Layer::needs),
             projection: projection.map(Box::new),
-            chain,
+            layers,
         })
     }
 
@@ -99,40 +100,40 @@ impl Keys for Residual {
 
 impl Sizes for ResidualLayer {
     fn output_shape(&self) -> Vec<usize> {
-        self.chain.output_shape().to_vec()
+        self.layers.output_shape().to_vec()
     }
 
     fn tensors(&self) -> Vec<Tensor> {
         self.tensors.clone()
     }
 
-    /// The chain's, then the projection's, what it gives, and a second gradient by the input.
+    /// The layers', then the projection's, what it gives, and a second gradient by the input.
     fn needs(&self) -> Needs {
-        let (chain, projection) = (self.chain.needs(), self.projection_needs);
-        let both = self.chain.inputs().saturating_add(self.projected());
+        let (layers, projection) = (self.layers.needs(), self.projection_needs);
+        let both = self.layers.inputs().saturating_add(self.projected());
         let beside = self.projection.as_ref().map_or(0, |_| both);
         Needs {
-            indices: chain.indices.saturating_add(projection.indices),
-            numbers: chain.numbers.saturating_add(projection.numbers).saturating_add(beside),
-            room: chain.room.max(projection.room),
+            indices: layers.indices.saturating_add(projection.indices),
+            numbers: layers.numbers.saturating_add(projection.numbers).saturating_add(beside),
+            room: layers.room.max(projection.room),
         }
     }
 
     /// The neediest of the two ways, which follow each other.
     fn evaluation_needs(&self) -> Needs {
         let projection = self.projection.as_ref().map(|layer| layer.evaluation_needs());
-        let (chain, projection) = (self.chain.evaluation_needs(), projection.unwrap_or_default());
+        let (layers, projection) = (self.layers.evaluation_needs(), projection.unwrap_or_default());
         Needs {
-            indices: chain.indices.max(projection.indices),
-            numbers: chain.numbers.max(projection.numbers),
-            room: chain.room.max(projection.room),
+            indices: layers.indices.max(projection.indices),
+            numbers: layers.numbers.max(projection.numbers),
+            room: layers.room.max(projection.room),
         }
     }
 }
 
 /// The memory of each of the two ways, what the projection gives, and the second gradient by the input.
 struct Ways<'a, S> {
-    chain: Memory<'a, S>,
+    layers: Memory<'a, S>,
     projection_indices: &'a mut [u32],
     projection_numbers: &'a mut [S],
     projected: &'a mut [S],
@@ -142,18 +143,18 @@ struct Ways<'a, S> {
 impl ResidualLayer {
     /// How many numbers a projection gives for one sample.
     fn projected(&self) -> usize {
-        self.chain.output_shape().iter().product()
+        self.layers.output_shape().iter().product()
     }
 
     fn ways<'a, S>(&self, memory: Memory<'a, S>, batch: usize) -> Ways<'a, S> {
-        let chain = self.chain.needs();
-        let (indices, projection_indices) = memory.indices.split_at_mut(chain.indices * batch);
-        let (numbers, rest) = memory.numbers.split_at_mut(chain.numbers * batch);
+        let layers = self.layers.needs();
+        let (indices, projection_indices) = memory.indices.split_at_mut(layers.indices * batch);
+        let (numbers, rest) = memory.numbers.split_at_mut(layers.numbers * batch);
         let (projection_numbers, rest) = rest.split_at_mut(self.projection_needs.numbers * batch);
         let beside = self.projection.as_ref().map_or(0, |_| self.projected() * batch);
         let (projected, second) = rest.split_at_mut(beside);
         Ways {
-            chain: Memory {
+            layers: Memory {
                 indices,
                 numbers,
                 room: memory.room,
@@ -184,9 +185,9 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
         memory: Memory<'_, S>,
     ) {
         let batch = input.shape()[0];
-        let (inner, projection) = parameters.split_at(self.chain.parameter_count());
+        let (inner, projection) = parameters.split_at(self.layers.parameter_count());
         let Ways {
-            chain:
+            layers:
                 Memory {
                     indices,
                     numbers,
@@ -223,8 +224,8 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
             packing,
             random,
         };
-        self.chain.forward(inner, input, memory);
-        add(output, self.chain.output(numbers, batch));
+        self.layers.forward(inner, input, memory);
+        add(output, self.layers.output(numbers, batch));
     }
 
     fn evaluate(
@@ -235,7 +236,7 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
         memory: Memory<'_, S>,
     ) {
         let batch = input.shape()[0];
-        let (inner, projection) = parameters.split_at(self.chain.parameter_count());
+        let (inner, projection) = parameters.split_at(self.layers.parameter_count());
         match &self.projection {
             Some(layer) => {
                 let needs = layer.evaluation_needs();
@@ -252,7 +253,7 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
             }
             None => flat_mut(output.view_mut()).copy_from_slice(flat(input.view())),
         }
-        add(output, self.chain.evaluate(inner, input, memory));
+        add(output, self.layers.evaluate(inner, input, memory));
     }
 
     /// dX = P′(dY) + F′(dY).
@@ -264,10 +265,10 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
         memory: Memory<'_, S>,
     ) {
         let batch = passed.input.shape()[0];
-        let (inner, projection) = passed.parameters.split_at(self.chain.parameter_count());
-        let (inner_gradient, projection_gradient) = parameter_gradient.split_at_mut(self.chain.parameter_count());
+        let (inner, projection) = passed.parameters.split_at(self.layers.parameter_count());
+        let (inner_gradient, projection_gradient) = parameter_gradient.split_at_mut(self.layers.parameter_count());
         let Ways {
-            chain:
+            layers:
                 Memory {
                     indices,
                     numbers,
@@ -281,7 +282,7 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
             second,
         } = self.ways(memory, batch);
         let mut input_gradient = input_gradient;
-        let (_, output_gradient) = self.chain.output_and_its_gradient(numbers, batch);
+        let (_, output_gradient) = self.layers.output_and_its_gradient(numbers, batch);
         flat_mut(output_gradient).copy_from_slice(flat(passed.output_gradient.view()));
         let memory = Memory {
             indices,
@@ -291,7 +292,7 @@ impl<S: Scalar> Passes<S> for ResidualLayer {
             random: random.as_deref_mut(),
         };
         let wanted = input_gradient.as_mut().map(|gradient| gradient.view_mut());
-        self.chain
+        self.layers
             .backward(inner, passed.input.view(), inner_gradient, wanted, memory);
         let Some(layer) = &self.projection else {
             if let Some(input_gradient) = input_gradient {

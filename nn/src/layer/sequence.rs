@@ -2,7 +2,7 @@
 
 use super::shape_text;
 
-/// The two sizes of a sequence, or an error with the mend.
+/// The two sizes of a sequence, or an error with the fix.
 pub(crate) fn sequence(incoming: &[usize], from: &str) -> Result<[usize; 2], String> {
     <[usize; 2]>::try_from(incoming).map_err(|_| {
         format!(

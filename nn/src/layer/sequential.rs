@@ -11,14 +11,14 @@ use crate::parameters::MAX_PARAMETERS;
 use crate::shape::of_batch;
 use ndarray::{ArrayView4, ArrayViewMut4};
 
-/// The most layers of a chain: far beyond what a browser trains, and few enough that a description stays small.
+/// The most layers of a sequence: far beyond what a browser trains, and few enough that a description stays small.
 pub(crate) const MAX_LAYERS: usize = 1024;
 
 /// Why a layer that takes tokens can only be a model's first.
 pub(crate) const NO_TOKENS: &str =
     "takes tokens, which only a model's input gives; make it the model's first layer, not in a residual one";
 
-/// Which layer of a chain doesn't fit, and why.
+/// Which layer of a sequence doesn't fit, and why.
 pub(crate) struct Misfit {
     /// Counted from 0.
     pub(crate) place: usize,
@@ -39,7 +39,7 @@ pub(crate) struct Sequential {
     widest: usize,
 }
 
-/// A layer of a chain.
+/// A layer of the sequence.
 #[derive(Clone, Debug)]
 struct Link {
     layer: Layer,
@@ -95,7 +95,7 @@ impl Sequential {
             });
         }
         let widest = layers.iter().map(|link| link.outputs).max().unwrap_or(0);
-        let sum = |of: fn(&Link) -> usize| layers.iter().map(of).fold(0, usize::saturating_add);
+        let sum = |needed: fn(&Link) -> usize| layers.iter().map(needed).fold(0, usize::saturating_add);
         let needs = Needs {
             indices: sum(|link| link.needs.indices),
             numbers: sum(|link| link.numbers()).saturating_add(widest.saturating_mul(2)),
@@ -265,7 +265,7 @@ impl Sequential {
 }
 
 impl Link {
-    /// How many numbers it has in the chain's memory for each sample: what comes out, and what it keeps.
+    /// How many numbers it has in the sequence's memory for each sample: what comes out, and what it keeps.
     fn numbers(&self) -> usize {
         self.outputs.saturating_add(self.needs.numbers)
     }

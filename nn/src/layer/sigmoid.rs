@@ -1,9 +1,10 @@
+use super::activation;
 use super::{Keys, Memory, Passed, Passes, Sizes};
 use crate::fnv1a::Fnv1a;
 use crate::kernel::elementwise::map;
 use crate::kernel::scalar::Scalar;
-use crate::kernel::tensor::{OnePiece, flat, flat_mut};
-use ndarray::{ArrayView4, ArrayViewMut4, Zip};
+use crate::kernel::tensor::{flat, flat_mut};
+use ndarray::{ArrayView4, ArrayViewMut4};
 use serde::{Deserialize, Serialize};
 
 /// Y = 1 / (1 + e^−X), like `torch.nn.Sigmoid`; of any shape.
@@ -47,11 +48,7 @@ impl<S: Scalar> Passes<S> for SigmoidLayer {
         input_gradient: Option<ArrayViewMut4<'_, S>>,
         _: Memory<'_, S>,
     ) {
-        let Some(input_gradient) = input_gradient else { return };
-        Zip::from(input_gradient.line())
-            .and(passed.output_gradient.line())
-            .and(passed.output.line())
-            .for_each(|dx, dy, y| *dx = *dy * (*y * (S::ONE - *y)));
+        activation::backward(passed, input_gradient, |dy, y| dy * (y * (S::ONE - y)));
     }
 }
 

@@ -1,9 +1,10 @@
+use super::activation;
 use super::{Keys, Memory, Passed, Passes, Sizes};
 use crate::fnv1a::Fnv1a;
 use crate::kernel::elementwise::map;
 use crate::kernel::scalar::Scalar;
-use crate::kernel::tensor::{OnePiece, flat, flat_mut};
-use ndarray::{ArrayView4, ArrayViewMut4, Zip};
+use crate::kernel::tensor::{flat, flat_mut};
+use ndarray::{ArrayView4, ArrayViewMut4};
 use serde::{Deserialize, Serialize};
 
 /// Y = tanh(X), like `torch.nn.Tanh`; of any shape.
@@ -47,11 +48,7 @@ impl<S: Scalar> Passes<S> for TanhLayer {
         input_gradient: Option<ArrayViewMut4<'_, S>>,
         _: Memory<'_, S>,
     ) {
-        let Some(input_gradient) = input_gradient else { return };
-        Zip::from(input_gradient.line())
-            .and(passed.output_gradient.line())
-            .and(passed.output.line())
-            .for_each(|dx, dy, y| *dx = *dy * (S::ONE - *y * *y));
+        activation::backward(passed, input_gradient, |dy, y| dy * (S::ONE - y * y));
     }
 }
 

@@ -14,8 +14,8 @@ pub(crate) struct Window {
     pub(crate) size: Extent,
     pub(crate) stride: Extent,
     pub(crate) padding: Extent,
-    /// How many places the window takes.
-    pub(crate) places: Extent,
+    /// How many positions the window takes.
+    pub(crate) positions: Extent,
 }
 
 impl Window {
@@ -32,7 +32,7 @@ impl Window {
                 return Err(format!("has {name} = {extent}; set {name} to 1 or more"));
             }
         }
-        let places = |plane: usize, size: usize, stride: usize, padding: usize| {
+        let positions = |plane: usize, size: usize, stride: usize, padding: usize| {
             let padded = padding.checked_mul(2).and_then(|both| both.checked_add(plane));
             let Some(padded) = padded else {
                 return Err(format!(
@@ -40,7 +40,7 @@ impl Window {
                 ));
             };
             let room = padded.checked_sub(size).ok_or_else(|| {
-                let mend = if padded == 0 {
+                let fix = if padded == 0 {
                     String::new()
                 } else {
                     format!("; set {name} to {padded} or less")
@@ -50,7 +50,7 @@ impl Window {
                 } else {
                     format!(", {padded} with its padding")
                 };
-                format!("has {name} = {size}, but what comes in measures {plane}{zeros}{mend}")
+                format!("has {name} = {size}, but what comes in measures {plane}{zeros}{fix}")
             })?;
             Ok(room / stride + 1)
         };
@@ -59,9 +59,9 @@ impl Window {
             size,
             stride,
             padding,
-            places: Extent {
-                height: places(plane.height, size.height, stride.height, padding.height)?,
-                width: places(plane.width, size.width, stride.width, padding.width)?,
+            positions: Extent {
+                height: positions(plane.height, size.height, stride.height, padding.height)?,
+                width: positions(plane.width, size.width, stride.width, padding.width)?,
             },
         })
     }
@@ -72,48 +72,51 @@ impl Window {
         (0..height).flat_map(move |row| (0..width).map(move |column| (row, column)))
     }
 
-    /// What one number of the window sees of a plane without padding, from all places of a row of them.
+    /// What one number of the window sees of a plane without padding, from all positions of a row of them.
     pub(crate) fn seen<R: RawData>(
         &self,
         plane: ArrayBase<R, Ix2>,
-        place_y: usize,
+        position_y: usize,
         row: usize,
         column: usize,
     ) -> ArrayBase<R, Ix1> {
-        let end = column + (self.places.width - 1) * self.stride.width + 1;
+        let end = column + (self.positions.width - 1) * self.stride.width + 1;
         plane.slice_move(s![
-            place_y * self.stride.height + row,
+            position_y * self.stride.height + row,
             column..end;self.stride.width
         ])
     }
 
-    /// The rows of places at which row `offset` of the window lies on the plane, not on its padding.
+    /// The rows of positions at which row `offset` of the window lies on the plane, not on its padding.
     pub(crate) fn rows(&self, offset: usize) -> Range<usize> {
         inside(
             offset,
             self.padding.height,
             self.stride.height,
             self.plane.height,
-            self.places.height,
+            self.positions.height,
         )
     }
 
-    /// The columns of places at which column `offset` of the window lies on the plane, not on its padding.
+    /// The columns of positions at which column `offset` of the window lies on the plane, not on its padding.
     pub(crate) fn columns(&self, offset: usize) -> Range<usize> {
         inside(
             offset,
             self.padding.width,
             self.stride.width,
             self.plane.width,
-            self.places.width,
+            self.positions.width,
         )
     }
 }
 
-/// The places p with 0 ≤ p·stride + offset − padding < length.
-fn inside(offset: usize, padding: usize, stride: usize, length: usize, places: usize) -> Range<usize> {
-    let first = padding.saturating_sub(offset).div_ceil(stride).min(places);
-    let end = (length + padding).saturating_sub(offset).div_ceil(stride).min(places);
+/// The positions p with 0 ≤ p·stride + offset − padding < length.
+fn inside(offset: usize, padding: usize, stride: usize, length: usize, positions: usize) -> Range<usize> {
+    let first = padding.saturating_sub(offset).div_ceil(stride).min(positions);
+    let end = (length + padding)
+        .saturating_sub(offset)
+        .div_ceil(stride)
+        .min(positions);
     first..end.max(first)
 }
 
@@ -125,7 +128,7 @@ pub(crate) fn planes<R: RawData>(images: impl OnePiece<Line = ArrayBase<R, Ix1>>
     shaped(images, [count, height, width])
 }
 
-/// The three sizes of an image, or an error with the mend.
+/// The three sizes of an image, or an error with the fix.
 pub(crate) fn image(incoming: &[usize], from: &str) -> Result<[usize; 3], String> {
     <[usize; 3]>::try_from(incoming).map_err(|_| {
         format!(
@@ -145,10 +148,10 @@ mod tests {
         #[test]
         fn a_window_is_inside_exactly_where_its_formula_says(
             offset in 0..9_usize, padding in 0..6_usize, stride in 1..5_usize, length in 0..9_usize,
-            places in 0..9_usize,
+            positions in 0..9_usize,
         ) {
-            let range = inside(offset, padding, stride, length, places);
-            for place in 0..places {
+            let range = inside(offset, padding, stride, length, positions);
+            for place in 0..positions {
                 let at = place * stride + offset;
                 prop_assert_eq!(range.contains(&place), at >= padding && at < length + padding);
             }

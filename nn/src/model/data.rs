@@ -5,7 +5,7 @@ use crate::data::sample_format::{ContentFormat, SampleFormat, TableTargets};
 use crate::loss::{Answers, LossSpec};
 use thiserror::Error;
 
-/// Why a model can't be trained on data: what the model has, what the data has, and the mend.
+/// Why a model can't be trained on data: what the model has, what the data has, and the fix.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum DataMisfit {
@@ -18,18 +18,18 @@ pub enum DataMisfit {
         input: Vec<usize>,
         /// What the data has.
         shape: Vec<usize>,
-        /// The other mend that there is for images.
+        /// The other fix that there is for images.
         or_a_vector: String,
     },
     /// The model takes tokens and the data has none, or the other way round, or others.
-    #[error("[dataset] has {found}, but the model takes {takes}; {mend}")]
+    #[error("[dataset] has {found}, but the model takes {takes}; {fix}")]
     Tokens {
         /// What the data has.
         found: String,
         /// What the model takes.
         takes: String,
         /// In words.
-        mend: String,
+        fix: String,
     },
     /// The model tells more or fewer classes apart than the data has.
     #[error("the last layer gives {outputs} outputs, but [dataset] has {classes} {what}; set outputs = {classes}")]
@@ -42,24 +42,24 @@ pub enum DataMisfit {
         what: &'static str,
     },
     /// The model answers more or fewer times than the data has answers to check it with.
-    #[error("the last layer gives {given} answers for a sample, but [dataset] has {expected}; {mend}")]
-    Places {
+    #[error("the last layer gives {given} answers for a sample, but [dataset] has {expected}; {fix}")]
+    Positions {
         /// What the model gives.
         given: usize,
         /// What the data has.
         expected: usize,
         /// In words.
-        mend: &'static str,
+        fix: &'static str,
     },
     /// Another loss is needed for such targets.
-    #[error("loss = \"{loss}\" does not suit [dataset], whose targets are {targets}; set loss = \"{mend}\"")]
+    #[error("loss = \"{loss}\" does not suit [dataset], whose targets are {targets}; set loss = \"{fix}\"")]
     Loss {
         /// The model's.
         loss: &'static str,
         /// What the data has.
         targets: &'static str,
         /// The loss for it.
-        mend: &'static str,
+        fix: &'static str,
     },
 }
 
@@ -84,7 +84,7 @@ impl Model {
             return Err(DataMisfit::Loss {
                 loss: self.spec.loss.name(),
                 targets,
-                mend: needed.name(),
+                fix: needed.name(),
             });
         }
         let (input, shape) = (&self.spec.input, &format.shape);
@@ -107,12 +107,12 @@ impl Model {
         self.check_tokens(&format.content)?;
         let (given, expected) = (self.answers.targets(), format.targets());
         if given != expected {
-            let mend = match (self.answers, format.content.clone()) {
+            let fix = match (self.answers, format.content.clone()) {
                 (Answers::Classes { .. }, ContentFormat::Text { .. }) => "end with a linear layer at every position",
                 (Answers::Classes { .. }, _) => "end with a flatten and a linear layer",
                 _ => "set outputs to as many",
             };
-            return Err(DataMisfit::Places { given, expected, mend });
+            return Err(DataMisfit::Positions { given, expected, fix });
         }
         match (self.answers, format.classes()) {
             (Answers::Classes { classes: outputs, .. }, Some(classes)) if outputs != classes as usize => {
@@ -122,9 +122,7 @@ impl Model {
             _ => Ok(()),
         }
     }
-}
 
-impl Model {
     fn check_tokens(&self, content: &ContentFormat) -> Result<(), DataMisfit> {
         let has = match *content {
             ContentFormat::Text { tokens } => Some(tokens as usize),
@@ -141,7 +139,7 @@ impl Model {
         Err(DataMisfit::Tokens {
             found: describe(has),
             takes: describe(takes),
-            mend: match (has, takes) {
+            fix: match (has, takes) {
                 (Some(tokens), None) => format!("begin with an embedding layer, tokens = {tokens}"),
                 (Some(tokens), Some(_)) => format!("set tokens = {tokens} in its embedding layer"),
                 (None, _) => "begin with another layer than embedding".to_owned(),
@@ -190,84 +188,100 @@ mod tests {
         ContentFormat::Table { targets }
     }
 
+    fn linear(outputs: usize) -> LayerSpec {
+        Linear::new(outputs).into()
+    }
+
+    fn embedding(tokens: usize) -> LayerSpec {
+        Embedding { tokens, width: 3 }.into()
+    }
+
+    fn flatten() -> LayerSpec {
+        Flatten {}.into()
+    }
+
+    const SOFTMAX: LossSpec = LossSpec::SoftmaxCrossEntropy;
+    const SQUARED: LossSpec = LossSpec::MeanSquaredError;
+    const BINARY: LossSpec = LossSpec::BinaryCrossEntropy;
+
     #[test]
-    fn a_model_and_data_that_do_not_fit_are_refused_with_both_sides() {
-        let soft = LossSpec::SoftmaxCrossEntropy;
-        let linear = |outputs| vec![LayerSpec::from(Linear::new(outputs))];
-        let flat = |outputs| vec![Flatten {}.into(), Linear::new(outputs).into()];
-        assert_eq!(misfit(&[1, 8, 8], &flat(10), soft, &[1, 8, 8], images()), "fits");
-        assert_eq!(misfit(&[64], &linear(10), soft, &[1, 8, 8], images()), "fits");
+    fn images_fit_as_they_are_or_as_vectors_with_their_number_of_classes() {
+        let misfit = |input: &[usize], layers: &[LayerSpec]| misfit(input, layers, SOFTMAX, &[1, 8, 8], images());
+        assert_eq!(misfit(&[1, 8, 8], &[flatten(), linear(10)]), "fits");
+        assert_eq!(misfit(&[64], &[linear(10)]), "fits");
         assert_eq!(
-            misfit(&[1, 9, 9], &flat(10), soft, &[1, 8, 8], images()),
+            misfit(&[1, 9, 9], &[flatten(), linear(10)]),
             "input = [1, 9, 9], but the samples of [dataset] have the shape [1, 8, 8]; set input = [1, 8, 8], or [64] \
              for a model that starts with a linear layer"
         );
         assert_eq!(
-            misfit(&[64], &linear(9), soft, &[1, 8, 8], images()),
+            misfit(&[64], &[linear(9)]),
             "the last layer gives 9 outputs, but [dataset] has 10 classes; set outputs = 10"
         );
-        let values = table(TableTargets::Values { count: 2 });
-        // The loss comes first: what else does not fit may fit another one.
-        for (inputs, outputs) in [(4, 2), (5, 2), (4, 7)] {
-            assert!(misfit(&[inputs], &linear(outputs), soft, &[4], values.clone()).starts_with("loss = "));
-        }
+    }
+
+    #[test]
+    fn a_table_fits_with_the_loss_for_its_targets_and_as_many_outputs() {
+        let misfit = |layers: &[LayerSpec], loss, targets| misfit(&[4], layers, loss, &[4], table(targets));
+        let values = TableTargets::Values { count: 2 };
         assert_eq!(
-            misfit(&[4], &linear(2), soft, &[4], values.clone()),
+            misfit(&[linear(2)], SOFTMAX, values),
             "loss = \"softmax_cross_entropy\" does not suit [dataset], whose targets are numbers; set loss = \
              \"mean_squared_error\""
         );
+        assert_eq!(misfit(&[linear(2)], SQUARED, values), "fits");
         assert_eq!(
-            misfit(&[4], &linear(2), LossSpec::MeanSquaredError, &[4], values.clone()),
-            "fits"
-        );
-        assert_eq!(
-            misfit(&[4], &linear(3), LossSpec::MeanSquaredError, &[4], values),
+            misfit(&[linear(3)], SQUARED, values),
             "the last layer gives 3 answers for a sample, but [dataset] has 2; set outputs to as many"
         );
-        let probabilities = table(TableTargets::Probabilities { count: 1 });
+        let probabilities = TableTargets::Probabilities { count: 1 };
+        assert_eq!(misfit(&[linear(1)], BINARY, probabilities), "fits");
         assert_eq!(
-            misfit(&[4], &linear(1), LossSpec::BinaryCrossEntropy, &[4], probabilities),
+            misfit(&[linear(3)], SOFTMAX, TableTargets::Class { classes: 3 }),
             "fits"
         );
-        let class = table(TableTargets::Class { classes: 3 });
-        assert_eq!(misfit(&[4], &linear(3), soft, &[4], class), "fits");
-        let text = || ContentFormat::Text { tokens: 5 };
-        let embedding = |tokens| LayerSpec::from(Embedding { tokens, width: 3 });
-        let model = [embedding(5), Linear::new(5).into()];
-        assert_eq!(misfit(&[4], &model, soft, &[4], text()), "fits");
+    }
+
+    #[test]
+    fn a_loss_that_does_not_suit_is_named_before_anything_else() {
+        // What else does not fit may fit with another loss.
+        for (inputs, outputs) in [(4, 2), (5, 2), (4, 7)] {
+            let values = table(TableTargets::Values { count: 2 });
+            let misfit = misfit(&[inputs], &[linear(outputs)], SOFTMAX, &[4], values);
+            assert!(misfit.starts_with("loss = "), "{misfit}");
+        }
+    }
+
+    #[test]
+    fn a_text_fits_with_its_tokens_and_an_answer_at_every_position() {
+        let text = ContentFormat::Text { tokens: 5 };
+        let misfit = |layers: &[LayerSpec]| misfit(&[4], layers, SOFTMAX, &[4], text.clone());
+        assert_eq!(misfit(&[embedding(5), linear(5)]), "fits");
         assert_eq!(
-            misfit(&[4], &linear(5), soft, &[4], text()),
+            misfit(&[linear(5)]),
             "[dataset] has 5 different tokens, but the model takes numbers; begin with an embedding layer, tokens = 5"
         );
         assert_eq!(
-            misfit(&[4], &[embedding(4), Linear::new(5).into()], soft, &[4], text()),
+            misfit(&[embedding(4), linear(5)]),
             "[dataset] has 5 different tokens, but the model takes 4 different tokens; set tokens = 5 in its \
              embedding layer"
         );
         assert_eq!(
-            misfit(
-                &[4],
-                &[embedding(5), Flatten {}.into(), Linear::new(5).into()],
-                soft,
-                &[4],
-                text()
-            ),
+            misfit(&[embedding(5), flatten(), linear(5)]),
             "the last layer gives 1 answers for a sample, but [dataset] has 4; end with a linear layer at every \
              position"
         );
         assert_eq!(
-            misfit(&[4], &[embedding(5), Linear::new(7).into()], soft, &[4], text()),
+            misfit(&[embedding(5), linear(7)]),
             "the last layer gives 7 outputs, but [dataset] has 5 tokens; set outputs = 5"
         );
+    }
+
+    #[test]
+    fn numbers_do_not_fit_a_model_that_takes_tokens() {
         let class = table(TableTargets::Class { classes: 3 });
         assert_eq!(
-            misfit(
-                &[4],
-                &[embedding(5), Flatten {}.into(), Linear::new(3).into()],
-                soft,
-                &[4],
-                class
-            ),
+            misfit(&[4], &[embedding(5), flatten(), linear(3)], SOFTMAX, &[4], class),
             "[dataset] has numbers, but the model takes 5 different tokens; begin with another layer than embedding"
         );
     }

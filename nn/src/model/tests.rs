@@ -84,7 +84,14 @@ fn parameters_are_named_and_shaped_as_pytorchs() {
     }
     assert_eq!(
         (model.parameter_count(), model.inputs(), model.answers()),
-        (end, 60, Answers::Classes { places: 1, classes: 3 })
+        (
+            end,
+            60,
+            Answers::Classes {
+                positions: 1,
+                classes: 3
+            }
+        )
     );
 }
 
@@ -237,14 +244,14 @@ fn a_label_beyond_the_classes_is_refused() {
     model.evaluate(&model.initial_parameters(1), &batch, &mut model.evaluation_scratch(1));
 }
 
-fn of_tokens() -> Model {
+fn token_model() -> Model {
     let embedding = Embedding { tokens: 5, width: 4 }.into();
     Model::new(&spec(&[3], &[embedding, flatten(), linear(2)])).unwrap()
 }
 
 #[test]
 fn a_model_that_begins_with_an_embedding_says_how_many_tokens_there_are() {
-    assert_eq!((of_tokens().tokens(), small_cnn().tokens()), (Some(5), None));
+    assert_eq!((token_model().tokens(), small_cnn().tokens()), (Some(5), None));
     let embedding: LayerSpec = Embedding { tokens: 5, width: 4 }.into();
     assert_eq!(
         error(&[3], &[relu(), embedding, flatten(), linear(2)]),
@@ -255,7 +262,7 @@ fn a_model_that_begins_with_an_embedding_says_how_many_tokens_there_are() {
 
 #[test]
 fn an_input_that_is_no_token_is_refused() {
-    let model = of_tokens();
+    let model = token_model();
     let parameters = model.initial_parameters(1);
     let evaluate = |token: f32| {
         let batch = Minibatch {

@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::optimizer::{SettingError, check, is_finite_and_not_negative};
+use super::{SettingError, check, is_finite_and_not_negative};
+use crate::whole::{whole, whole_if_set};
 
 /// What a run file says of the learning rate.
 ///
@@ -13,7 +14,7 @@ use crate::optimizer::{SettingError, check, is_finite_and_not_negative};
 pub struct ScheduleSpec {
     /// The learning rate after the warm-up, before anything lowers it.
     pub learning_rate: f64,
-    /// Over so many samples the learning rate rises from 0. 0, the default, is no warm-up.
+    /// Over how many samples the learning rate rises from 0. 0, the default, is no warm-up.
     pub warmup_samples: u64,
     /// What happens after the warm-up.
     pub kind: ScheduleKind,
@@ -33,7 +34,7 @@ pub enum ScheduleKind {
     },
     /// It is multiplied by a factor again and again.
     Step {
-        /// After each so many samples.
+        /// After how many samples each time.
         every_samples: u64,
         /// By what.
         factor: f64,
@@ -131,13 +132,13 @@ fn power(mut base: f64, mut exponent: u64) -> f64 {
 struct Keys {
     kind: Kind,
     learning_rate: f64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "whole")]
     warmup_samples: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "whole_if_set", skip_serializing_if = "Option::is_none")]
     total_samples: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     final_fraction: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "whole_if_set", skip_serializing_if = "Option::is_none")]
     every_samples: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     factor: Option<f64>,
@@ -165,20 +166,18 @@ impl TryFrom<Keys> for ScheduleSpec {
     type Error = String;
 
     fn try_from(keys: Keys) -> Result<ScheduleSpec, String> {
-        let of_kinds = [
+        let keys_of_kinds = [
             ("total_samples", Kind::Cosine, keys.total_samples.is_some()),
             ("final_fraction", Kind::Cosine, keys.final_fraction.is_some()),
             ("every_samples", Kind::Step, keys.every_samples.is_some()),
             ("factor", Kind::Step, keys.factor.is_some()),
         ];
-        if let Some((key, of_kind, _)) = of_kinds
-            .iter()
-            .find(|(_, of_kind, is_set)| *is_set && *of_kind != keys.kind)
-        {
-            let (kind, of_kind) = (keys.kind.name(), of_kind.name());
+        let is_misplaced = |(_, kind, is_set): &&(&str, Kind, bool)| *is_set && *kind != keys.kind;
+        if let Some((key, owner, _)) = keys_of_kinds.iter().find(is_misplaced) {
+            let (kind, owner) = (keys.kind.name(), owner.name());
             return Err(format!(
-                "`{key}` is a key of the {of_kind} schedule, not of the {kind} one; remove it, or set kind = \
-                 \"{of_kind}\""
+                "`{key}` is a key of the {owner} schedule, not of the {kind} one; remove it, or set kind = \
+                 \"{owner}\""
             ));
         }
         let missing = |key: &str| format!("the {} schedule needs the key `{key}`; add it", keys.kind.name());
@@ -296,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_do_not_belong_are_refused_with_the_mend() {
+    fn keys_that_do_not_belong_are_refused_with_a_hint() {
         let refused = |text: &str| from_toml(text).unwrap_err().to_string();
         assert!(
             refused("kind = 'constant'\nlearning_rate = 0.1\nfactor = 0.5").contains(
@@ -310,6 +309,21 @@ mod tests {
         assert!(refused("kind = 'constant'\nlearning_rate = 0.1\nmomentum = 0.9").contains("unknown field `momentum`"));
         assert!(refused("kind = 'constant'").contains("missing field `learning_rate`"));
         assert!(refused("kind = 'linear'\nlearning_rate = 0.1").contains("unknown variant `linear`"));
+    }
+
+    #[test]
+    fn a_number_of_samples_that_is_none_is_refused_in_the_readers_words() {
+        for (kind, key) in [
+            ("constant", "warmup_samples"),
+            ("cosine", "total_samples"),
+            ("step", "every_samples"),
+        ] {
+            for value in ["[12, 7]", "\"12\"", "-1", "2.5"] {
+                let text = format!("kind = '{kind}'\nlearning_rate = 0.1\n{key} = {value}");
+                let error = from_toml(&text).unwrap_err().to_string();
+                assert!(error.contains("expected a whole number, 0 or more"), "{error}");
+            }
+        }
     }
 
     #[test]

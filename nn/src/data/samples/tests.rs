@@ -25,10 +25,10 @@ fn shard(index: usize, samples: usize) -> Shard {
 }
 
 /// All shards have arrived, of these many samples each.
-fn samples(shards: usize, of: usize) -> Samples {
+fn samples(shards: usize, shard_samples: usize) -> Samples {
     let samples = Samples::new(format(), shards, 1, 2);
     for index in 0..shards {
-        samples.set(index, shard(index, of)).unwrap();
+        samples.set(index, shard(index, shard_samples)).unwrap();
     }
     samples
 }
@@ -114,13 +114,13 @@ fn a_pass_visits_every_shard_for_one_window() {
     for pass in 0..3 {
         let mut visited = Vec::new();
         for window in pass * 7..(pass + 1) * 7 {
-            let of_step = |step| {
+            let shard_of_step = |step| {
                 let pairs = drawn(&all, 0, window * STEPS_PER_SHARD + step, 4);
                 assert!(pairs.iter().all(|pair| pair.0 == pairs[0].0));
                 pairs[0].0
             };
-            let shard = of_step(0);
-            assert!((1..STEPS_PER_SHARD).all(|step| of_step(step) == shard));
+            let shard = shard_of_step(0);
+            assert!((1..STEPS_PER_SHARD).all(|step| shard_of_step(step) == shard));
             visited.push(shard);
         }
         visited.sort_unstable();
@@ -132,13 +132,13 @@ fn a_pass_visits_every_shard_for_one_window() {
 fn every_sample_of_a_shard_is_drawn_once_before_any_is_drawn_again() {
     // A window is 192 samples, less than the shard has: the next visit goes on where the last one ended.
     let all = samples(2, 250);
-    let mut of_shard: [Vec<usize>; 2] = Default::default();
+    let mut drawn_by_shard: [Vec<usize>; 2] = Default::default();
     for step in 0..STEPS_PER_SHARD * 2 * 8 {
         for (shard, sample) in drawn(&all, 0, step, 3) {
-            of_shard[shard].push(sample);
+            drawn_by_shard[shard].push(sample);
         }
     }
-    for order in of_shard {
+    for order in drawn_by_shard {
         let passes: Vec<&[usize]> = order.chunks_exact(250).collect();
         assert_eq!(passes.len(), 6);
         for pass in &passes {

@@ -9,7 +9,7 @@ const LEVELS: usize = 3;
 /// An axis of a matrix: each index lies at an offset of its own from the one with the lowest address.
 ///
 /// Up to three levels, the outermost first, like hours, minutes and seconds: the index counts through the sizes, and
-/// each count takes its stride. So one axis can be the places of a window on all images of a minibatch, another the
+/// each count takes its stride. So one axis can be the positions of a window on all images of a minibatch, another the
 /// numbers that the window sees at once.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Axis {
@@ -103,10 +103,10 @@ impl Axis {
     #[inline(always)]
     pub(super) fn write_offsets(&self, first: usize, offsets: &mut [usize]) {
         let range = first..first + offsets.len();
-        let mut places = offsets.iter_mut();
+        let mut offsets = offsets.iter_mut();
         for Run { offset, length } in self.runs(range) {
-            for (index, place) in places.by_ref().take(length).enumerate() {
-                *place = offset.wrapping_add(index.wrapping_mul(self.stride()));
+            for (index, slot) in offsets.by_ref().take(length).enumerate() {
+                *slot = offset.wrapping_add(index.wrapping_mul(self.stride()));
             }
         }
     }
