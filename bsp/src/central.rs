@@ -67,6 +67,7 @@ mod activity;
 mod admission;
 mod broadcast;
 mod config;
+mod delivery;
 mod link;
 mod open_superstep;
 mod pace;

@@ -3,8 +3,8 @@
 use anyhow::{Context, Result};
 use bsp::central::ServerOptimizer as _;
 use nn::Scratch;
+use nn::data::draw::draw;
 use nn::data::minibatch::MinibatchBuffer;
-use nn::data::samples::draw;
 use nn::random::MinibatchKey;
 use run::Run;
 use run::central::ServerOptimizer;

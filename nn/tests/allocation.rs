@@ -1,9 +1,10 @@
 //! After warm-up, drawing minibatches and computing gradients allocate nothing: in a tab the memory is shared, and an
 //! ML module that waits for the allocator's lock waits for the others.
 
+use nn::data::draw::STEPS_PER_SHARD;
 use nn::data::minibatch::MinibatchBuffer;
 use nn::data::sample_format::{ContentFormat, SampleFormat};
-use nn::data::samples::{STEPS_PER_SHARD, Samples};
+use nn::data::samples::Samples;
 use nn::data::shard::Shard;
 use nn::random::MinibatchKey;
 use nn::{Minibatch, Model, ModelSpec, Targets};

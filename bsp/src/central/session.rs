@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::ConnectionId;
 use super::activity::Activity;
 use super::config::Config;
+use super::delivery::Delivery;
 use crate::estimators::MovingAverage;
 use crate::protocol::codec::Codec;
 use crate::protocol::message::{Hello, SessionId, Token};
@@ -46,10 +47,7 @@ impl Session {
 
     /// It has a new connection.
     pub(super) fn on_connected(&mut self) {
-        self.delivery = Delivery {
-            is_asked_for: self.delivery.is_asked_for,
-            ..Delivery::default()
-        };
+        self.delivery.on_connected();
         self.activity.pace.on_connected();
     }
 
@@ -136,54 +134,6 @@ impl Numbers {
         } else {
             self.settled_before
         }
-    }
-}
-
-/// The model that a volunteer has, the model on its way, and when the next may follow.
-#[derive(Debug, Default)]
-pub(super) struct Delivery {
-    /// The model that was sent and has not been reported as stored, and when it was sent.
-    on_its_way: Option<(ModelStamp, Time)>,
-    /// The last model that it reported as stored, on this connection.
-    stored: Option<ModelStamp>,
-    /// The next model is to be sent as soon as it may.
-    is_asked_for: bool,
-    /// The link rests until then.
-    next_at: Time,
-}
-
-impl Delivery {
-    /// The last model that it reported as stored, on this connection.
-    pub(super) fn stored(&self) -> Option<ModelStamp> {
-        self.stored
-    }
-
-    /// Its link rests until this time.
-    pub(super) fn next_at(&self) -> Time {
-        self.next_at
-    }
-
-    /// The next model is to be sent.
-    pub(super) fn ask(&mut self) {
-        self.is_asked_for = true;
-    }
-
-    fn wants(&self, current: ModelStamp) -> bool {
-        self.is_asked_for && self.on_its_way.is_none() && self.stored != Some(current)
-    }
-
-    /// A model is sent. The link rests for `rest` before the next.
-    pub(super) fn on_sent(&mut self, now: Time, stamp: ModelStamp, rest: Duration) {
-        self.on_its_way = Some((stamp, now));
-        self.is_asked_for = false;
-        self.next_at = now + rest;
-    }
-
-    /// A model is reported as stored. Returns when it was sent, if it was on its way.
-    fn on_stored(&mut self, stamp: ModelStamp) -> Option<Time> {
-        let (_, sent_at) = self.on_its_way.take_if(|(sent, _)| *sent == stamp)?;
-        self.stored = Some(stamp);
-        Some(sent_at)
     }
 }
 

@@ -1,26 +1,16 @@
 //! The samples of a tab: shards that arrive one by one, and minibatches drawn from those that have.
 //!
-//! Which samples a step draws depends on its key (run seed, session, ML module, step) alone, so that a gradient can be
-//! computed again anywhere. An ML module stays with a shard for a window of [`STEPS_PER_SHARD`] steps, visits all
-//! shards in a random order, and starts over with another order. Over its visits it goes through the samples of a shard
-//! in random orders too, each sample once before any comes again: drawing without replacement, as in an epoch of
-//! ordinary training.
-//!
 //! An ML module never waits for a shard: it leaves out the steps whose shard has not arrived, and the runs of steps in
 //! its read-outs show which.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::data::draw::{STEPS_PER_SHARD, Visit, shard_order};
 use crate::data::minibatch::{Minibatch, MinibatchBuffer};
 use crate::data::sample_format::SampleFormat;
 use crate::data::shard::{OtherFormat, Shard};
-use crate::random::{MinibatchKey, Permutation, Purpose};
-
-/// How many consecutive steps of an ML module draw from one shard. With minibatches of 32 it is one pass over 2,000
-/// samples, so that a tab needs a new shard only as fast as it can use up the old one. Part of what a key means: never
-/// changes.
-pub const STEPS_PER_SHARD: u64 = 64;
+use crate::random::{MinibatchKey, Permutation};
 
 /// Why a shard was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -121,11 +111,11 @@ impl Samples {
             .collect();
         let mut wanted = vec![false; self.shards.len()];
         let mut fetch = Vec::with_capacity(self.shards.len());
-        for place in 0..self.shards.len() as u32 {
+        for position in 0..self.shards.len() as u32 {
             for order in &orders {
-                let shard = order.at(place) as usize;
+                let shard = order.at(position) as usize;
                 if !std::mem::replace(&mut wanted[shard], true) {
-                    let window = u64::from(place);
+                    let window = u64::from(position);
                     fetch.push(Wanted { shard, window });
                 }
             }
@@ -157,9 +147,9 @@ impl Samples {
         let first_pass = first_window.checked_div(shards)?;
         for pass in first_pass..=first_pass + 1 {
             let order = self.shard_order(ml_module, pass)?;
-            for place in 0..shards {
-                let window = pass * shards + place;
-                if window >= first_window && self.shards[order.at(place as u32) as usize].get().is_some() {
+            for position in 0..shards {
+                let window = pass * shards + position;
+                if window >= first_window && self.shards[order.at(position as u32) as usize].get().is_some() {
                     self.furthest_window.fetch_max(window, Ordering::Relaxed);
                     return Some(step.max(window.checked_mul(STEPS_PER_SHARD)?));
                 }
@@ -173,86 +163,14 @@ impl Samples {
     ///
     /// `batch` must be the same for all steps of an ML module, or samples come more or less often than they should.
     pub fn draw<'a>(&self, key: &MinibatchKey, batch: usize, into: &'a mut MinibatchBuffer) -> Option<Minibatch<'a>> {
-        let place = Place::of(key, self.shards.len())?;
-        let shard = self.shards.get(place.shard)?.get()?;
-        Some(place.draw(key, shard, batch, into))
+        let visit = Visit::of(key, self.shards.len())?;
+        let shard = self.shards.get(visit.shard)?.get()?;
+        Some(visit.draw(key, shard, batch, into))
     }
 
     fn shard_order(&self, ml_module: u32, pass: u64) -> Option<Permutation> {
         shard_order(&self.key(ml_module, 0), pass, self.shards.len())
     }
-}
-
-/// Draws the minibatch of a key as [`Samples::draw`] does, from the shards of a run that are all there. `None` in a run
-/// without shards.
-pub fn draw<'a>(
-    key: &MinibatchKey,
-    shards: &[Shard],
-    batch: usize,
-    into: &'a mut MinibatchBuffer,
-) -> Option<Minibatch<'a>> {
-    let place = Place::of(key, shards.len())?;
-    let shard = shards.get(place.shard)?;
-    Some(place.draw(key, shard, batch, into))
-}
-
-/// Which shard a step draws from, and how often its ML module has visited each shard before.
-struct Place {
-    pass: u64,
-    shard: usize,
-}
-
-impl Place {
-    /// Where a step is in the ML module's visits of the shards; `None` in a run without shards.
-    fn of(key: &MinibatchKey, shards: usize) -> Option<Place> {
-        let window = key.step / STEPS_PER_SHARD;
-        let pass = window.checked_div(shards as u64)?;
-        let order = shard_order(key, pass, shards)?;
-        Some(Place {
-            pass,
-            shard: order.at((window % shards as u64) as u32) as usize,
-        })
-    }
-
-    /// The step's samples of `shard`, which is the one that it draws from.
-    fn draw<'a>(
-        &self,
-        key: &MinibatchKey,
-        shard: &Shard,
-        batch: usize,
-        into: &'a mut MinibatchBuffer,
-    ) -> Minibatch<'a> {
-        let samples = shard.samples() as u64;
-        // The samples that this ML module has drawn from this shard before, counted over all of its visits.
-        let drawn_before = (self.pass * STEPS_PER_SHARD + key.step % STEPS_PER_SHARD).wrapping_mul(batch as u64);
-        let mut order: Option<(u64, Permutation)> = None;
-        let chosen = (0..batch as u64).map(|number| {
-            let draw = drawn_before.wrapping_add(number);
-            let (epoch, position) = (draw / samples, (draw % samples) as u32);
-            let permutation = match order.take() {
-                Some((drawn, permutation)) if drawn == epoch => permutation,
-                _ => sample_order(key, self.shard, epoch, shard.samples()),
-            };
-            let sample = permutation.at(position) as usize;
-            order = Some((epoch, permutation));
-            sample
-        });
-        into.fill(shard, batch, chosen, Some(*key))
-    }
-}
-
-/// The order in which an ML module visits the shards in a pass over them. Each ML module has its own: those of one tab
-/// would otherwise all draw from the same few samples at the same time.
-fn shard_order(key: &MinibatchKey, pass: u64, shards: usize) -> Option<Permutation> {
-    let shards = u32::try_from(shards).ok().filter(|&shards| shards > 0)?;
-    Some(Permutation::new(&mut key.generator(Purpose::ShardOrder, pass), shards))
-}
-
-/// The order in which an ML module goes through the samples of a shard for the `epoch`th time.
-fn sample_order(key: &MinibatchKey, shard: usize, epoch: u64, samples: usize) -> Permutation {
-    // A shard's samples fit 32 bits by MAX_SHARD_BYTES, and shards by `shard_order`. An epoch beyond 2³² starts over.
-    let stream = (shard as u64) << 32 | (epoch & 0xffff_ffff);
-    Permutation::new(&mut key.generator(Purpose::SampleOrder, stream), samples as u32)
 }
 
 #[cfg(test)]

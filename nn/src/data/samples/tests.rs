@@ -1,6 +1,7 @@
 //! What drawing minibatches promises.
 
 use super::*;
+use crate::data::draw::draw;
 use crate::data::minibatch::Targets;
 use crate::data::sample_format::ContentFormat;
 

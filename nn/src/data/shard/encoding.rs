@@ -329,8 +329,8 @@ mod tests {
 
     #[test]
     fn content_of_a_kind_that_there_is_not_is_refused() {
-        for (place, value) in [(12, 0), (12, 4), (28, 1)] {
-            let error = Shard::decode(&changed(|bytes| bytes[place] = value)).unwrap_err();
+        for (position, value) in [(12, 0), (12, 4), (28, 1)] {
+            let error = Shard::decode(&changed(|bytes| bytes[position] = value)).unwrap_err();
             assert!(matches!(error, ShardError::Content { .. }), "{error}");
         }
     }
