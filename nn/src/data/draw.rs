@@ -1,9 +1,9 @@
 //! Which samples a step draws.
 //!
-//! They depend on its key (run seed, session, ML module, step) alone, so that a gradient can be computed again anywhere.
-//! An ML module stays with a shard for a window of [`STEPS_PER_SHARD`] steps, visits all shards in a random order, and
-//! starts over with another order. Over its visits it goes through the samples of a shard in random orders too, each
-//! sample once before any comes again: drawing without replacement, as in an epoch of ordinary training.
+//! They depend on its key (run seed, session, ML module, step) alone, so that a gradient can be computed again
+//! anywhere. An ML module stays with a shard for a window of [`STEPS_PER_SHARD`] steps, visits all shards in a random
+//! order, and starts over with another order. Over its visits it goes through the samples of a shard in random orders
+//! too, each sample once before any comes again: drawing without replacement, as in an epoch of ordinary training.
 
 use crate::data::minibatch::{Minibatch, MinibatchBuffer};
 use crate::data::shard::Shard;
@@ -14,8 +14,8 @@ use crate::random::{MinibatchKey, Permutation, Purpose};
 /// changes.
 pub const STEPS_PER_SHARD: u64 = 64;
 
-/// Draws the minibatch of a key as [`crate::data::samples::Samples::draw`] does, from the shards of a run that are all there. `None` in a run
-/// without shards.
+/// Draws the minibatch of a key as [`crate::data::samples::Samples::draw`] does, from the shards of a run that are all
+/// there. `None` in a run without shards.
 pub fn draw<'a>(
     key: &MinibatchKey,
     shards: &[Shard],
