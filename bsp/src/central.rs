@@ -122,9 +122,7 @@ impl Central {
 
     /// A connection has ended, by itself or because of an [`Action::Disconnect`]. Its session stays for `session_ttl`.
     pub fn on_disconnected(&mut self, now: Time, connection: ConnectionId, actions: &mut Vec<Action>) {
-        let config = self.training.config();
-        self.sessions.on_disconnected(Some(now), connection, config);
-        self.training.on_absence();
+        self.disconnect(Some(now), connection);
         self.training.after_event(&mut self.sessions, now, actions);
         self.assert_consistent();
     }
@@ -229,7 +227,8 @@ impl Central {
                     actions.push(Action::Disconnect { from, reason: None });
                 }
                 let period = training.supersteps().policy().period();
-                let welcome = sessions.welcome(session, period, training.config())?;
+                sessions.set_period(session, period, training.config());
+                let welcome = sessions.welcome(session)?;
                 actions.push(Action::send(from, &FromCentral::Welcome(welcome)));
                 training.send_model(sessions, now, session, actions);
             }
@@ -241,13 +240,14 @@ impl Central {
                 training.on_stored(sessions, now, session, actions);
             }
             FromVolunteer::Heartbeat(report) => {
-                if !sessions.on_heartbeat(now, from, report, training.config())? {
-                    training.on_absence();
+                if let Some(session) = sessions.on_heartbeat(now, from, report, training.config())? {
+                    training.on_absence(session);
                 }
             }
             FromVolunteer::Leave => {
-                sessions.on_leave(from)?;
-                training.on_absence();
+                if let Some(session) = sessions.on_leave(from)? {
+                    training.on_absence(session);
+                }
                 actions.push(Action::Disconnect { from, reason: None });
             }
         }
@@ -255,13 +255,20 @@ impl Central {
     }
 
     fn refuse(&mut self, to: ConnectionId, reason: Refusal, actions: &mut Vec<Action>) {
-        self.sessions.on_disconnected(None, to, self.training.config());
-        self.training.on_absence();
+        self.disconnect(None, to);
         actions.push(Action::send(to, &FromCentral::Refused(reason.clone())));
         actions.push(Action::Disconnect {
             from: to,
             reason: Some(reason),
         });
+    }
+
+    /// A connection is no more. `now` is the time at which its volunteer was last there, if that is known.
+    fn disconnect(&mut self, now: Option<Time>, connection: ConnectionId) {
+        let absent = self.sessions.on_disconnected(now, connection, self.training.config());
+        if let Some(session) = absent {
+            self.training.on_absence(session);
+        }
     }
 
     /// Checks the promises that hold after each event, whatever peers send. Each check costs O(1).

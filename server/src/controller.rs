@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::history::{EvaluatedModel, EvaluationPoint, History, LossPoint};
 use crate::outbox::{Outbox, Outgoing};
-use crate::random_token::random_token;
+use crate::random_tokens::RandomTokens;
 use crate::traffic::Traffic;
 
 /// The most events that wait for the controller. While this many wait, sockets don't read on.
@@ -58,6 +58,8 @@ pub(crate) struct Controller {
     connections: HashMap<ConnectionId, Connection>,
     history: History,
     traffic: Arc<Traffic>,
+    /// Secrets for the sessions that hellos open.
+    tokens: RandomTokens,
     stop_at: Option<Goal>,
     /// The model whose evaluation reached `stop_at`.
     reached: Option<EvaluatedModel>,
@@ -142,6 +144,7 @@ pub(crate) fn start(
         connections: HashMap::new(),
         history: History::default(),
         traffic: Arc::clone(&traffic),
+        tokens: RandomTokens::from_system()?,
         stop_at,
         reached: None,
         actions: Vec::new(),
@@ -243,7 +246,7 @@ impl Controller {
             }
             Event::Frame { connection, frame } => {
                 self.central
-                    .on_frame(now, connection, &frame, random_token(), &mut self.actions);
+                    .on_frame(now, connection, &frame, self.tokens.draw(), &mut self.actions);
             }
             Event::Disconnected { connection } => {
                 if let Some(Connection { peer, .. }) = self.connections.remove(&connection) {

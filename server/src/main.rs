@@ -20,7 +20,7 @@ mod http;
 mod outbox;
 #[cfg(test)]
 mod page_types;
-mod random_token;
+mod random_tokens;
 mod serve;
 mod shards;
 mod socket;
@@ -80,6 +80,6 @@ fn volunteer(arguments: &VolunteerArguments) -> anyhow::Result<()> {
         url: &arguments.url,
         workers: arguments.workers.unwrap_or(cores - 1).max(1),
         cpu_percent: arguments.cpu_percent,
-        seed: random_token::random_token().0,
+        seed: random_tokens::RandomTokens::from_system()?.draw().0,
     })
 }

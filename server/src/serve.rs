@@ -22,7 +22,7 @@ use crate::cli::ServeArguments;
 use crate::controller::{self, ControllerHandle, Ended, Event};
 use crate::evaluation::evaluate_at_intervals;
 use crate::http::{Site, router};
-use crate::random_token::random_token;
+use crate::random_tokens::RandomTokens;
 use crate::shards::Shards;
 use crate::summary;
 
@@ -56,7 +56,8 @@ async fn serve_run(arguments: &ServeArguments, run: &Run) -> Result<()> {
 
     let shards = Arc::new(Shards::new(&dataset.shards));
     shards.gzip_in_background().context("a thread can't be started")?;
-    let description = describe(arguments, run, &shards, RunId(random_token().0));
+    let run_id = RunId(RandomTokens::from_system()?.draw().0);
+    let description = describe(arguments, run, &shards, run_id);
     let (controller, end) = start_controller(arguments, run, &description)?;
     evaluate_at_intervals(
         controller.clone(),

@@ -36,7 +36,12 @@ impl Delivery {
 
     /// Whether this model is to be sent to it: it asks for one, and neither has this one nor one on its way.
     pub(super) fn wants(&self, current: ModelStamp) -> bool {
-        self.is_asked_for && self.on_its_way.is_none() && self.stored != Some(current)
+        self.is_waiting() && self.stored != Some(current)
+    }
+
+    /// Whether a model other than the stored one is to be sent: it asks for one, and none is on its way.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.is_asked_for && self.on_its_way.is_none()
     }
 
     /// The volunteer has a new connection. What was on its way by the old one is lost, and so is what is known of it.

@@ -51,21 +51,22 @@ impl OpenSuperstep {
         }
     }
 
-    /// Adds a contribution. `is_in_time` says that the superstep need not wait for this volunteer any more.
-    pub(super) fn add(&mut self, now: Time, contribution: Admitted, loss_sum: f64, is_in_time: bool) {
+    /// Adds a contribution. `is_in_time` says that the superstep need not wait for this volunteer any more. Returns
+    /// whether that is news.
+    pub(super) fn add(&mut self, now: Time, contribution: Admitted, loss_sum: f64, is_in_time: bool) -> bool {
         self.holds_samples_since.get_or_insert(now);
         self.samples = self.samples.saturating_add(contribution.samples);
         self.loss_sum += loss_sum;
         *self.contributors.entry(contribution.session).or_default() += 1;
-        if is_in_time {
-            self.arrived.insert(contribution.session);
-        }
+        let is_news = is_in_time && self.arrived.insert(contribution.session);
         self.contributions.push(contribution);
+        is_news
     }
 
-    /// It does not wait for this volunteer: its contribution was refused, and no other is due.
-    pub(super) fn count_as_arrived(&mut self, session: SessionId) {
-        self.arrived.insert(session);
+    /// It does not wait for this volunteer: its contribution was refused, and no other is due. Returns whether that is
+    /// news.
+    pub(super) fn count_as_arrived(&mut self, session: SessionId) -> bool {
+        self.arrived.insert(session)
     }
 
     /// Notes whether there is a quorum now.

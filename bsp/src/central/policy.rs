@@ -74,31 +74,30 @@ impl Policy {
     /// had stored the current model, `is_late` that a part of the contribution was computed on an earlier one.
     pub(super) fn is_in_time(&self, has_current: bool, is_late: bool) -> bool {
         match self {
-            Policy::Decoupled(_) => has_current,
-            // After a reconnect its model may not be reported as stored yet.
-            Policy::Lockstep(_) => !is_late,
-            Policy::Asynchronous(_) => true,
+            Policy::Decoupled(policy) => policy.is_in_time(has_current),
+            Policy::Lockstep(policy) => policy.is_in_time(is_late),
+            Policy::Asynchronous(policy) => policy.is_in_time(),
         }
     }
 
     /// Whether a superstep stops waiting for a volunteer whose contribution was refused.
     pub(super) fn is_refused_in_time(&self, is_late: bool) -> bool {
-        // It has computed its one gradient on the current version, and that gradient can't be used.
-        matches!(self, Policy::Lockstep(_)) && !is_late
+        matches!(self, Policy::Lockstep(policy) if policy.is_refused_in_time(is_late))
     }
 
     /// Which volunteers are sent a new version.
     pub(super) fn receivers(&self) -> Receivers {
         match self {
-            Policy::Decoupled(_) | Policy::Lockstep(_) => Receivers::Everyone,
-            Policy::Asynchronous(_) => Receivers::Contributors,
+            Policy::Decoupled(policy) => policy.receivers(),
+            Policy::Lockstep(policy) => policy.receivers(),
+            Policy::Asynchronous(policy) => policy.receivers(),
         }
     }
 
     /// The rest of a link after a model. The baselines send a model as soon as there is one.
     pub(super) fn rest_after_model(&self, link: &LinkTimes, config: &Config) -> Duration {
         match self {
-            Policy::Decoupled(_) => link.shortest_period(config),
+            Policy::Decoupled(policy) => policy.rest_after_model(link, config),
             Policy::Lockstep(_) | Policy::Asynchronous(_) => Duration::ZERO,
         }
     }
@@ -109,6 +108,14 @@ impl Policy {
             Policy::Decoupled(policy) => volunteers.filter(|(_, v)| policy.expects(now, v)).collect(),
             Policy::Lockstep(policy) => volunteers.filter(|(_, v)| policy.expects(now, v)).collect(),
             Policy::Asynchronous(_) => Vec::new(),
+        }
+    }
+
+    /// The number of volunteers that a review looks at, of `connected` ones.
+    pub(super) fn looks_of_a_review(&self, connected: usize) -> usize {
+        match self {
+            Policy::Decoupled(_) | Policy::Lockstep(_) => connected,
+            Policy::Asynchronous(_) => 0,
         }
     }
 
@@ -135,7 +142,7 @@ impl Policy {
         match self {
             Policy::Decoupled(policy) => policy.closes_at(now, open, expected),
             Policy::Lockstep(policy) => policy.closes_at(now, missing(open, expected).count()),
-            Policy::Asynchronous(_) => Some(now),
+            Policy::Asynchronous(policy) => Some(policy.closes_at(now)),
         }
     }
 

@@ -1,30 +1,44 @@
 //! How often all connected volunteers are reviewed, so that the cost of a frame does not grow with their number.
 //!
 //! Whether a superstep closes depends on every expected volunteer: on its rate, and on the predicted arrival of its
-//! next contribution. A review looks at all of them. With n volunteers there is one review for n / 64 events, so that
-//! an event costs 64 looks for any n. Up to 64 volunteers, a review follows each event. Beyond that, a quorum is
-//! noticed late, by up to n / 64 frames. That is less than a hundredth of a superstep, in which each volunteer sends a
-//! contribution and a receipt for the model. The last arrival is never noticed late: a review follows as soon as enough
-//! volunteers have arrived.
+//! next contribution. A review looks at all of them, and each event pays for 64 looks. With n volunteers there is one
+//! review for n / 64 events; up to 64 volunteers, one follows each event.
+//!
+//! ```text
+//! debt     looks that no event has paid for yet
+//! event    debt ← max(debt − 64, 0)
+//! review   debt ← debt + looks
+//! due      when debt = 0
+//!          or when as many volunteers have arrived as were missing at the last review, while debt ≤ 4 · looks
+//! ```
+//!
+//! So a quorum is noticed late, by up to n / 64 frames. That is less than a hundredth of a superstep, in which each
+//! volunteer sends a contribution and a receipt for the model. The last arrival is noticed at once. The bound on the
+//! debt is for peers that come and go in order to cause reviews. A superstep begins without debt: its opening costs as
+//! much as a review anyway.
 
-/// An event is charged with this many looks.
+/// An event pays for this many looks.
 const LOOKS: usize = 64;
+/// Reviews that arrivals may cause before events have paid for them.
+const REVIEWS_ON_CREDIT: usize = 4;
 
-/// The events since the last review.
+/// The reviews of one superstep.
 #[derive(Debug, Default)]
 pub(super) struct Reviews {
     /// Volunteers that the last review has looked at.
     looked_at: usize,
     /// The number of arrivals that would have completed the superstep then; 0 if none was missing.
     missing: usize,
-    events: usize,
+    /// Volunteers that have arrived since.
     arrivals: usize,
+    /// Looks that no event has paid for yet.
+    debt: usize,
 }
 
 impl Reviews {
     /// A frame has come, or a connection has ended.
     pub(super) fn on_event(&mut self) {
-        self.events += 1;
+        self.debt = self.debt.saturating_sub(LOOKS);
     }
 
     /// The superstep waits for one volunteer less, which has contributed, paused or left.
@@ -35,7 +49,8 @@ impl Reviews {
     /// Whether it is time for a review.
     pub(super) fn is_due(&self) -> bool {
         let may_be_complete = self.missing > 0 && self.arrivals >= self.missing;
-        may_be_complete || self.events.saturating_mul(LOOKS) >= self.looked_at
+        let has_credit = self.debt <= self.looked_at.saturating_mul(REVIEWS_ON_CREDIT);
+        self.debt == 0 || (may_be_complete && has_credit)
     }
 
     /// A review has looked at `looked_at` volunteers, and the superstep waits for `missing` of them.
@@ -43,7 +58,8 @@ impl Reviews {
         *self = Reviews {
             looked_at,
             missing,
-            ..Reviews::default()
+            arrivals: 0,
+            debt: self.debt.saturating_add(looked_at),
         };
     }
 }
@@ -73,6 +89,24 @@ mod tests {
             let looks = reviews_of(volunteers) * volunteers;
             assert!(looks <= 10_000 * LOOKS + volunteers, "{looks} looks at {volunteers}");
         }
+    }
+
+    #[test]
+    fn peers_that_come_and_go_can_not_cause_more_reviews_than_events_pay_for() {
+        let mut reviews = Reviews::default();
+        let mut looks = 0;
+        for _ in 0..10_000 {
+            reviews.on_event();
+            reviews.on_arrival();
+            if reviews.is_due() {
+                reviews.on_review(6_400, 1);
+                looks += 6_400;
+            }
+        }
+        assert!(
+            looks <= 10_000 * LOOKS + (REVIEWS_ON_CREDIT + 1) * 6_400,
+            "{looks} looks"
+        );
     }
 
     #[test]

@@ -64,6 +64,11 @@ impl Session {
         self.connection.is_some() && self.delivery.wants(current)
     }
 
+    /// Whether it is to be sent the next model that it does not have.
+    pub(super) fn waits_for_model(&self) -> bool {
+        self.connection.is_some() && self.delivery.is_waiting()
+    }
+
     /// Its status, if it is connected.
     pub(super) fn status(&self, session: SessionId, now: Time, live_for: Duration) -> Option<VolunteerStatus> {
         self.connection?;

@@ -38,6 +38,8 @@ struct Timers {
     heard: BTreeSet<(Time, SessionId)>,
     /// When a model may be sent to volunteers that wait for one.
     deliveries: BTreeSet<(Time, SessionId)>,
+    /// Volunteers that wait for a model other than the one that they have, and from when on one may be sent.
+    waiting: BTreeSet<(Time, SessionId)>,
     /// Each session's instants in the sets above.
     instants: BTreeMap<SessionId, Instants>,
 }
@@ -48,6 +50,7 @@ struct Instants {
     expiry: Option<Time>,
     heard: Option<Time>,
     delivery: Option<Time>,
+    waiting: Option<Time>,
 }
 
 impl Instants {
@@ -60,6 +63,7 @@ impl Instants {
             expiry: connection.is_none().then(|| activity.last_heard + ttl),
             heard: is_heard.then_some(activity.last_heard),
             delivery: session.wants_model(current).then(|| session.delivery.next_at()),
+            waiting: session.waits_for_model().then(|| session.delivery.next_at()),
         }
     }
 }
@@ -71,6 +75,7 @@ impl Timers {
             (&mut self.expiries, before.expiry, after.expiry),
             (&mut self.heard, before.heard, after.heard),
             (&mut self.deliveries, before.delivery, after.delivery),
+            (&mut self.waiting, before.waiting, after.waiting),
         ];
         for (set, before, after) in sets {
             if before == after {
@@ -201,43 +206,50 @@ impl Sessions {
         Ok(id)
     }
 
-    /// A heartbeat has come. Returns whether its volunteer computes.
+    /// A heartbeat has come. Returns the session if its volunteer has computed until now, and does no more.
     pub(super) fn on_heartbeat(
         &mut self,
         now: Time,
         from: ConnectionId,
         report: Report,
         config: &Config,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<Option<SessionId>, Refusal> {
         let id = self.on_heard(now, from, config)?;
-        let is_computing = self.change(id, config, |session| {
+        let has_stopped = self.change(id, config, |session| {
+            let has_computed = session.activity.is_computing();
             session.activity.on_report(report);
-            session.activity.is_computing()
+            has_computed && !session.activity.is_computing()
         });
-        Ok(is_computing == Some(true))
+        Ok((has_stopped == Some(true)).then_some(id))
     }
 
-    /// A volunteer leaves for good.
-    pub(super) fn on_leave(&mut self, from: ConnectionId) -> Result<(), Refusal> {
+    /// A volunteer leaves for good. Returns the session if its volunteer has computed until now.
+    pub(super) fn on_leave(&mut self, from: ConnectionId) -> Result<Option<SessionId>, Refusal> {
         let id = self.connections.remove(&from).ok_or(Refusal::HelloFirst)?;
-        self.sessions.remove(&id);
+        let session = self.sessions.remove(&id);
         self.connected.remove(&id);
         self.timers.forget(id);
-        Ok(())
+        Ok(session.filter(|session| session.activity.is_computing()).map(|_| id))
     }
 
-    /// A connection has ended. `now` is the time at which its volunteer was last there, if that is known.
-    pub(super) fn on_disconnected(&mut self, now: Option<Time>, connection: ConnectionId, config: &Config) {
-        let Some(id) = self.connections.remove(&connection) else {
-            return;
-        };
+    /// A connection has ended. `now` is the time at which its volunteer was last there, if that is known. Returns the
+    /// connection's session if its volunteer has computed until now.
+    pub(super) fn on_disconnected(
+        &mut self,
+        now: Option<Time>,
+        connection: ConnectionId,
+        config: &Config,
+    ) -> Option<SessionId> {
+        let id = self.connections.remove(&connection)?;
         self.connected.remove(&id);
-        self.change(id, config, |session| {
+        let has_computed = self.change(id, config, |session| {
             session.connection = None;
             if let Some(now) = now {
                 session.activity.last_heard = now;
             }
+            session.activity.is_computing()
         });
+        (has_computed == Some(true)).then_some(id)
     }
 
     /// Forgets the sessions that have been without a connection for too long.
@@ -253,8 +265,8 @@ impl Sessions {
     /// A version was made: every volunteer that has asked for a model waits for it.
     pub(super) fn on_version_made(&mut self, current: ModelStamp, config: &Config) {
         self.current = current;
-        let connected: Vec<_> = self.connected.iter().copied().collect();
-        for id in connected {
+        let waiting: Vec<_> = self.timers.waiting.iter().map(|(_, id)| *id).collect();
+        for id in waiting {
             self.change(id, config, |_| ());
         }
     }
@@ -307,15 +319,20 @@ impl Sessions {
         Some(*heard + live_for + Duration::from_micros(1))
     }
 
-    /// The answer to a hello of this session, where the run's period is `run_period`.
-    pub(super) fn welcome(&mut self, id: SessionId, run_period: Duration, config: &Config) -> Result<Welcome, Refusal> {
-        let session = self.sessions.get_mut(&id).ok_or(Refusal::SessionOver(id))?;
+    /// Sets the read-out period of this session by the run's, `run_period`. Its welcome tells it.
+    pub(super) fn set_period(&mut self, id: SessionId, run_period: Duration, config: &Config) {
+        self.change(id, config, |session| session.activity.set_period(run_period, config));
+    }
+
+    /// The answer to a hello of this session.
+    pub(super) fn welcome(&self, id: SessionId) -> Result<Welcome, Refusal> {
+        let session = self.sessions.get(&id).ok_or(Refusal::SessionOver(id))?;
         Ok(Welcome {
             session: id,
             token: session.token,
             settled: session.numbers.settled(),
             durable: session.numbers.settled(),
-            period_us: duration_micros(session.activity.set_period(run_period, config)),
+            period_us: duration_micros(session.activity.period()),
             codec: session.codecs.contribution,
         })
     }

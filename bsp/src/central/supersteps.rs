@@ -72,21 +72,23 @@ impl Supersteps {
             self.policy.on_contribution(now, self.open.opened());
         }
         let is_in_time = self.policy.is_in_time(arrival.has_current, arrival.is_late);
-        self.open.add(now, contribution, loss_sum, is_in_time);
-        self.reviews.on_arrival();
-    }
-
-    /// A contribution was refused; `is_late` says that a part of it was computed on an earlier model.
-    pub(super) fn on_refused(&mut self, session: SessionId, is_late: bool) {
-        if self.policy.is_refused_in_time(is_late) {
-            self.open.count_as_arrived(session);
+        if self.open.add(now, contribution, loss_sum, is_in_time) {
             self.reviews.on_arrival();
         }
     }
 
-    /// A volunteer that the superstep may wait for has paused or left.
-    pub(super) fn on_absence(&mut self) {
-        self.reviews.on_arrival();
+    /// A contribution was refused; `is_late` says that a part of it was computed on an earlier model.
+    pub(super) fn on_refused(&mut self, session: SessionId, is_late: bool) {
+        if self.policy.is_refused_in_time(is_late) && self.open.count_as_arrived(session) {
+            self.reviews.on_arrival();
+        }
+    }
+
+    /// The volunteer of this session has paused or left.
+    pub(super) fn on_absence(&mut self, session: SessionId) {
+        if !self.open.has_arrived(session) {
+            self.reviews.on_arrival();
+        }
     }
 
     /// A frame has come, or a connection has ended. Returns whether a review is due.
@@ -102,7 +104,8 @@ impl Supersteps {
         self.open.note_quorum(now, has_quorum);
         self.closes_at = self.policy.closes_at(now, &self.open, &expected);
         let missing = self.policy.missing(&self.open, &expected);
-        self.reviews.on_review(sessions.connected_count(), missing);
+        let looks = self.policy.looks_of_a_review(sessions.connected_count());
+        self.reviews.on_review(looks, missing);
         match self.closes_at {
             Some(at) if at <= now => Verdict::Close,
             _ if self.policy.is_too_small(&self.open) => Verdict::WaitAndAdapt,
@@ -113,6 +116,7 @@ impl Supersteps {
     /// The open superstep closes, and the next one opens.
     pub(super) fn close(&mut self, now: Time) -> OpenSuperstep {
         self.closes_at = None;
+        self.reviews = Reviews::default();
         std::mem::replace(&mut self.open, OpenSuperstep::open_at(now))
     }
 

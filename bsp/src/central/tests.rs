@@ -1,5 +1,7 @@
 //! The promises of the central module as a whole: frames go in, actions come out.
 
+mod crowd;
+
 use super::test_config::{Descent, test_config};
 use super::*;
 use crate::protocol::codec::{Codec, PAYLOADS_READ};
@@ -12,17 +14,21 @@ const PARAMETERS: usize = 2;
 /// A run with one volunteer, which has said hello, and all parameters at 1.
 fn central() -> Central {
     let mut central = Central::new(Time::ZERO, test_config(), vec![1.0; PARAMETERS], Box::new(Descent));
-    let hello = Hello {
+    receive(&mut central, &FromVolunteer::Hello(hello(report())).encode());
+    central
+}
+
+/// The first hello of a volunteer.
+fn hello(report: Report) -> Hello {
+    Hello {
         protocol: PROTOCOL,
         run: test_config().run,
         spec_hash: test_config().spec_hash,
         incarnation: None,
         session: None,
         codecs: Vec::new(),
-        report: report(),
-    };
-    receive(&mut central, &FromVolunteer::Hello(hello).encode());
-    central
+        report,
+    }
 }
 
 fn report() -> Report {
@@ -38,8 +44,14 @@ fn receive(central: &mut Central, frame: &Bytes) -> Vec<Action> {
     actions
 }
 
-/// Contribution `sequence`, of `samples` samples on version 0, whose mean gradient is `slope` for each parameter.
+/// Contribution `sequence` of session 1, of `samples` samples on version 0, whose mean gradient is `slope` for each
+/// parameter.
 fn contribution(sequence: u64, samples: u64, slope: f32) -> Bytes {
+    contribution_of(SessionId(1), sequence, 0, samples, slope)
+}
+
+/// The same of a session, on a version.
+fn contribution_of(session: SessionId, sequence: u64, version: u64, samples: u64, slope: f32) -> Bytes {
     let sum = [slope * samples as f32; PARAMETERS];
     let mut frame = ContributionFrame::new(PARAMETERS);
     let payload = frame.payload_mut(Codec::F32.encoded_bytes(PARAMETERS));
@@ -48,12 +60,12 @@ fn contribution(sequence: u64, samples: u64, slope: f32) -> Bytes {
         run: test_config().run,
         spec_hash: test_config().spec_hash,
         incarnation: 1,
-        session: SessionId(1),
+        session,
         sequence,
         samples,
         gradients: samples,
         loss_sum: 1.0,
-        version_sum: 0,
+        version_sum: u128::from(version * samples),
         step_sum: 0,
         codec: Codec::F32,
         step_runs: Vec::new(),

@@ -73,9 +73,9 @@ impl Training {
         self.phase = self.phase.finished();
     }
 
-    /// A volunteer that the superstep may wait for has paused or left.
-    pub(super) fn on_absence(&mut self) {
-        self.supersteps.on_absence();
+    /// The volunteer of this session has paused or left.
+    pub(super) fn on_absence(&mut self, session: SessionId) {
+        self.supersteps.on_absence(session);
     }
 
     /// A volunteer has stored a model: the newest one may follow.

@@ -9,7 +9,9 @@
 
 use std::time::Duration;
 
+use super::Receivers;
 use crate::central::config::Config;
+use crate::time::Time;
 
 /// The rules.
 #[derive(Debug)]
@@ -27,6 +29,21 @@ impl Asynchronous {
     /// There are no others in its superstep, so each sample counts in full.
     pub(super) fn weight_of(&self, _staleness: f64) -> f64 {
         1.0
+    }
+
+    /// Whoever else there is: nobody is looked at, and nobody is waited for.
+    pub(super) fn closes_at(&self, now: Time) -> Time {
+        now
+    }
+
+    /// Nobody is waited for.
+    pub(super) fn is_in_time(&self) -> bool {
+        true
+    }
+
+    /// A version is for the volunteer whose contribution made it. The others get theirs with their own.
+    pub(super) fn receivers(&self) -> Receivers {
+        Receivers::Contributors
     }
 
     /// It rules nothing: a volunteer reads out when each of its ML modules has added its gradient.

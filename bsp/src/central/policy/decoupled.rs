@@ -32,9 +32,10 @@
 use std::time::Duration;
 
 use super::period::{Period, VolunteerRate};
-use super::{Expected, missing};
+use super::{Expected, Receivers, missing};
 use crate::central::activity::Activity;
 use crate::central::config::Config;
+use crate::central::link::LinkTimes;
 use crate::central::open_superstep::OpenSuperstep;
 use crate::combine::staleness_weight;
 use crate::time::Time;
@@ -79,6 +80,21 @@ impl Decoupled {
 
     pub(super) fn expects(&self, now: Time, volunteer: &Activity) -> bool {
         volunteer.is_expected(now, self.live_for()) && volunteer.fits_deadline(self.longest())
+    }
+
+    /// Whether a contribution replaces the next one of its volunteer: only if the volunteer had the current model.
+    pub(super) fn is_in_time(&self, has_current: bool) -> bool {
+        has_current
+    }
+
+    /// Every version is for everyone, as soon as their links have rested.
+    pub(super) fn receivers(&self) -> Receivers {
+        Receivers::Everyone
+    }
+
+    /// A model and its volunteer's contributions leave a slow link to its visitor for the rest of the time.
+    pub(super) fn rest_after_model(&self, link: &LinkTimes, config: &Config) -> Duration {
+        link.shortest_period(config)
     }
 
     pub(super) fn has_quorum(&self, now: Time, open: &OpenSuperstep, expected: &[Expected<'_>]) -> bool {

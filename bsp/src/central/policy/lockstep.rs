@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use super::LIVE_IN_BASELINES;
+use super::{LIVE_IN_BASELINES, Receivers};
 use crate::central::activity::Activity;
 use crate::central::config::Config;
 use crate::combine::staleness_weight;
@@ -44,6 +44,22 @@ impl Lockstep {
 
     pub(super) fn expects(&self, now: Time, volunteer: &Activity) -> bool {
         volunteer.is_expected(now, LIVE_IN_BASELINES)
+    }
+
+    /// A contribution to the current version answers it. (After a reconnect its model may not be reported as stored yet.)
+    pub(super) fn is_in_time(&self, is_late: bool) -> bool {
+        !is_late
+    }
+
+    /// A refused contribution answers the current version, too: its volunteer has computed its one gradient on it, and
+    /// that gradient can't be used.
+    pub(super) fn is_refused_in_time(&self, is_late: bool) -> bool {
+        !is_late
+    }
+
+    /// After the barrier all go on with the new version.
+    pub(super) fn receivers(&self) -> Receivers {
+        Receivers::Everyone
     }
 
     /// The number of missing volunteers that must still arrive.

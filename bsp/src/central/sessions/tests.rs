@@ -106,6 +106,39 @@ fn the_first_absence_is_that_of_the_volunteer_that_is_silent_for_longest_and_sti
 }
 
 #[test]
+fn a_volunteer_is_absent_once_when_it_stops_computing() {
+    let (config, mut sessions) = (test_config(), joined(2));
+    let computing = hello(None, 1).report;
+    let paused = Report {
+        is_paused: true,
+        ..computing
+    };
+    for (report, absent) in [
+        (computing, None),
+        (paused, Some(SessionId(1))),
+        (paused, None),
+        (computing, None),
+        (paused, Some(SessionId(1))),
+    ] {
+        assert_eq!(
+            sessions.on_heartbeat(at(3), ConnectionId(1), report, &config),
+            Ok(absent)
+        );
+    }
+    assert_eq!(
+        sessions.on_disconnected(None, ConnectionId(1), &config),
+        None,
+        "it has paused"
+    );
+    assert_eq!(sessions.on_leave(ConnectionId(2)), Ok(Some(SessionId(2))));
+    assert_eq!(
+        sessions.on_disconnected(None, ConnectionId(3), &config),
+        None,
+        "it was nobody's"
+    );
+}
+
+#[test]
 fn a_model_is_due_when_the_link_has_rested_and_once() {
     let (config, mut sessions) = (test_config(), joined(1));
     let rest = Duration::from_secs(5);
