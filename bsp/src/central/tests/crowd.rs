@@ -11,7 +11,11 @@ struct Crowd(Central);
 
 impl Crowd {
     fn join(mode: Mode, computing: u64) -> Crowd {
-        let config = Config { mode, ..test_config() };
+        let config = Config {
+            mode,
+            max_sessions: VOLUNTEERS as usize,
+            ..test_config()
+        };
         let mut crowd = Crowd(Central::new(
             Time::ZERO,
             config,
@@ -25,6 +29,7 @@ impl Crowd {
             };
             crowd.receive(volunteer, &FromVolunteer::Hello(hello(report)).encode());
         }
+        assert_eq!(crowd.0.volunteers(Time::ZERO).count() as u64, VOLUNTEERS);
         crowd
     }
 
