@@ -8,7 +8,7 @@ use bsp::combine::Weighting;
 use bsp::protocol::codec::Codec;
 use bsp::protocol::frame::ContributionFrame;
 use bsp::protocol::message::{
-    Contribution, FromCentral, FromVolunteer, Hello, PROTOCOL, Report, RunId, SessionId, Token,
+    Contribution, FromCentral, FromVolunteer, Hello, Mode, PROTOCOL, Report, RunId, SessionId, Token,
 };
 use bsp::time::Time;
 use bytes::Bytes;
@@ -28,14 +28,16 @@ pub(crate) fn measure() -> Result<String> {
         "## What a frame costs the controller\n\nOne thread, no sockets, a model of {PARAMETERS} parameters; \
          microseconds for a frame, the supersteps that it closes and the models that follow included. Absent \
          sessions have no connection.\n\n\
-         | sessions | heartbeat | heartbeat, 9 of 10 sessions absent | contribution and receipt of a model |\n\
-         |---|---|---|---|\n"
+         | sessions | heartbeat | heartbeat, 9 of 10 sessions absent | contribution and receipt of a model | the same, \
+         asynchronous |\n|---|---|---|---|---|\n"
     );
     for sessions in SESSIONS {
-        let heartbeat = Crowd::join(sessions, 0)?.heartbeats()?;
-        let beside_absent = Crowd::join(sessions, sessions * 9 / 10)?.heartbeats()?;
-        let contribution = Crowd::join(sessions, 0)?.contributions()?;
-        table += &format!("| {sessions} | {heartbeat:.2} | {beside_absent:.2} | {contribution:.2} |\n");
+        let heartbeat = Crowd::join(Mode::Decoupled, sessions, 0)?.heartbeats()?;
+        let beside_absent = Crowd::join(Mode::Decoupled, sessions, sessions * 9 / 10)?.heartbeats()?;
+        let contribution = Crowd::join(Mode::Decoupled, sessions, 0)?.contributions()?;
+        let asynchronous = Crowd::join(Mode::Asynchronous, sessions, 0)?.contributions()?;
+        table +=
+            &format!("| {sessions} | {heartbeat:.2} | {beside_absent:.2} | {contribution:.2} | {asynchronous:.2} |\n");
     }
     Ok(table)
 }
@@ -50,8 +52,8 @@ struct Crowd {
 
 impl Crowd {
     /// `sessions` volunteers that have said hello, of whom `absent` have gone since.
-    fn join(sessions: u64, absent: u64) -> Result<Crowd> {
-        let central = Central::new(Time::ZERO, config(), vec![0.0; PARAMETERS], Box::new(Still));
+    fn join(mode: Mode, sessions: u64, absent: u64) -> Result<Crowd> {
+        let central = Central::new(Time::ZERO, config(mode), vec![0.0; PARAMETERS], Box::new(Still));
         let mut crowd = Crowd {
             central,
             actions: Vec::new(),
@@ -185,8 +187,11 @@ fn report() -> Report {
     }
 }
 
-fn config() -> Config {
+fn config(mode: Mode) -> Config {
     Config {
+        mode,
+        // Asynchronously all others have made versions meanwhile.
+        max_staleness: u64::MAX,
         minibatch: 8,
         superstep_samples: 512,
         quorum: 0.75,

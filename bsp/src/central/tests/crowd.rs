@@ -67,18 +67,10 @@ fn the_last_arrival_closes_each_superstep_at_once() {
 
 #[test]
 fn the_pause_of_the_last_missing_volunteer_closes_the_superstep_at_once() {
-    let computing = 3;
-    let mut crowd = Crowd::join(Mode::Lockstep, computing);
-    for sequence in 1..=2 {
-        crowd.contribute(1, sequence);
-        crowd.contribute(2, sequence);
-        let version = if sequence == 1 {
-            crowd.contribute(3, 1).map(|_| 1)
-        } else {
-            None
-        };
-        assert_eq!(version, (sequence == 1).then_some(1));
-    }
+    let mut crowd = Crowd::join(Mode::Lockstep, 3);
+    let versions = [1, 2, 3].map(|volunteer| crowd.contribute(volunteer, 1).map(|closed| closed.version));
+    assert_eq!(versions, [None, None, Some(1)]);
+    assert!(crowd.contribute(1, 2).is_none() && crowd.contribute(2, 2).is_none());
     let paused = Report {
         is_paused: true,
         ..report()
