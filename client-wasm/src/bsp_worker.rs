@@ -11,7 +11,8 @@ use js_sys::Function;
 use volunteer::action::Action;
 use volunteer::fetch::Resource;
 use volunteer::messages::{FromBspWorker, ToBspWorker};
-use volunteer::volunteer_loop::{Settings, VolunteerLoop};
+use volunteer::settings::Settings;
+use volunteer::volunteer_loop::VolunteerLoop;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 use web_sys::DedicatedWorkerGlobalScope;
@@ -193,7 +194,7 @@ impl Driver {
     }
 
     fn tell_progress(&mut self) {
-        if let Some(progress) = self.volunteer.progress(clock::now()) {
+        if let Some(progress) = self.volunteer.measure_progress(clock::now()) {
             self.page.post(&FromBspWorker::Progress(progress));
         }
     }
