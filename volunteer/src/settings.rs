@@ -1,5 +1,8 @@
 //! What a volunteer is told from the start.
 
+#[cfg(doc)]
+use crate::action::Ending;
+
 /// What a loop must know from the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -15,7 +18,7 @@ pub struct Settings {
     pub seed: u64,
     /// How many starts before this one, in a row, have contributed nothing.
     pub vain_starts: u32,
-    /// Whether a fresh start happens in this loop. Otherwise it ends with [`Ending::Restarting`](crate::action::Ending::Restarting), and another loop is
+    /// Whether a fresh start happens in this loop. Otherwise it ends with [`Ending::Restarting`], and another loop is
     /// made, in new memory.
     pub restarts_here: bool,
 }

@@ -213,8 +213,8 @@ impl VolunteerLoop {
         self.joined.as_ref()?.local.contribution_frame(sequence)
     }
 
-    /// Measures how much it has done since its start; to be asked about four times a second, since its speed is measured
-    /// from one call to the next.
+    /// Measures how much it has done since its start; to be asked about four times a second, since its speed is
+    /// measured from one call to the next.
     pub fn measure_progress(&mut self, now: Time) -> Option<Progress> {
         match (self.phase, &mut self.joined) {
             (Phase::Joined, Some(joined)) if !joined.is_dying => Some(joined.measure_progress(now)),
