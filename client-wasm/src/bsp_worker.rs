@@ -52,7 +52,7 @@ impl BspWorker {
     /// it, and with the server's description of the run. `on_timeout` is to call [`BspWorker::on_timeout`].
     ///
     /// # Errors
-    /// A message that is none.
+    /// A value that is no message of the page.
     #[wasm_bindgen(constructor)]
     pub fn new(join: &JsValue, description: &str, on_timeout: Function) -> Result<BspWorker, JsError> {
         let ToBspWorker::Join(join) = read(join)? else {
@@ -94,7 +94,7 @@ impl BspWorker {
     /// The page has said something.
     ///
     /// # Errors
-    /// A message that is none.
+    /// A value that is no message of the page.
     #[wasm_bindgen(js_name = onMessage)]
     pub fn on_message(&self, message: &JsValue) -> Result<(), JsError> {
         let message = read(message)?;
