@@ -34,6 +34,7 @@ pub struct BspWorker {
     _progress: Interval,
 }
 
+/// The driver of the loop: does its actions by the browser's means, and hands it what happens.
 struct Driver {
     volunteer: VolunteerLoop,
     socket: Socket,
