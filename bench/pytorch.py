@@ -56,8 +56,8 @@ def measure(torch, request):
     else:
         inputs = torch.rand(batch, *shape) * 2 - 1
     with torch.no_grad():
-        *places, classes = model(inputs).shape
-    labels = torch.arange(math.prod(places)) % classes
+        *positions, classes = model(inputs).shape
+    labels = torch.arange(math.prod(positions)) % classes
     loss = torch.nn.CrossEntropyLoss()
 
     def step():

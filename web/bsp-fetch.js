@@ -4,7 +4,7 @@ import { waitMs } from './backoff.js';
 
 const WAITS = { firstMs: 500, longestMs: 30_000 };
 /** These may pass; any other answer than success stays the same. @param {number} status */
-const isPassing = (status) => status >= 500 || status === 408 || status === 429;
+const isPassing = (status) => status === 408 || status === 429 || (status >= 500 && status <= 599);
 
 /**
  * Fetches and reads until both succeed, with longer and longer waits. The same rule as `FetchError` in the crate

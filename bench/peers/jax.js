@@ -89,7 +89,7 @@ export async function jax({ model, batch, seed }) {
   const gradient = jit(grad(loss));
   const step = async () => {
     const gradients = gradient(tree.ref(parameters), inputs.ref, labels.ref);
-    const read = await Promise.all(gradients.map((of) => of.data()));
+    const read = await Promise.all(gradients.map((values) => values.data()));
     return /** @type {Float32Array[]} */ (read);
   };
   return { step, units: batch, threads: navigator.hardwareConcurrency };

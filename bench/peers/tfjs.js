@@ -73,7 +73,7 @@ export async function tfjs({ model, batch, seed }, backend) {
     /** @type {Float32Array[]} */
     let read = [];
     tf.tidy(() => {
-      read = gradient(parameters).map((of) => /** @type {Float32Array} */ (of.dataSync()));
+      read = gradient(parameters).map((values) => /** @type {Float32Array} */ (values.dataSync()));
     });
     return read;
   };

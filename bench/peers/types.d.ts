@@ -1,4 +1,4 @@
-/** What the driver asks of the page; `Request` in `bench/src/engine/page.rs`. */
+/** What the driver asks of the page; `bench/src/engine/browser.rs` writes it. */
 export type Request = GradientRequest | WasmRequest;
 
 /** A gradient step of a library that builds the model by itself. */

@@ -16,6 +16,7 @@ use tests::driver::Driver;
 use tests::program::{output_of, root, superstep};
 use tests::run_file::RunText;
 use tests::server::Serve;
+use tests::tab::Tab;
 
 const ACCURACIES: [f64; 3] = [0.85, 0.88, 0.90];
 const RUN: &str = "runs/fashion-mnist.toml";
@@ -100,8 +101,8 @@ pub(crate) fn measure() -> Result<String> {
 fn train_tabs(text: &RunText, directory: &TempDir) -> Result<Tabs> {
     let mut server = Serve::kiosk().run(text.clone()).start()?;
     let driver = Driver::start(Browser::Chromium)?;
-    let _first = driver.open(&server.joining_url(1))?;
-    let _second = driver.open(&server.joining_url(1))?;
+    let _first = Tab::open(&driver, &server.joining_url(1))?;
+    let _second = Tab::open(&driver, &server.joining_url(1))?;
     server.wait_for_contributors(2)?;
     let began = Instant::now();
     let mut models: Vec<(PathBuf, f64)> = Vec::new();

@@ -9,6 +9,7 @@ use tests::driver::Driver;
 use tests::program::root;
 use tests::run_file::RunText;
 use tests::server::Serve;
+use tests::tab::Tab;
 
 const TIMES: usize = 7;
 /// What the median is to stay below.
@@ -22,7 +23,7 @@ pub(crate) fn measure() -> Result<String> {
             .run(RunText::read(&root().join("runs/fashion-mnist.toml"))?)
             .start()?;
         let driver = Driver::start(Browser::Chromium)?;
-        let tab = driver.open(&server.joining_url(1))?;
+        let tab = Tab::open(&driver, &server.joining_url(1))?;
         while server.samples()? == 0 {
             sleep(LOOK_AGAIN);
         }

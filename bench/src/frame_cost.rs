@@ -51,7 +51,7 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// `sessions` volunteers that have said hello, of whom `absent` have gone since.
+    /// `sessions` volunteers that have said hello; `absent` of them have gone since.
     fn join(mode: Mode, sessions: u64, absent: u64) -> Result<Crowd> {
         let central = Central::new(Time::ZERO, config(mode), vec![0.0; PARAMETERS], Box::new(Still));
         let mut crowd = Crowd {

@@ -10,6 +10,7 @@ use tests::driver::Driver;
 use tests::program::root;
 use tests::run_file::RunText;
 use tests::server::{Serve, Server, whole};
+use tests::tab::Tab;
 
 use crate::engine::stopwatch::median;
 
@@ -88,7 +89,7 @@ fn tab(run: &str, period: &str, ml_modules: usize) -> Result<Figure> {
     let reserved = ["tab_bytes", "ml_module_bytes"].map(|key| whole(memory, key));
     let [tab_bytes, ml_module_bytes] = reserved;
     let driver = Driver::start(Browser::Chromium)?;
-    let tab = driver.open(&server.joining_url(ml_modules))?;
+    let tab = Tab::open(&driver, &server.joining_url(ml_modules))?;
     server.wait_for_contributors(1)?;
     sleep(WARM_UP);
     let (began, before) = next_contribution(&server)?;

@@ -11,6 +11,7 @@ use tests::driver::Driver;
 use tests::program::root;
 use tests::run_file::RunText;
 use tests::server::Serve;
+use tests::tab::Tab;
 
 /// How long each run trains: long after its first superstep.
 const MEASURE: Duration = Duration::from_secs(20);
@@ -24,7 +25,7 @@ pub(crate) fn measure() -> Result<String> {
     for run in RUNS {
         let mut server = Serve::kiosk().run(RunText::read(&root().join(run))?).start()?;
         let driver = Driver::start(Browser::Chromium)?;
-        let _tab = driver.open(&server.joining_url(1))?;
+        let _tab = Tab::open(&driver, &server.joining_url(1))?;
         server.wait_for_contributors(1)?;
         sleep(MEASURE);
         let volunteers = server.ask("volunteers")?;

@@ -54,7 +54,7 @@ pub struct Weighting {
 
 /// Combines the contributions of one superstep after the other.
 #[derive(Clone, Debug)]
-pub struct Combiner {
+pub(crate) struct Combiner {
     weighting: Weighting,
     usual: Usual,
     /// One contribution, decoded.
@@ -104,13 +104,13 @@ fn remember(values: &mut RunningQuantile<SessionId>, session: SessionId, bounded
 }
 
 /// s(τ) = (1 + τ)^(−a): the weight of a contribution of staleness τ.
-pub fn staleness_weight(staleness: f64, exponent: f64) -> f64 {
+pub(crate) fn staleness_weight(staleness: f64, exponent: f64) -> f64 {
     libm::pow(1.0 + staleness.max(0.0), -exponent)
 }
 
 impl Combiner {
     /// For a model of `parameters` parameters.
-    pub fn new(weighting: Weighting, parameters: usize) -> Combiner {
+    pub(crate) fn new(weighting: Weighting, parameters: usize) -> Combiner {
         Combiner {
             weighting,
             usual: Usual::default(),
@@ -119,12 +119,12 @@ impl Combiner {
     }
 
     /// The usual values so far.
-    pub fn usual(&self) -> &Usual {
+    pub(crate) fn usual(&self) -> &Usual {
         &self.usual
     }
 
     /// Goes on from the usual values of a checkpoint.
-    pub fn set_usual(&mut self, usual: Usual) {
+    pub(crate) fn set_usual(&mut self, usual: Usual) {
         self.usual = usual;
     }
 
@@ -132,7 +132,7 @@ impl Combiner {
     ///
     /// Sorts `contributions` by session and number. With one contribution that is neither stale nor clipped the result
     /// is exactly `G · (1 / n)`, the mean minibatch gradient of the sequential baseline.
-    pub fn combine(&mut self, contributions: &mut [Admitted], version: u64, gradient: &mut [f32]) {
+    pub(crate) fn combine(&mut self, contributions: &mut [Admitted], version: u64, gradient: &mut [f32]) {
         contributions.sort_by_key(|contribution| (contribution.session, contribution.sequence));
         let Weighting {
             staleness_exponent,

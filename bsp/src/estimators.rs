@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// It can leave out the values of one key, so that no session raises its own bound.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RunningQuantile<K> {
+pub(crate) struct RunningQuantile<K> {
     quantile: f64,
     values: Vec<(K, f64)>,
     /// The place of the oldest value, once all places are taken.
@@ -17,12 +17,12 @@ pub struct RunningQuantile<K> {
 
 impl<K: PartialEq> RunningQuantile<K> {
     /// The number of values kept: enough to be steady, few enough to follow the training.
-    pub const WINDOW: usize = 64;
+    pub(crate) const WINDOW: usize = 64;
     /// Fewer values than this give no quantile.
-    pub const FEWEST: usize = 8;
+    pub(crate) const FEWEST: usize = 8;
 
     /// No values yet. `quantile` is from 0 to below 1; 0.5 is the median.
-    pub fn new(quantile: f64) -> RunningQuantile<K> {
+    pub(crate) fn new(quantile: f64) -> RunningQuantile<K> {
         RunningQuantile {
             quantile,
             values: Vec::new(),
@@ -31,7 +31,7 @@ impl<K: PartialEq> RunningQuantile<K> {
     }
 
     /// One more value.
-    pub fn push(&mut self, key: K, value: f64) {
+    pub(crate) fn push(&mut self, key: K, value: f64) {
         if self.values.len() < Self::WINDOW {
             self.values.push((key, value));
         } else {
@@ -41,12 +41,12 @@ impl<K: PartialEq> RunningQuantile<K> {
     }
 
     /// The quantile of all values; none of fewer than [`RunningQuantile::FEWEST`].
-    pub fn of_all(&self) -> Option<f64> {
+    pub(crate) fn of_all(&self) -> Option<f64> {
         self.quantile_where(|_| true)
     }
 
     /// The quantile of the values under other keys; none of fewer than [`RunningQuantile::FEWEST`].
-    pub fn of_others(&self, key: &K) -> Option<f64> {
+    pub(crate) fn of_others(&self, key: &K) -> Option<f64> {
         self.quantile_where(|other| other != key)
     }
 
@@ -61,23 +61,23 @@ impl<K: PartialEq> RunningQuantile<K> {
 /// The smallest of the last few durations. A busy machine makes some of them longer. The minimum leaves that out, as
 /// long as one of them was undisturbed.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct WindowedMin {
+pub(crate) struct WindowedMin {
     last: [Duration; Self::WINDOW],
     count: usize,
 }
 
 impl WindowedMin {
     /// Enough durations to include an undisturbed one, few enough to follow a link that changes.
-    pub const WINDOW: usize = 8;
+    pub(crate) const WINDOW: usize = 8;
 
     /// One more duration.
-    pub fn push(&mut self, newest: Duration) {
+    pub(crate) fn push(&mut self, newest: Duration) {
         self.last[self.count % Self::WINDOW] = newest;
         self.count += 1;
     }
 
     /// The minimum; zero before the first.
-    pub fn get(&self) -> Duration {
+    pub(crate) fn get(&self) -> Duration {
         let known = &self.last[..self.count.min(Self::WINDOW)];
         known.iter().min().copied().unwrap_or_default()
     }
@@ -85,19 +85,19 @@ impl WindowedMin {
 
 /// An exponential moving average: mean ← mean + share · (value − mean).
 #[derive(Clone, Copy, Debug)]
-pub struct MovingAverage {
+pub(crate) struct MovingAverage {
     share: f64,
     mean: Option<f64>,
 }
 
 impl MovingAverage {
     /// No values yet: the first value will be the mean. `share` is the newest value's share in the mean, from 0 to 1.
-    pub const fn new(share: f64) -> MovingAverage {
+    pub(crate) const fn new(share: f64) -> MovingAverage {
         MovingAverage { share, mean: None }
     }
 
     /// An average that begins with the mean `mean`.
-    pub const fn starting_at(mean: f64, share: f64) -> MovingAverage {
+    pub(crate) const fn starting_at(mean: f64, share: f64) -> MovingAverage {
         MovingAverage {
             share,
             mean: Some(mean),
@@ -105,13 +105,13 @@ impl MovingAverage {
     }
 
     /// One more value.
-    pub fn push(&mut self, value: f64) {
+    pub(crate) fn push(&mut self, value: f64) {
         let mean = self.mean.get_or_insert(value);
         *mean += self.share * (value - *mean);
     }
 
     /// The mean; none before the first value.
-    pub fn get(&self) -> Option<f64> {
+    pub(crate) fn get(&self) -> Option<f64> {
         self.mean
     }
 }

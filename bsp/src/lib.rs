@@ -19,7 +19,7 @@
 pub mod backoff;
 pub mod central;
 pub mod combine;
-pub mod estimators;
+pub(crate) mod estimators;
 pub mod local;
 pub mod ml_module;
 pub mod protocol;

@@ -44,13 +44,13 @@ mod threads;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::aggregate::{Discarded, Taken};
+pub use self::aggregate::Taken;
 pub use self::control::{Control, State};
 pub use self::header::{Gradient, Header, MAX_RUNS, StepRun};
 pub use self::model_slots::{ModelStamp, PinnedModel};
 pub use self::progress::{Phase, PhaseTimes, Progress};
 
-use self::aggregate::{Adder, Taker, aggregate};
+use self::aggregate::{Adder, Discarded, Taker, aggregate};
 use self::control::{ControlSetter, ControlWaiter, control_word};
 use self::finite::all_finite;
 use self::model_slots::{Publisher, Reader, model_slots};
@@ -195,7 +195,7 @@ impl LocalSide {
     ///
     /// This is sound even if it still runs, as a terminated worker may for a moment: only the gradients that it then
     /// adds can be lost. If a read-out of it stays pending, it took one more lease before its end: call this again.
-    pub fn drain_dead(&mut self, module: usize) -> Discarded {
+    pub(crate) fn drain_dead(&mut self, module: usize) -> Discarded {
         self.modules[module].taker.drain_dead()
     }
 
@@ -246,12 +246,12 @@ impl MlSide {
     }
 
     /// The model that `model` returned last.
-    pub fn held_model(&self) -> Option<PinnedModel<'_>> {
+    pub(crate) fn held_model(&self) -> Option<PinnedModel<'_>> {
         self.reader.held()
     }
 
     /// Whether the current model is another than the one that `model` returned last.
-    pub fn has_newer_model(&self) -> bool {
+    pub(crate) fn has_newer_model(&self) -> bool {
         self.reader.has_newer()
     }
 
@@ -292,18 +292,18 @@ impl MlSide {
     }
 
     /// Sleeps while the control is `control`, at most for `timeout`.
-    pub fn wait_while(&self, control: Control, timeout: Option<Duration>) {
+    pub(crate) fn wait_while(&self, control: Control, timeout: Option<Duration>) {
         self.control.wait_while(control, timeout);
     }
 
     /// Sleeps until a newer model than the held one is published, or until the control differs from the one that
     /// `control` returned last; at most for `timeout`.
-    pub fn wait_for_publish(&self, timeout: Option<Duration>) {
+    pub(crate) fn wait_for_publish(&self, timeout: Option<Duration>) {
         self.control.wait_for_publish(|| self.has_newer_model(), timeout);
     }
 
     /// Counts time spent.
-    pub fn account(&self, phase: Phase, duration_us: u64) {
+    pub(crate) fn account(&self, phase: Phase, duration_us: u64) {
         self.counters.account(phase, duration_us);
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use bsp::protocol::codec::Codec;
-use bsp::protocol::frame::{ContributionFrame, MAX_HEADER_BYTES};
+use bsp::protocol::frame::{ContributionFrame, MAX_HEADER_BYTES, max_frame_bytes};
 use bsp::protocol::message::{
     Ack, Contribution, ContributionRefusal, FromCentral, FromVolunteer, Hello, MAX_STEP_RUNS, ModelEncoding,
     ModuleStepRun, PROTOCOL, Refusal, Report, RunId, SessionId, StoreModel, Token, Welcome,
@@ -229,8 +229,12 @@ fn the_document_states_the_version_and_the_limits() {
         format!("This is protocol {PROTOCOL}."),
         format!("at most {MAX_HEADER_BYTES} bytes"),
         format!("at most {MAX_STEP_RUNS} runs"),
+        format!("4 + {MAX_HEADER_BYTES} + 4 · P + 8 bytes for P parameters"),
     ] {
         assert!(DOCUMENT.contains(&promise), "docs/protocol.md does not say “{promise}”");
+    }
+    for parameters in [0, 1, 10_000_000] {
+        assert_eq!(max_frame_bytes(parameters), 4 + MAX_HEADER_BYTES + 4 * parameters + 8);
     }
 }
 

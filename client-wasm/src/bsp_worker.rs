@@ -11,7 +11,8 @@ use js_sys::Function;
 use volunteer::action::Action;
 use volunteer::fetch::Resource;
 use volunteer::messages::{FromBspWorker, ToBspWorker};
-use volunteer::volunteer_loop::{Settings, VolunteerLoop};
+use volunteer::settings::Settings;
+use volunteer::volunteer_loop::VolunteerLoop;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::spawn_local;
 use web_sys::DedicatedWorkerGlobalScope;
@@ -33,6 +34,7 @@ pub struct BspWorker {
     _progress: Interval,
 }
 
+/// The driver of the loop: does its actions by the browser's means, and hands it what happens.
 struct Driver {
     volunteer: VolunteerLoop,
     socket: Socket,
@@ -51,7 +53,7 @@ impl BspWorker {
     /// it, and with the server's description of the run. `on_timeout` is to call [`BspWorker::on_timeout`].
     ///
     /// # Errors
-    /// A message that is none.
+    /// A value that is no message of the page.
     #[wasm_bindgen(constructor)]
     pub fn new(join: &JsValue, description: &str, on_timeout: Function) -> Result<BspWorker, JsError> {
         let ToBspWorker::Join(join) = read(join)? else {
@@ -93,7 +95,7 @@ impl BspWorker {
     /// The page has said something.
     ///
     /// # Errors
-    /// A message that is none.
+    /// A value that is no message of the page.
     #[wasm_bindgen(js_name = onMessage)]
     pub fn on_message(&self, message: &JsValue) -> Result<(), JsError> {
         let message = read(message)?;
@@ -193,7 +195,7 @@ impl Driver {
     }
 
     fn tell_progress(&mut self) {
-        if let Some(progress) = self.volunteer.progress(clock::now()) {
+        if let Some(progress) = self.volunteer.measure_progress(clock::now()) {
             self.page.post(&FromBspWorker::Progress(progress));
         }
     }

@@ -42,6 +42,7 @@ pub(crate) struct Page {
 }
 
 impl Page {
+    /// The page at the other end of this worker's messages.
     pub(crate) fn new(scope: &DedicatedWorkerGlobalScope) -> Page {
         let state: StateMessage = JsValue::from(Object::new()).unchecked_into();
         state.set_type("state");

@@ -9,6 +9,7 @@ use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{DedicatedWorkerGlobalScope, Response};
 
+/// Fetches over HTTP; the description is here already.
 pub(crate) struct Fetcher {
     scope: DedicatedWorkerGlobalScope,
     /// It was fetched already: it says how much memory this module was to be instantiated with.
@@ -16,6 +17,7 @@ pub(crate) struct Fetcher {
 }
 
 impl Fetcher {
+    /// `description` is the answer to the first fetch of [`Resource::Description`].
     pub(crate) fn new(scope: &DedicatedWorkerGlobalScope, description: &str) -> Fetcher {
         Fetcher {
             scope: scope.clone(),

@@ -16,6 +16,7 @@ pub(crate) enum SocketEvent {
     Frame(Bytes),
 }
 
+/// The WebSocket to the server: one at a time.
 pub(crate) struct Socket {
     url: String,
     current: Option<WebSocket>,

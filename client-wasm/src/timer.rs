@@ -44,6 +44,7 @@ pub(crate) struct Interval {
 }
 
 impl Interval {
+    /// Begins: the first call comes after `every_ms`.
     pub(crate) fn new(scope: &DedicatedWorkerGlobalScope, every_ms: i32, callback: impl FnMut() + 'static) -> Interval {
         let callback = Closure::new(callback);
         // It fails only for what is no function.

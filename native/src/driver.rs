@@ -9,7 +9,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use volunteer::action::{Action, Ending, Level};
 use volunteer::fetch::{FetchError, Resource};
-use volunteer::volunteer_loop::{Settings, VolunteerLoop};
+use volunteer::settings::Settings;
+use volunteer::volunteer_loop::VolunteerLoop;
 
 use crate::address::Address;
 use crate::fetch::fetch;

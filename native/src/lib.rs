@@ -12,7 +12,7 @@ mod socket;
 
 use anyhow::{Result, bail};
 use volunteer::action::Ending;
-use volunteer::volunteer_loop::Settings;
+use volunteer::settings::Settings;
 
 use crate::address::Address;
 use crate::driver::Driver;

@@ -67,6 +67,20 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn a_small_frame_waits_for_no_acknowledgement_of_the_one_before() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/ws", listener.local_addr().unwrap());
+        let server = tokio::spawn(async move { accept_async(listener.accept().await.unwrap().0).await.unwrap() });
+        let (sender, receiver) = connect(&url, 100).await.unwrap();
+        let socket = sender.0.reunite(receiver.0).unwrap();
+        let MaybeTlsStream::Plain(stream) = socket.get_ref() else {
+            panic!("a socket without TLS");
+        };
+        assert!(stream.nodelay().unwrap());
+        server.await.unwrap();
+    }
+
+    #[tokio::test]
     async fn every_message_reaches_the_loop_in_order_a_text_too() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("ws://{}/ws", listener.local_addr().unwrap());

@@ -7,25 +7,29 @@ use crate::extent::Extent;
 pub(crate) struct Fnv1a(u64);
 
 impl Fnv1a {
+    /// The hash of no bytes.
     pub(crate) fn new() -> Self {
         Fnv1a(0xcbf2_9ce4_8422_2325)
     }
 
-    /// As 64 bits, little-endian.
+    /// Adds a number, as 64 bits, little-endian.
     pub(crate) fn word(&mut self, value: usize) {
         self.bytes(&(value as u64).to_le_bytes());
     }
 
+    /// Adds the bits of a number: 0 and −0 differ.
     pub(crate) fn bits(&mut self, value: f64) {
         self.bytes(&value.to_bits().to_le_bytes());
     }
 
+    /// Adds bytes.
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         }
     }
 
+    /// Adds the height and the width of each, as words.
     pub(crate) fn extents<const COUNT: usize>(&mut self, extents: [Extent; COUNT]) {
         for Extent { height, width } in extents {
             self.word(height);
@@ -33,6 +37,7 @@ impl Fnv1a {
         }
     }
 
+    /// The hash of all that was added.
     pub(crate) fn finish(&self) -> u64 {
         self.0
     }

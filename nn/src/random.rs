@@ -43,7 +43,7 @@ pub struct MinibatchKey {
 
 impl MinibatchKey {
     /// The numbers of this key's ML module for one purpose. They don't depend on the step unless the stream does.
-    pub fn generator(&self, purpose: Purpose, stream: u64) -> Generator {
+    pub(crate) fn generator(&self, purpose: Purpose, stream: u64) -> Generator {
         Generator::new(self.run_seed, self.session, self.ml_module, purpose, stream)
     }
 }
@@ -115,7 +115,7 @@ const SMALLEST_HALF_BITS: u32 = 4;
 /// through again until one is ("cycle walking": fewer than four times on average from 64 on). It takes no memory that
 /// grows with `n`, so that an ML module can draw without replacement and still allocate nothing.
 #[derive(Clone, Debug)]
-pub struct Permutation {
+pub(crate) struct Permutation {
     n: u32,
     half_bits: u32,
     round_keys: [u32; ROUNDS],
@@ -123,7 +123,7 @@ pub struct Permutation {
 
 impl Permutation {
     /// The order of the numbers below `n`, which must not be 0, that this generator gives.
-    pub fn new(generator: &mut Generator, n: u32) -> Permutation {
+    pub(crate) fn new(generator: &mut Generator, n: u32) -> Permutation {
         assert!(n > 0, "a permutation needs something to permute");
         let bits = u32::BITS - (n - 1).leading_zeros();
         let half_bits = bits.div_ceil(2).max(SMALLEST_HALF_BITS);
@@ -135,7 +135,7 @@ impl Permutation {
     }
 
     /// The number at `index`, which must be below `n`.
-    pub fn at(&self, index: u32) -> u32 {
+    pub(crate) fn at(&self, index: u32) -> u32 {
         assert!(index < self.n, "index {index} of a permutation of {}", self.n);
         let mut value = self.encrypt(index);
         // Ends, because the network is a permutation: the cycle that `index` lies on comes back to it at the latest.

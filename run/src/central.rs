@@ -91,6 +91,13 @@ mod tests {
     use bsp::central::ServerOptimizer as _;
 
     #[test]
+    fn the_protocols_document_states_for_how_many_sessions_there_is_room() {
+        let (thousands, rest) = (MAX_SESSIONS / 1000, MAX_SESSIONS % 1000);
+        let row = format!("| sessions | {thousands},{rest:03} (`MAX_SESSIONS`) |");
+        assert!(include_str!("../../docs/protocol.md").contains(&row), "{row}");
+    }
+
+    #[test]
     fn an_optimizer_that_goes_on_from_a_record_makes_the_same_bits_and_takes_no_other_record() {
         let run_file = RunFile::digits().unwrap();
         let trained = |optimizer: &mut ServerOptimizer, model: &mut [f32], steps: std::ops::Range<u64>| {

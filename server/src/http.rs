@@ -184,3 +184,14 @@ async fn open_socket(
             drop(open);
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_protocols_document_states_how_much_waits_for_a_volunteer() {
+        let cell = format!("| {MODELS_WAITING} frames of a model (`MODELS_WAITING`");
+        assert!(include_str!("../../docs/protocol.md").contains(&cell), "{cell}");
+    }
+}

@@ -12,6 +12,7 @@ use crate::tab::Tab;
 use crate::world::{Event, World};
 
 impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
+    /// Does an event, now; one of a frozen tab waits until the tab thaws.
     pub(crate) fn on_event(&mut self, event: Event<G, O>) {
         if let Some(tab) = self.tab_of(&event) {
             let frozen_until = self.tabs[tab].outage.frozen_until;
@@ -147,6 +148,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         });
     }
 
+    /// Does an action of the central module.
     pub(crate) fn do_central_action(&mut self, action: central::Action) {
         match action {
             central::Action::Send { to, frame } => self.send_to_tab(to, frame),
@@ -184,6 +186,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         }
     }
 
+    /// Does an action of a tab's local module.
     pub(crate) fn do_tab_action(&mut self, tab: usize, action: local::Action) {
         let now = self.now;
         let state = &mut self.tabs[tab];

@@ -50,7 +50,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
     }
 
     /// Nothing of the tab is left, and the server does not hear of it.
-    pub fn vanish(&mut self, tab: usize) {
+    pub(crate) fn vanish(&mut self, tab: usize) {
         let now = self.now;
         let state = &mut self.tabs[tab];
         state.stats.left.get_or_insert(now);

@@ -18,6 +18,7 @@ struct Entry<E> {
 }
 
 impl<E> Queue<E> {
+    /// An empty queue.
     pub(crate) fn new() -> Queue<E> {
         Queue {
             heap: BinaryHeap::new(),
@@ -25,6 +26,7 @@ impl<E> Queue<E> {
         }
     }
 
+    /// Queues an event, behind those of the same time that are queued already.
     pub(crate) fn push(&mut self, at: Time, event: E) {
         self.serial += 1;
         self.heap.push(Entry {
@@ -39,6 +41,7 @@ impl<E> Queue<E> {
         self.heap.peek().map(|entry| entry.at)
     }
 
+    /// Takes the next event out, with its time.
     pub(crate) fn pop(&mut self) -> Option<(Time, E)> {
         self.heap.pop().map(|entry| (entry.at, entry.event))
     }

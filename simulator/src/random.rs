@@ -48,24 +48,24 @@ impl Random {
     }
 
     /// Uniform from 0 to below 1.
-    pub fn uniform(&mut self) -> f64 {
+    pub(crate) fn uniform(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     /// Normal, with mean 0 and variance 1 (Box and Muller, 1958).
-    pub fn normal(&mut self) -> f64 {
+    pub(crate) fn normal(&mut self) -> f64 {
         // Above 0, so that the logarithm is finite.
         let radius = libm::sqrt(-2.0 * libm::log(1.0 - self.uniform()));
         radius * libm::cos(2.0 * core::f64::consts::PI * self.uniform())
     }
 
     /// Log-normal, with median 1.
-    pub fn log_normal(&mut self, sigma: f64) -> f64 {
+    pub(crate) fn log_normal(&mut self, sigma: f64) -> f64 {
         libm::exp(sigma * self.normal())
     }
 
     /// Exponential, with this mean.
-    pub fn exponential(&mut self, mean: Duration) -> Duration {
+    pub(crate) fn exponential(&mut self, mean: Duration) -> Duration {
         let seconds = -libm::log(1.0 - self.uniform()) * mean.as_secs_f64();
         Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
     }

@@ -87,7 +87,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
     }
 
     /// A tab opens the page now. The times of its minibatches vary by these random numbers. Returns its number.
-    pub fn join_with(&mut self, machine: Machine, random: Random) -> usize {
+    pub(crate) fn join_with(&mut self, machine: Machine, random: Random) -> usize {
         let (memory, sides) = shared_memory(self.central.model().len(), machine.ml_modules);
         let number = self.tabs.len();
         let run = self.central.config();

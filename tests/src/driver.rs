@@ -15,7 +15,6 @@ use tokio::runtime::Runtime;
 use crate::browser::Browser;
 use crate::devtools::DevTools;
 use crate::program::{Program, send_signal};
-use crate::tab::Tab;
 use crate::web_driver_client::Client;
 
 /// A browser, with its driver program. Both end when it is dropped.
@@ -60,46 +59,6 @@ impl Driver {
             _program: program,
             profile,
         })
-    }
-
-    /// Opens a page in a window of its own.
-    ///
-    /// # Errors
-    /// A page that does not load.
-    pub fn open(&self, url: &str) -> Result<Tab<'_>> {
-        self.open_after(url, "")
-    }
-
-    /// The same, where `script` runs before the page's own.
-    ///
-    /// # Errors
-    /// A page that does not load.
-    pub fn open_after(&self, url: &str, script: &str) -> Result<Tab<'_>> {
-        let window = self.run(self.web_driver.new_window())?;
-        self.run(self.web_driver.switch_to_window(window.clone()))?;
-        if !script.is_empty() {
-            self.run(
-                self.web_driver
-                    .cdp()
-                    .send_raw("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script })),
-            )?;
-        }
-        self.run(self.web_driver.goto(url))?;
-        Tab::new(self, window)
-    }
-
-    /// What `expression` is in each worker of the tab that runs this script.
-    ///
-    /// # Errors
-    /// A browser without developer tools, or an expression that fails.
-    pub fn evaluate_in_workers(&self, tab: &Tab<'_>, script: &str, expression: &str) -> Result<Vec<Value>> {
-        let capabilities = Value::from(self.web_driver.handle().capabilities().clone());
-        let address = &capabilities["goog:chromeOptions"]["debuggerAddress"];
-        let address = address
-            .as_str()
-            .context("the browser does not say where its developer tools listen")?;
-        // WebDriver's name of a window is the developer tools' name of its page.
-        DevTools::open(address, &tab.window().to_string())?.evaluate_in_workers(script, expression)
     }
 
     /// What the consoles of all its tabs say is an error, since they were asked last.
@@ -171,10 +130,38 @@ impl Driver {
         }
     }
 
+    /// Waits for the answer to a command of WebDriver.
     pub(crate) fn run<T>(&self, command: impl Future<Output = WebDriverResult<T>>) -> Result<T> {
         self.runtime.block_on(command).context("WebDriver")
     }
 
+    /// A window of its own for a page, in which `script` runs before the page's own.
+    pub(crate) fn open_window(&self, script: &str) -> Result<WindowHandle> {
+        let window = self.run(self.web_driver.new_window())?;
+        let web_driver = self.in_window(&window)?;
+        if !script.is_empty() {
+            let parameters = json!({ "source": script });
+            self.run(
+                web_driver
+                    .cdp()
+                    .send_raw("Page.addScriptToEvaluateOnNewDocument", parameters),
+            )?;
+        }
+        Ok(window)
+    }
+
+    /// The developer tools of the page in a window.
+    pub(crate) fn dev_tools(&self, window: &WindowHandle) -> Result<DevTools> {
+        let capabilities = Value::from(self.web_driver.handle().capabilities().clone());
+        let address = &capabilities["goog:chromeOptions"]["debuggerAddress"];
+        let address = address
+            .as_str()
+            .context("the browser does not say where its developer tools listen")?;
+        // WebDriver's name of a window is the developer tools' name of its page.
+        DevTools::open(address, &window.to_string())
+    }
+
+    /// WebDriver, with its commands going to this window.
     pub(crate) fn in_window(&self, window: &WindowHandle) -> Result<&WebDriver> {
         self.run(self.web_driver.switch_to_window(window.clone()))?;
         Ok(&self.web_driver)

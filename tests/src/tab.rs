@@ -62,14 +62,34 @@ impl View {
 }
 
 impl<'driver> Tab<'driver> {
-    pub(crate) fn new(driver: &'driver Driver, window: WindowHandle) -> Result<Tab<'driver>> {
+    /// Opens a page in a window of its own.
+    ///
+    /// # Errors
+    /// A page that does not load.
+    pub fn open(driver: &'driver Driver, url: &str) -> Result<Tab<'driver>> {
+        Tab::open_after(driver, url, "")
+    }
+
+    /// The same, where `script` runs before the page's own.
+    ///
+    /// # Errors
+    /// A page that does not load.
+    pub fn open_after(driver: &'driver Driver, url: &str, script: &str) -> Result<Tab<'driver>> {
+        let window = driver.open_window(script)?;
+        driver.run(driver.in_window(&window)?.goto(url))?;
         let tab = Tab { driver, window };
         tab.execute(KEEP_STATES)?;
         Ok(tab)
     }
 
-    pub(crate) fn window(&self) -> &WindowHandle {
-        &self.window
+    /// What `expression` is in each of its workers that run this script.
+    ///
+    /// # Errors
+    /// A browser without developer tools, or an expression that fails.
+    pub fn evaluate_in_workers(&self, script: &str, expression: &str) -> Result<Vec<serde_json::Value>> {
+        self.driver
+            .dev_tools(&self.window)?
+            .evaluate_in_workers(script, expression)
     }
 
     /// What the page shows now.

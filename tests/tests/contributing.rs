@@ -4,13 +4,14 @@ use anyhow::{Result, ensure};
 use tests::browser::Browser;
 use tests::driver::Driver;
 use tests::server::Serve;
+use tests::tab::Tab;
 use tests::wait::{wait_for, wait_until};
 
 #[test]
 fn no_machine_computes_without_a_click() -> Result<()> {
     let server = Serve::default().start()?;
     let driver = Driver::start(Browser::Chromium)?;
-    let tab = driver.open(&server.joining_url(1))?;
+    let tab = Tab::open(&driver, &server.joining_url(1))?;
     // The page says that it was asked to start by itself and did not: nothing is going to start any more.
     wait_until("the page to say that it did not start", || {
         Ok(tab.text("note")?.contains("until you press"))
@@ -54,9 +55,9 @@ fn no_machine_computes_without_a_click() -> Result<()> {
 fn a_tab_that_may_use_less_of_a_core_computes_less_from_then_on() -> Result<()> {
     let server = Serve::kiosk().start()?;
     let driver = Driver::start(Browser::Chromium)?;
-    let _other = driver.open(&server.joining_url_with_cpu_percent(1, 50))?;
+    let _other = Tab::open(&driver, &server.joining_url_with_cpu_percent(1, 50))?;
     server.wait_for_contributors(1)?;
-    let tab = driver.open(&server.joining_url_with_cpu_percent(1, 50))?;
+    let tab = Tab::open(&driver, &server.joining_url_with_cpu_percent(1, 50))?;
     server.wait_for_contributors(2)?;
     let chosen = tab.execute(
         "const choice = document.getElementById('cpu-percent');

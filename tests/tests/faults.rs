@@ -9,6 +9,7 @@ use tests::driver::Driver;
 use tests::native_volunteer::native_volunteer;
 use tests::relay::Relay;
 use tests::server::{Serve, Server};
+use tests::tab::Tab;
 use tests::wait::{wait_for, wait_until};
 
 /// Sends the first ML worker to an address beyond its memory, where it traps; keeps the others within the test's reach.
@@ -39,11 +40,11 @@ const LAST_ML_WORKER_FAILS: &str =
 fn a_tab_whose_ml_worker_dies_starts_afresh_and_the_others_go_on() -> Result<()> {
     let server = Serve::kiosk().start()?;
     let driver = Driver::start(Browser::Chromium)?;
-    let unharmed = driver.open(&server.joining_url(1))?;
+    let unharmed = Tab::open(&driver, &server.joining_url(1))?;
     let other = server.wait_for_contributors(1)?[0].id;
 
     // One of its two dies, and the other is read out before the end.
-    let harmed = driver.open_after(&server.joining_url(2), FIRST_ML_WORKER_TRAPS)?;
+    let harmed = Tab::open_after(&driver, &server.joining_url(2), FIRST_ML_WORKER_TRAPS)?;
     harmed.wait_until("a fresh start", |view| {
         view.states.iter().any(|state| state == "restarting")
     })?;
@@ -81,10 +82,10 @@ fn contributor_besides(server: &Server, known: &[u64]) -> Result<u64> {
 fn a_tab_whose_bsp_worker_says_nothing_any_more_starts_afresh() -> Result<()> {
     let server = Serve::kiosk().start()?;
     let driver = Driver::start(Browser::Chromium)?;
-    let tab = driver.open(&server.joining_url(1))?;
+    let tab = Tab::open(&driver, &server.joining_url(1))?;
     let hung = server.wait_for_contributors(1)?[0].id;
     // Once it has answered this, it never comes to another event.
-    driver.evaluate_in_workers(&tab, "bsp-worker.js", "setTimeout(() => { for (;;); })")?;
+    tab.evaluate_in_workers("bsp-worker.js", "setTimeout(() => { for (;;); })")?;
     tab.wait_until("a fresh start", |view| {
         view.states.iter().any(|state| state == "restarting")
     })?;
@@ -98,7 +99,7 @@ fn a_tab_whose_bsp_worker_says_nothing_any_more_starts_afresh() -> Result<()> {
 fn a_tab_survives_a_server_that_is_killed_and_started_again() -> Result<()> {
     let mut server = Serve::kiosk().start()?;
     let driver = Driver::start(Browser::Chromium)?;
-    let tab = driver.open(&server.joining_url(1))?;
+    let tab = Tab::open(&driver, &server.joining_url(1))?;
     server.wait_for_contributors(1)?;
     driver.expect_no_console_errors()?;
     let samples = tab.look()?.number("my-samples");
@@ -134,7 +135,7 @@ fn a_frozen_tab_says_hello_before_it_is_read_out_and_holds_nobody_up() -> Result
     let server = Serve::kiosk().start()?;
     let relay = Relay::start(server.address())?;
     let driver = Driver::start(Browser::Chromium)?;
-    let tab = driver.open(&format!("{}/?join=1&workers=1", relay.url()))?;
+    let tab = Tab::open(&driver, &format!("{}/?join=1&workers=1", relay.url()))?;
     let frozen = server.wait_for_contributors(1)?[0].id;
     let _native = native_volunteer(server.url())?;
     let native = contributor_besides(&server, &[frozen])?;

@@ -4,13 +4,14 @@ use anyhow::{Result, ensure};
 use tests::browser::Browser;
 use tests::driver::Driver;
 use tests::server::Serve;
+use tests::tab::Tab;
 use tests::wait::wait_until;
 
 #[test]
 fn errors_of_page_and_workers_are_seen() -> Result<()> {
     let server = Serve::kiosk().start()?;
     let driver = Driver::start(Browser::Chromium)?;
-    let tab = driver.open(&server.joining_url(1))?;
+    let tab = Tab::open(&driver, &server.joining_url(1))?;
     tab.wait_for_state("training")?;
     driver.expect_no_console_errors()?;
     let expect_seen = |words: &str| {
@@ -23,7 +24,7 @@ fn errors_of_page_and_workers_are_seen() -> Result<()> {
     expect_seen("thrown by the page")?;
     tab.execute("fetch('./not-here')")?;
     expect_seen("not-here")?;
-    let in_worker = |script| driver.evaluate_in_workers(&tab, "bsp-worker.js", script);
+    let in_worker = |script| tab.evaluate_in_workers("bsp-worker.js", script);
     ensure!(
         in_worker("console.error('said by a worker')")?.len() == 1,
         "there is not one BSP worker"

@@ -8,6 +8,7 @@ use tests::http::get;
 use tests::native_volunteer::native_volunteer;
 use tests::run_file::{DIGITS_PARAMETERS, RunText};
 use tests::server::{Serve, Server, whole};
+use tests::tab::Tab;
 use tests::wait::{wait_for, wait_until};
 
 /// Keys of `GET /api/v1/status`.
@@ -91,7 +92,7 @@ fn status_and_volunteers_have_every_key_that_scripts_rely_on() -> Result<()> {
 fn with_local_steps_and_int8_digits_are_learned_with_a_fraction_of_the_bytes_and_each_period_is_told() -> Result<()> {
     let mut server = Serve::kiosk().run(RunText::digits_for_slow_links()?).start()?;
     let driver = Driver::start(Browser::Chromium)?;
-    let tab = driver.open(&server.joining_url(1))?;
+    let tab = Tab::open(&driver, &server.joining_url(1))?;
     let _native = native_volunteer(server.url())?;
     server.wait_for_contributors(2)?;
     wait_until("nine of ten digits to be read", || {

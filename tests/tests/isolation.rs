@@ -5,6 +5,7 @@ use tests::browser::Browser;
 use tests::driver::Driver;
 use tests::http::{agent, get};
 use tests::server::{ISOLATION, Serve};
+use tests::tab::Tab;
 
 #[test]
 fn every_response_isolates_the_page() -> Result<()> {
@@ -58,13 +59,13 @@ fn every_response_isolates_the_page() -> Result<()> {
 fn page_and_workers_are_isolated() -> Result<()> {
     let server = Serve::kiosk().start()?;
     let driver = Driver::start(Browser::Chromium)?;
-    let tab = driver.open(&server.joining_url(1))?;
+    let tab = Tab::open(&driver, &server.joining_url(1))?;
     let view = tab.wait_for_state("training")?;
     ensure!(view.isolated == "true", "{view:#?}");
     // Memory that an isolated page shares with a worker reaches it only if the worker is isolated too; gradients are
     // then computed in it.
     server.wait_for_contributors(1)?;
-    let workers = driver.evaluate_in_workers(&tab, "bsp-worker.js", "self.crossOriginIsolated")?;
+    let workers = tab.evaluate_in_workers("bsp-worker.js", "self.crossOriginIsolated")?;
     ensure!(
         workers == [serde_json::Value::Bool(true)],
         "the BSP worker says {workers:?}"
@@ -79,7 +80,7 @@ fn a_page_that_cannot_share_memory_says_why_and_what_to_do() -> Result<()> {
     let host = "lan.test";
     let driver = Driver::start_with_hosts(Browser::Chromium, &[host])?;
     let origin = format!("http://{host}:{}", server.address().port());
-    let tab = driver.open(&format!("{origin}/?join=1&workers=1"))?;
+    let tab = Tab::open(&driver, &format!("{origin}/?join=1&workers=1"))?;
     let view = tab.wait_until("the run", |view| view.number("volunteers").is_some())?;
     ensure!(
         view.isolated == "false" && view.states.iter().all(|state| state == "unsupported"),

@@ -6,6 +6,7 @@ use tests::driver::Driver;
 use tests::native_volunteer::native_volunteer;
 use tests::run_file::RunText;
 use tests::server::Serve;
+use tests::tab::Tab;
 use tests::wait::wait_until;
 
 /// The model of runs/char-transformer.toml takes minutes to learn the commonest words; what these layers learn in
@@ -42,7 +43,7 @@ fn a_tab_and_a_native_volunteer_learn_to_continue_a_text() -> Result<()> {
         .with_layers(SMALL_TRANSFORMER)?;
     let server = Serve::kiosk().run(run).start()?;
     let driver = Driver::start(Browser::Chromium)?;
-    let tab = driver.open(&server.joining_url(1))?;
+    let tab = Tab::open(&driver, &server.joining_url(1))?;
     let _native = native_volunteer(server.url())?;
     server.wait_for_contributors(2)?;
     // Which character follows which is worth some 2.5 nats; how often each comes alone, 3.2.
@@ -58,7 +59,7 @@ fn a_tab_and_a_native_volunteer_learn_to_continue_a_text() -> Result<()> {
 fn a_tab_learns_a_table_whose_answers_have_no_accuracy() -> Result<()> {
     let server = Serve::kiosk().run(RunText::of_runs("regression.toml")?).start()?;
     let driver = Driver::start(Browser::Chromium)?;
-    let tab = driver.open(&server.joining_url(1))?;
+    let tab = Tab::open(&driver, &server.joining_url(1))?;
     // Prices are scaled so that the loss of always saying their mean is 1.
     wait_until("a fifth of that loss on held-out samples", || {
         Ok(server.status()?["eval"]["loss"].as_f64().is_some_and(|loss| loss < 0.2))

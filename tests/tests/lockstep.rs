@@ -9,6 +9,7 @@ use tests::native_volunteer::native_volunteer;
 use tests::program::{output_of, superstep};
 use tests::run_file::{DIGITS_MINIBATCH, RunText};
 use tests::server::{Serve, Server};
+use tests::tab::Tab;
 use tests::wait::wait_until;
 
 /// Enough steps for the smallest difference to show in every parameter.
@@ -18,7 +19,7 @@ const STEPS: u64 = 200;
 fn one_tab_in_lockstep_is_bit_identical_to_the_reference() -> Result<()> {
     let server = Serve::kiosk().run(RunText::digits_in_lockstep()?).start()?;
     let driver = Driver::start(Browser::Chromium)?;
-    driver.open(&server.joining_url(1))?;
+    Tab::open(&driver, &server.joining_url(1))?;
     expect_the_references_model(&server)?;
     driver.expect_no_console_errors()
 }

@@ -12,7 +12,7 @@ use tests::wait::wait_for;
 fn two_ml_modules_make_progress_and_their_samples_are_what_the_server_counted() -> Result<()> {
     let server = Serve::kiosk().start()?;
     let driver = Driver::start(Browser::Chromium)?;
-    let tab = driver.open(&server.joining_url(2))?;
+    let tab = Tab::open(&driver, &server.joining_url(2))?;
     let view = tab.wait_until("two ML modules with samples", |view| {
         view.modules.len() == 2 && view.modules.iter().all(|samples| *samples > 0)
     })?;

@@ -79,7 +79,7 @@ fn in_lockstep_the_slow_tab_holds_the_others_up() -> Result<()> {
 /// One after the other, so that the order of their sessions is that of their cpu_percents.
 fn open_tabs<'driver>(server: &Server, driver: &'driver Driver) -> Result<Vec<Tab<'driver>>> {
     let tabs = CPU_PERCENTS.iter().enumerate().map(|(already, percent)| {
-        let tab = driver.open(&server.joining_url_with_cpu_percent(1, *percent))?;
+        let tab = Tab::open(driver, &server.joining_url_with_cpu_percent(1, *percent))?;
         server.wait_for_contributors(already + 1)?;
         Ok(tab)
     });

@@ -9,6 +9,7 @@ use tests::native_volunteer::native_volunteer;
 use tests::program::{output_of, superstep};
 use tests::run_file::RunText;
 use tests::server::{Serve, Server, whole};
+use tests::tab::Tab;
 use tests::wait::{wait_for, wait_until};
 
 #[test]
@@ -23,7 +24,7 @@ fn two_tabs_train_digits_to_95_percent_and_the_server_says_where_the_model_is() 
     }
     .start()?;
     let driver = Driver::start(Browser::Chromium)?;
-    let tabs = [driver.open(server.url())?, driver.open(server.url())?];
+    let tabs = [Tab::open(&driver, server.url())?, Tab::open(&driver, server.url())?];
     for tab in &tabs {
         tab.wait_for_state("not-contributing")?;
     }
@@ -95,8 +96,8 @@ fn the_model_that_reached_the_target_is_the_one_that_is_written() -> Result<()> 
 fn closing_a_tab_leaves_the_other_training() -> Result<()> {
     let server = Serve::kiosk().start()?;
     let driver = Driver::start(Browser::Chromium)?;
-    let leaving = driver.open(&server.joining_url(1))?;
-    let staying = driver.open(&server.joining_url(1))?;
+    let leaving = Tab::open(&driver, &server.joining_url(1))?;
+    let staying = Tab::open(&driver, &server.joining_url(1))?;
     server.wait_for_contributors(2)?;
     driver.expect_no_console_errors()?;
     leaving.close()?;
@@ -118,7 +119,7 @@ fn closing_a_tab_leaves_the_other_training() -> Result<()> {
 fn a_browser_and_a_native_volunteer_train_together() -> Result<()> {
     let server = Serve::kiosk().start()?;
     let driver = Driver::start(Browser::Chromium)?;
-    let tab = driver.open(&server.joining_url(1))?;
+    let tab = Tab::open(&driver, &server.joining_url(1))?;
     let mut native = native_volunteer(server.url())?;
     for volunteer in server.wait_for_contributors(2)? {
         server.wait_for_more_of(volunteer.id)?;

@@ -11,6 +11,9 @@ use crate::messages::Told;
 #[cfg(doc)]
 use crate::volunteer_loop::VolunteerLoop;
 
+/// More actions than any event causes: after a death none may be made room for.
+pub(crate) const MOST_ACTIONS: usize = 32;
+
 /// What the driver has to do next.
 pub enum Action {
     /// Fetch this, then call [`VolunteerLoop::on_fetched`].

@@ -4,15 +4,18 @@
 use bsp::local::{self, LinkState, Local};
 use bsp::time::Time;
 
-use crate::action::Action;
+use crate::action::{Action, MOST_ACTIONS};
 use crate::fetch::Resource;
 use crate::membership::{Membership, MembershipError};
 use crate::messages::State;
 use crate::progress::{Progress, Speed};
-use crate::volunteer_loop::{MOST_ACTIONS, Settings};
+use crate::settings::Settings;
 
+/// A start from its description to its end.
 pub(crate) struct Joined {
+    /// The run, its samples, and the ML modules that were not started.
     pub(crate) membership: Membership,
+    /// The local BSP module.
     pub(crate) local: Local,
     /// The number of its first ML module. No two starts share a number, so a late message about an earlier start's ML
     /// module is recognised.
@@ -67,9 +70,9 @@ impl Joined {
         }
     }
 
-    /// The shard to fetch now, if it is time for one.
-    pub(crate) fn shard_to_fetch(&mut self) -> Option<Resource> {
-        let index = self.membership.shard_to_fetch()?;
+    /// Starts the fetch of the next shard, if it is time for one.
+    pub(crate) fn start_next_fetch(&mut self) -> Option<Resource> {
+        let index = self.membership.start_next_fetch()?;
         let name = self.membership.shard_name(index)?.to_owned();
         Some(Resource::Shard { index, name })
     }
@@ -84,8 +87,8 @@ impl Joined {
         }
     }
 
-    /// How much it has done.
-    pub(crate) fn progress(&mut self, now: Time) -> Progress {
+    /// Measures how much it has done, and its speed since the call before.
+    pub(crate) fn measure_progress(&mut self, now: Time) -> Progress {
         Progress::new(now, &self.local, &mut self.speed)
     }
 }

@@ -1,7 +1,8 @@
 //! What a volunteer is made of, wherever it runs: a tab (`client-wasm`) and the native volunteer (`native`) are
 //! drivers of the same parts, so that they do and compute the same.
 //!
-//! - [`volunteer_loop`]: the loop, as a state machine without I/O. [`action`]: what it asks of its driver.
+//! - [`volunteer_loop`]: the loop, as a state machine without I/O. [`settings`]: what it is told from
+//!   the start. [`action`]: what it asks of its driver.
 //! - [`joined`]: one start of it, from the run's description on.
 //! - [`fetch`]: what is fetched, and when it is tried again.
 //! - [`description`]: the run, as the server describes it to volunteers.
@@ -19,6 +20,7 @@ mod joined;
 pub mod local_steps;
 pub mod membership;
 pub mod messages;
-pub mod next_shard;
+mod next_shard;
 pub mod progress;
+pub mod settings;
 pub mod volunteer_loop;

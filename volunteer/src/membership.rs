@@ -19,7 +19,7 @@ use crate::next_shard::NextShard;
 
 /// One volunteer's parts. The local BSP module is handed out at the start and the ML modules when a session is open;
 /// the samples fill up in the meantime.
-pub struct Membership {
+pub(crate) struct Membership {
     description: RunDescription,
     model: Arc<Model>,
     ml_sides: Vec<Option<MlSide>>,
@@ -30,7 +30,7 @@ pub struct Membership {
 
 /// Why a volunteer can't be made of a description, or of what it fetched.
 #[derive(Debug, thiserror::Error)]
-pub enum MembershipError {
+pub(crate) enum MembershipError {
     /// The description isn't one.
     #[error(
         "the server's description of the run can't be read: {0}; \
@@ -73,7 +73,7 @@ impl Membership {
     ///
     /// # Errors
     /// A description that isn't one, or of a server that this volunteer does not fit.
-    pub fn new(
+    pub(crate) fn new(
         now: Time,
         description: &[u8],
         ml_modules: usize,
@@ -113,12 +113,12 @@ impl Membership {
     }
 
     /// The run's description.
-    pub fn description(&self) -> &RunDescription {
+    pub(crate) fn description(&self) -> &RunDescription {
         &self.description
     }
 
     /// A session is open: minibatches are drawn by its number, and shards can be fetched.
-    pub fn on_session_opened(&mut self, session: SessionId) {
+    pub(crate) fn on_session_opened(&mut self, session: SessionId) {
         let dataset = &self.description.dataset;
         let samples = Samples::new(
             dataset.format.clone(),
@@ -130,14 +130,14 @@ impl Membership {
         self.samples = Some(Arc::new(samples));
     }
 
-    /// The shard to fetch now, if it is time for one; to be asked after every event. Until the answer to it,
-    /// [`Membership::store_shard`] or [`Membership::give_up_shard`], there is no other.
-    pub fn shard_to_fetch(&mut self) -> Option<usize> {
+    /// Starts the fetch of the next shard, if it is time for one; to be called after every event. Until the answer to
+    /// it, [`Membership::store_shard`] or [`Membership::give_up_shard`], there is no other.
+    pub(crate) fn start_next_fetch(&mut self) -> Option<usize> {
         self.next_shard.start(self.samples.as_ref()?.furthest_window())
     }
 
     /// The name under which the server has this shard.
-    pub fn shard_name(&self, index: usize) -> Option<&str> {
+    pub(crate) fn shard_name(&self, index: usize) -> Option<&str> {
         self.description.dataset.shards.get(index).map(String::as_str)
     }
 
@@ -145,7 +145,7 @@ impl Membership {
     ///
     /// # Errors
     /// Bytes that are no shard, or none of this run: then it is to be given up.
-    pub fn store_shard(&mut self, index: usize, bytes: &[u8]) -> Result<(), MembershipError> {
+    pub(crate) fn store_shard(&mut self, index: usize, bytes: &[u8]) -> Result<(), MembershipError> {
         let name = || self.shard_name(index).unwrap_or_default().to_owned();
         let shard = Shard::decode(bytes).map_err(|error| MembershipError::Shard { name: name(), error })?;
         if let Some(samples) = &self.samples {
@@ -156,18 +156,18 @@ impl Membership {
     }
 
     /// A shard could not be fetched, or not be used. The volunteer goes on without it, if there are others.
-    pub fn give_up_shard(&mut self) {
+    pub(crate) fn give_up_shard(&mut self) {
         self.next_shard.on_ended();
         self.lost_shards += 1;
     }
 
     /// Whether every shard was given up: nothing can be computed.
-    pub fn has_lost_all_shards(&self) -> bool {
+    pub(crate) fn has_lost_all_shards(&self) -> bool {
         self.lost_shards >= self.description.dataset.shards.len()
     }
 
     /// The ML module `ml_module`, ready to run on a thread of its own. There is one of each, once a session is open.
-    pub fn ml_module(&mut self, ml_module: usize) -> Option<MlModule<CpuEngine>> {
+    pub(crate) fn ml_module(&mut self, ml_module: usize) -> Option<MlModule<CpuEngine>> {
         let samples = Arc::clone(self.samples.as_ref()?);
         let memory = self.ml_sides.get_mut(ml_module)?.take()?;
         let engine = CpuEngine::new(

@@ -11,7 +11,7 @@ const WINDOWS_AHEAD: u64 = 3;
 
 /// The fetches of one volunteer.
 #[derive(Debug, Default)]
-pub struct NextShard {
+pub(crate) struct NextShard {
     order: Vec<Wanted>,
     next: usize,
     is_under_way: bool,
@@ -19,7 +19,7 @@ pub struct NextShard {
 
 impl NextShard {
     /// Nothing is fetched yet of the shards in this order.
-    pub fn new(order: Vec<Wanted>) -> NextShard {
+    pub(crate) fn new(order: Vec<Wanted>) -> NextShard {
         NextShard {
             order,
             next: 0,
@@ -30,7 +30,7 @@ impl NextShard {
     /// The shard to fetch now, if it is time for one: then it is under way, until [`NextShard::on_ended`].
     ///
     /// `window` is the one that the ML modules have come to.
-    pub fn start(&mut self, window: u64) -> Option<usize> {
+    pub(crate) fn start(&mut self, window: u64) -> Option<usize> {
         let wanted = self.order.get(self.next)?;
         if self.is_under_way || wanted.window > window.saturating_add(WINDOWS_AHEAD) {
             return None;
@@ -41,7 +41,7 @@ impl NextShard {
     }
 
     /// The fetch that was under way has brought its shard, or was given up.
-    pub fn on_ended(&mut self) {
+    pub(crate) fn on_ended(&mut self) {
         self.is_under_way = false;
     }
 }

@@ -17,40 +17,19 @@ use bsp::protocol::message::Refusal;
 use bsp::time::Time;
 use bytes::Bytes;
 
-use crate::action::{Action, Ending, Level};
+use crate::action::{Action, Ending, Level, MOST_ACTIONS};
 use crate::fetch::{Fetch, FetchError, Resource};
 use crate::joined::Joined;
 use crate::messages::{State, Told};
 use crate::progress::Progress;
+use crate::settings::Settings;
 
 /// The first wait before a fresh start: a server that restarts is back by then. It doubles with each start that
 /// contributes nothing, …
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 /// … up to this.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// More actions than any event causes: after a death none may be made room for.
-pub(crate) const MOST_ACTIONS: usize = 32;
 const NEVER: Time = Time::from_micros(u64::MAX);
-
-/// What a loop must know from the start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// For how many ML modules there is room.
-    pub ml_modules: usize,
-    /// How many of them compute.
-    pub active: usize,
-    /// For how much of its time each of them computes, from 1 to 100.
-    pub cpu_percent: u8,
-    /// Whether none of them computes yet.
-    pub is_paused: bool,
-    /// Where random numbers begin: different for each volunteer.
-    pub seed: u64,
-    /// How many starts before this one, in a row, have contributed nothing.
-    pub vain_starts: u32,
-    /// Whether a fresh start happens in this loop. Otherwise it ends with [`Ending::Restarting`], and another loop is
-    /// made, in new memory.
-    pub restarts_here: bool,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -167,9 +146,9 @@ impl VolunteerLoop {
     }
 
     /// When `on_timeout` wants to be called next, if at all.
-    pub fn next_timeout(&mut self, now: Time) -> Option<Time> {
+    pub fn next_timeout(&self, now: Time) -> Option<Time> {
         let again = self.fetch.next_timeout().filter(|_| self.is_at_work());
-        match (self.phase, &mut self.joined) {
+        match (self.phase, &self.joined) {
             (Phase::Waiting { until }, _) => Some(until),
             (Phase::Describing, _) => again,
             (Phase::Joined, Some(joined)) => Some(joined.local.next_timeout(now).min(again.unwrap_or(NEVER))),
@@ -234,10 +213,11 @@ impl VolunteerLoop {
         self.joined.as_ref()?.local.contribution_frame(sequence)
     }
 
-    /// How much it has done since its start; to be asked about four times a second.
-    pub fn progress(&mut self, now: Time) -> Option<Progress> {
+    /// Measures how much it has done since its start; to be asked about four times a second, since its speed is
+    /// measured from one call to the next.
+    pub fn measure_progress(&mut self, now: Time) -> Option<Progress> {
         match (self.phase, &mut self.joined) {
-            (Phase::Joined, Some(joined)) if !joined.is_dying => Some(joined.progress(now)),
+            (Phase::Joined, Some(joined)) if !joined.is_dying => Some(joined.measure_progress(now)),
             _ => None,
         }
     }
@@ -417,7 +397,7 @@ impl VolunteerLoop {
         }
         joined.start_ml_modules(self.settings.active.min(self.settings.ml_modules), actions);
         let state = joined.state();
-        if let Some(resource) = joined.shard_to_fetch() {
+        if let Some(resource) = joined.start_next_fetch() {
             self.fetch(resource, actions);
         }
         self.tell(state, actions);

@@ -12,7 +12,8 @@ use bsp::protocol::message::{FromCentral, Refusal};
 use bytes::Bytes;
 use volunteer::action::{Action, Ending};
 use volunteer::fetch::{FetchError, Resource};
-use volunteer::volunteer_loop::{Settings, VolunteerLoop};
+use volunteer::settings::Settings;
+use volunteer::volunteer_loop::VolunteerLoop;
 use world::{World, settings, shard};
 
 /// The system's allocator, and a count for each thread of what is taken and given back.
@@ -79,7 +80,7 @@ fn everything(volunteer: &mut VolunteerLoop, world: &mut Inputs) {
     volunteer.on_fetched(now, &world.shard, Err(FetchError::Status(500)), actions);
     volunteer.on_timeout(now, actions);
     let _ = volunteer.next_timeout(now);
-    let _ = volunteer.progress(now);
+    let _ = volunteer.measure_progress(now);
 }
 
 struct Inputs {

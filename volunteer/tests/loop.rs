@@ -11,7 +11,7 @@ use bytes::Bytes;
 use volunteer::action::Ending;
 use volunteer::fetch::{FetchError, Resource};
 use volunteer::messages::State;
-use volunteer::volunteer_loop::Settings;
+use volunteer::settings::Settings;
 use world::{World, description, description_bytes, settings, shard};
 
 fn second_shard() -> Resource {
@@ -38,7 +38,7 @@ fn a_volunteer_fetches_the_description_connects_and_trains() {
     assert_eq!(world.take_contributions(), [1]);
     assert!(world.volunteer.contribution_frame(1).is_some());
     world.accept();
-    let progress = world.volunteer.progress(world.now).unwrap();
+    let progress = world.volunteer.measure_progress(world.now).unwrap();
     assert_eq!((progress.samples, progress.accepted, progress.version), (8, 8, 1));
     assert_eq!(progress.session, "21");
 }
@@ -380,7 +380,7 @@ fn after_an_ml_modules_death_only_the_end_is_told() {
         volunteer.set_cpu_percent(now, 10, actions);
         volunteer.leave(now, actions);
         volunteer.on_fetched(now, &second_shard(), Ok(&[]), actions);
-        assert_eq!(volunteer.progress(now), None);
+        assert_eq!(volunteer.measure_progress(now), None);
     });
     world.accept();
     assert_eq!(world.take_contributions(), [1], "what the others have computed");
@@ -407,7 +407,7 @@ fn nothing_follows_the_end() {
         volunteer.on_ml_module_died(now, 1, actions);
         volunteer.on_fetched(now, &Resource::Description, Err(FetchError::Status(500)), actions);
         assert_eq!(volunteer.next_timeout(now), None);
-        assert_eq!(volunteer.progress(now), None);
+        assert_eq!(volunteer.measure_progress(now), None);
     });
     assert!(world.actions.is_empty());
 }

@@ -41,8 +41,17 @@ test('a server that never comes back is asked less and less often', async () => 
   assert.ok(asked - first >= 20 && asked - first <= 41, `${asked - first} in the next ten`);
 });
 
+test('whatever may pass is asked for again', async () => {
+  for (const status of [408, 429, 500, 502, 503, 504, 599]) {
+    answers = [status, 200];
+    const text = fetchText();
+    await clock.pass(1_000);
+    assert.equal(await text, 'the run', String(status));
+  }
+});
+
 test('an answer that is not going to change is an error at once', async () => {
-  for (const status of [404, 403, 410]) {
+  for (const status of [304, 400, 401, 403, 404, 405, 410, 418, 600]) {
     answers = [status];
     asked = 0;
     await assert.rejects(fetchText(), { message: `./api/v1/run: the server answered ${status}` });

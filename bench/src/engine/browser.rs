@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tests::browser::Browser;
 use tests::driver::Driver;
 use tests::program::root;
+use tests::tab::Tab;
 
 use super::model::Model;
 use super::site::Site;
@@ -130,7 +131,7 @@ impl Page {
         self.site.forget_answers();
         // A fresh one: nothing of what was measured before is left, neither memory nor threads.
         let driver = Driver::start(Browser::Chromium)?;
-        let tab = driver.open(&self.site.url())?;
+        let tab = Tab::open(&driver, &self.site.url())?;
         tab.execute(&format!("begin({request})"))?;
         let answer = self.site.answer(PATIENCE + Duration::from_secs_f64(self.seconds))?;
         // `Outcome` in `bench/peers/types.d.ts`, or what went wrong.

@@ -10,6 +10,7 @@ use tests::browser::Browser;
 use tests::driver::Driver;
 use tests::run_file::RunText;
 use tests::server::{Serve, Server, Volunteer, whole};
+use tests::tab::Tab;
 
 /// Until shards have come, the browser has made the code fast, and the controller knows the tabs' rates.
 const WARM_UP: Duration = Duration::from_secs(10);
@@ -58,7 +59,7 @@ pub(crate) fn measure(run: RunText, cpu_percents: &[u8], duration: Duration) -> 
     let mut server = Serve::kiosk().run(run).start()?;
     let driver = Driver::start(Browser::Chromium)?;
     for (already, percent) in cpu_percents.iter().enumerate() {
-        driver.open(&server.joining_url_with_cpu_percent(1, *percent))?;
+        Tab::open(&driver, &server.joining_url_with_cpu_percent(1, *percent))?;
         server.wait_for_contributors(already + 1)?;
     }
     sleep(WARM_UP);

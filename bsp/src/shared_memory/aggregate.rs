@@ -87,7 +87,7 @@ pub enum Taken<R> {
 
 /// The losses by the death of an ML module: none, unless it died in an add. The numbers are exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Discarded {
+pub(crate) struct Discarded {
     /// It died while it held the lease, so its buffer will never be read.
     pub is_discarded: bool,
     /// Gradients lost with the buffer: the whole ones in it, and the one that was being added.

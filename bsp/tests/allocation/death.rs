@@ -10,7 +10,7 @@ use bsp::shared_memory::ModelStamp;
 use bsp::time::Time;
 use bytes::Bytes;
 
-use super::{Ones, PARAMETERS, allocations, calls_of_the_allocator, welcomed};
+use super::{Ones, PARAMETERS, allocations, calls_of_the_allocator, welcomed, welcomed_to};
 
 #[test]
 fn after_a_death_the_others_are_read_out_and_the_tab_ends_without_an_allocation() {
@@ -186,13 +186,40 @@ fn events() -> Vec<Event> {
     calls().into_iter().chain(arrivals()).chain(after_a_freeze).collect()
 }
 
+/// The public methods in this source that change what they are called on, whatever the lines of their signatures.
+fn changing_methods(source: &str) -> Vec<&str> {
+    let items = source.split("\n    pub ").skip(1);
+    let methods = items.filter_map(|item| item.strip_prefix("const ").unwrap_or(item).strip_prefix("fn "));
+    let signatures = methods.filter_map(|method| Some(method.split_once('{')?.0));
+    let changing = signatures.filter(|signature| {
+        let words: Vec<&str> = signature.split_whitespace().collect();
+        words.join(" ").contains("&mut self")
+    });
+    changing
+        .filter_map(|signature| signature.split(['(', '<']).next())
+        .collect()
+}
+
+#[test]
+fn a_method_that_changes_something_is_noticed_however_its_signature_is_written() {
+    let source = "
+    pub fn query(&self) -> u64 { 0 }
+    pub fn short(&mut self) {}
+    pub fn generic<R: Default>(&mut self, read: impl FnOnce(&[f32]) -> R) -> R { read(&[]) }
+    pub fn long(
+        &mut self,
+        now: Time,
+    ) {}
+    fn private(&mut self) {}
+    pub const fn fixed(&mut self) {}
+";
+    assert_eq!(changing_methods(source), ["short", "generic", "long", "fixed"]);
+}
+
 #[test]
 fn the_events_after_a_death_are_all_that_a_local_module_has() {
     let events = events();
-    let source = include_str!("../../src/local.rs");
-    let methods = source.split("pub fn ").skip(1).filter_map(|rest| rest.split_once('('));
-    let changing = methods.filter(|(_, arguments)| arguments.starts_with("&mut self"));
-    let names: Vec<&str> = changing.map(|(name, _)| name).collect();
+    let names = changing_methods(include_str!("../../src/local.rs"));
     assert!(names.len() >= 10, "{names:?}");
     for name in names {
         assert!(events.iter().any(|event| event.method == name), "{name} is not fired");
@@ -225,9 +252,15 @@ const BEFORE: [Before; 7] = [
     }),
 ];
 
+/// Runs: how contributions are encoded, and whether there are local steps. The lossy codec carries its errors on.
+const RUNS: [(Codec, bool); 3] = [(Codec::F32, false), (Codec::Int8, false), (Codec::F32, true)];
+
 /// A local BSP module one of whose three ML modules has just died.
-fn with_a_death(before: &Before) -> (Local, Vec<MlModule<Ones>>, Vec<Action>, Time) {
-    let (mut local, mut ml_modules, _) = welcomed();
+fn with_a_death(
+    before: &Before,
+    (codec, has_local_steps): (Codec, bool),
+) -> (Local, Vec<MlModule<Ones>>, Vec<Action>, Time) {
+    let (mut local, mut ml_modules, _) = welcomed_to(codec, has_local_steps);
     for ml_module in &mut ml_modules {
         assert_eq!(ml_module.turn(&mut || Time::ZERO), Turn::Computed);
     }
@@ -237,31 +270,37 @@ fn with_a_death(before: &Before) -> (Local, Vec<MlModule<Ones>>, Vec<Action>, Ti
     now = now + Duration::from_secs(1);
     let mut actions = Vec::with_capacity(1000);
     let counted = calls_of_the_allocator(|| local.on_ml_module_died(now, 0, &mut actions));
-    assert_eq!(counted, 0, "{}", before.0);
+    assert_eq!(counted, 0, "{}, {codec:?}, local steps: {has_local_steps}", before.0);
     (local, ml_modules, actions, now)
 }
 
 #[test]
 fn after_a_death_no_event_calls_the_allocator() {
-    let events = events();
-    for before in &BEFORE {
-        for first in &events {
-            let (mut local, _ml_modules, mut actions, now) = with_a_death(before);
-            let what = format!("{}; {}", before.0, first.name);
-            let counted = calls_of_the_allocator(|| (first.fire)(&mut local, now, &mut actions));
-            assert_eq!(counted, 0, "{what}");
-            for second in &events {
-                let later = now + Duration::from_millis(1500);
-                let counted = calls_of_the_allocator(|| (second.fire)(&mut local, later, &mut actions));
-                assert_eq!(counted, 0, "{what}, then {}", second.name);
+    for run in RUNS {
+        for before in &BEFORE {
+            for first in &events() {
+                expect_no_call_after_a_death(run, before, first);
             }
-            let end = now + Duration::from_secs(100);
-            let counted = calls_of_the_allocator(|| local.on_timeout(end, &mut actions));
-            assert_eq!(counted, 0, "{what}, at the end");
-            let ends = actions.iter().filter(|action| matches!(action, Action::Ended(_)));
-            assert_eq!(ends.count(), 1, "{what}: {actions:?}");
-            let is_silent = |action: &Action| !matches!(action, Action::Send(_) | Action::Connect);
-            assert!(actions.iter().all(is_silent), "{what}: {actions:?}");
         }
     }
+}
+
+/// Neither `first` after the death, nor any event after that, nor the end calls the allocator.
+fn expect_no_call_after_a_death(run: (Codec, bool), before: &Before, first: &Event) {
+    let (mut local, _ml_modules, mut actions, now) = with_a_death(before, run);
+    let what = format!("{run:?}; {}; {}", before.0, first.name);
+    let counted = calls_of_the_allocator(|| (first.fire)(&mut local, now, &mut actions));
+    assert_eq!(counted, 0, "{what}");
+    for second in &events() {
+        let later = now + Duration::from_millis(1500);
+        let counted = calls_of_the_allocator(|| (second.fire)(&mut local, later, &mut actions));
+        assert_eq!(counted, 0, "{what}, then {}", second.name);
+    }
+    let end = now + Duration::from_secs(100);
+    let counted = calls_of_the_allocator(|| local.on_timeout(end, &mut actions));
+    assert_eq!(counted, 0, "{what}, at the end");
+    let ends = actions.iter().filter(|action| matches!(action, Action::Ended(_)));
+    assert_eq!(ends.count(), 1, "{what}: {actions:?}");
+    let is_silent = |action: &Action| !matches!(action, Action::Send(_) | Action::Connect);
+    assert!(actions.iter().all(is_silent), "{what}: {actions:?}");
 }

@@ -15,7 +15,7 @@ use bsp::ml_module::working_copy::LocalOptimizer;
 use bsp::ml_module::{Engine, MlModule, Outcome, Turn};
 use bsp::protocol::codec::Codec;
 use bsp::protocol::message::{Ack, FromCentral, Mode, RunId, SessionId, Token, Welcome};
-use bsp::shared_memory::{LocalSide, ModelStamp, shared_memory};
+use bsp::shared_memory::{LocalSide, MlSide, ModelStamp, shared_memory};
 use bsp::time::Time;
 use bytes::Bytes;
 
@@ -89,11 +89,15 @@ fn publish(memory: &mut LocalSide, version: u64) {
     );
 }
 
-fn ml_modules(sides: Vec<bsp::shared_memory::MlSide>) -> Vec<MlModule<Ones>> {
-    sides
-        .into_iter()
-        .map(|side| MlModule::new(side, Mode::Decoupled, None, Ones))
-        .collect()
+fn ml_modules(sides: Vec<MlSide>) -> Vec<MlModule<Ones>> {
+    let ml_module = |side| MlModule::new(side, Mode::Decoupled, None, Ones);
+    sides.into_iter().map(ml_module).collect()
+}
+
+/// ML modules that move along their own gradients.
+fn ml_modules_with_local_steps(sides: Vec<MlSide>) -> Vec<MlModule<Ones>> {
+    let ml_module = |side| MlModule::new(side, Mode::Decoupled, Some(Box::new(Hundredth)), Ones);
+    sides.into_iter().map(ml_module).collect()
 }
 
 /// Moves along a hundredth of the gradient.
@@ -107,18 +111,18 @@ impl LocalOptimizer for Hundredth {
 
 /// A welcomed local BSP module with three ML modules.
 fn welcomed() -> (Local, Vec<MlModule<Ones>>, Vec<Action>) {
-    welcomed_to(Codec::F32)
+    welcomed_to(Codec::F32, false)
 }
 
-/// The same, in a run whose contributions are encoded so.
-fn welcomed_to(codec: Codec) -> (Local, Vec<MlModule<Ones>>, Vec<Action>) {
+/// The same, in a run whose contributions are encoded so, with local steps or without.
+fn welcomed_to(codec: Codec, has_local_steps: bool) -> (Local, Vec<MlModule<Ones>>, Vec<Action>) {
     let (mut memory, sides) = shared_memory(PARAMETERS, 3);
     publish(&mut memory, 1);
     let config = Config {
         run: RunId(1),
         spec_hash: 2,
         mode: Mode::Decoupled,
-        has_local_steps: false,
+        has_local_steps,
         jitter_seed: 3,
     };
     let mut local = Local::new(Time::ZERO, config, memory);
@@ -137,7 +141,11 @@ fn welcomed_to(codec: Codec) -> (Local, Vec<MlModule<Ones>>, Vec<Action>) {
         .on_frame(Time::ZERO, &FromCentral::Welcome(welcome).encode(), &mut actions)
         .expect("a welcome");
     actions.clear();
-    (local, ml_modules(sides), actions)
+    let ml_modules = match has_local_steps {
+        true => ml_modules_with_local_steps(sides),
+        false => ml_modules(sides),
+    };
+    (local, ml_modules, actions)
 }
 
 #[test]
@@ -181,7 +189,7 @@ fn a_local_step_allocates_nothing_whatever_is_published_and_read_out_in_between(
 #[test]
 fn reading_out_allocates_nothing_however_contributions_are_encoded() {
     for codec in Codec::ALL {
-        let (mut local, mut ml_modules, mut actions) = welcomed_to(codec);
+        let (mut local, mut ml_modules, mut actions) = welcomed_to(codec, false);
         for ml_module in &mut ml_modules {
             assert_eq!(ml_module.turn(&mut || Time::ZERO), Turn::Computed);
         }

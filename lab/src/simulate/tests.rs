@@ -6,7 +6,7 @@ use super::*;
 
 const SCENARIO: &str = r#"
 name = "small"
-description = "Six volunteers, two of whom come and go."
+description = "Six volunteers; two of them come and go."
 run = "RUNS/digits.toml"
 seed = 3
 draws = 2

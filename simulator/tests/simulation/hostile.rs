@@ -236,8 +236,14 @@ fn a_volunteer_that_floods_the_open_superstep_is_refused_before_the_server_grows
             .max()
             .unwrap_or(0);
         assert!(largest <= 64, "{largest} contributions in one superstep");
-        let too_many = |refusal: &(SessionId, ContributionRefusal)| {
-            refusal.0 == session && matches!(refusal.1, ContributionRefusal::TooMany { .. })
+        let too_many = |refusal: &(SessionId, ContributionRefusal)| match refusal.1 {
+            ContributionRefusal::TooMany { max } if refusal.0 == session => {
+                let cell =
+                    format!("| contributions of one session in an open superstep | {max} (`MAX_CONTRIBUTIONS`) |");
+                assert!(include_str!("../../../docs/protocol.md").contains(&cell), "{cell}");
+                true
+            }
+            _ => false,
         };
         assert!(
             world

@@ -20,7 +20,8 @@ use volunteer::description::{DatasetDescription, MemoryNeed, RunDescription};
 use volunteer::engine::CpuEngine;
 use volunteer::fetch::{FetchError, Resource};
 use volunteer::messages::{State, Told};
-use volunteer::volunteer_loop::{Settings, VolunteerLoop};
+use volunteer::settings::Settings;
+use volunteer::volunteer_loop::VolunteerLoop;
 
 pub const ML_MODULES: usize = 3;
 pub const PERIOD: Duration = Duration::from_millis(100);

@@ -32,10 +32,12 @@ const LARGEST: f32 = 32752.0;
 /// The smallest normal half, 2^-14. Below it halves are evenly spaced.
 const SMALLEST_NORMAL: f32 = power_of_two(-14);
 
+/// The bytes of `values` values: of each block its scale and its halves.
 pub(super) const fn encoded_bytes(values: usize) -> usize {
     values.div_ceil(BLOCK) * SCALE_BYTES + values * HALF_BYTES
 }
 
+/// Writes each block's exponent, then its values as halves of that scale.
 pub(super) fn encode(values: &[f32], out: &mut [u8]) {
     for (values, out) in values.chunks(BLOCK).zip(out.chunks_mut(BLOCK_BYTES)) {
         let (scale, halves) = out.split_at_mut(SCALE_BYTES);
@@ -51,6 +53,7 @@ pub(super) fn encode(values: &[f32], out: &mut [u8]) {
     }
 }
 
+/// Checks that every scale, every half and every value that they make is finite. The length was checked before.
 pub(super) fn check(payload: &[u8]) -> Result<(), CodecError> {
     for (block, bytes) in payload.chunks(BLOCK_BYTES).enumerate() {
         let (scale, halves) = scale_and_halves(bytes);
@@ -69,6 +72,7 @@ pub(super) fn check(payload: &[u8]) -> Result<(), CodecError> {
     Ok(())
 }
 
+/// As [`super::Codec::decode_into`].
 pub(super) fn decode_into(payload: &[u8], into: &mut [f32], mut apply: impl FnMut(&mut f32, f32)) {
     for (bytes, into) in payload.chunks(BLOCK_BYTES).zip(into.chunks_mut(BLOCK)) {
         let (scale, halves) = scale_and_halves(bytes);

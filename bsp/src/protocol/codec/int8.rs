@@ -12,10 +12,12 @@ const LARGEST_SCALE: f32 = f32::from_bits((f32::MAX / LARGEST).to_bits() - 1);
 /// The smallest scale of a block that is not all zeros. Scales below it would have few digits, or none.
 const SMALLEST_SCALE: f32 = f32::MIN_POSITIVE;
 
+/// The bytes of `values` values: of each block its scale, then a byte for each value.
 pub(super) const fn encoded_bytes(values: usize) -> usize {
     values.div_ceil(BLOCK) * FLOAT_BYTES + values
 }
 
+/// Writes each block's scale, then its values as whole multiples of it, rounded.
 pub(super) fn encode(values: &[f32], out: &mut [u8]) {
     for (values, out) in values.chunks(BLOCK).zip(out.chunks_mut(BLOCK_BYTES)) {
         let (head, bytes) = out.split_at_mut(FLOAT_BYTES);
@@ -28,6 +30,7 @@ pub(super) fn encode(values: &[f32], out: &mut [u8]) {
     }
 }
 
+/// Checks that every scale is finite and not negative, and every value finite. The length was checked before.
 pub(super) fn check(payload: &[u8]) -> Result<(), CodecError> {
     for (block, bytes) in payload.chunks(BLOCK_BYTES).enumerate() {
         let (scale, bytes) = scale_and_bytes(bytes);
@@ -39,6 +42,7 @@ pub(super) fn check(payload: &[u8]) -> Result<(), CodecError> {
     Ok(())
 }
 
+/// As [`super::Codec::decode_into`].
 pub(super) fn decode_into(payload: &[u8], into: &mut [f32], mut apply: impl FnMut(&mut f32, f32)) {
     for (bytes, into) in payload.chunks(BLOCK_BYTES).zip(into.chunks_mut(BLOCK)) {
         let (scale, bytes) = scale_and_bytes(bytes);

@@ -15,10 +15,12 @@ pub(super) const fn kept(values: usize) -> usize {
     values.div_ceil(SHARE)
 }
 
+/// The bytes of `values` values: an index and a value for each that is kept.
 pub(super) const fn encoded_bytes(values: usize) -> usize {
     kept(values) * ENTRY_BYTES
 }
 
+/// Writes the values that are kept, each behind its index, by ascending index.
 pub(super) fn encode(values: &[f32], out: &mut [u8]) {
     debug_assert!(u32::try_from(values.len()).is_ok(), "an index is an u32");
     let Threshold {
@@ -44,6 +46,7 @@ pub(super) fn encode(values: &[f32], out: &mut [u8]) {
     }
 }
 
+/// Checks that the indices ascend and are below `count`, and that the values are finite. The length was checked before.
 pub(super) fn check(payload: &[u8], count: usize) -> Result<(), CodecError> {
     let mut next = 0;
     for (entry, (index, value)) in entries(payload).enumerate() {
@@ -58,6 +61,7 @@ pub(super) fn check(payload: &[u8], count: usize) -> Result<(), CodecError> {
     Ok(())
 }
 
+/// As [`super::Codec::decode_into`]: 0 for each value that was not kept.
 pub(super) fn decode_into(payload: &[u8], into: &mut [f32], mut apply: impl FnMut(&mut f32, f32)) {
     let mut rest = into.iter_mut();
     let mut next = 0;
