@@ -46,7 +46,8 @@ impl Lockstep {
         volunteer.is_expected(now, LIVE_IN_BASELINES)
     }
 
-    /// A contribution to the current version answers it. (After a reconnect its model may not be reported as stored yet.)
+    /// A contribution to the current version answers it. (After a reconnect its model may not be reported as stored
+    /// yet.)
     pub(super) fn is_in_time(&self, is_late: bool) -> bool {
         !is_late
     }
