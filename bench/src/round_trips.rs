@@ -1,5 +1,5 @@
 //! How long a bare peer waits for an answer of the server: to a hello, and to a contribution in lockstep, with a model
-//! of a few bytes and behind one of megabytes.
+//! of a few bytes and with one of megabytes; and for a small frame right behind that model.
 
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -32,13 +32,13 @@ pub(crate) fn measure() -> Result<String> {
         "## Round trips\n\nA bare peer on localhost, in lockstep, `TCP_NODELAY` on its own end; medians (worst) of \
          25 in milliseconds.\n\n\
          | model | hello to welcome | hello to the whole model | contribution to its acknowledgement | contribution to \
-         the next model |\n|---|---|---|---|---|\n",
+         the next model | a model to the welcome right behind it |\n|---|---|---|---|---|---|\n",
     );
     for (name, layers) in MODELS {
         let mut server = Serve::default()
             .run(RunText::digits_in_lockstep()?.with_layers(layers)?)
             .start()?;
-        let mut columns: [Vec<Duration>; 4] = Default::default();
+        let mut columns: [Vec<Duration>; 5] = Default::default();
         for _ in 0..TIMES {
             let (welcomed, whole) = hello(&server)?;
             columns[0].push(welcomed);
@@ -51,14 +51,23 @@ pub(crate) fn measure() -> Result<String> {
         } = Peer::connect(&server)?.join()?;
         peer.say(&FromVolunteer::Stored(stamp))?;
         let gradient = vec![1e-6; peer.parameters()];
-        for sequence in 1..=TIMES as u64 {
+        for sequence in 1..=2 * TIMES as u64 {
+            let is_followed_by_hello = sequence > TIMES as u64;
             let mut header = peer.read_out(welcome.session, stamp);
             header.sequence = sequence;
             let began = Instant::now();
             peer.say_contribution(&header, &gradient)?;
+            if is_followed_by_hello {
+                peer.say(&FromVolunteer::Hello(peer.hello()))?;
+            }
             let (acknowledged, next) = answers(&mut peer, began)?;
-            columns[2].push(acknowledged);
-            columns[3].push(began.elapsed());
+            let whole = began.elapsed();
+            if is_followed_by_hello {
+                columns[4].push(welcomed(&mut peer, began)?.saturating_sub(whole));
+            } else {
+                columns[2].push(acknowledged);
+                columns[3].push(whole);
+            }
             stamp = next;
             peer.say(&FromVolunteer::Stored(stamp))?;
         }
@@ -92,6 +101,17 @@ fn hello(server: &Server) -> Result<(Duration, Duration)> {
     let whole = began.elapsed();
     peer.say(&FromVolunteer::Leave)?;
     Ok((welcomed.unwrap_or(whole), whole))
+}
+
+/// Waits for a welcome: when it came.
+fn welcomed(peer: &mut Peer, began: Instant) -> Result<Duration> {
+    loop {
+        match peer.hear()? {
+            Some(FromCentral::Welcome(_)) => return Ok(began.elapsed()),
+            Some(FromCentral::ReadOutEvery { .. }) => {}
+            other => bail!("not welcomed again, but {other:?}"),
+        }
+    }
 }
 
 /// Waits until a contribution is acknowledged and the next model is there: when the first was, and that model.
