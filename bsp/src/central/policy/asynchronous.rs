@@ -31,7 +31,7 @@ impl Asynchronous {
         1.0
     }
 
-    /// Whoever else there is: nobody is looked at, and nobody is waited for.
+    /// At once: nobody else is waited for.
     pub(super) fn closes_at(&self, now: Time) -> Time {
         now
     }
