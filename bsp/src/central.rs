@@ -130,7 +130,7 @@ impl Central {
     /// The time is [`Central::next_timeout`].
     pub fn on_timeout(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.sessions.expire(now);
-        self.training.review(&mut self.sessions, now, actions);
+        self.training.on_timeout(&mut self.sessions, now, actions);
         for session in self.sessions.due_deliveries(now) {
             self.training.send_model(&mut self.sessions, now, session, actions);
         }

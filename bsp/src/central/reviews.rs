@@ -7,6 +7,7 @@
 //! ```text
 //! debt     looks that no event has paid for yet
 //! event    debt ← max(debt − 64, 0)
+//! time-out debt ← max(debt − looks, 0)                it pays for the review that follows it
 //! review   debt ← debt + looks
 //! due      when debt = 0
 //!          or when as many volunteers have arrived as were missing at the last review, while debt ≤ 4 · looks
@@ -39,6 +40,12 @@ impl Reviews {
     /// A frame has come, or a connection has ended.
     pub(super) fn on_event(&mut self) {
         self.debt = self.debt.saturating_sub(LOOKS);
+    }
+
+    /// A time-out has come, and a review follows. It pays for that itself: many time-outs must not keep the last
+    /// arrival waiting.
+    pub(super) fn on_timeout(&mut self) {
+        self.debt = self.debt.saturating_sub(self.looked_at);
     }
 
     /// The superstep waits for one volunteer less, which has contributed, paused or left.
@@ -107,6 +114,18 @@ mod tests {
             looks <= 10_000 * LOOKS + (REVIEWS_ON_CREDIT + 1) * 6_400,
             "{looks} looks"
         );
+    }
+
+    #[test]
+    fn after_any_number_of_time_outs_the_last_arrival_is_followed_by_a_review_at_once() {
+        let mut reviews = Reviews::default();
+        for _ in 0..100 {
+            reviews.on_timeout();
+            reviews.on_review(10_000, 1);
+        }
+        reviews.on_event();
+        reviews.on_arrival();
+        assert!(reviews.is_due());
     }
 
     #[test]

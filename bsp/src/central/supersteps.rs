@@ -97,6 +97,11 @@ impl Supersteps {
         self.reviews.is_due()
     }
 
+    /// A time-out has come: a review follows.
+    pub(super) fn on_timeout(&mut self) {
+        self.reviews.on_timeout();
+    }
+
     /// Looks at all connected volunteers, and decides whether the open superstep closes.
     pub(super) fn review(&mut self, now: Time, sessions: &Sessions) -> Verdict {
         let expected = self.policy.expected(now, sessions.activities());

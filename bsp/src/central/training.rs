@@ -108,8 +108,14 @@ impl Training {
         }
     }
 
+    /// A time-out has come.
+    pub(super) fn on_timeout(&mut self, sessions: &mut Sessions, now: Time, actions: &mut Vec<Action>) {
+        self.supersteps.on_timeout();
+        self.review(sessions, now, actions);
+    }
+
     /// Looks at all volunteers, and closes the open superstep if it is time.
-    pub(super) fn review(&mut self, sessions: &mut Sessions, now: Time, actions: &mut Vec<Action>) {
+    fn review(&mut self, sessions: &mut Sessions, now: Time, actions: &mut Vec<Action>) {
         match self.supersteps.review(now, sessions) {
             Verdict::Close if !self.phase.has_diverged() => self.close(sessions, now, 1.0, actions),
             Verdict::WaitAndAdapt => self.adapt_period(sessions, now, actions),

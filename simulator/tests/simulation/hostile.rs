@@ -203,6 +203,14 @@ fn counts_up_to_the_bound_of_the_plausible_never_overflow_the_totals() {
     assert!(sum > 0 && central.period() == config().min_period);
 }
 
+/// A peer that says an honest hello: its connection and its session.
+fn join_liar(world: &mut World) -> (ConnectionId, SessionId) {
+    let liar = ConnectionId(1 << 40);
+    world.inject(liar, &FromVolunteer::Hello(hello()).encode());
+    let sessions = world.central.volunteers(world.now).map(|volunteer| volunteer.session);
+    (liar, sessions.max().unwrap())
+}
+
 #[test]
 fn a_volunteer_that_floods_the_open_superstep_is_refused_before_the_server_grows_and_the_others_go_on() {
     for mode in [Mode::Decoupled, Mode::Lockstep] {
@@ -212,14 +220,7 @@ fn a_volunteer_that_floods_the_open_superstep_is_refused_before_the_server_grows
             ..Machine::default()
         });
         world.run_until(seconds(3));
-        let liar = ConnectionId(1 << 40);
-        world.inject(liar, &FromVolunteer::Hello(hello()).encode());
-        let session = world
-            .central
-            .volunteers(world.now)
-            .map(|volunteer| volunteer.session)
-            .max()
-            .unwrap();
+        let (liar, session) = join_liar(&mut world);
         for sequence in 1..=1000 {
             let version = world.central.stamp().version;
             let lie = Contribution {
@@ -306,14 +307,7 @@ fn one_volunteer_with_a_gradient_beyond_measure_does_not_carry_the_model_off_whe
         world.join(Machine::default());
     }
     world.run_until(seconds(10));
-    let liar = ConnectionId(1 << 40);
-    world.inject(liar, &FromVolunteer::Hello(hello()).encode());
-    let session = world
-        .central
-        .volunteers(world.now)
-        .map(|volunteer| volunteer.session)
-        .max()
-        .unwrap();
+    let (liar, session) = join_liar(&mut world);
     for sequence in 1..=20 {
         let version = world.central.stamp().version;
         let lie = Contribution {
