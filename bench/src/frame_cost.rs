@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use bsp::central::{Action, Central, Config, ConnectionId, RecordError, ServerOptimizer};
+use bsp::central::{Action, Central, Config, ConnectionId, OptimizerMemory, RecordError, ServerOptimizer};
 use bsp::combine::Weighting;
 use bsp::protocol::codec::Codec;
 use bsp::protocol::frame::ContributionFrame;
@@ -214,11 +214,11 @@ struct Still;
 impl ServerOptimizer for Still {
     fn step(&mut self, _: &mut [f32], _: &[f32], _: u64, _: f32) {}
 
-    fn record(&self) -> Vec<u8> {
-        Vec::new()
+    fn record(&self) -> OptimizerMemory {
+        OptimizerMemory::default()
     }
 
-    fn load(&mut self, _: &[u8]) -> Result<(), RecordError> {
+    fn load(&mut self, _: OptimizerMemory) -> Result<(), RecordError> {
         Ok(())
     }
 }

@@ -11,7 +11,7 @@
 //! # Example: a hello, a contribution, a version
 //!
 //! ```
-//! # use bsp::central::{Action, Central, Config, ConnectionId, RecordError, ServerOptimizer};
+//! # use bsp::central::{Action, Central, Config, ConnectionId, OptimizerMemory, RecordError, ServerOptimizer};
 //! # use bsp::protocol::{codec::Codec, frame::ContributionFrame};
 //! # use bsp::protocol::message::{Contribution, FromVolunteer, Hello, PROTOCOL, Report, RunId, SessionId, Token};
 //! # use bsp::time::Time;
@@ -21,8 +21,8 @@
 //! #     fn step(&mut self, model: &mut [f32], gradient: &[f32], _: u64, factor: f32) {
 //! #         model.iter_mut().zip(gradient).for_each(|(parameter, slope)| *parameter -= 0.5 * factor * slope);
 //! #     }
-//! #     fn record(&self) -> Vec<u8> { Vec::new() }
-//! #     fn load(&mut self, _: &[u8]) -> Result<(), RecordError> { Ok(()) }
+//! #     fn record(&self) -> OptimizerMemory { OptimizerMemory::default() }
+//! #     fn load(&mut self, _: OptimizerMemory) -> Result<(), RecordError> { Ok(()) }
 //! # }
 //! # let (now, run, spec_hash) = (Time::ZERO, RunId(1), 2);
 //! # let report = Report { ml_modules: 1, ..Report::default() };
@@ -66,6 +66,7 @@ mod action;
 mod activity;
 mod admission;
 mod broadcast;
+mod checkpoint;
 mod config;
 mod delivery;
 mod link;
@@ -85,12 +86,13 @@ mod training;
 
 pub use action::{Action, ConnectionId};
 use admission::check_hello;
+pub use checkpoint::{Awaited, Checkpoint, ContributionRecord, OpenRecord, SessionRecord, SessionsRecord};
 pub use config::{Config, LearningRateScaling};
 pub use phase::Phase;
 pub use session::VolunteerStatus;
 use sessions::{Joined, Sessions};
 pub use totals::Totals;
-pub use trainer::{ClosedSuperstep, Diverged, Record, RecordError, ServerOptimizer, Trainer};
+pub use trainer::{ClosedSuperstep, Diverged, OptimizerMemory, Record, RecordError, ServerOptimizer, Trainer};
 use training::Training;
 
 /// The central BSP control module.

@@ -1,9 +1,11 @@
 //! The totals of a run so far, counted in one place.
 
+use serde::{Deserialize, Serialize};
+
 use super::trainer::ClosedSuperstep;
 
-/// Totals of the run so far. Server, simulator and pages show these numbers and keep no counters of their own.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+/// Totals of the run so far, over all its restarts. Server, simulator and pages show these numbers and keep no counters of their own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Totals {
     /// Samples in accepted contributions.
     pub samples: u64,
