@@ -202,6 +202,7 @@ fn describe(arguments: &ServeArguments, run: &Run, shards: &Shards, run_id: RunI
         seed: run_file.seed,
         minibatch: training.minibatch,
         superstep_samples: training.superstep_samples,
+        max_read_out_samples: training.max_read_out_samples(),
         target_accuracy: run_file.target_accuracy,
         target_loss: run_file.target_loss,
         kiosk: arguments.kiosk,

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::checkpoint::Checkpoint;
 use super::trainer::ClosedSuperstep;
 use crate::protocol::message::{ContributionRefusal, FromCentral, Refusal, SessionId};
 
@@ -37,6 +38,10 @@ pub enum Action {
     },
     /// A superstep closed and made a version.
     SuperstepClosed(ClosedSuperstep),
+    /// Write this checkpoint, beside the thread that hands in events. The answer is
+    /// [`super::Central::on_checkpoint_written`] or [`super::Central::on_checkpoint_failed`]; until then no other one
+    /// is made.
+    WriteCheckpoint(Box<Checkpoint>),
     /// The optimizer diverged: the model would not be finite. No version was made, and none will be.
     Diverged,
 }
