@@ -1,5 +1,6 @@
 //! The promises of the central module as a whole: frames go in, actions come out.
 
+mod checkpoints;
 mod crowd;
 
 use super::test_config::{Descent, test_config};
