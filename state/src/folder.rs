@@ -100,12 +100,12 @@ impl Folder {
         let path = options.state.join(&wanted.run);
         create(options.state, &path)?;
         let mut owned = owner::claim(&path, now_ms())?;
-        if options.is_fresh {
-            if let Some(kept) = set_aside(options.state, &wanted.run)? {
-                warnings.push(format!("{}: the run before is kept there", kept.display()));
-                create(options.state, &path)?;
-                owned = owner::claim(&path, now_ms())?;
-            }
+        if options.is_fresh
+            && let Some(kept) = set_aside(options.state, &wanted.run)?
+        {
+            warnings.push(format!("{}: the run before is kept there", kept.display()));
+            create(options.state, &path)?;
+            owned = owner::claim(&path, now_ms())?;
         }
         if options.fork.is_some() {
             let source = options.state.join(&options.wanted.run);
