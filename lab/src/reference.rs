@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use run::Run;
 use run::model_file::{About, model_file, write_whole};
 
+use crate::output::print;
 use crate::sequential::SequentialTraining;
 
 /// How to train the sequential baseline.
@@ -49,7 +50,12 @@ pub fn reference(options: &ReferenceOptions<'_>) -> Result<()> {
     let mut evaluator = run.evaluator();
     let began = Instant::now();
     let mut evaluated = 0;
-    println!("samples\tseconds\tloss\taccuracy");
+    // Training goes on for the model's sake if these lines can't be printed.
+    let report = |line: &str| match print(line) {
+        Err(_) if options.model.is_some() => Ok(()),
+        printed => printed,
+    };
+    report("samples\tseconds\tloss\taccuracy\n")?;
     for version in 1.. {
         sequential.step(batch)?;
         let trained = sequential.trained();
@@ -60,11 +66,11 @@ pub fn reference(options: &ReferenceOptions<'_>) -> Result<()> {
         evaluated = trained;
         let evaluation = evaluator.evaluate(sequential.parameters());
         let seconds = began.elapsed().as_secs_f64();
-        println!(
-            "{trained}\t{seconds:.1}\t{:.4}\t{}",
+        report(&format!(
+            "{trained}\t{seconds:.1}\t{:.4}\t{}\n",
             evaluation.loss,
             evaluation.accuracy_text()
-        );
+        ))?;
         ensure!(
             evaluation.loss.is_finite(),
             "the model has diverged after {trained} samples; lower the learning rate"

@@ -23,6 +23,7 @@ use simulator::run::{Point, Stop, run};
 use simulator::volunteers::populate;
 use simulator::{Nobody, RunStats, World};
 
+use crate::output::print;
 use crate::sequential::SequentialTraining;
 use scenario::{Scenario, Variant};
 
@@ -66,17 +67,18 @@ pub fn simulate(scenario: &Path, out: Option<&Path>, threads: Option<usize>) -> 
     let finished = finish(&scenario, threads)?;
     let mut table = report::table(&scenario, &finished);
     table += &format!("\nfingerprint {:016x}\n", fingerprint(&finished));
-    print!("{table}");
+    // The files are written, even if this can't be printed.
+    let printed = print(&table);
     if let Some(directory) = out {
         let place = || directory.display().to_string();
         std::fs::create_dir_all(directory).with_context(place)?;
         let [md, csv, svg] = ["md", "csv", "svg"].map(|kind| directory.join(format!("{}.{kind}", scenario.name)));
-        std::fs::write(&md, table).with_context(|| md.display().to_string())?;
+        std::fs::write(&md, &table).with_context(|| md.display().to_string())?;
         std::fs::write(&csv, report::csv(&scenario, &finished)?).with_context(|| csv.display().to_string())?;
         std::fs::write(&svg, chart::svg(&scenario, &finished)?).with_context(|| svg.display().to_string())?;
         tracing::info!("wrote {} and {}", csv.display(), svg.display());
     }
-    Ok(())
+    Ok(printed?)
 }
 
 /// All variants with all draws, in this order.

@@ -5,8 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use bsp::time::Time;
 use bytes::Bytes;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use volunteer::action::{Action, Ending, Level};
 use volunteer::fetch::{FetchError, Resource};
 use volunteer::settings::Settings;
@@ -24,7 +23,7 @@ enum Event {
     Frame(u64, Bytes),
     Fetched(Resource, Result<Vec<u8>, FetchError>),
     MlModuleDied { number: usize },
-    Interrupted,
+    Stopped,
 }
 
 pub(crate) struct Driver {
@@ -52,9 +51,15 @@ impl Driver {
         }
     }
 
-    /// Drives the loop to its end.
-    pub(crate) async fn run(mut self) -> Result<Ending> {
-        self.watch_for_interrupts()?;
+    /// Drives the loop to its end. It leaves when `stopped` says so.
+    pub(crate) async fn run(mut self, stopped: oneshot::Receiver<()>) -> Result<Ending> {
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            // Without a watch for the operator's wishes there are none.
+            if stopped.await.is_ok() {
+                let _ = events.send(Event::Stopped);
+            }
+        });
         let mut actions = Vec::new();
         self.volunteer.start(&mut actions);
         loop {
@@ -99,7 +104,7 @@ impl Driver {
                 volunteer.on_fetched(now, &resource, outcome, actions);
             }
             Event::MlModuleDied { number } => volunteer.on_ml_module_died(now, number, actions),
-            Event::Interrupted => volunteer.leave(now, actions),
+            Event::Stopped => volunteer.leave(now, actions),
         }
     }
 
@@ -165,19 +170,6 @@ impl Driver {
         if let Some(sender) = self.sender.take() {
             sender.close().await;
         }
-    }
-
-    fn watch_for_interrupts(&self) -> Result<()> {
-        let events = self.events.clone();
-        let mut terminate = signal(SignalKind::terminate())?;
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-            let _ = events.send(Event::Interrupted);
-        });
-        Ok(())
     }
 
     fn now(&self) -> Time {

@@ -10,12 +10,18 @@ mod fetch;
 mod ml_module;
 mod socket;
 
+use std::time::Duration;
+
 use anyhow::{Result, bail};
+use tokio::sync::oneshot;
 use volunteer::action::Ending;
 use volunteer::settings::Settings;
 
 use crate::address::Address;
 use crate::driver::Driver;
+
+/// Longer than the loop waits for the acknowledgement of its last contribution.
+const LEAVE_WITHIN: Duration = Duration::from_secs(6);
 
 /// What a native volunteer is asked to do.
 #[derive(Clone, Copy, Debug)]
@@ -30,11 +36,11 @@ pub struct Options<'a> {
     pub seed: u64,
 }
 
-/// Contributes until the run is over or the operator interrupts it.
+/// Contributes until the run is over, or the operator wishes it to stop: `stopped` says when.
 ///
 /// # Errors
 /// An address that can't be used, a server that refuses this volunteer, or an error that another try would not change.
-pub fn contribute(options: &Options<'_>) -> Result<()> {
+pub fn contribute(options: &Options<'_>, stopped: oneshot::Receiver<()>) -> Result<()> {
     let address = Address::new(options.url)?;
     let settings = Settings {
         ml_modules: options.workers,
@@ -49,9 +55,29 @@ pub fn contribute(options: &Options<'_>) -> Result<()> {
         .worker_threads(1)
         .enable_all()
         .build()?;
-    let ending = runtime.block_on(Driver::new(address, settings).run())?;
-    match ending {
+    let ending = runtime.block_on(async {
+        let (leave, leaving) = oneshot::channel();
+        tokio::select! {
+            ending = Driver::new(address, settings).run(leaving) => ending,
+            () = leave_late(stopped, leave) => Ok(Ending::Left),
+        }
+    });
+    // A fetch may wait on its thread for a server that says nothing.
+    runtime.shutdown_background();
+    match ending? {
         Ending::Left | Ending::Finished | Ending::Restarting => Ok(()),
         Ending::Refused(why) | Ending::Failed(why) => bail!("{}: {why}", options.url),
     }
+}
+
+/// Passes the operator's wish on, and returns when the volunteer has had time enough to leave: a server that takes no
+/// bytes keeps it from that.
+async fn leave_late(stopped: oneshot::Receiver<()>, leave: oneshot::Sender<()>) {
+    if stopped.await.is_err() {
+        // There is no watch for the operator's wishes.
+        std::future::pending::<()>().await;
+    }
+    let _ = leave.send(());
+    tokio::time::sleep(LEAVE_WITHIN).await;
+    tracing::warn!("the server takes nothing; what was not sent is lost");
 }
