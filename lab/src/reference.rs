@@ -5,9 +5,10 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use run::Run;
 use run::model_file::{About, model_file, write_whole};
+use run::out_folder;
 
 use crate::output::print;
 use crate::sequential::SequentialTraining;
@@ -46,6 +47,9 @@ pub fn reference(options: &ReferenceOptions<'_>) -> Result<()> {
         "--batch {batch}: must be a multiple of the run's minibatch, {minibatch}"
     );
 
+    if let Some(path) = options.model {
+        try_to_write(path, size_of::<f32>() * run.model.parameter_count())?;
+    }
     let mut sequential = SequentialTraining::new(&run);
     let mut evaluator = run.evaluator();
     let began = Instant::now();
@@ -83,10 +87,40 @@ pub fn reference(options: &ReferenceOptions<'_>) -> Result<()> {
                     samples: trained,
                 };
                 let legend = run.dataset.legend.as_ref();
-                write_whole(path, &model_file(&run.model, sequential.parameters(), legend, &about)?)?;
+                write(
+                    path,
+                    &model_file(&run.model, sequential.parameters(), legend, &about)?,
+                    &about,
+                )?;
             }
             return Ok(());
         }
     }
     Ok(())
+}
+
+/// Finds out before the training what would be too late to find out after it.
+fn try_to_write(path: &Path, bytes: usize) -> Result<()> {
+    ensure!(
+        !path.is_dir(),
+        "--model {}: is a folder; name a file in it",
+        path.display()
+    );
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    out_folder::probe(folder.unwrap_or(Path::new(".")), bytes)
+        .map_err(|error| anyhow!("{error}: {}; choose another file with --model", error.source))
+}
+
+/// Writes the model here, or elsewhere if that can't be; then the error says where.
+fn write(path: &Path, model: &[u8], about: &About) -> Result<()> {
+    let Err(error) = write_whole(path, model) else {
+        return Ok(());
+    };
+    for folder in out_folder::elsewhere(&about.run) {
+        let other = folder.join(out_folder::MODEL);
+        if std::fs::create_dir_all(&folder).is_ok() && write_whole(&other, model).is_ok() {
+            return Err(error).context(format!("the model is in {} instead", other.display()));
+        }
+    }
+    Err(error).context("the model is lost: it can't be written anywhere")
 }

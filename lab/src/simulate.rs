@@ -10,13 +10,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use bsp::central;
 use bsp::protocol::message::RunId;
 use bsp::time::Time;
 use run::central::{ServerOptimizer, central_config};
 use run::goal::Evaluated;
-use run::{Evaluator, Run};
+use run::{Evaluator, Run, out_folder};
 use simulator::engine::{Engine, Task};
 use simulator::random::{Fingerprint, mix};
 use simulator::run::{Point, Stop, run};
@@ -64,6 +64,10 @@ pub fn simulate(scenario: &Path, out: Option<&Path>, threads: Option<usize>) -> 
         // A machine that does not say how many cores it has computes on one thread.
         thread::available_parallelism().map_or(1, usize::from)
     });
+    if let Some(directory) = out {
+        out_folder::probe(directory, 0)
+            .map_err(|error| anyhow!("{error}: {}; choose another folder with --out", error.source))?;
+    }
     let finished = finish(&scenario, threads)?;
     let mut table = report::table(&scenario, &finished);
     table += &format!("\nfingerprint {:016x}\n", fingerprint(&finished));

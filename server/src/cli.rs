@@ -40,7 +40,7 @@ pub(crate) struct ServeArguments {
     /// Stop, with success, once an evaluation finds the run's aim reached.
     #[arg(long)]
     pub(crate) stop_at_target: bool,
-    /// Where to write the model and a summary of the run at the end.
+    /// Where to write the model and a summary of the run at the end. What another run left there gets other names.
     #[arg(long, value_name = "DIR", default_value = "out")]
     pub(crate) out: PathBuf,
 }

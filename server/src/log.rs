@@ -134,10 +134,12 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
+    type Taken = Arc<Mutex<Vec<u8>>>;
+
     /// Takes a line each time that the test lets it.
     struct Reader {
         permits: mpsc::Receiver<io::Result<()>>,
-        taken: Arc<Mutex<Vec<u8>>>,
+        taken: Taken,
     }
 
     impl Write for Reader {
@@ -152,9 +154,9 @@ mod tests {
         }
     }
 
-    fn log_to_a_reader() -> (Log, mpsc::Sender<io::Result<()>>, Arc<Mutex<Vec<u8>>>) {
+    fn log_to_a_reader() -> (Log, mpsc::Sender<io::Result<()>>, Taken) {
         let (permit, permits) = mpsc::channel();
-        let taken = Arc::default();
+        let taken = Taken::default();
         let reader = Reader {
             permits,
             taken: Arc::clone(&taken),

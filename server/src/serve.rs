@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use axum::serve::{ListenerExt, TapIo};
 use bsp::central::Central;
 use bsp::protocol::message::{PROTOCOL, RunId};
 use bsp::time::Time;
 use run::Run;
 use run::central::{ServerOptimizer, central_config};
+use run::out_folder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use volunteer::description::{DatasetDescription, RunDescription};
@@ -38,6 +39,10 @@ pub(crate) fn serve(arguments: &ServeArguments, log: &Log) -> Result<()> {
         run.run_file.goal().is_some() || !arguments.stop_at_target,
         "--stop-at-target: the run has no target; set target_accuracy or target_loss in the run file"
     );
+    // Before anybody contributes: the end would be too late to find out.
+    let model_bytes = size_of::<f32>() * run.model.parameter_count();
+    out_folder::probe(&arguments.out, model_bytes)
+        .map_err(|error| anyhow!("{error}: {}; choose another folder with --out", error.source))?;
     let runtime = tokio::runtime::Runtime::new().context("the runtime can't be started")?;
     let is_written = Arc::new(AtomicBool::new(false));
     let stopped = watch_for_signals(log, arguments, Arc::clone(&is_written))?;
@@ -111,10 +116,7 @@ async fn serve_run(arguments: &ServeArguments, run: &Run, stopped: oneshot::Rece
 
     let now = Time::ZERO + ended.elapsed;
     let status = Status::new(run_file.name.clone(), run_file.goal(), &ended.controller, now);
-    for path in summary::write(&arguments.out, run, status, &ended)? {
-        tracing::info!("wrote {}", path.display());
-    }
-    Ok(())
+    summary::write(&arguments.out, run, status, &ended)
 }
 
 /// The central module of this run, at work on its thread.

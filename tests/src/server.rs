@@ -33,6 +33,8 @@ pub struct Serve {
     pub port: u16,
     /// How a shell starts it, such as `exec "$@" 2>/dev/full`.
     pub script: Option<&'static str>,
+    /// Variables of its environment.
+    pub environment: Vec<(&'static str, PathBuf)>,
     /// Where it writes at its end; a folder of its own by default.
     pub out: Option<PathBuf>,
 }
@@ -83,6 +85,7 @@ impl Serve {
         if let Some(script) = self.script {
             command = in_shell(script, &command);
         }
+        command.envs(self.environment);
         let mut program = Program::start("superstep serve", command)?;
         let url = program.wait_for_stdout("its address", |line| {
             Some(line.strip_prefix("listening on ")?.to_owned())
