@@ -55,8 +55,11 @@ impl Log {
         Ok(log)
     }
 
-    /// A log whose lines go here.
-    fn to(output: impl Write + Send + 'static) -> io::Result<Log> {
+    /// Lines that go here.
+    ///
+    /// # Errors
+    /// The system has no thread for them.
+    pub(crate) fn to(output: impl Write + Send + 'static) -> io::Result<Log> {
         let log = Log(Arc::default());
         let queue = Arc::clone(&log.0);
         thread::Builder::new()

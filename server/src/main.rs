@@ -38,6 +38,9 @@ use clap::Parser;
 use crate::cli::{Cli, Command, ReferenceArguments, VolunteerArguments};
 use crate::log::Log;
 
+/// The exit code of a volunteer that gave up; its help has all of them.
+const GAVE_UP: u8 = 3;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let log = match Log::start() {
@@ -61,7 +64,10 @@ fn main() -> ExitCode {
         Err(error) => {
             // One line: the chain of causes, outermost first.
             log.say(&format!("superstep: {error:#}"));
-            ExitCode::FAILURE
+            match error.downcast_ref::<native_volunteer::GaveUp>() {
+                Some(_) => ExitCode::from(GAVE_UP),
+                None => ExitCode::FAILURE,
+            }
         }
     };
     log.flush();
@@ -87,7 +93,14 @@ fn volunteer(arguments: &VolunteerArguments, log: &Log) -> anyhow::Result<()> {
         url: &arguments.url,
         workers: arguments.workers.unwrap_or(cores - 1).max(1),
         cpu_percent: arguments.cpu_percent,
+        give_up_after: arguments.give_up_after,
         seed: random_tokens::RandomTokens::from_system()?.draw().0,
     };
-    native_volunteer::contribute(&options, stopped)
+    let states = Log::to(std::io::stdout())?;
+    let outcome = {
+        let states = states.clone();
+        native_volunteer::contribute(&options, stopped, Box::new(move |line| states.say(line)))
+    };
+    states.flush();
+    outcome
 }
