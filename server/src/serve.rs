@@ -1,18 +1,20 @@
 //! `superstep serve`: one run, from its file to its model.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use axum::serve::{ListenerExt, TapIo};
 use bsp::central::Central;
 use bsp::protocol::message::{PROTOCOL, RunId};
 use bsp::time::Time;
 use run::Run;
 use run::central::{ServerOptimizer, central_config};
+use run::out_folder;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use volunteer::description::{DatasetDescription, RunDescription};
 use volunteer::membership::memory_need;
@@ -22,25 +24,49 @@ use crate::cli::ServeArguments;
 use crate::controller::{self, ControllerHandle, Ended, Event};
 use crate::evaluation::evaluate_at_intervals;
 use crate::http::{Site, router};
+use crate::log::Log;
 use crate::random_tokens::RandomTokens;
 use crate::shards::Shards;
-use crate::summary;
+use crate::{signals, summary};
 
 /// How long sockets may take to close at the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 
 /// Serves a run until it ends.
-pub(crate) fn serve(arguments: &ServeArguments) -> Result<()> {
+pub(crate) fn serve(arguments: &ServeArguments, log: &Log) -> Result<()> {
     let run = Run::load(arguments.run.as_deref())?;
     ensure!(
         run.run_file.goal().is_some() || !arguments.stop_at_target,
         "--stop-at-target: the run has no target; set target_accuracy or target_loss in the run file"
     );
+    // Before anybody contributes: the end would be too late to find out.
+    let model_bytes = size_of::<f32>() * run.model.parameter_count();
+    out_folder::probe(&arguments.out, model_bytes)
+        .map_err(|error| anyhow!("{error}: {}; choose another folder with --out", error.source))?;
     let runtime = tokio::runtime::Runtime::new().context("the runtime can't be started")?;
-    runtime.block_on(serve_run(arguments, &run))
+    let is_written = Arc::new(AtomicBool::new(false));
+    let stopped = watch_for_signals(log, arguments, Arc::clone(&is_written))?;
+    runtime.block_on(serve_run(arguments, &run, stopped))?;
+    is_written.store(true, Ordering::Relaxed);
+    // Nothing that is still going on, such as a response that a browser does not read, is worth a wait.
+    runtime.shutdown_background();
+    Ok(())
 }
 
-async fn serve_run(arguments: &ServeArguments, run: &Run) -> Result<()> {
+/// Hears of the first signal; after the second the log says what was not written.
+fn watch_for_signals(
+    log: &Log,
+    arguments: &ServeArguments,
+    is_written: Arc<AtomicBool>,
+) -> std::io::Result<oneshot::Receiver<()>> {
+    let out = arguments.out.clone();
+    signals::watch(log, move || match is_written.load(Ordering::Relaxed) {
+        true => "the model and the summary are written".to_owned(),
+        false => format!("the model and the summary were not written to {}", out.display()),
+    })
+}
+
+async fn serve_run(arguments: &ServeArguments, run: &Run, stopped: oneshot::Receiver<()>) -> Result<()> {
     let Run {
         run_file,
         dataset,
@@ -78,7 +104,7 @@ async fn serve_run(arguments: &ServeArguments, run: &Run) -> Result<()> {
     };
     let (close, closing) = tokio::sync::oneshot::channel();
     let server = tokio::spawn(serve_site(listener, site, closing));
-    let ended = wait_for_end(&controller, end).await?;
+    let ended = wait_for_end(&controller, end, stopped).await?;
     let _ = close.send(());
     // Each volunteer must hear that the run is over, or it computes on for nobody. Its socket outlives the request that
     // opened it.
@@ -90,10 +116,7 @@ async fn serve_run(arguments: &ServeArguments, run: &Run) -> Result<()> {
 
     let now = Time::ZERO + ended.elapsed;
     let status = Status::new(run_file.name.clone(), run_file.goal(), &ended.controller, now);
-    for path in summary::write(&arguments.out, run, status, &ended)? {
-        tracing::info!("wrote {}", path.display());
-    }
-    Ok(())
+    summary::write(&arguments.out, run, status, &ended)
 }
 
 /// The central module of this run, at work on its thread.
@@ -123,15 +146,16 @@ async fn serve_site(listener: TcpListener, site: Site, closing: oneshot::Receive
 }
 
 /// Waits for the end of the run, and passes the operator's wish to stop on.
-async fn wait_for_end(controller: &ControllerHandle, end: oneshot::Receiver<Ended>) -> Result<Ended> {
-    let mut terminate = signal(SignalKind::terminate())?;
+async fn wait_for_end(
+    controller: &ControllerHandle,
+    end: oneshot::Receiver<Ended>,
+    stopped: oneshot::Receiver<()>,
+) -> Result<Ended> {
     let stop = async {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
+        // Without a watch for signals nobody can wish to stop.
+        if stopped.await.is_ok() {
+            let _ = controller.tell(Event::Stop).await;
         }
-        tracing::info!("stopping");
-        let _ = controller.tell(Event::Stop).await;
         // Only the controller's end ends the wait below.
         std::future::pending::<()>().await;
     };
@@ -180,7 +204,8 @@ fn announce(arguments: &ServeArguments, run: &Run, address: SocketAddr) {
     } else {
         address
     };
-    println!("listening on http://{shown}");
+    // The run goes on without a reader of its address.
+    let _ = writeln!(std::io::stdout(), "listening on http://{shown}");
 }
 
 fn describe(arguments: &ServeArguments, run: &Run, shards: &Shards, run_id: RunId) -> RunDescription {
