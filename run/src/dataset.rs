@@ -227,6 +227,11 @@ impl Dataset {
         })
     }
 
+    /// A hash of all samples and of how they are cut into shards: other data has another one.
+    pub fn hash(&self) -> u64 {
+        Shard::hash_of_all(self.shards.iter().chain(&self.held_out))
+    }
+
     /// How many samples there are to train on.
     pub fn train_samples(&self) -> usize {
         self.shards.iter().map(Shard::samples).sum()

@@ -8,6 +8,7 @@
 //! - [`native_volunteer`]: `superstep volunteer`, a local BSP module (103) without a browser.
 //! - [`lab`]: `superstep reference`, the sequential baseline; `superstep simulate`, whole runs in virtual time;
 //!   `superstep evaluate`, how a model file does.
+//! - [`runs`]: `superstep runs`, what a state folder holds.
 //! - [`summary`]: what is left at the end.
 
 mod api;
@@ -21,6 +22,7 @@ mod outbox;
 #[cfg(test)]
 mod page_types;
 mod random_tokens;
+mod runs;
 mod serve;
 mod shards;
 mod socket;
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Reference(arguments) => reference(&arguments),
         Command::Simulate(arguments) => lab::simulate(&arguments.scenario, arguments.out.as_deref(), arguments.threads),
         Command::Evaluate(arguments) => lab::evaluate(arguments.run.as_deref(), &arguments.models),
+        Command::Runs(arguments) => runs::list(&arguments.state, arguments.json),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -138,6 +138,15 @@ impl Shard {
         format!("{:016x}", self.checksum())
     }
 
+    /// A hash of all these shards' content, in this order: by it data is told apart, as by a name.
+    pub fn hash_of_all<'a>(shards: impl IntoIterator<Item = &'a Shard>) -> u64 {
+        let mut hash = Fnv1a::new();
+        for shard in shards {
+            hash.bytes(&shard.checksum().to_le_bytes());
+        }
+        hash.finish()
+    }
+
     fn checksum(&self) -> u64 {
         let mut hash = Fnv1a::new();
         self.write_content(&mut |part| hash.bytes(part));
