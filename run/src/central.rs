@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bsp::central::{self, OptimizerMemory, RecordError};
+use bsp::central::{self, OptimizerMemory, RecordError, TokenKey};
 use bsp::combine::Weighting;
 use bsp::protocol::message::{Mode, RunId};
 use nn::optimizer::schedule::ScheduleSpec;
@@ -45,6 +45,9 @@ pub fn central_config(run_file: &RunFile, spec_hash: u64, run: RunId) -> central
         lr_scaling: training.lr_scaling,
         session_ttl: Duration::from_secs(training.session_ttl_seconds),
         max_sessions: MAX_SESSIONS,
+        // Of a run without a state folder; a server has its own.
+        token_key: TokenKey([0; 32]),
+        checkpoint_interval: None,
     }
 }
 

@@ -203,6 +203,11 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// The hash of the samples to train on.
+    pub fn hash(&self) -> u64 {
+        nn::data::shard::hash_of_all(&self.shards)
+    }
+
     /// Loads a run's data. The run's seed decides which samples share a shard, and nothing else.
     ///
     /// # Errors
@@ -225,11 +230,6 @@ impl Dataset {
             held_out,
             legend: None,
         })
-    }
-
-    /// A hash of all samples and of how they are cut into shards: other data has another one.
-    pub fn hash(&self) -> u64 {
-        Shard::hash_of_all(self.shards.iter().chain(&self.held_out))
     }
 
     /// How many samples there are to train on.

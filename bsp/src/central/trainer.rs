@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{Config, LearningRateScaling};
 use crate::combine::{Admitted, Combiner, Usual};
+use crate::protocol::codec::CodecError;
 use crate::shared_memory::ModelStamp;
 
 /// Makes the next version of the model out of the combined gradient.
@@ -38,7 +39,7 @@ pub struct OptimizerMemory {
 }
 
 /// Why a record can't be loaded.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum RecordError {
     /// It belongs to another optimizer.
     #[error("the record is of another optimizer than the run's; set the optimizer that it was trained with")]
@@ -51,6 +52,9 @@ pub enum RecordError {
         /// Parameters of the run's model.
         expected: usize,
     },
+    /// A contribution of its open superstep does not fit the model.
+    #[error("a contribution in the record does not fit the model: {0}")]
+    Contribution(#[from] CodecError),
 }
 
 /// The optimizer diverged: the model would not be finite. The version before stays.
@@ -192,11 +196,11 @@ impl Trainer {
         }
     }
 
-    /// Goes on from a record, as the same incarnation.
+    /// Goes on from a record, as incarnation `incarnation`.
     ///
     /// # Errors
     /// The record does not fit this model or its optimizer; then nothing has changed.
-    pub fn load(&mut self, record: Record) -> Result<(), RecordError> {
+    pub fn load(&mut self, record: Record, incarnation: u32) -> Result<(), RecordError> {
         let (got, expected) = (record.model.len(), self.model.len());
         if got != expected {
             return Err(RecordError::AnotherModel { got, expected });
@@ -205,10 +209,8 @@ impl Trainer {
         self.combiner.set_usual(record.usual);
         self.model.copy_from_slice(&record.model);
         self.samples_in_model = record.samples_in_model;
-        self.stamp = ModelStamp {
-            incarnation: record.incarnation,
-            version: record.version,
-        };
+        let version = record.version;
+        self.stamp = ModelStamp { incarnation, version };
         Ok(())
     }
 }
@@ -296,7 +298,7 @@ mod tests {
         let record = before.record();
         let bytes = postcard::to_allocvec(&record).unwrap();
         let mut after = trainer();
-        after.load(postcard::from_bytes(&bytes).unwrap()).unwrap();
+        after.load(postcard::from_bytes(&bytes).unwrap(), 1).unwrap();
         assert_eq!(after.record(), record);
         train(&mut after, 25..40);
         assert_eq!(bits(&after), bits(&whole));
@@ -313,13 +315,13 @@ mod tests {
             ..record.clone()
         };
         let misfit = RecordError::AnotherModel { got: 3, expected: 2 };
-        assert_eq!(trainer.load(other_model), Err(misfit));
+        assert_eq!(trainer.load(other_model, 1), Err(misfit));
         let other_optimizer = Record {
             optimizer: OptimizerMemory::default(),
             model: vec![7.0; 2],
             ..record.clone()
         };
-        assert_eq!(trainer.load(other_optimizer), Err(RecordError::AnotherOptimizer));
+        assert_eq!(trainer.load(other_optimizer, 1), Err(RecordError::AnotherOptimizer));
         assert_eq!(trainer.record(), record);
     }
 

@@ -85,6 +85,7 @@ const RULES: &[(&str, &[&str], OnChange)] = &[
         GoesOn("from the next superstep on, by the samples since the run's start"),
     ),
     ("[evaluation]", OTHERS, GoesOn(NEXT_EVALUATION)),
+    ("[checkpoints]", OTHERS, GoesOn("from the next checkpoint on")),
 ];
 
 /// The run file as a run's folder keeps it, to be compared with: defaults are written out.
@@ -216,6 +217,9 @@ mod tests {
         "[training.schedule] final_fraction",
         "[training.schedule] every_samples",
         "[training.schedule] factor",
+        "[checkpoints] interval_seconds",
+        "[checkpoints] keep",
+        "[checkpoints] best",
         "[evaluation] interval_seconds",
         "[evaluation] samples",
     ];

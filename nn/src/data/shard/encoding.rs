@@ -92,6 +92,15 @@ impl Header {
     }
 }
 
+/// The hash of all samples of these shards, and of how they are divided.
+pub fn hash_of_all(shards: &[Shard]) -> u64 {
+    let mut hash = Fnv1a::new();
+    shards
+        .iter()
+        .for_each(|shard| hash.bytes(&shard.checksum().to_le_bytes()));
+    hash.finish()
+}
+
 impl Shard {
     /// The shard as it travels.
     pub fn encode(&self) -> Vec<u8> {
@@ -136,15 +145,6 @@ impl Shard {
     /// It tells content apart and finds damage; it doesn't prove who made it.
     pub fn name(&self) -> String {
         format!("{:016x}", self.checksum())
-    }
-
-    /// A hash of all these shards' content, in this order: by it data is told apart, as by a name.
-    pub fn hash_of_all<'a>(shards: impl IntoIterator<Item = &'a Shard>) -> u64 {
-        let mut hash = Fnv1a::new();
-        for shard in shards {
-            hash.bytes(&shard.checksum().to_le_bytes());
-        }
-        hash.finish()
     }
 
     fn checksum(&self) -> u64 {
