@@ -97,6 +97,7 @@ export type Status = {
   contributions_refused: number;
   target_accuracy: number | null;
   target_loss: number | null;
+  /** Time trained, over all servers that have run it. */
   elapsed_seconds: number;
   /** The read-out period. A volunteer whose link is slow has a longer one of its own. */
   period_seconds: number;
@@ -163,17 +164,19 @@ export type TimeShares = {
   wait: number;
 };
 
-/** Both curves, each in the order of its points. */
+/** Both curves over the whole run, each in the order of its points: the line that the current model comes from. */
 export type History = {
   loss: Array<LossPoint>;
   eval: Array<EvaluationPoint>;
+  /** Restarts, changed settings, divergences. */
+  events: Array<HistoryEvent>;
 };
 
 /** The loss of the training samples over the run. */
 export type LossPoint = {
   /** Samples that all volunteers had contributed by then. */
   samples: number;
-  /** Seconds since the run began. */
+  /** Seconds since the run began, without those in which no server ran. */
   elapsed_seconds: number;
   /** Mean loss of a sample. */
   loss: number;
@@ -183,7 +186,10 @@ export type LossPoint = {
 export type EvaluationPoint = {
   /** Samples in the model that was evaluated. */
   samples: number;
-  /** Seconds from the beginning of the run to the moment at which that model was current. */
+  /**
+   * Seconds from the beginning of the run to the moment at which that model was current, without those in which no
+   * server ran.
+   */
   elapsed_seconds: number;
   /** The model's version. */
   version: number;
@@ -192,6 +198,27 @@ export type EvaluationPoint = {
   /** Mean loss of a held-out sample. */
   loss: number;
 };
+
+/** Something that happened to the run, as a mark on its curves. */
+export type HistoryEvent = {
+  kind: EventKind;
+  /** Samples in the model that the run went on with. */
+  samples: number;
+  /** Seconds since the run began, without those in which no server ran. */
+  elapsed_seconds: number;
+  /** In words. */
+  detail: string;
+};
+
+/** What an event is about. */
+export type EventKind = 'begin'
+  | 'restart'
+  | 'joined'
+  | 'left'
+  | 'refused'
+  | 'checkpoint'
+  | 'settings'
+  | 'diverged';
 
 /** From the page to the BSP worker. */
 export type ToBspWorker = {
