@@ -42,7 +42,7 @@ RUST = Cargo.toml Cargo.lock .cargo/config.toml \
   $(shell find bsp nn volunteer -name '*.rs' -o -name Cargo.toml)
 WEB = $(wildcard web/*.html web/*.css web/*.js web/*.svg) web/package-lock.json
 CLIENT = $(shell find client-wasm xtask -name '*.rs' -o -name Cargo.toml)
-SERVER = $(shell find server lab run native simulator runs -type f)
+SERVER = $(shell find server lab run state native simulator runs -type f)
 ENGINE = target/engine/index.html
 PEERS = $(wildcard bench/peers/*.html bench/peers/*.js) \
   $(shell find bench/engine-wasm bench/peers/rust xtask -name '*.rs' -o -name Cargo.toml)

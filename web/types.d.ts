@@ -36,6 +36,8 @@ export type Run = {
   minibatch: number;
   /** Samples that a superstep aims at. */
   superstep_samples: number;
+  /** Samples of one contribution beyond this number weigh nothing. */
+  max_read_out_samples: number;
   /** The share of held-out samples to answer rightly, from 0 to 1, if that is the run's aim. */
   target_accuracy: number | null;
   /** The mean loss of held-out samples to come down to, if that is. */
@@ -95,6 +97,27 @@ export type Status = {
   samples_per_second: number;
   contributions_accepted: number;
   contributions_refused: number;
+  /** How often a server has begun with this run. */
+  incarnation: number;
+  /** Contributions that came again because a link or a server was lost: those that were settled now, … */
+  contributions_resent: number;
+  /** … and those that were settled before, and are not counted twice. */
+  duplicates_refused: number;
+  /** Accepted samples that no model holds, and none will. */
+  samples_lost: number;
+  /** Why; nothing as long as none is lost. */
+  samples_lost_because: Array<string>;
+  /** Samples that were accepted before the last restart, that no checkpoint held, and that may still come again. */
+  samples_awaited: number;
+  /** Checkpoints that this server has written. */
+  checkpoints: number;
+  /** The time since the last of them; none before the first. */
+  last_checkpoint_seconds: number | null;
+  /** How long it took to write, and its bytes. */
+  checkpoint_took_seconds: number;
+  checkpoint_bytes: number;
+  /** The last checkpoint could not be written: what comes is not durable. */
+  checkpoint_fails: boolean;
   target_accuracy: number | null;
   target_loss: number | null;
   /** Time trained, over all servers that have run it. */

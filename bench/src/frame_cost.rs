@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use bsp::central::{Action, Central, Config, ConnectionId, RecordError, ServerOptimizer};
+use bsp::central::{Action, Central, Config, ConnectionId, OptimizerMemory, RecordError, ServerOptimizer};
 use bsp::combine::Weighting;
 use bsp::protocol::codec::Codec;
 use bsp::protocol::frame::ContributionFrame;
 use bsp::protocol::message::{
-    Contribution, FromCentral, FromVolunteer, Hello, Mode, PROTOCOL, Report, RunId, SessionId, Token,
+    Contribution, FromCentral, FromVolunteer, Hello, Mode, PROTOCOL, Report, RunId, SessionId,
 };
 use bsp::time::Time;
 use bytes::Bytes;
@@ -66,6 +66,7 @@ impl Crowd {
             spec_hash: SPEC_HASH,
             incarnation: None,
             session: None,
+            durable: 0,
             codecs: Vec::new(),
             report: report(),
         });
@@ -163,8 +164,7 @@ impl Crowd {
     }
 
     fn say(&mut self, from: ConnectionId, frame: &Bytes) -> Result<()> {
-        self.central
-            .on_frame(self.now, from, frame, Token(from.0), &mut self.actions);
+        self.central.on_frame(self.now, from, frame, &mut self.actions);
         // The driver asks after each event.
         std::hint::black_box(self.central.next_timeout(self.now));
         let is_refused = |action: &Action| matches!(action, Action::Disconnect { .. });
@@ -214,11 +214,11 @@ struct Still;
 impl ServerOptimizer for Still {
     fn step(&mut self, _: &mut [f32], _: &[f32], _: u64, _: f32) {}
 
-    fn record(&self) -> Vec<u8> {
-        Vec::new()
+    fn record(&self) -> OptimizerMemory {
+        OptimizerMemory::default()
     }
 
-    fn load(&mut self, _: &[u8]) -> Result<(), RecordError> {
+    fn load(&mut self, _: OptimizerMemory) -> Result<(), RecordError> {
         Ok(())
     }
 }

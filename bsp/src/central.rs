@@ -11,9 +11,9 @@
 //! # Example: a hello, a contribution, a version
 //!
 //! ```
-//! # use bsp::central::{Action, Central, Config, ConnectionId, RecordError, ServerOptimizer};
+//! # use bsp::central::{Action, Central, Config, ConnectionId, OptimizerMemory, RecordError, ServerOptimizer};
 //! # use bsp::protocol::{codec::Codec, frame::ContributionFrame};
-//! # use bsp::protocol::message::{Contribution, FromVolunteer, Hello, PROTOCOL, Report, RunId, SessionId, Token};
+//! # use bsp::protocol::message::{Contribution, FromVolunteer, Hello, PROTOCOL, Report, RunId, SessionId};
 //! # use bsp::time::Time;
 //! # use bytes::Bytes;
 //! # struct Sgd;
@@ -21,8 +21,8 @@
 //! #     fn step(&mut self, model: &mut [f32], gradient: &[f32], _: u64, factor: f32) {
 //! #         model.iter_mut().zip(gradient).for_each(|(parameter, slope)| *parameter -= 0.5 * factor * slope);
 //! #     }
-//! #     fn record(&self) -> Vec<u8> { Vec::new() }
-//! #     fn load(&mut self, _: &[u8]) -> Result<(), RecordError> { Ok(()) }
+//! #     fn record(&self) -> OptimizerMemory { OptimizerMemory::default() }
+//! #     fn load(&mut self, _: OptimizerMemory) -> Result<(), RecordError> { Ok(()) }
 //! # }
 //! # let (now, run, spec_hash) = (Time::ZERO, RunId(1), 2);
 //! # let report = Report { ml_modules: 1, ..Report::default() };
@@ -37,7 +37,7 @@
 //! let volunteer = ConnectionId(1);
 //! let receive = |central: &mut Central, frame: Bytes| {
 //!     let mut actions = Vec::new();
-//!     central.on_frame(now, volunteer, &frame, Token(3), &mut actions);
+//!     central.on_frame(now, volunteer, &frame, &mut actions);
 //!     actions
 //! };
 //! let answers = receive(&mut central, FromVolunteer::Hello(hello).encode());
@@ -58,7 +58,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::protocol::message::{FromCentral, FromVolunteer, Refusal, SessionId, Token};
+use crate::local::kept_contributions;
+use crate::protocol::message::{FromCentral, FromVolunteer, Refusal, SessionId};
 use crate::shared_memory::ModelStamp;
 use crate::time::Time;
 
@@ -66,57 +67,97 @@ mod action;
 mod activity;
 mod admission;
 mod broadcast;
+mod checkpoint;
 mod config;
 mod delivery;
+mod durability;
+mod lineage;
 mod link;
+mod lost;
 mod open_superstep;
 mod pace;
 mod phase;
 mod policy;
+mod resting_sessions;
 mod reviews;
 mod session;
 mod sessions;
 mod supersteps;
 #[cfg(test)]
 mod test_config;
+mod token_key;
 mod totals;
 mod trainer;
 mod training;
 
 pub use action::{Action, ConnectionId};
 use admission::check_hello;
+pub use checkpoint::{Awaited, Checkpoint, ContributionRecord, OpenRecord, SessionRecord, SessionsRecord};
 pub use config::{Config, LearningRateScaling};
+use durability::Durability;
 pub use phase::Phase;
 pub use session::VolunteerStatus;
 use sessions::{Joined, Sessions};
+pub use token_key::TokenKey;
 pub use totals::Totals;
-pub use trainer::{ClosedSuperstep, Diverged, Record, RecordError, ServerOptimizer, Trainer};
+pub use trainer::{ClosedSuperstep, Diverged, OptimizerMemory, Record, RecordError, ServerOptimizer, Trainer};
 use training::Training;
 
 /// The central BSP control module.
 pub struct Central {
     sessions: Sessions,
     training: Training,
+    /// When checkpoints are made; none in a run without them.
+    durability: Option<Durability>,
 }
 
 impl Central {
     /// A run that begins at `now` with the model `model`, as incarnation 1, version 0.
     pub fn new(now: Time, config: Config, model: Vec<f32>, optimizer: Box<dyn ServerOptimizer>) -> Central {
         let training = Training::new(now, config.with_ordered_periods(), model, optimizer);
+        let sessions = Sessions::new(training.trainer().stamp());
+        Central::of_parts(now, sessions, training)
+    }
+
+    /// A run that goes on at `now` from a checkpoint, as incarnation `incarnation`, which no server of this run was
+    /// before. `awaited` are contributions that earlier incarnations accepted and that the checkpoint does not hold.
+    ///
+    /// # Errors
+    /// The checkpoint does not fit the run's model or its optimizer.
+    pub fn resume(
+        now: Time,
+        config: Config,
+        mut checkpoint: Checkpoint,
+        incarnation: u32,
+        optimizer: Box<dyn ServerOptimizer>,
+        awaited: Vec<Awaited>,
+    ) -> Result<Central, RecordError> {
+        let record = std::mem::take(&mut checkpoint.sessions);
+        let config = config.with_ordered_periods();
+        let training = Training::resumed(now, config, checkpoint, incarnation, optimizer, awaited)?;
+        let sessions = Sessions::resumed(training.trainer().stamp(), record);
+        Ok(Central::of_parts(now, sessions, training))
+    }
+
+    fn of_parts(now: Time, sessions: Sessions, training: Training) -> Central {
+        let kept = kept_contributions(training.trainer().model().len());
+        let interval = training.config().checkpoint_interval;
         Central {
-            sessions: Sessions::new(training.trainer().stamp()),
+            sessions,
+            durability: interval.map(|interval| Durability::new(now, interval, kept)),
             training,
         }
     }
 
     // Events in.
 
-    /// A frame has arrived. `token` is a number that no peer can guess, for the session that a hello may open.
-    pub fn on_frame(&mut self, now: Time, from: ConnectionId, frame: &Bytes, token: Token, actions: &mut Vec<Action>) {
-        if let Err(reason) = self.on_message(now, from, frame, token, actions) {
+    /// A frame has arrived.
+    pub fn on_frame(&mut self, now: Time, from: ConnectionId, frame: &Bytes, actions: &mut Vec<Action>) {
+        if let Err(reason) = self.on_message(now, from, frame, actions) {
             self.refuse(from, reason, actions);
         }
         self.training.after_event(&mut self.sessions, now, actions);
+        self.make_checkpoint_if_due(now, actions);
         self.assert_consistent();
     }
 
@@ -133,6 +174,49 @@ impl Central {
         self.training.on_timeout(&mut self.sessions, now, actions);
         for session in self.sessions.due_deliveries(now) {
             self.training.send_model(&mut self.sessions, now, session, actions);
+        }
+        self.make_checkpoint_if_due(now, actions);
+        self.assert_consistent();
+    }
+
+    /// The checkpoint of this number is written, and will be there after a crash.
+    pub fn on_checkpoint_written(&mut self, now: Time, number: u64, actions: &mut Vec<Action>) {
+        let Some(durability) = &mut self.durability else { return };
+        if durability.on_written(number) {
+            for (to, through) in self.sessions.on_checkpoint_written() {
+                actions.push(Action::send(to, &FromCentral::Durable { through }));
+            }
+        }
+        self.make_checkpoint_if_due(now, actions);
+        self.assert_consistent();
+    }
+
+    /// The checkpoint of this number could not be written. Another one follows after a while.
+    pub fn on_checkpoint_failed(&mut self, now: Time, number: u64) {
+        if let Some(durability) = &mut self.durability {
+            durability.on_failed(now, number);
+        }
+    }
+
+    /// Makes a checkpoint now, or as soon as the one that is being written is written.
+    pub fn make_checkpoint(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if let Some(durability) = &mut self.durability {
+            durability.set_due_now(now);
+        }
+        self.make_checkpoint_if_due(now, actions);
+    }
+
+    /// The run as it stands, where a checkpoint is the way to go on: under another incarnation.
+    pub fn into_checkpoint(mut self) -> Checkpoint {
+        self.training.make_checkpoint(&mut self.sessions, 0)
+    }
+
+    /// The server stops, and will be back: every volunteer is told, and keeps its session.
+    pub fn go_away(&mut self, actions: &mut Vec<Action>) {
+        for from in self.sessions.connections() {
+            self.disconnect(None, from);
+            actions.push(Action::send(from, &FromCentral::BackSoon));
+            actions.push(Action::Disconnect { from, reason: None });
         }
         self.assert_consistent();
     }
@@ -158,7 +242,36 @@ impl Central {
     /// The time at which `on_timeout` wants to be called next, if at all.
     pub fn next_timeout(&self, now: Time) -> Option<Time> {
         let look = self.training.supersteps().next_look(now, &self.sessions);
-        self.sessions.next_timeout(now).into_iter().chain(look).min()
+        let checkpoint = self.durability.as_ref().filter(|_| !self.phase().has_diverged());
+        let checkpoint = checkpoint.and_then(Durability::next_timeout).map(|at| at.max(now));
+        let timeouts = self
+            .sessions
+            .next_timeout(now)
+            .into_iter()
+            .chain(look)
+            .chain(checkpoint);
+        timeouts.min()
+    }
+
+    /// Whether a crash would lose nothing that was settled.
+    pub fn is_durable(&self) -> bool {
+        self.durability.as_ref().is_none_or(Durability::is_complete)
+    }
+
+    /// Checkpoints that were written since the start.
+    pub fn checkpoints(&self) -> u64 {
+        self.durability.as_ref().map_or(0, Durability::written)
+    }
+
+    /// Samples of contributions that an earlier incarnation had accepted, that no checkpoint holds, and that may still
+    /// come again.
+    pub fn samples_awaited(&self, now: Time) -> u64 {
+        self.training.lost().awaited_samples(now)
+    }
+
+    /// Those that have not come again within `session_ttl` of the start: their volunteers were gone.
+    pub fn samples_lost(&self, now: Time) -> u64 {
+        self.training.lost().lost_samples(now)
     }
 
     /// The current model's parameters.
@@ -224,26 +337,33 @@ impl Central {
         now: Time,
         from: ConnectionId,
         frame: &Bytes,
-        token: Token,
         actions: &mut Vec<Action>,
     ) -> Result<(), Refusal> {
-        let Central { sessions, training } = self;
+        let Central {
+            sessions,
+            training,
+            durability,
+        } = self;
         let received = FromVolunteer::decode(frame).map_err(|error| Refusal::Malformed(error.to_string()))?;
         match received.message {
             FromVolunteer::Hello(hello) => {
                 check_hello(&hello, training.config(), training.phase())?;
-                let Joined { session, replaced } = sessions.on_hello(now, from, &hello, token, training.config())?;
+                let Joined { session, replaced, gap } = sessions.on_hello(now, from, &hello, training.config())?;
                 if let Some(from) = replaced {
                     actions.push(Action::Disconnect { from, reason: None });
                 }
+                training.on_gap(gap);
                 let period = training.supersteps().policy().period();
                 sessions.set_period(session, period, training.config());
-                let welcome = sessions.welcome(session)?;
+                let welcome = sessions.welcome(session, training.config())?;
                 actions.push(Action::send(from, &FromCentral::Welcome(welcome)));
                 training.send_model(sessions, now, session, actions);
             }
             FromVolunteer::Contribution(header) => {
-                training.settle(sessions, now, from, &header, received.payload, actions)?;
+                let session = training.settle(sessions, now, from, &header, received.payload, actions)?;
+                if let Some(durability) = durability {
+                    durability.on_settled(now, sessions.not_in_checkpoint(session));
+                }
             }
             FromVolunteer::Stored(stamp) => {
                 let session = sessions.on_stored(now, from, stamp, training.config())?;
@@ -262,6 +382,21 @@ impl Central {
             }
         }
         Ok(())
+    }
+
+    /// A run that has diverged makes no checkpoint any more: the last one before that stays.
+    fn make_checkpoint_if_due(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if self.phase().has_diverged() {
+            return;
+        }
+        if let Some(number) = self
+            .durability
+            .as_mut()
+            .and_then(|durability| durability.begin_if_due(now))
+        {
+            let checkpoint = self.training.make_checkpoint(&mut self.sessions, number);
+            actions.push(Action::WriteCheckpoint(Box::new(checkpoint)));
+        }
     }
 
     fn refuse(&mut self, to: ConnectionId, reason: Refusal, actions: &mut Vec<Action>) {

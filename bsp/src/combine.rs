@@ -73,16 +73,38 @@ pub struct Usual {
     steps: RunningQuantile<SessionId>,
 }
 
+/// The usual values of one kind as plain data: what was measured of which session, and the place of the oldest.
+pub type UsualParts = (Vec<(SessionId, f64)>, usize);
+
 impl Default for Usual {
     fn default() -> Usual {
         Usual {
-            norms: RunningQuantile::new(0.5),
-            steps: RunningQuantile::new(0.75),
+            norms: RunningQuantile::new(Self::NORMS_QUANTILE),
+            steps: RunningQuantile::new(Self::STEPS_QUANTILE),
         }
     }
 }
 
 impl Usual {
+    const NORMS_QUANTILE: f64 = 0.5;
+    const STEPS_QUANTILE: f64 = 0.75;
+
+    /// The usual norms, and the usual steps.
+    pub fn parts(&self) -> [UsualParts; 2] {
+        [&self.norms, &self.steps].map(|quantile| {
+            let (values, oldest) = quantile.parts();
+            (values.to_vec(), oldest)
+        })
+    }
+
+    /// Goes on from what [`Usual::parts`] gave; none where it can't have given that.
+    pub fn from_parts([norms, steps]: [UsualParts; 2]) -> Option<Usual> {
+        Some(Usual {
+            norms: RunningQuantile::from_parts(Self::NORMS_QUANTILE, norms.0, norms.1)?,
+            steps: RunningQuantile::from_parts(Self::STEPS_QUANTILE, steps.0, steps.1)?,
+        })
+    }
+
     /// `norm`, bounded at a multiple of the usual one.
     fn bound_norm(&self, multiple: f64, session: SessionId, norm: f64) -> f64 {
         let usual = self.norms.of_others(&session).or_else(|| self.norms.of_all());

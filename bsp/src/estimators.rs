@@ -30,6 +30,21 @@ impl<K: PartialEq> RunningQuantile<K> {
         }
     }
 
+    /// The values as they are kept, and the place of the oldest.
+    pub(crate) fn parts(&self) -> (&[(K, f64)], usize) {
+        (&self.values, self.oldest)
+    }
+
+    /// Goes on from what [`RunningQuantile::parts`] gave; none where it can't have given that.
+    pub(crate) fn from_parts(quantile: f64, values: Vec<(K, f64)>, oldest: usize) -> Option<RunningQuantile<K>> {
+        let is_possible = values.len() <= Self::WINDOW && oldest < values.len().max(1);
+        is_possible.then_some(RunningQuantile {
+            quantile,
+            values,
+            oldest,
+        })
+    }
+
     /// One more value.
     pub(crate) fn push(&mut self, key: K, value: f64) {
         if self.values.len() < Self::WINDOW {

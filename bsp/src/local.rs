@@ -17,12 +17,12 @@
 //! # use bsp::shared_memory::{Gradient, ModelStamp, shared_memory};
 //! # let (now, mut actions) = (bsp::time::Time::ZERO, Vec::new());
 //! # let (run, mode) = (RunId(1), Mode::Decoupled);
-//! # let config = Config { run, spec_hash: 2, mode, has_local_steps: false, jitter_seed: 3 };
+//! # let config = Config { run, spec_hash: 2, mode, has_local_steps: false, max_read_out_gradients: 64, jitter_seed: 3 };
 //! let (memory, mut ml_modules) = shared_memory(4, 1);
 //! let mut local = Local::new(now, config, memory);
 //! local.on_open(now, &mut actions); // says hello
-//! let (session, token, codec) = (SessionId(5), Token(6), Default::default());
-//! let welcome = Welcome { session, token, period_us: 50_000, settled: 0, durable: 0, codec };
+//! let (session, token, codec, is_last_refused) = (SessionId(5), Token(6), Default::default(), false);
+//! let welcome = Welcome { session, token, period_us: 50_000, settled: 0, durable: 0, is_last_refused, codec };
 //! local.on_frame(now, &FromCentral::Welcome(welcome).encode(), &mut actions)?;
 //! let stamp = ModelStamp { incarnation: 1, version: 0 };
 //! local.on_frame(now, &FromCentral::encode_model(stamp, &[1.0; 4]), &mut actions)?;
@@ -36,6 +36,8 @@
 //! assert_eq!(local.accepted_samples(), 32);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -58,7 +60,7 @@ mod shutdown;
 pub use action::Action;
 pub use config::Config;
 use contributions::Contributions;
-pub use contributions::KEPT_CONTRIBUTIONS;
+pub use contributions::kept_contributions;
 use in_model::InModel;
 pub(crate) use link::HEARTBEAT;
 use link::Link;
@@ -69,6 +71,9 @@ use read_out::ReadOutBuffer;
 use schedule::{ASK_AGAIN, Schedule};
 pub use shutdown::End;
 use shutdown::Shutdown;
+
+/// Without a link, the time between two looks at how much was computed.
+const LOOK_WHILE_AWAY: Duration = Duration::from_millis(250);
 
 /// The local BSP module.
 pub struct Local {
@@ -200,6 +205,8 @@ impl Local {
         if let Some(shutdown) = &self.shutdown {
             // It waits for its ML modules, which don't wake it.
             next = next.min(shutdown.until).min(now + ASK_AGAIN);
+        } else if self.is_away() && !self.modules.is_resting() {
+            next = next.min(now + LOOK_WHILE_AWAY);
         } else if self.link.state() == LinkState::Welcomed {
             next = next.min(self.link.heartbeat_due());
             if self.read_out.is_under_way() {
@@ -224,6 +231,22 @@ impl Local {
     /// Samples in contributions that were accepted.
     pub fn accepted_samples(&self) -> u64 {
         self.contributions.accepted_samples()
+    }
+
+    /// Contributions that had been accepted before a restart of the server, and were sent again because it had lost
+    /// them.
+    pub fn contributions_sent_again(&self) -> u64 {
+        self.contributions.sent_again()
+    }
+
+    /// Whether the ML modules sleep because nothing more can be kept of what they compute.
+    pub fn is_resting(&self) -> bool {
+        self.modules.is_resting()
+    }
+
+    /// Whether the central module has said that it stops and will be back, and is not back yet.
+    pub fn is_back_soon(&self) -> bool {
+        self.link.is_back_soon()
     }
 
     /// The state of the link.
@@ -257,6 +280,8 @@ impl Local {
             FromCentral::NextModelSettles { through } => self.in_model.on_next_model_settles(through),
             FromCentral::ReadOutEvery { period_us } => self.schedule.set_period(now, period_us),
             FromCentral::Ack(ack) => self.on_ack(now, &ack, actions),
+            FromCentral::Durable { through } => self.contributions.forget(through),
+            FromCentral::BackSoon => self.link.on_back_soon(),
         }
         Ok(())
     }
@@ -269,7 +294,8 @@ impl Local {
         if is_new {
             actions.push(Action::SessionOpened(welcome.session));
         }
-        self.contributions.settle(welcome.settled, welcome.durable, true);
+        self.contributions.settle(welcome.settled, !welcome.is_last_refused);
+        self.contributions.forget(welcome.durable);
         self.link.on_settled(now);
         self.send_first_unsettled(now, actions);
     }
@@ -296,7 +322,8 @@ impl Local {
         if !is_accepted {
             self.release_refused(ack.through);
         }
-        self.contributions.settle(ack.through, ack.durable, is_accepted);
+        self.contributions.settle(ack.through, is_accepted);
+        self.contributions.forget(ack.durable);
         self.link.on_settled(now);
         self.send_first_unsettled(now, actions);
     }
@@ -330,8 +357,36 @@ impl Local {
                 self.send_heartbeat(now, actions);
             }
         }
+        if self.is_away() {
+            self.keep_for_later(now, actions);
+        }
+        self.modules.set_resting(self.is_full());
         self.end_if_due(now, actions);
         self.schedule.set_wake_by(self.next_timeout(now));
+    }
+
+    /// Whether it has a session, and nothing can be sent.
+    fn is_away(&self) -> bool {
+        let has_link = matches!(self.link.state(), LinkState::Welcomed | LinkState::Ended);
+        self.session().is_some() && !has_link && !self.modules.has_dead()
+    }
+
+    /// Without a link, gradients are read out when more of them in one contribution would weigh no more.
+    fn keep_for_later(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if self.read_out.is_under_way() || (self.has_enough_gradients() && self.can_read_out()) {
+            self.read_out(now, actions);
+        }
+    }
+
+    fn has_enough_gradients(&self) -> bool {
+        self.modules.new_gradients() >= self.membership.max_read_out_gradients()
+    }
+
+    /// Whether more gradients would count for nothing: the next contribution has as many as weigh, and there is no room
+    /// to keep it, or no link while the last one is outstanding.
+    fn is_full(&self) -> bool {
+        let is_stuck = !self.contributions.has_room() || (self.is_away() && !self.can_read_out());
+        is_stuck && !self.modules.has_dead() && self.has_enough_gradients()
     }
 
     /// Whether a read-out may begin: no contribution is on its way, and there is room to keep one more. (After a death
@@ -404,7 +459,8 @@ impl Local {
         if self.modules.has_dead() {
             return;
         }
-        let hello = self.membership.hello(self.modules.published(), self.report());
+        let (published, durable) = (self.modules.published(), self.contributions.durable());
+        let hello = self.membership.hello(published, durable, self.report());
         self.link.on_greeting(now);
         self.send(now, &FromVolunteer::Hello(hello), actions);
     }

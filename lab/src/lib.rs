@@ -7,10 +7,12 @@
 //! Nothing here knows a command line, a socket or a browser.
 
 mod evaluate;
+mod output;
 mod reference;
 mod sequential;
 mod simulate;
 
 pub use evaluate::evaluate;
+pub use output::Unprintable;
 pub use reference::{ReferenceOptions, reference};
 pub use simulate::simulate;

@@ -5,10 +5,12 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use run::Run;
 use run::model_file::{About, model_file, write_whole};
+use run::out_folder;
 
+use crate::output::print;
 use crate::sequential::SequentialTraining;
 
 /// How to train the sequential baseline.
@@ -45,11 +47,19 @@ pub fn reference(options: &ReferenceOptions<'_>) -> Result<()> {
         "--batch {batch}: must be a multiple of the run's minibatch, {minibatch}"
     );
 
+    if let Some(path) = options.model {
+        try_to_write(path, size_of::<f32>() * run.model.parameter_count())?;
+    }
     let mut sequential = SequentialTraining::new(&run);
     let mut evaluator = run.evaluator();
     let began = Instant::now();
     let mut evaluated = 0;
-    println!("samples\tseconds\tloss\taccuracy");
+    // Training goes on for the model's sake if these lines can't be printed.
+    let report = |line: &str| match print(line) {
+        Err(_) if options.model.is_some() => Ok(()),
+        printed => printed,
+    };
+    report("samples\tseconds\tloss\taccuracy\n")?;
     for version in 1.. {
         sequential.step(batch)?;
         let trained = sequential.trained();
@@ -60,11 +70,11 @@ pub fn reference(options: &ReferenceOptions<'_>) -> Result<()> {
         evaluated = trained;
         let evaluation = evaluator.evaluate(sequential.parameters());
         let seconds = began.elapsed().as_secs_f64();
-        println!(
-            "{trained}\t{seconds:.1}\t{:.4}\t{}",
+        report(&format!(
+            "{trained}\t{seconds:.1}\t{:.4}\t{}\n",
             evaluation.loss,
             evaluation.accuracy_text()
-        );
+        ))?;
         ensure!(
             evaluation.loss.is_finite(),
             "the model has diverged after {trained} samples; lower the learning rate"
@@ -77,10 +87,40 @@ pub fn reference(options: &ReferenceOptions<'_>) -> Result<()> {
                     samples: trained,
                 };
                 let legend = run.dataset.legend.as_ref();
-                write_whole(path, &model_file(&run.model, sequential.parameters(), legend, &about)?)?;
+                write(
+                    path,
+                    &model_file(&run.model, sequential.parameters(), legend, &about)?,
+                    &about,
+                )?;
             }
             return Ok(());
         }
     }
     Ok(())
+}
+
+/// Finds out before the training what would be too late to find out after it.
+fn try_to_write(path: &Path, bytes: usize) -> Result<()> {
+    ensure!(
+        !path.is_dir(),
+        "--model {}: is a folder; name a file in it",
+        path.display()
+    );
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    out_folder::probe(folder.unwrap_or(Path::new(".")), bytes)
+        .map_err(|error| anyhow!("{error}: {}; choose another file with --model", error.source))
+}
+
+/// Writes the model here, or elsewhere if that can't be; then the error says where.
+fn write(path: &Path, model: &[u8], about: &About) -> Result<()> {
+    let Err(error) = write_whole(path, model) else {
+        return Ok(());
+    };
+    for folder in out_folder::elsewhere(&about.run) {
+        let other = folder.join(out_folder::MODEL);
+        if std::fs::create_dir_all(&folder).is_ok() && write_whole(&other, model).is_ok() {
+            return Err(error).context(format!("the model is in {} instead", other.display()));
+        }
+    }
+    Err(error).context("the model is lost: it can't be written anywhere")
 }

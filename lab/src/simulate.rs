@@ -10,19 +10,20 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use bsp::central;
 use bsp::protocol::message::RunId;
 use bsp::time::Time;
 use run::central::{ServerOptimizer, central_config};
 use run::goal::Evaluated;
-use run::{Evaluator, Run};
+use run::{Evaluator, Run, out_folder};
 use simulator::engine::{Engine, Task};
 use simulator::random::{Fingerprint, mix};
 use simulator::run::{Point, Stop, run};
 use simulator::volunteers::populate;
 use simulator::{Nobody, RunStats, World};
 
+use crate::output::print;
 use crate::sequential::SequentialTraining;
 use scenario::{Scenario, Variant};
 
@@ -63,20 +64,25 @@ pub fn simulate(scenario: &Path, out: Option<&Path>, threads: Option<usize>) -> 
         // A machine that does not say how many cores it has computes on one thread.
         thread::available_parallelism().map_or(1, usize::from)
     });
+    if let Some(directory) = out {
+        out_folder::probe(directory, 0)
+            .map_err(|error| anyhow!("{error}: {}; choose another folder with --out", error.source))?;
+    }
     let finished = finish(&scenario, threads)?;
     let mut table = report::table(&scenario, &finished);
     table += &format!("\nfingerprint {:016x}\n", fingerprint(&finished));
-    print!("{table}");
+    // The files are written, even if this can't be printed.
+    let printed = print(&table);
     if let Some(directory) = out {
         let place = || directory.display().to_string();
         std::fs::create_dir_all(directory).with_context(place)?;
         let [md, csv, svg] = ["md", "csv", "svg"].map(|kind| directory.join(format!("{}.{kind}", scenario.name)));
-        std::fs::write(&md, table).with_context(|| md.display().to_string())?;
+        std::fs::write(&md, &table).with_context(|| md.display().to_string())?;
         std::fs::write(&csv, report::csv(&scenario, &finished)?).with_context(|| csv.display().to_string())?;
         std::fs::write(&svg, chart::svg(&scenario, &finished)?).with_context(|| svg.display().to_string())?;
         tracing::info!("wrote {} and {}", csv.display(), svg.display());
     }
-    Ok(())
+    Ok(printed?)
 }
 
 /// All variants with all draws, in this order.

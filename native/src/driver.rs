@@ -5,8 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use bsp::time::Time;
 use bytes::Bytes;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use volunteer::action::{Action, Ending, Level};
 use volunteer::fetch::{FetchError, Resource};
 use volunteer::settings::Settings;
@@ -16,6 +15,8 @@ use crate::address::Address;
 use crate::fetch::fetch;
 use crate::ml_module;
 use crate::socket::{Receiver, Sender, connect};
+use crate::states::States;
+use crate::{GaveUp, Report};
 
 /// What happens to the loop.
 enum Event {
@@ -24,12 +25,14 @@ enum Event {
     Frame(u64, Bytes),
     Fetched(Resource, Result<Vec<u8>, FetchError>),
     MlModuleDied { number: usize },
-    Interrupted,
+    Stopped,
 }
 
 pub(crate) struct Driver {
     address: Address,
     volunteer: VolunteerLoop,
+    states: States,
+    report: Report,
     began: Instant,
     sender: Option<Sender>,
     /// Which socket events are about: those of one that was closed here come too late.
@@ -39,11 +42,13 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    pub(crate) fn new(address: Address, settings: Settings) -> Driver {
+    pub(crate) fn new(address: Address, settings: Settings, states: States, report: Report) -> Driver {
         let (events, inbox) = mpsc::unbounded_channel();
         Driver {
             address,
             volunteer: VolunteerLoop::new(settings),
+            states,
+            report,
             began: Instant::now(),
             sender: None,
             socket: 0,
@@ -52,9 +57,15 @@ impl Driver {
         }
     }
 
-    /// Drives the loop to its end.
-    pub(crate) async fn run(mut self) -> Result<Ending> {
-        self.watch_for_interrupts()?;
+    /// Drives the loop to its end. It leaves when `stopped` says so.
+    pub(crate) async fn run(mut self, stopped: oneshot::Receiver<()>) -> Result<Ending> {
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            // Without a watch for the operator's wishes there are none.
+            if stopped.await.is_ok() {
+                let _ = events.send(Event::Stopped);
+            }
+        });
         let mut actions = Vec::new();
         self.volunteer.start(&mut actions);
         loop {
@@ -65,6 +76,10 @@ impl Driver {
             }
             let event = self.next_event().await;
             let now = self.now();
+            self.note_failure(event.as_ref());
+            if self.states.gives_up_at().is_some_and(|at| at <= now) {
+                return Err(GaveUp.into());
+            }
             match event {
                 Some(event) => self.on_event(now, event, &mut actions),
                 None => self.volunteer.on_timeout(now, &mut actions),
@@ -75,9 +90,22 @@ impl Driver {
     /// What happens next; `None` for the loop's time-out.
     async fn next_event(&mut self) -> Option<Event> {
         let now = self.now();
-        match self.volunteer.next_timeout(now) {
+        let due = self.volunteer.next_timeout(now);
+        match due.into_iter().chain(self.states.gives_up_at()).min() {
             Some(due) => tokio::time::timeout(due.since(now), self.inbox.recv()).await.ok()?,
             None => self.inbox.recv().await,
+        }
+    }
+
+    /// Sees whether this event is a try to reach the server that has failed.
+    fn note_failure(&mut self, event: Option<&Event>) {
+        let has_failed = match event {
+            Some(Event::Closed(socket)) => *socket == self.socket,
+            Some(Event::Fetched(_, Err(error))) => error.is_passing(),
+            _ => false,
+        };
+        if has_failed && let Some(line) = self.states.on_failure() {
+            (self.report)(&line);
         }
     }
 
@@ -99,7 +127,7 @@ impl Driver {
                 volunteer.on_fetched(now, &resource, outcome, actions);
             }
             Event::MlModuleDied { number } => volunteer.on_ml_module_died(now, number, actions),
-            Event::Interrupted => volunteer.leave(now, actions),
+            Event::Stopped => volunteer.leave(now, actions),
         }
     }
 
@@ -120,8 +148,11 @@ impl Driver {
                 let on_death = move || drop(events.send(Event::MlModuleDied { number }));
                 ml_module::start(number, ml_module, clock, on_death)?;
             }
-            // There is no page; what matters of it is logged.
-            Action::Tell(_) => {}
+            Action::Tell(told) => {
+                if let Some(line) = self.states.on_told(self.now(), &told) {
+                    (self.report)(&line);
+                }
+            }
             Action::Log(Level::Info, line) => tracing::info!("{line}"),
             Action::Log(Level::Warning, line) => tracing::warn!("{line}"),
             Action::End(ending) => return Ok(Some(ending)),
@@ -165,19 +196,6 @@ impl Driver {
         if let Some(sender) = self.sender.take() {
             sender.close().await;
         }
-    }
-
-    fn watch_for_interrupts(&self) -> Result<()> {
-        let events = self.events.clone();
-        let mut terminate = signal(SignalKind::terminate())?;
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-            let _ = events.send(Event::Interrupted);
-        });
-        Ok(())
     }
 
     fn now(&self) -> Time {

@@ -52,7 +52,7 @@ impl Optimizer {
 
     /// What it remembers of past gradients.
     pub fn record(&self) -> OptimizerRecord {
-        OptimizerRecord(self.memory.clone())
+        self.memory.record()
     }
 
     /// Goes on from a record.
@@ -60,7 +60,7 @@ impl Optimizer {
     /// # Errors
     /// The record does not fit; then nothing has changed.
     pub fn load(&mut self, record: OptimizerRecord) -> Result<(), RecordMisfit> {
-        let OptimizerRecord(memory) = record;
+        let memory = Memory::from_record(record).ok_or(RecordMisfit::Kind)?;
         if std::mem::discriminant(&memory) != std::mem::discriminant(&self.memory) {
             return Err(RecordMisfit::Kind);
         }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bsp::central::{self, RecordError};
+use bsp::central::{self, OptimizerMemory, RecordError, TokenKey};
 use bsp::combine::Weighting;
 use bsp::protocol::message::{Mode, RunId};
 use nn::optimizer::schedule::ScheduleSpec;
@@ -45,6 +45,9 @@ pub fn central_config(run_file: &RunFile, spec_hash: u64, run: RunId) -> central
         lr_scaling: training.lr_scaling,
         session_ttl: Duration::from_secs(training.session_ttl_seconds),
         max_sessions: MAX_SESSIONS,
+        // Of a run without a state folder; a server has its own.
+        token_key: TokenKey([0; 32]),
+        checkpoint_interval: None,
     }
 }
 
@@ -70,14 +73,14 @@ impl central::ServerOptimizer for ServerOptimizer {
             .step(model, gradient, self.schedule.at(samples_in_model) * rate_factor);
     }
 
-    fn record(&self) -> Vec<u8> {
-        // Plain data into a growing vector: there is nothing that could fail.
-        postcard::to_allocvec(&self.optimizer.record()).unwrap_or_default()
+    fn record(&self) -> OptimizerMemory {
+        let OptimizerRecord { kind, vectors, numbers } = self.optimizer.record();
+        OptimizerMemory { kind, vectors, numbers }
     }
 
-    fn load(&mut self, record: &[u8]) -> Result<(), RecordError> {
-        let record: OptimizerRecord =
-            postcard::from_bytes(record).map_err(|error| RecordError::Unreadable(error.to_string()))?;
+    fn load(&mut self, memory: OptimizerMemory) -> Result<(), RecordError> {
+        let OptimizerMemory { kind, vectors, numbers } = memory;
+        let record = OptimizerRecord { kind, vectors, numbers };
         self.optimizer.load(record).map_err(|misfit| match misfit {
             RecordMisfit::Kind => RecordError::AnotherOptimizer,
             RecordMisfit::Parameters { got, expected } => RecordError::AnotherModel { got, expected },
@@ -112,14 +115,17 @@ mod tests {
         trained(&mut before, &mut part, 0..4);
         let record = before.record();
         let mut after = ServerOptimizer::new(&run_file, 2);
-        after.load(&record).unwrap();
+        after.load(record.clone()).unwrap();
         trained(&mut after, &mut part, 4..10);
         assert_eq!(part.map(f32::to_bits), whole.map(f32::to_bits));
 
         let misfit = RecordError::AnotherModel { got: 2, expected: 3 };
-        assert_eq!(ServerOptimizer::new(&run_file, 3).load(&record), Err(misfit));
-        let cut = after.load(&record[..record.len() - 1]);
-        assert!(matches!(cut, Err(RecordError::Unreadable(_))), "{cut:?}");
+        assert_eq!(ServerOptimizer::new(&run_file, 3).load(record.clone()), Err(misfit));
+        let cut = OptimizerMemory {
+            vectors: Vec::new(),
+            ..record
+        };
+        assert_eq!(after.load(cut), Err(RecordError::AnotherOptimizer));
         assert_eq!(after.record(), {
             let mut same = ServerOptimizer::new(&run_file, 2);
             trained(&mut same, &mut [1.0, 2.0], 0..10);

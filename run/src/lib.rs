@@ -3,7 +3,8 @@
 //! hint.
 //!
 //! Besides, it has what training and serving need of a run: its settings for the [`central`] module, the evaluation on
-//! its held-out samples ([`Evaluator`]), and the [`model_file`] that an operator takes away.
+//! its held-out samples ([`Evaluator`]), and the [`model_file`] that an operator takes away from the run's
+//! [`out_folder`].
 
 pub mod central;
 pub mod dataset;
@@ -11,6 +12,7 @@ mod evaluator;
 pub mod goal;
 pub mod keys;
 pub mod model_file;
+pub mod out_folder;
 pub mod run_file;
 
 use std::path::Path;

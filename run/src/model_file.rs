@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use nn::{Model, Parameter};
-use safetensors::tensor::TensorInfo;
+use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensorError, SafeTensors};
 use serde::Serialize;
 use thiserror::Error;
@@ -144,14 +144,23 @@ pub fn read_model_file(model: &Model, bytes: &[u8]) -> Result<(Vec<f32>, About),
         let (values, _) = tensor.data().as_chunks();
         parameters.extend(values.iter().map(|bytes| f32::from_le_bytes(*bytes)));
     }
+    Ok((parameters, said_in(&metadata)))
+}
+
+/// What the bytes of a `.safetensors` file say of their model, whatever model that is; `None` if they are no such file.
+pub fn about_model_file(bytes: &[u8]) -> Option<About> {
+    let (_, metadata) = SafeTensors::read_metadata(bytes).ok()?;
+    Some(said_in(&metadata))
+}
+
+fn said_in(metadata: &Metadata) -> About {
     let said = metadata.metadata().clone().unwrap_or_default();
     let number = |key: &str| said.get(key).and_then(|text| text.parse().ok()).unwrap_or(0);
-    let about = About {
+    About {
         run: said.get("run").cloned().unwrap_or_default(),
         version: number("version"),
         samples: number("samples"),
-    };
-    Ok((parameters, about))
+    }
 }
 
 /// Writes a file so that it is there whole or not at all, whenever the machine stops.

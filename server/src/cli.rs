@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -40,12 +41,28 @@ pub(crate) struct ServeArguments {
     /// Stop, with success, once an evaluation finds the run's aim reached.
     #[arg(long)]
     pub(crate) stop_at_target: bool,
-    /// Where to write the model and a summary of the run at the end.
+    /// Where to write the model and a summary of the run at the end. What another run left there gets other names.
     #[arg(long, value_name = "DIR", default_value = "out")]
     pub(crate) out: PathBuf,
+    /// Where the run is kept, so that the next start goes on with it. By default the folder `state` beside the run
+    /// file.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+    /// Begin anew. What the run has learned stays in the state folder under another name.
+    #[arg(long, conflicts_with = "fork")]
+    pub(crate) fresh: bool,
+    /// Go on under another name, with another data set, seed or way to train; the run itself stays as it is.
+    #[arg(long, value_name = "NEW_NAME")]
+    pub(crate) fork: Option<String>,
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "\
+It prints a line whenever what it does changes. Ctrl-C, SIGTERM or SIGHUP: it sends what it has finished, and leaves.
+A second signal ends it at once.
+
+Exit codes: 0 when it left or the run is finished, 1 after an error, 2 for wrong arguments, 3 when it gave up,
+128 and the signal's number after a second signal.")]
 pub(crate) struct VolunteerArguments {
     /// The address that the server prints, such as `http://127.0.0.1:8000`.
     pub(crate) url: String,
@@ -55,6 +72,10 @@ pub(crate) struct VolunteerArguments {
     /// The share of its time for which each of them computes: 1 to 100.
     #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u8).range(1..=100))]
     pub(crate) cpu_percent: u8,
+    /// How long to try to reach a server that does not answer: such as 90s, 10m or 1h; 0 for one try. By default for
+    /// ever.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) give_up_after: Option<Duration>,
 }
 
 #[derive(Args, Debug)]
@@ -95,4 +116,36 @@ pub(crate) struct EvaluateArguments {
     /// Model files, as `serve` writes them and the page offers them.
     #[arg(required = true, value_name = "MODEL.safetensors")]
     pub(crate) models: Vec<PathBuf>,
+}
+
+/// Reads a whole number of seconds, or of the unit behind it.
+fn duration(text: &str) -> Result<Duration, String> {
+    const SECONDS_OF: [(&str, u64); 4] = [("s", 1), ("m", 60), ("h", 3_600), ("d", 86_400)];
+    let unit = SECONDS_OF.iter().find(|(unit, _)| text.ends_with(unit));
+    let (number, seconds) = match unit {
+        Some((unit, seconds)) => (text.strip_suffix(unit).unwrap_or(text), *seconds),
+        None => (text, 1),
+    };
+    let number = number.trim_end().parse::<u32>();
+    let number = number.map_err(|_| "write a whole number and s, m, h or d, such as 90s, 10m or 1h".to_owned())?;
+    Ok(Duration::from_secs(u64::from(number) * seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_with_their_unit() {
+        let read = |text| duration(text).map(|duration| duration.as_secs());
+        assert_eq!(
+            ["0", "90s", "10m", "1h", "2 d"].map(read),
+            [0, 90, 600, 3_600, 172_800].map(Ok)
+        );
+        assert!(
+            ["", "m", "-1", "1.5h", "ten", "1w", "99999999999"]
+                .iter()
+                .all(|text| read(text).is_err())
+        );
+    }
 }

@@ -1,47 +1,76 @@
 //! `superstep serve`: one run, from its file to its model.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use axum::serve::{ListenerExt, TapIo};
-use bsp::central::Central;
 use bsp::protocol::message::{PROTOCOL, RunId};
 use bsp::time::Time;
 use run::Run;
-use run::central::{ServerOptimizer, central_config};
+use run::goal::Evaluated;
+use run::out_folder;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use volunteer::description::{DatasetDescription, RunDescription};
 use volunteer::membership::memory_need;
 
 use crate::api::Status;
+use crate::checkpoint_writer::CheckpointWriter;
 use crate::cli::ServeArguments;
 use crate::controller::{self, ControllerHandle, Ended, Event};
 use crate::evaluation::evaluate_at_intervals;
 use crate::history::History;
 use crate::http::{Site, router};
-use crate::random_tokens::RandomTokens;
+use crate::log::Log;
+use crate::run_state::{self, OpenedRun};
 use crate::shards::Shards;
-use crate::summary;
+use crate::{signals, summary};
+
+/// The history of a run, in its folder.
+const HISTORY_FILE: &str = "history.sqlite";
 
 /// How long sockets may take to close at the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 
 /// Serves a run until it ends.
-pub(crate) fn serve(arguments: &ServeArguments) -> Result<()> {
+pub(crate) fn serve(arguments: &ServeArguments, log: &Log) -> Result<()> {
     let run = Run::load(arguments.run.as_deref())?;
     ensure!(
         run.run_file.goal().is_some() || !arguments.stop_at_target,
         "--stop-at-target: the run has no target; set target_accuracy or target_loss in the run file"
     );
+    // Before anybody contributes: the end would be too late to find out.
+    let model_bytes = size_of::<f32>() * run.model.parameter_count();
+    out_folder::probe(&arguments.out, model_bytes)
+        .map_err(|error| anyhow!("{error}: {}; choose another folder with --out", error.source))?;
     let runtime = tokio::runtime::Runtime::new().context("the runtime can't be started")?;
-    runtime.block_on(serve_run(arguments, &run))
+    let is_written = Arc::new(AtomicBool::new(false));
+    let stopped = watch_for_signals(log, arguments, Arc::clone(&is_written))?;
+    runtime.block_on(serve_run(arguments, &run, stopped))?;
+    is_written.store(true, Ordering::Relaxed);
+    // Nothing that is still going on, such as a response that a browser does not read, is worth a wait.
+    runtime.shutdown_background();
+    Ok(())
 }
 
-async fn serve_run(arguments: &ServeArguments, run: &Run) -> Result<()> {
+/// Hears of the first signal; after the second the log says what was not written.
+fn watch_for_signals(
+    log: &Log,
+    arguments: &ServeArguments,
+    is_written: Arc<AtomicBool>,
+) -> std::io::Result<oneshot::Receiver<()>> {
+    let out = arguments.out.clone();
+    signals::watch(log, move || match is_written.load(Ordering::Relaxed) {
+        true => "the model and the summary are written".to_owned(),
+        false => format!("the model and the summary were not written to {}", out.display()),
+    })
+}
+
+async fn serve_run(arguments: &ServeArguments, run: &Run, stopped: oneshot::Receiver<()>) -> Result<()> {
     let Run {
         run_file,
         dataset,
@@ -57,9 +86,9 @@ async fn serve_run(arguments: &ServeArguments, run: &Run) -> Result<()> {
 
     let shards = Arc::new(Shards::new(&dataset.shards));
     shards.gzip_in_background().context("a thread can't be started")?;
-    let run_id = RunId(RandomTokens::from_system()?.draw().0);
-    let description = describe(arguments, run, &shards, run_id);
-    let (controller, end) = start_controller(arguments, run, &description)?;
+    let opened = run_state::open(arguments, run)?;
+    let description = describe(arguments, run, &shards, opened.central.config().run);
+    let (controller, end) = start_controller(arguments, run, opened)?;
     evaluate_at_intervals(
         controller.clone(),
         run.evaluator(),
@@ -79,7 +108,7 @@ async fn serve_run(arguments: &ServeArguments, run: &Run) -> Result<()> {
     };
     let (close, closing) = tokio::sync::oneshot::channel();
     let server = tokio::spawn(serve_site(listener, site, closing));
-    let ended = wait_for_end(&controller, end).await?;
+    let ended = wait_for_end(&controller, end, stopped).await?;
     let _ = close.send(());
     // Each volunteer must hear that the run is over, or it computes on for nobody. Its socket outlives the request that
     // opened it.
@@ -91,27 +120,43 @@ async fn serve_run(arguments: &ServeArguments, run: &Run) -> Result<()> {
 
     let now = Time::ZERO + ended.elapsed;
     let status = Status::new(run_file.name.clone(), run_file.goal(), &ended.controller, now);
-    for path in summary::write(&arguments.out, run, status, &ended)? {
-        tracing::info!("wrote {}", path.display());
-    }
-    Ok(())
+    summary::write(&arguments.out, run, status, &ended)
 }
 
 /// The central module of this run, at work on its thread.
 fn start_controller(
     arguments: &ServeArguments,
     run: &Run,
-    description: &RunDescription,
+    opened: OpenedRun,
 ) -> Result<(ControllerHandle, oneshot::Receiver<Ended>)> {
-    let Run { run_file, model, .. } = run;
-    let config = central_config(run_file, description.spec_hash, RunId(description.run));
-    let parameters = model.initial_parameters(run_file.seed);
-    let optimizer = Box::new(ServerOptimizer::new(run_file, parameters.len()));
-    let central = Central::new(Time::ZERO, config, parameters, optimizer);
-    let stop_at = run_file.goal().filter(|_| arguments.stop_at_target);
-    let runtime = tokio::runtime::Handle::current();
-    let history = History::open(None);
-    Ok(controller::start(runtime, central, Instant::now(), stop_at, history)?)
+    let OpenedRun {
+        central,
+        mut folder,
+        ledger,
+    } = opened;
+    let history = History::open(Some(&folder.path().join(HISTORY_FILE)));
+    let best = run.run_file.checkpoints.best.then(|| folder.best());
+    let best = best.transpose().unwrap_or_else(|warning| {
+        tracing::warn!("{warning}");
+        None
+    });
+    let (writer, idle_writer) = CheckpointWriter::new();
+    let start = controller::Start {
+        central,
+        began: Instant::now(),
+        stop_at: run.run_file.goal().filter(|_| arguments.stop_at_target),
+        history,
+        keeps_best: run.run_file.checkpoints.best,
+        best: best.flatten().map(|best| Evaluated {
+            loss: best.loss,
+            accuracy: best.accuracy,
+        }),
+        ledger,
+        writer,
+    };
+    let (controller, end) = controller::start(tokio::runtime::Handle::current(), start)?;
+    idle_writer.start(folder, controller.clone())?;
+    Ok((controller, end))
 }
 
 /// Answers requests until it is told to close, and the requests that have begun.
@@ -125,15 +170,16 @@ async fn serve_site(listener: TcpListener, site: Site, closing: oneshot::Receive
 }
 
 /// Waits for the end of the run, and passes the operator's wish to stop on.
-async fn wait_for_end(controller: &ControllerHandle, end: oneshot::Receiver<Ended>) -> Result<Ended> {
-    let mut terminate = signal(SignalKind::terminate())?;
+async fn wait_for_end(
+    controller: &ControllerHandle,
+    end: oneshot::Receiver<Ended>,
+    stopped: oneshot::Receiver<()>,
+) -> Result<Ended> {
     let stop = async {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
+        // Without a watch for signals nobody can wish to stop.
+        if stopped.await.is_ok() {
+            let _ = controller.tell(Event::Stop).await;
         }
-        tracing::info!("stopping");
-        let _ = controller.tell(Event::Stop).await;
         // Only the controller's end ends the wait below.
         std::future::pending::<()>().await;
     };
@@ -182,7 +228,8 @@ fn announce(arguments: &ServeArguments, run: &Run, address: SocketAddr) {
     } else {
         address
     };
-    println!("listening on http://{shown}");
+    // The run goes on without a reader of its address.
+    let _ = writeln!(std::io::stdout(), "listening on http://{shown}");
 }
 
 fn describe(arguments: &ServeArguments, run: &Run, shards: &Shards, run_id: RunId) -> RunDescription {
@@ -204,6 +251,7 @@ fn describe(arguments: &ServeArguments, run: &Run, shards: &Shards, run_id: RunI
         seed: run_file.seed,
         minibatch: training.minibatch,
         superstep_samples: training.superstep_samples,
+        max_read_out_samples: training.max_read_out_samples(),
         target_accuracy: run_file.target_accuracy,
         target_loss: run_file.target_loss,
         kiosk: arguments.kiosk,

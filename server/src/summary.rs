@@ -1,15 +1,16 @@
 //! What is written when a run ends, besides the model.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use run::Run;
-use run::model_file::{model_file, write_whole};
+use run::model_file::{About, model_file};
+use run::out_folder::{self, Kept, Left, Results};
 use run::run_file::RunFile;
 use serde::Serialize;
 
 use crate::api::Status;
-use crate::controller::Ended;
+use crate::controller::{Controller, Ended};
 use crate::history::EvaluationPoint;
 
 /// `summary.json`.
@@ -17,6 +18,8 @@ use crate::history::EvaluationPoint;
 struct Summary<'a> {
     /// The program's version.
     superstep: &'static str,
+    /// The run's own number: it stays the same when the run goes on after a restart.
+    run_id: String,
     status: Status,
     /// The version of the model that is written: the last, or the one whose evaluation reached the run's aim.
     model_version: u64,
@@ -39,25 +42,75 @@ struct Summary<'a> {
     run_file: &'a RunFile,
 }
 
-/// Writes `model.safetensors` and `summary.json` into `out`, and says where they are.
-pub(crate) fn write(out: &Path, run: &Run, status: Status, ended: &Ended) -> Result<[PathBuf; 2]> {
-    let Run {
-        run_file,
-        dataset,
-        model,
-    } = run;
-    std::fs::create_dir_all(out).with_context(|| format!("{}: can't be made", out.display()))?;
+/// Leaves the model and the summary in `out`, and says in the log where they are. If they can't be written there, they
+/// are left in a new folder elsewhere.
+///
+/// # Errors
+/// They could not be written in `out`; the error says where they are.
+pub(crate) fn write(out: &Path, run: &Run, status: Status, ended: &Ended) -> Result<()> {
+    let (about, parameters) = ended.controller.result(run.run_file.name.clone());
+    let model = model_file(&run.model, parameters, run.dataset.legend.as_ref(), &about)?;
+    let run_id = run_id(&ended.controller);
+    let summary = serde_json::to_vec_pretty(&summary(run, status, ended, &about))?;
+    let results = Results {
+        about: &about,
+        run_id: &run_id,
+        model: &model,
+        summary: &summary,
+    };
+    let Err(error) = leave(out, &results) else {
+        return Ok(());
+    };
+    for folder in out_folder::elsewhere(&about.run) {
+        match leave(&folder, &results) {
+            Ok(()) => {
+                let place = folder.display();
+                return Err(error).context(format!("the model and the summary are in {place} instead"));
+            }
+            Err(error) => tracing::error!("{error:#}"),
+        }
+    }
+    Err(error).context("the model is lost: it can't be written anywhere")
+}
+
+fn leave(folder: &Path, results: &Results<'_>) -> Result<()> {
+    match out_folder::leave(folder, results)? {
+        Left::Written { paths, kept } => {
+            if let Some(kept) = kept {
+                tracing::warn!("{} was there; it is {} now", described(&kept), kept.path.display());
+            }
+            for path in paths {
+                tracing::info!("wrote {}", path.display());
+            }
+        }
+        Left::Nothing(kept) => tracing::warn!(
+            "no version was made, so nothing was written: {} stays in {}",
+            described(&kept),
+            kept.path.display()
+        ),
+    }
+    Ok(())
+}
+
+fn described(kept: &Kept) -> String {
+    match &kept.about {
+        Some(about) => format!("version {} of run {}", about.version, about.run),
+        None => "a file that is no model".to_owned(),
+    }
+}
+
+fn run_id(controller: &Controller) -> String {
+    format!("{:016x}", controller.central().config().run.0)
+}
+
+fn summary<'a>(run: &'a Run, status: Status, ended: &'a Ended, about: &About) -> Summary<'a> {
     let controller = &ended.controller;
-    let central = controller.central();
-    let (about, parameters) = controller.result(run_file.name.clone());
-    let bytes = model_file(model, parameters, dataset.legend.as_ref(), &about)?;
-    let model_path = out.join("model.safetensors");
-    write_whole(&model_path, &bytes)?;
-    let (totals, traffic) = (central.totals(), controller.traffic());
+    let (totals, traffic) = (controller.central().totals(), controller.traffic());
     let samples = totals.samples;
     let (bytes_up, bytes_down) = (traffic.up(), traffic.down());
-    let summary = Summary {
+    Summary {
         superstep: env!("CARGO_PKG_VERSION"),
+        run_id: run_id(controller),
         status,
         model_version: about.version,
         supersteps: totals.supersteps,
@@ -70,9 +123,6 @@ pub(crate) fn write(out: &Path, run: &Run, status: Status, ended: &Ended) -> Res
         bytes_down,
         bytes_per_sample: (samples > 0).then(|| (bytes_up + bytes_down) as f64 / samples as f64),
         evaluations: controller.history().reader().curves().eval,
-        run_file,
-    };
-    let summary_path = out.join("summary.json");
-    write_whole(&summary_path, &serde_json::to_vec_pretty(&summary)?)?;
-    Ok([model_path, summary_path])
+        run_file: &run.run_file,
+    }
 }

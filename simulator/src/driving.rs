@@ -3,7 +3,7 @@
 use bsp::central::{self, ConnectionId};
 use bsp::local;
 use bsp::protocol::frame::Received;
-use bsp::protocol::message::{FromVolunteer, Token};
+use bsp::protocol::message::FromVolunteer;
 use bytes::Bytes;
 
 use crate::gradients::Gradients;
@@ -108,8 +108,9 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         let tab = connection.tab;
         self.observer.on_frame_at_central(self.now, id, frame);
         let before = self.central.totals();
-        let token = Token(self.random.next());
-        self.with_central(|central, now, actions| central.on_frame(now, id, frame, token, actions));
+        // Recorded results have a number drawn here, from when tokens were drawn.
+        self.random.next();
+        self.with_central(|central, now, actions| central.on_frame(now, id, frame, actions));
         let after = self.central.totals();
         let (accepted, refused) = (after.accepted - before.accepted, after.refused - before.refused);
         assert!(
@@ -167,8 +168,8 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             central::Action::SuperstepClosed(closed) => {
                 self.observer.on_superstep(self.now, &closed);
             }
-            // The central module's phase says so from now on.
-            central::Action::Diverged => {}
+            // Simulated runs make no checkpoints; the central module's phase says whether it has diverged.
+            central::Action::WriteCheckpoint(_) | central::Action::NoteAccepted(_) | central::Action::Diverged => {}
         }
     }
 

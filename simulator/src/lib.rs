@@ -21,7 +21,7 @@
 //! ```
 //! # use std::sync::Arc;
 //! # use std::time::Duration;
-//! # use bsp::central::{Config, RecordError, ServerOptimizer};
+//! # use bsp::central::{Config, OptimizerMemory, RecordError, ServerOptimizer};
 //! # use bsp::ml_module::Outcome;
 //! # use bsp::protocol::message::RunId;
 //! # use simulator::{GradientName, Gradients, Machine, Nobody, World};
@@ -30,8 +30,8 @@
 //! #     fn step(&mut self, model: &mut [f32], gradient: &[f32], _: u64, factor: f32) {
 //! #         model.iter_mut().zip(gradient).for_each(|(parameter, slope)| *parameter -= 0.3 * factor * slope);
 //! #     }
-//! #     fn record(&self) -> Vec<u8> { Vec::new() }
-//! #     fn load(&mut self, _: &[u8]) -> Result<(), RecordError> { Ok(()) }
+//! #     fn record(&self) -> OptimizerMemory { OptimizerMemory::default() }
+//! #     fn load(&mut self, _: OptimizerMemory) -> Result<(), RecordError> { Ok(()) }
 //! # }
 //! /// Gradients of |x − 3|² / 2, each of 8 samples.
 //! struct Quadratic;

@@ -5,7 +5,6 @@ use std::time::Duration;
 use bsp::central::{self, Central, ConnectionId, ServerOptimizer};
 use bsp::local::{self, End, LinkState, Local};
 use bsp::ml_module::Duty;
-use bsp::protocol::message::Token;
 use bsp::shared_memory::shared_memory;
 use bsp::time::Time;
 use bytes::Bytes;
@@ -96,6 +95,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             spec_hash: run.spec_hash,
             mode: run.mode,
             has_local_steps: run.has_local_steps,
+            max_read_out_gradients: run.weighting.max_read_out_samples.div_ceil(run.minibatch),
             jitter_seed: mix(self.random.seed() ^ number as u64),
         };
         self.tabs.push(Tab {
@@ -173,7 +173,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
 
     /// Hands the central module a frame from a connection that no tab holds.
     pub fn inject(&mut self, from: ConnectionId, frame: &Bytes) {
-        self.with_central(|central, now, actions| central.on_frame(now, from, frame, Token(from.0), actions));
+        self.with_central(|central, now, actions| central.on_frame(now, from, frame, actions));
     }
 
     /// The end of a tab's membership.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bsp::central::{Config, RecordError, ServerOptimizer};
+use bsp::central::{Config, OptimizerMemory, RecordError, ServerOptimizer};
 use bsp::combine::Weighting;
 use bsp::protocol::message::{Mode, RunId};
 use bsp::time::Time;
@@ -75,11 +75,11 @@ impl ServerOptimizer for Sgd {
         }
     }
 
-    fn record(&self) -> Vec<u8> {
-        Vec::new()
+    fn record(&self) -> OptimizerMemory {
+        OptimizerMemory::default()
     }
 
-    fn load(&mut self, _: &[u8]) -> Result<(), RecordError> {
+    fn load(&mut self, _: OptimizerMemory) -> Result<(), RecordError> {
         Ok(())
     }
 }

@@ -106,6 +106,7 @@ impl Peer {
             spec_hash: self.run.spec_hash,
             incarnation: None,
             session: None,
+            durable: 0,
             codecs: Codec::ALL.to_vec(),
             report: Report {
                 ml_modules: 1,

@@ -27,6 +27,14 @@ pub fn superstep() -> Command {
     command
 }
 
+/// The command, as this script of a shell starts it: there `"$@"` is the command.
+pub fn in_shell(script: &str, command: &Command) -> Command {
+    let mut shell = Command::new("bash");
+    shell.args(["-c", script, "bash"]);
+    shell.arg(command.get_program()).args(command.get_args());
+    shell
+}
+
 /// Runs a command to its end.
 ///
 /// # Errors

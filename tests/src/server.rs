@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::http::{get, get_json};
-use crate::program::{Program, superstep};
+use crate::program::{Program, in_shell, superstep};
 use crate::run_file::RunText;
 use crate::wait::{wait_for, wait_until};
 
@@ -31,6 +31,12 @@ pub struct Serve {
     pub stop_at_target: bool,
     /// The port; 0 is any that is free.
     pub port: u16,
+    /// How a shell starts it, such as `exec "$@" 2>/dev/full`.
+    pub script: Option<&'static str>,
+    /// Variables of its environment.
+    pub environment: Vec<(&'static str, PathBuf)>,
+    /// Where it writes at its end; a folder of its own by default.
+    pub out: Option<PathBuf>,
 }
 
 /// A running server. It ends when it is dropped.
@@ -39,6 +45,7 @@ pub struct Server {
     url: String,
     address: SocketAddr,
     directory: TempDir,
+    out: PathBuf,
 }
 
 impl Serve {
@@ -71,9 +78,14 @@ impl Serve {
         command
             .arg("--listen")
             .arg(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)).to_string());
-        command.arg("--out").arg(directory.path().join("out"));
+        let out = self.out.unwrap_or_else(|| directory.path().join("out"));
+        command.arg("--out").arg(&out);
         add_flag(&mut command, "--kiosk", self.kiosk);
         add_flag(&mut command, "--stop-at-target", self.stop_at_target);
+        if let Some(script) = self.script {
+            command = in_shell(script, &command);
+        }
+        command.envs(self.environment);
         let mut program = Program::start("superstep serve", command)?;
         let url = program.wait_for_stdout("its address", |line| {
             Some(line.strip_prefix("listening on ")?.to_owned())
@@ -84,6 +96,7 @@ impl Serve {
             url,
             address,
             directory,
+            out,
         })
     }
 }
@@ -121,7 +134,7 @@ impl Server {
 
     /// Where it writes at its end.
     pub fn out(&self) -> PathBuf {
-        self.directory.path().join("out")
+        self.out.clone()
     }
 
     /// The run file that it was given.
@@ -230,8 +243,16 @@ impl Server {
     /// # Errors
     /// A server that does not stop.
     pub fn stop(&mut self) -> Result<ExitStatus> {
-        self.program.signal("TERM")?;
+        self.signal("TERM")?;
         self.program.wait_for_end()
+    }
+
+    /// Sends it a signal, such as `TERM`.
+    ///
+    /// # Errors
+    /// A server that is not there any more.
+    pub fn signal(&self, signal: &str) -> Result<()> {
+        self.program.signal(signal)
     }
 
     /// Waits for it to stop by itself.

@@ -39,6 +39,8 @@ pub struct RunDescription {
     pub minibatch: usize,
     /// Samples that a superstep aims at.
     pub superstep_samples: u64,
+    /// Samples of one contribution beyond this number weigh nothing.
+    pub max_read_out_samples: u64,
     /// The share of held-out samples to answer rightly, from 0 to 1, if that is the run's aim.
     pub target_accuracy: Option<f64>,
     /// The mean loss of held-out samples to come down to, if that is.

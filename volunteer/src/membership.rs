@@ -95,6 +95,9 @@ impl Membership {
             spec_hash: description.spec_hash,
             mode: description.mode,
             has_local_steps: description.local_steps.is_some(),
+            max_read_out_gradients: description
+                .max_read_out_samples
+                .div_ceil(description.minibatch.max(1) as u64),
             jitter_seed,
         };
         let local = Local::new(now, config, memory);
@@ -195,7 +198,10 @@ pub fn memory_need(model: &Model, minibatch: usize, sample_bytes: u64, local_ste
     let parameters = model.parameter_count() as u64 * FLOAT;
     let inputs = (minibatch * (model.inputs() + 1)) as u64 * FLOAT;
     MemoryNeed {
-        tab_bytes: TAB + sample_bytes + sample_bytes / 8 + parameters * (7 + local::KEPT_CONTRIBUTIONS as u64),
+        tab_bytes: TAB
+            + sample_bytes
+            + sample_bytes / 8
+            + parameters * (7 + local::kept_contributions(model.parameter_count()) as u64),
         ml_module_bytes: ML_MODULE
             + (4 + local_steps.map_or(0, LocalSteps::vectors)) * parameters
             + inputs

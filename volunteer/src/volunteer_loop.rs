@@ -338,6 +338,10 @@ impl VolunteerLoop {
                 actions.push(Action::Log(Level::Info, "the run is finished; thank you".into()));
                 self.end(Ending::Finished, actions);
             }
+            // There is room again when others leave.
+            End::Refused(refusal @ Refusal::Full { .. }) => {
+                self.start_afresh(now, refusal.to_string().into(), actions);
+            }
             End::Refused(refusal) => {
                 let detail = refusal.to_string();
                 actions.push(Action::Tell(Told {

@@ -271,16 +271,17 @@ fn a_finished_run_and_a_refusal_end_the_volunteer() {
 
     let mut world = World::training(settings());
     world.take_states();
-    world.refuse(Refusal::Full { max: 5 });
+    world.refuse(Refusal::HelloFirst);
     let told = world.take_told();
     assert_eq!(told[0].state, State::Refused);
-    assert_eq!(told[0].detail, Refusal::Full { max: 5 }.to_string());
+    assert_eq!(told[0].detail, Refusal::HelloFirst.to_string());
     assert_eq!(world.take_endings(), [Ending::Refused(told[0].detail.to_string())]);
 }
 
 #[test]
-fn another_run_at_the_same_address_is_joined_afresh_after_a_wait() {
+fn another_run_at_the_same_address_and_a_full_server_are_joined_afresh_after_a_wait() {
     for refusal in [
+        Refusal::Full { max: 5 },
         Refusal::AnotherRun,
         Refusal::AnotherModel,
         Refusal::SessionOver(SessionId(21)),

@@ -5,6 +5,7 @@
 use bytes::Bytes;
 
 use super::config::Config;
+use super::lineage::Lineage;
 use super::open_superstep::MAX_CONTRIBUTIONS;
 use super::phase::Phase;
 use crate::combine::Admitted;
@@ -36,6 +37,8 @@ const MAX_SAMPLES: u64 = 1 << 40;
 pub(super) struct Limits<'a> {
     /// The run's settings.
     pub(super) config: &'a Config,
+    /// The incarnations that the model goes on from.
+    pub(super) lineage: &'a Lineage,
     /// Parameters of the model.
     pub(super) parameters: usize,
     /// The codec that the welcome named.
@@ -68,7 +71,7 @@ pub(super) fn admit(
         session: header.session,
         sequence: header.sequence,
         samples: header.samples,
-        version: header.version_sum as f64 / samples,
+        version: limits.lineage.version_sum(header) as f64 / samples,
         steps: limits.config.has_local_steps.then(|| header.step_sum as f64 / samples),
         gradient,
     };
@@ -77,8 +80,8 @@ pub(super) fn admit(
 
 /// Whether a part of a contribution was computed on an earlier model than `stamp`. The comparison is one of whole
 /// numbers, so that no rounding changes the answer.
-pub(super) fn is_late(header: &Contribution, stamp: ModelStamp) -> bool {
-    header.version_sum < u128::from(stamp.version) * u128::from(header.samples)
+pub(super) fn is_late(header: &Contribution, stamp: ModelStamp, lineage: &Lineage) -> bool {
+    lineage.version_sum(header) < u128::from(stamp.version) * u128::from(header.samples)
 }
 
 /// A contribution's staleness, if its header can be believed and its payload has the right length.
@@ -91,7 +94,8 @@ fn judge(
     let Contribution { samples, gradients, .. } = *header;
     let config = limits.config;
     let is_of_this_run = (header.run, header.spec_hash) == (config.run, config.spec_hash);
-    if !is_of_this_run || header.incarnation != stamp.incarnation || !limits.is_open {
+    let is_of_this_model = header.incarnation == stamp.incarnation || limits.lineage.holds(header.incarnation);
+    if !is_of_this_run || !is_of_this_model || !limits.is_open {
         return Err(ContributionRefusal::AnotherRun);
     }
     let (got, expected) = (header.codec, limits.codec);
@@ -105,9 +109,10 @@ fn judge(
     if !are_counts_plausible(header, config) {
         return Err(ContributionRefusal::Implausible { samples, gradients });
     }
-    let version = header.version_sum as f64 / samples as f64;
+    let version_sum = limits.lineage.version_sum(header);
+    let version = version_sum as f64 / samples as f64;
     // Whole numbers again: rounding must not lift a mean above the version that all of it was computed on.
-    if header.version_sum > u128::from(stamp.version) * u128::from(samples) {
+    if version_sum > u128::from(stamp.version) * u128::from(samples) {
         return Err(ContributionRefusal::FromTheFuture {
             version: version as u64,
         });
@@ -191,6 +196,7 @@ mod tests {
         let config = test_config();
         let limits = Limits {
             config: &config,
+            lineage: &Lineage::default(),
             parameters: PARAMETERS,
             codec: Codec::F32,
             drops_late_ones: false,
@@ -212,7 +218,8 @@ mod tests {
             (admitted.session, admitted.sequence, admitted.steps),
             (SessionId(3), 5, None)
         );
-        assert!(is_late(&half_late, STAMP) && !is_late(&header(), STAMP));
+        let is_late = |header| is_late(header, STAMP, &Lineage::default());
+        assert!(is_late(&half_late) && !is_late(&header()));
     }
 
     #[test]
@@ -229,5 +236,47 @@ mod tests {
         assert_eq!(refusal(header(), false), too_many);
         let empty = Contribution { samples: 0, ..header() };
         assert!(matches!(refusal(empty, true), ContributionRefusal::Implausible { .. }));
+    }
+
+    #[test]
+    fn a_contribution_of_an_earlier_incarnation_counts_from_the_version_that_was_gone_on_from() {
+        let config = test_config();
+        let lineage = Lineage::resumed(vec![15], 3, 18);
+        let stamp = ModelStamp {
+            incarnation: 3,
+            version: 20,
+        };
+        let limits = Limits {
+            config: &config,
+            lineage: &lineage,
+            parameters: PARAMETERS,
+            codec: Codec::F32,
+            drops_late_ones: false,
+            is_open: true,
+            has_room: true,
+        };
+        let outcome = |incarnation, version: u128| {
+            let version_sum = 8 * version;
+            let header = Contribution {
+                incarnation,
+                version_sum,
+                ..header()
+            };
+            let staleness = admit(&header, payload([1.0, 2.0]), stamp, &limits).map(|(admitted, staleness)| {
+                assert_eq!(admitted.version, 20.0 - staleness);
+                staleness
+            });
+            (staleness, is_late(&header, stamp, &lineage))
+        };
+        // Version 17 of the second incarnation is in the model; its version 40 is not, and counts as version 18.
+        assert_eq!(outcome(2, 17), (Ok(3.0), true));
+        assert_eq!(outcome(2, 40), (Ok(2.0), true));
+        assert_eq!(outcome(1, 40), (Ok(5.0), true));
+        assert_eq!(outcome(3, 20), (Ok(0.0), false));
+        let from_the_future = ContributionRefusal::FromTheFuture { version: 40 };
+        assert_eq!(outcome(3, 40).0, Err(from_the_future));
+        for incarnation in [0, 4] {
+            assert_eq!(outcome(incarnation, 17).0, Err(ContributionRefusal::AnotherRun));
+        }
     }
 }

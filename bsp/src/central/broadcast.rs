@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{Bytes, BytesMut};
 
+use super::trainer::RecordError;
 use crate::protocol::codec::{Codec, FLOAT_BYTES};
 use crate::protocol::message::{FromCentral, ModelEncoding, StoreModel};
 use crate::shared_memory::ModelStamp;
@@ -53,6 +54,32 @@ impl Broadcast {
             differences: VecDeque::new(),
             frames: BTreeMap::from([(None, whole)]),
         }
+    }
+
+    /// A broadcast that goes on with the replica that a checkpoint holds. Volunteers receive it whole: they hold models
+    /// of an earlier incarnation.
+    ///
+    /// # Errors
+    /// The replica does not fit the model.
+    pub(super) fn resumed(
+        codec: Codec,
+        stamp: ModelStamp,
+        model: &[f32],
+        replica: Vec<f32>,
+    ) -> Result<Broadcast, RecordError> {
+        if codec == Codec::F32 || replica.is_empty() {
+            return Ok(Broadcast::new(codec, stamp, model));
+        }
+        let (got, expected) = (replica.len(), model.len());
+        if got != expected {
+            return Err(RecordError::AnotherModel { got, expected });
+        }
+        Ok(Broadcast::new(codec, stamp, &replica))
+    }
+
+    /// What a checkpoint holds of it: the model as volunteers hold it, if that is another one.
+    pub(super) fn record(&self) -> Vec<f32> {
+        self.replica.clone()
     }
 
     /// The next version was made.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::token_key::TokenKey;
 use crate::combine::Weighting;
 use crate::protocol::codec::Codec;
 use crate::protocol::message::{Mode, RunId};
@@ -49,10 +50,16 @@ pub struct Config {
     pub session_ttl: Duration,
     /// The most sessions at a time.
     pub max_sessions: usize,
+    /// The key of the sessions' tokens. It stays the same over restarts, and is a secret.
+    pub token_key: TokenKey,
+    /// The longest time between two checkpoints while contributions come. `None` for a run without checkpoints: what is
+    /// settled there counts as durable.
+    pub checkpoint_interval: Option<Duration>,
 }
 
 impl Config {
-    /// A plain run: decoupled, f32 on the wire, supersteps of 256 samples, contributions weighed by their staleness.
+    /// A plain run: decoupled, f32 on the wire, supersteps of 256 samples, contributions weighed by their staleness, no
+    /// checkpoints, and a key that everybody knows.
     pub fn new(run: RunId, spec_hash: u64) -> Config {
         Config {
             run,
@@ -77,6 +84,8 @@ impl Config {
             lr_scaling: LearningRateScaling::None,
             session_ttl: Duration::from_secs(60),
             max_sessions: 64,
+            token_key: TokenKey([0; 32]),
+            checkpoint_interval: None,
         }
     }
 

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::checkpoint::{ContributionRecord, OpenRecord};
 use super::trainer::ClosedSuperstep;
 use crate::combine::Admitted;
+use crate::protocol::codec::{CodecError, Encoded};
 use crate::protocol::message::SessionId;
 use crate::time::Time;
 
@@ -48,6 +50,46 @@ impl OpenSuperstep {
             contributors: BTreeMap::new(),
             arrived: BTreeSet::new(),
             quorum: Quorum::default(),
+        }
+    }
+
+    /// A superstep that opens now with the contributions that a checkpoint holds for a model of `parameters`
+    /// parameters. It waits for all of their volunteers again, who may have more by now.
+    ///
+    /// # Errors
+    /// A contribution does not fit the model.
+    pub(super) fn resumed(now: Time, record: OpenRecord, parameters: usize) -> Result<OpenSuperstep, CodecError> {
+        let mut open = OpenSuperstep::open_at(now);
+        for contribution in record.contributions {
+            let ContributionRecord { codec, payload, .. } = contribution;
+            let admitted = Admitted {
+                session: contribution.session,
+                sequence: contribution.sequence,
+                samples: contribution.samples,
+                version: contribution.version,
+                steps: contribution.steps,
+                gradient: Encoded::new(codec, payload, parameters)?,
+            };
+            open.add(now, admitted, 0.0, false);
+        }
+        open.loss_sum = record.loss_sum;
+        Ok(open)
+    }
+
+    /// What a checkpoint holds of it.
+    pub(super) fn record(&self) -> OpenRecord {
+        let record = |admitted: &Admitted| ContributionRecord {
+            session: admitted.session,
+            sequence: admitted.sequence,
+            samples: admitted.samples,
+            version: admitted.version,
+            steps: admitted.steps,
+            codec: admitted.gradient.codec(),
+            payload: admitted.gradient.payload().clone(),
+        };
+        OpenRecord {
+            contributions: self.contributions.iter().map(record).collect(),
+            loss_sum: self.loss_sum,
         }
     }
 

@@ -4,19 +4,18 @@ use std::time::Duration;
 
 use super::ConnectionId;
 use super::activity::Activity;
+use super::checkpoint::SessionRecord;
 use super::config::Config;
 use super::delivery::Delivery;
 use crate::estimators::MovingAverage;
 use crate::protocol::codec::Codec;
-use crate::protocol::message::{Hello, SessionId, Token};
+use crate::protocol::message::{Hello, SessionId};
 use crate::shared_memory::{ModelStamp, PhaseTimes};
 use crate::time::Time;
 
 /// One session; see [`SessionId`].
 #[derive(Debug)]
 pub(super) struct Session {
-    /// Its proof, which a hello that resumes it must show.
-    pub(super) token: Token,
     /// Its one connection, if it has one now.
     pub(super) connection: Option<ConnectionId>,
     /// Upwards: how far its contributions are settled.
@@ -32,16 +31,24 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// A session that has just been opened, without a connection.
-    pub(super) fn new(now: Time, token: Token) -> Session {
+    /// A session without a connection, at its beginning or after a rest.
+    pub(super) fn new(now: Time, resting: Resting) -> Session {
+        let Resting { numbers, tally } = resting;
         Session {
-            token,
             connection: None,
-            numbers: Numbers::default(),
+            numbers,
             delivery: Delivery::default(),
             codecs: Codecs::default(),
             activity: Activity::new(now),
-            tally: Tally::default(),
+            tally,
+        }
+    }
+
+    /// What stays of it when it has been without a connection for long.
+    pub(super) fn rest(self) -> Resting {
+        Resting {
+            numbers: self.numbers,
+            tally: self.tally,
         }
     }
 
@@ -96,6 +103,51 @@ impl Session {
     }
 }
 
+/// What stays of a session: enough to go on with it without counting anything twice.
+#[derive(Debug, Default)]
+pub(super) struct Resting {
+    /// How far its contributions are settled.
+    pub(super) numbers: Numbers,
+    /// The outcome of its contributions.
+    pub(super) tally: Tally,
+}
+
+impl Resting {
+    /// What a checkpoint holds of the session.
+    pub(super) fn record(session: SessionId, numbers: &Numbers, tally: &Tally) -> SessionRecord {
+        SessionRecord {
+            session,
+            settled: numbers.settled,
+            settled_before: numbers.settled_before,
+            since: numbers.since,
+            is_last_refused: numbers.is_last_refused,
+            samples: tally.samples,
+            accepted: tally.accepted,
+            refused: tally.refused,
+        }
+    }
+
+    /// The session that a checkpoint holds. All that was settled in it is durable.
+    pub(super) fn from_record(record: &SessionRecord) -> Resting {
+        Resting {
+            numbers: Numbers {
+                settled: record.settled,
+                settled_before: record.settled_before,
+                since: record.since,
+                is_last_refused: record.is_last_refused,
+                in_checkpoint: record.settled,
+                durable: record.settled,
+            },
+            tally: Tally {
+                samples: record.samples,
+                accepted: record.accepted,
+                refused: record.refused,
+                ..Tally::default()
+            },
+        }
+    }
+}
+
 /// How far a session's contributions are settled. Numbers are settled in order, without gaps.
 #[derive(Debug, Default)]
 pub(super) struct Numbers {
@@ -103,6 +155,11 @@ pub(super) struct Numbers {
     /// Contributions up to this number were settled when version `since` was made.
     settled_before: u64,
     since: u64,
+    is_last_refused: bool,
+    /// The last checkpoint that was made, written or not, holds contributions up to this number, …
+    in_checkpoint: u64,
+    /// … and the last that was written those up to this one.
+    durable: u64,
 }
 
 impl Numbers {
@@ -117,16 +174,55 @@ impl Numbers {
             (self.settled_before, self.since) = (self.settled, version);
         }
         self.settled += 1;
+        self.is_last_refused = false;
         assert!(
             self.settled_before < self.settled,
             "a contribution is settled after those in the model"
         );
     }
 
+    /// Whether the contribution that was settled last was refused.
+    pub(super) fn is_last_refused(&self) -> bool {
+        self.is_last_refused
+    }
+
+    /// Contributions up to this number are durable.
+    pub(super) fn durable(&self) -> u64 {
+        self.durable
+    }
+
+    /// The volunteer has forgotten contributions up to this number, because they were called durable. If less is
+    /// settled, the checkpoint that held them was lost with its disk: their session goes on behind the gap. Returns how
+    /// many are in it.
+    pub(super) fn on_forgotten(&mut self, through: u64) -> u64 {
+        let gap = through.saturating_sub(self.settled);
+        self.settled += gap;
+        gap
+    }
+
+    /// A checkpoint is made: it holds all that is settled.
+    pub(super) fn on_checkpoint(&mut self) {
+        self.in_checkpoint = self.settled;
+    }
+
+    /// The number of contributions that were settled since the last checkpoint was made.
+    pub(super) fn not_in_checkpoint(&self) -> u64 {
+        self.settled - self.in_checkpoint
+    }
+
+    /// The last checkpoint that was made is written. Returns the number up to which contributions are durable, if that
+    /// is news.
+    pub(super) fn on_checkpoint_written(&mut self) -> Option<u64> {
+        let is_news = self.durable < self.in_checkpoint;
+        self.durable = self.in_checkpoint;
+        is_news.then_some(self.durable)
+    }
+
     /// The contribution that was settled last was refused: no model will hold it. If all before it are in the current
     /// model, this model settles it, too. So a volunteer whose link breaks before it hears of the refusal learns of it
     /// with the model after the reconnect.
     pub(super) fn on_refused(&mut self) {
+        self.is_last_refused = true;
         if self.settled_before + 1 == self.settled {
             self.settled_before = self.settled;
         }
@@ -256,7 +352,7 @@ mod tests {
 
     #[test]
     fn the_next_model_waits_until_the_link_has_rested_but_not_on_a_new_connection() {
-        let mut session = Session::new(Time::ZERO, Token(1));
+        let mut session = Session::new(Time::ZERO, Resting::default());
         session.connection = Some(ConnectionId(1));
         let rest = Duration::from_millis(400);
         session.delivery.on_sent(Time::ZERO, stamp(1), rest);
@@ -286,6 +382,7 @@ mod tests {
                 spec_hash: config.spec_hash,
                 incarnation: None,
                 session: None,
+                durable: 0,
                 codecs: codecs.to_vec(),
                 report: Report::default(),
             };
@@ -316,6 +413,7 @@ mod tests {
             settled: 3,
             settled_before: 4,
             since: 1,
+            ..Numbers::default()
         };
         numbers.settle_next(1);
     }

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use super::ConnectionId;
 use super::activity::Activity;
+use super::checkpoint::SessionsRecord;
 use super::config::Config;
 use super::link::LinkTimes;
-use super::session::{Codecs, Session, VolunteerStatus};
+use super::resting_sessions::RestingSessions;
+use super::session::{Codecs, Resting, Session, VolunteerStatus};
 use crate::protocol::codec::Codec;
-use crate::protocol::message::{Hello, Refusal, Report, SessionId, Token, Welcome};
+use crate::protocol::message::{Hello, Refusal, Report, SessionId, Welcome};
 use crate::shared_memory::ModelStamp;
 use crate::time::{Time, duration_micros};
 
@@ -24,6 +26,8 @@ pub(super) struct Sessions {
     /// Sessions with a connection.
     connected: BTreeSet<SessionId>,
     timers: Timers,
+    /// Sessions that have been without a connection for long.
+    resting: RestingSessions,
     last_session: u64,
     /// The current model.
     current: ModelStamp,
@@ -96,6 +100,11 @@ impl Timers {
     }
 }
 
+/// Sessions of an incarnation have numbers above this one, so that no number is given twice.
+pub(super) fn first_session(incarnation: u32) -> u64 {
+    u64::from(incarnation.saturating_sub(1)) << 32
+}
+
 /// The outcome of a hello.
 #[derive(Debug, PartialEq)]
 pub(super) struct Joined {
@@ -103,6 +112,8 @@ pub(super) struct Joined {
     pub(super) session: SessionId,
     /// The session's earlier connection, which is replaced.
     pub(super) replaced: Option<ConnectionId>,
+    /// The number of its contributions that were durable, and are not known here.
+    pub(super) gap: u64,
 }
 
 /// A model that is to be sent now.
@@ -125,45 +136,115 @@ impl Sessions {
         }
     }
 
+    /// The sessions that a checkpoint holds: all rest until their volunteers come back. They will be sent the model
+    /// `current`.
+    pub(super) fn resumed(current: ModelStamp, record: SessionsRecord) -> Sessions {
+        let incarnation = current.incarnation;
+        let mut resting = RestingSessions::resumed(record.last_known, record.last_session, incarnation);
+        for session in &record.sessions {
+            resting.insert(session.session, Resting::from_record(session));
+        }
+        Sessions {
+            current,
+            last_session: first_session(incarnation).max(record.last_session),
+            resting,
+            ..Sessions::default()
+        }
+    }
+
+    /// What a checkpoint that is made now holds of them.
+    pub(super) fn make_record(&mut self) -> SessionsRecord {
+        let mut sessions = self.resting.make_records();
+        for (id, session) in &mut self.sessions {
+            session.numbers.on_checkpoint();
+            sessions.push(Resting::record(*id, &session.numbers, &session.tally));
+        }
+        sessions.sort_by_key(|session| session.session);
+        SessionsRecord {
+            last_known: self.resting.last_known().to_vec(),
+            last_session: self.last_session,
+            sessions,
+        }
+    }
+
+    /// The last checkpoint that was made is written. Returns the connections of the sessions for which more is durable
+    /// now, by session, with the number up to which it is.
+    pub(super) fn on_checkpoint_written(&mut self) -> Vec<(ConnectionId, u64)> {
+        self.resting.on_checkpoint_written();
+        let news = |session: &mut Session| session.connection.zip(session.numbers.on_checkpoint_written());
+        self.sessions.values_mut().filter_map(news).collect()
+    }
+
+    /// The number of contributions of this session that no checkpoint holds.
+    pub(super) fn not_in_checkpoint(&self, id: SessionId) -> u64 {
+        self.sessions
+            .get(&id)
+            .map_or(0, |session| session.numbers.not_in_checkpoint())
+    }
+
     /// A volunteer says hello: its session is opened or resumed, and this is its one connection from now on.
     pub(super) fn on_hello(
         &mut self,
         now: Time,
         from: ConnectionId,
         hello: &Hello,
-        token: Token,
         config: &Config,
     ) -> Result<Joined, Refusal> {
         let session = match hello.session {
-            Some((id, proof)) => match self.sessions.get(&id) {
-                Some(session) if session.token == proof => id,
-                _ => return Err(Refusal::SessionOver(id)),
-            },
-            None => self.open(now, from, token, config)?,
+            Some((id, proof)) if proof == config.token_key.token(id) => self.take_up(now, id, config)?,
+            Some((id, _)) => return Err(Refusal::SessionOver(id)),
+            None => self.open(now, from, config)?,
         };
         let replaced = self.attach(session, from, config);
-        self.change(session, config, |session| {
+        // An ordinary session has none. It is the volunteer's word, and costs it alone if it is a lie.
+        let durable = hello.session.map_or(0, |_| hello.durable);
+        let gap = self.change(session, config, |session| {
             session.activity.last_heard = now;
             session.codecs = Codecs::agreed(hello, config);
             session.activity.on_report(hello.report);
+            session.numbers.on_forgotten(durable)
         });
-        Ok(Joined { session, replaced })
+        Ok(Joined {
+            session,
+            replaced,
+            gap: gap.unwrap_or_default(),
+        })
     }
 
     /// Opens a session. A repeated hello on the same connection that names no session opens none.
-    fn open(&mut self, now: Time, from: ConnectionId, token: Token, config: &Config) -> Result<SessionId, Refusal> {
+    fn open(&mut self, now: Time, from: ConnectionId, config: &Config) -> Result<SessionId, Refusal> {
         if let Some(id) = self.connections.get(&from) {
             return Ok(*id);
         }
-        if self.sessions.len() >= config.max_sessions {
-            return Err(Refusal::Full {
-                max: config.max_sessions,
-            });
-        }
+        self.check_room(config)?;
         self.last_session += 1;
         let id = SessionId(self.last_session);
-        self.sessions.insert(id, Session::new(now, token));
+        self.insert(id, Session::new(now, Resting::default()), config);
         Ok(id)
+    }
+
+    /// Takes up a session whose proof is right: one that is here, that rests, or that an earlier incarnation had opened
+    /// when it could make no checkpoint any more.
+    fn take_up(&mut self, now: Time, id: SessionId, config: &Config) -> Result<SessionId, Refusal> {
+        if !self.sessions.contains_key(&id) {
+            self.check_room(config)?;
+            let resting = self.resting.take(id).ok_or(Refusal::SessionOver(id))?;
+            self.insert(id, Session::new(now, resting), config);
+        }
+        Ok(id)
+    }
+
+    fn check_room(&self, config: &Config) -> Result<(), Refusal> {
+        let max = config.max_sessions;
+        match self.sessions.len() < max {
+            true => Ok(()),
+            false => Err(Refusal::Full { max }),
+        }
+    }
+
+    fn insert(&mut self, id: SessionId, session: Session, config: &Config) {
+        self.sessions.insert(id, session);
+        self.change(id, config, |_| ());
     }
 
     /// Makes `connection` the session's one connection. Returns the connection that it replaces.
@@ -252,13 +333,15 @@ impl Sessions {
         (has_computed == Some(true)).then_some(id)
     }
 
-    /// Forgets the sessions that have been without a connection for too long.
+    /// Puts the sessions to rest that have been without a connection for too long.
     pub(super) fn expire(&mut self, now: Time) {
         while let Some((at, id)) = self.timers.expiries.first().copied()
             && at <= now
         {
             self.timers.forget(id);
-            self.sessions.remove(&id);
+            if let Some(session) = self.sessions.remove(&id) {
+                self.resting.insert(id, session.rest());
+            }
         }
     }
 
@@ -325,13 +408,14 @@ impl Sessions {
     }
 
     /// The answer to a hello of this session.
-    pub(super) fn welcome(&self, id: SessionId) -> Result<Welcome, Refusal> {
+    pub(super) fn welcome(&self, id: SessionId, config: &Config) -> Result<Welcome, Refusal> {
         let session = self.sessions.get(&id).ok_or(Refusal::SessionOver(id))?;
         Ok(Welcome {
             session: id,
-            token: session.token,
+            token: config.token_key.token(id),
             settled: session.numbers.settled(),
-            durable: session.numbers.settled(),
+            durable: self.durable(id, config),
+            is_last_refused: session.numbers.is_last_refused(),
             period_us: duration_micros(session.activity.period()),
             codec: session.codecs.contribution,
         })
@@ -354,6 +438,15 @@ impl Sessions {
     /// Contributions of this session up to this number are settled.
     pub(super) fn settled(&self, id: SessionId) -> u64 {
         self.sessions.get(&id).map_or(0, |session| session.numbers.settled())
+    }
+
+    /// Contributions of this session up to this number are durable.
+    pub(super) fn durable(&self, id: SessionId, config: &Config) -> u64 {
+        let durable = |session: &Session| match config.checkpoint_interval {
+            Some(_) => session.numbers.durable(),
+            None => session.numbers.settled(),
+        };
+        self.sessions.get(&id).map_or(0, durable)
     }
 
     /// The codec of this session's contributions.

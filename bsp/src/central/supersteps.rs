@@ -46,10 +46,10 @@ pub(super) struct Arrival {
 }
 
 impl Supersteps {
-    /// The first superstep opens now.
-    pub(super) fn new(now: Time, config: &Config) -> Supersteps {
+    /// Begins with this superstep.
+    pub(super) fn new(open: OpenSuperstep, config: &Config) -> Supersteps {
         Supersteps {
-            open: OpenSuperstep::open_at(now),
+            open,
             closes_at: None,
             reviews: Reviews::default(),
             policy: Policy::new(config),

@@ -1,6 +1,6 @@
 //! A run for the unit tests of the central module.
 
-use super::{Config, RecordError, ServerOptimizer};
+use super::{Config, OptimizerMemory, RecordError, ServerOptimizer};
 use crate::combine::{Admitted, Weighting};
 use crate::protocol::codec::{Codec, Encoded};
 use crate::protocol::message::{RunId, SessionId};
@@ -29,11 +29,11 @@ impl ServerOptimizer for Descent {
         }
     }
 
-    fn record(&self) -> Vec<u8> {
-        Vec::new()
+    fn record(&self) -> OptimizerMemory {
+        OptimizerMemory::default()
     }
 
-    fn load(&mut self, _: &[u8]) -> Result<(), RecordError> {
+    fn load(&mut self, _: OptimizerMemory) -> Result<(), RecordError> {
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! The promises of the central module as a whole: frames go in, actions come out.
 
+mod checkpoints;
 mod crowd;
 
 use super::test_config::{Descent, test_config};
@@ -26,6 +27,7 @@ fn hello(report: Report) -> Hello {
         spec_hash: test_config().spec_hash,
         incarnation: None,
         session: None,
+        durable: 0,
         codecs: Vec::new(),
         report,
     }
@@ -40,7 +42,7 @@ fn report() -> Report {
 
 fn receive(central: &mut Central, frame: &Bytes) -> Vec<Action> {
     let mut actions = Vec::new();
-    central.on_frame(Time::ZERO, LINK, frame, Token(1), &mut actions);
+    central.on_frame(Time::ZERO, LINK, frame, &mut actions);
     actions
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{Config, LearningRateScaling};
 use crate::combine::{Admitted, Combiner, Usual};
+use crate::protocol::codec::CodecError;
 use crate::shared_memory::ModelStamp;
 
 /// Makes the next version of the model out of the combined gradient.
@@ -16,22 +17,30 @@ pub trait ServerOptimizer: Send {
     /// multiplies the learning rate; it follows from `lr_scaling` and this superstep's size.
     fn step(&mut self, model: &mut [f32], gradient: &[f32], samples_in_model: u64, rate_factor: f32);
 
-    /// Its state, as bytes that [`ServerOptimizer::load`] reads.
-    fn record(&self) -> Vec<u8>;
+    /// What it remembers of past gradients.
+    fn record(&self) -> OptimizerMemory;
 
-    /// Goes on from a record.
+    /// Goes on from what [`ServerOptimizer::record`] gave.
     ///
     /// # Errors
-    /// The record belongs to another optimizer or model; then nothing has changed.
-    fn load(&mut self, record: &[u8]) -> Result<(), RecordError>;
+    /// It belongs to another optimizer or model; then nothing has changed.
+    fn load(&mut self, memory: OptimizerMemory) -> Result<(), RecordError>;
+}
+
+/// What an optimizer remembers of past gradients, in a form that can be stored without knowing the optimizer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OptimizerMemory {
+    /// The name of the kind of memory.
+    pub kind: String,
+    /// Vectors with an element for each parameter.
+    pub vectors: Vec<Vec<f32>>,
+    /// Single numbers.
+    pub numbers: Vec<f64>,
 }
 
 /// Why a record can't be loaded.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum RecordError {
-    /// It can't be read.
-    #[error("the record of the optimizer can't be read: {0}")]
-    Unreadable(String),
     /// It belongs to another optimizer.
     #[error("the record is of another optimizer than the run's; set the optimizer that it was trained with")]
     AnotherOptimizer,
@@ -43,6 +52,9 @@ pub enum RecordError {
         /// Parameters of the run's model.
         expected: usize,
     },
+    /// A contribution of its open superstep does not fit the model.
+    #[error("a contribution in the record does not fit the model: {0}")]
+    Contribution(#[from] CodecError),
 }
 
 /// The optimizer diverged: the model would not be finite. The version before stays.
@@ -79,8 +91,8 @@ pub struct Record {
     pub model: Vec<f32>,
     /// Samples in closed supersteps.
     pub samples_in_model: u64,
-    /// The optimizer's state.
-    pub optimizer: Vec<u8>,
+    /// What the optimizer remembers.
+    pub optimizer: OptimizerMemory,
     /// The usual norms and steps of contributions.
     pub usual: Usual,
 }
@@ -184,23 +196,21 @@ impl Trainer {
         }
     }
 
-    /// Goes on from a record, as the same incarnation.
+    /// Goes on from a record, as incarnation `incarnation`.
     ///
     /// # Errors
     /// The record does not fit this model or its optimizer; then nothing has changed.
-    pub fn load(&mut self, record: Record) -> Result<(), RecordError> {
+    pub fn load(&mut self, record: Record, incarnation: u32) -> Result<(), RecordError> {
         let (got, expected) = (record.model.len(), self.model.len());
         if got != expected {
             return Err(RecordError::AnotherModel { got, expected });
         }
-        self.optimizer.load(&record.optimizer)?;
+        self.optimizer.load(record.optimizer)?;
         self.combiner.set_usual(record.usual);
         self.model.copy_from_slice(&record.model);
         self.samples_in_model = record.samples_in_model;
-        self.stamp = ModelStamp {
-            incarnation: record.incarnation,
-            version: record.version,
-        };
+        let version = record.version;
+        self.stamp = ModelStamp { incarnation, version };
         Ok(())
     }
 }
@@ -227,16 +237,19 @@ mod tests {
             }
         }
 
-        fn record(&self) -> Vec<u8> {
-            self.velocity.iter().flat_map(|value| value.to_le_bytes()).collect()
+        fn record(&self) -> OptimizerMemory {
+            OptimizerMemory {
+                vectors: vec![self.velocity.clone()],
+                ..OptimizerMemory::default()
+            }
         }
 
-        fn load(&mut self, record: &[u8]) -> Result<(), RecordError> {
-            let (values, _) = record.as_chunks::<4>();
-            if values.len() != self.velocity.len() {
-                return Err(RecordError::AnotherOptimizer);
+        fn load(&mut self, memory: OptimizerMemory) -> Result<(), RecordError> {
+            let mut vectors = memory.vectors.into_iter();
+            match vectors.next() {
+                Some(velocity) if velocity.len() == self.velocity.len() => self.velocity = velocity,
+                _ => return Err(RecordError::AnotherOptimizer),
             }
-            self.velocity = values.iter().map(|value| f32::from_le_bytes(*value)).collect();
             Ok(())
         }
     }
@@ -285,7 +298,7 @@ mod tests {
         let record = before.record();
         let bytes = postcard::to_allocvec(&record).unwrap();
         let mut after = trainer();
-        after.load(postcard::from_bytes(&bytes).unwrap()).unwrap();
+        after.load(postcard::from_bytes(&bytes).unwrap(), 1).unwrap();
         assert_eq!(after.record(), record);
         train(&mut after, 25..40);
         assert_eq!(bits(&after), bits(&whole));
@@ -302,13 +315,13 @@ mod tests {
             ..record.clone()
         };
         let misfit = RecordError::AnotherModel { got: 3, expected: 2 };
-        assert_eq!(trainer.load(other_model), Err(misfit));
+        assert_eq!(trainer.load(other_model, 1), Err(misfit));
         let other_optimizer = Record {
-            optimizer: vec![0; 4],
+            optimizer: OptimizerMemory::default(),
             model: vec![7.0; 2],
             ..record.clone()
         };
-        assert_eq!(trainer.load(other_optimizer), Err(RecordError::AnotherOptimizer));
+        assert_eq!(trainer.load(other_optimizer, 1), Err(RecordError::AnotherOptimizer));
         assert_eq!(trainer.record(), record);
     }
 

@@ -8,13 +8,17 @@ use super::ConnectionId;
 use super::action::Action;
 use super::admission::{Limits, admit, is_late};
 use super::broadcast::Broadcast;
+use super::checkpoint::{Awaited, Checkpoint};
 use super::config::Config;
+use super::lineage::Lineage;
+use super::lost::Lost;
+use super::open_superstep::OpenSuperstep;
 use super::phase::Phase;
 use super::policy::Receivers;
 use super::sessions::Sessions;
 use super::supersteps::{Arrival, Supersteps, Verdict};
 use super::totals::Totals;
-use super::trainer::{Diverged, ServerOptimizer, Trainer};
+use super::trainer::{Diverged, RecordError, ServerOptimizer, Trainer};
 use crate::combine::Admitted;
 use crate::protocol::message::{Ack, Contribution, ContributionRefusal, FromCentral, Refusal, SessionId};
 use crate::time::{Time, duration_micros};
@@ -25,8 +29,10 @@ pub(super) struct Training {
     phase: Phase,
     supersteps: Supersteps,
     trainer: Trainer,
+    lineage: Lineage,
     broadcast: Broadcast,
     totals: Totals,
+    lost: Lost,
 }
 
 impl Training {
@@ -35,12 +41,65 @@ impl Training {
         let trainer = Trainer::new(&config, model, optimizer);
         Training {
             phase: Phase::Open,
-            supersteps: Supersteps::new(now, &config),
+            supersteps: Supersteps::new(OpenSuperstep::open_at(now), &config),
             broadcast: Broadcast::new(config.model_codec, trainer.stamp(), trainer.model()),
             totals: Totals::default(),
+            lost: Lost::default(),
+            lineage: Lineage::default(),
             trainer,
             config,
         }
+    }
+
+    /// Training that goes on at `now` from a checkpoint, as incarnation `incarnation`. `awaited` are contributions that
+    /// were accepted after it, by incarnations before.
+    ///
+    /// # Errors
+    /// The checkpoint does not fit the run's model or its optimizer.
+    pub(super) fn resumed(
+        now: Time,
+        config: Config,
+        checkpoint: Checkpoint,
+        incarnation: u32,
+        optimizer: Box<dyn ServerOptimizer>,
+        awaited: Vec<Awaited>,
+    ) -> Result<Training, RecordError> {
+        let parameters = checkpoint.trainer.model.len();
+        let mut trainer = Trainer::new(&config, vec![0.0; parameters], optimizer);
+        trainer.load(checkpoint.trainer, incarnation)?;
+        let stamp = trainer.stamp();
+        let open = OpenSuperstep::resumed(now, checkpoint.open, parameters)?;
+        let broadcast = Broadcast::resumed(config.model_codec, stamp, trainer.model(), checkpoint.replica)?;
+        let awaited = checkpoint.awaited.into_iter().chain(awaited);
+        Ok(Training {
+            phase: Phase::Open,
+            supersteps: Supersteps::new(open, &config),
+            lineage: Lineage::resumed(checkpoint.last_versions, incarnation, stamp.version),
+            broadcast,
+            totals: checkpoint.totals,
+            lost: Lost::new(awaited, now + config.session_ttl),
+            trainer,
+            config,
+        })
+    }
+
+    /// What a checkpoint that is made now holds, `number` in its incarnation.
+    pub(super) fn make_checkpoint(&self, sessions: &mut Sessions, number: u64) -> Checkpoint {
+        Checkpoint {
+            number,
+            trainer: self.trainer.record(),
+            last_versions: self.lineage.record(),
+            replica: self.broadcast.record(),
+            open: self.supersteps.open().record(),
+            sessions: sessions.make_record(),
+            awaited: self.lost.record(),
+            totals: self.totals,
+        }
+    }
+
+    /// Contributions that were accepted, and then lost with their server.
+    pub(super) fn lost(&self) -> &Lost {
+        &self.lost
     }
 
     /// The run's settings.
@@ -71,6 +130,11 @@ impl Training {
     /// No contribution is accepted any more.
     pub(super) fn finish(&mut self) {
         self.phase = self.phase.finished();
+    }
+
+    /// So many durable contributions of a session are in no checkpoint that could be read.
+    pub(super) fn on_gap(&mut self, contributions: u64) {
+        self.totals.on_gap(contributions);
     }
 
     /// The volunteer of this session has paused or left.
@@ -185,6 +249,8 @@ impl Training {
     /// Settles a contribution that has come on this connection, and acknowledges it. Numbers are settled in order,
     /// without gaps. A contribution that comes again is acknowledged again, and its payload is not read.
     ///
+    /// Returns the contribution's session.
+    ///
     /// # Errors
     /// The reason to turn its volunteer away: no honest volunteer sends this.
     pub(super) fn settle(
@@ -195,7 +261,7 @@ impl Training {
         header: &Contribution,
         payload: Bytes,
         actions: &mut Vec<Action>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<SessionId, Refusal> {
         let session = sessions.on_heard(now, from, &self.config)?;
         if header.session != session {
             return Err(Refusal::AnotherSession(header.session));
@@ -205,7 +271,10 @@ impl Training {
         let refused = match got.cmp(&expected) {
             Ordering::Greater => return Err(Refusal::OutOfOrder { got, expected }),
             // It was settled before the link broke; the acknowledgement was lost.
-            Ordering::Less => None,
+            Ordering::Less => {
+                self.totals.on_duplicate();
+                None
+            }
             Ordering::Equal => self.settle_next(sessions, now, header, payload).err(),
         };
         let is_refused = refused.is_some();
@@ -217,10 +286,18 @@ impl Training {
                 reason,
             });
         }
+        if self.config.checkpoint_interval.is_some() && got == expected && !is_refused {
+            let (sequence, samples) = (got, header.samples);
+            actions.push(Action::NoteAccepted(Awaited {
+                session,
+                sequence,
+                samples,
+            }));
+        }
         let through = settled.max(got);
         let answer = Ack {
             through,
-            durable: through,
+            durable: sessions.durable(session, &self.config),
             refused,
         };
         actions.push(Action::send(from, &FromCentral::Ack(answer)));
@@ -228,7 +305,7 @@ impl Training {
             // No version follows from it, but its volunteer waits for a model.
             self.send_model(sessions, now, session, actions);
         }
-        Ok(())
+        Ok(session)
     }
 
     /// Checks, in O(1), that no sample is lost or counted twice.
@@ -246,6 +323,11 @@ impl Training {
             self.trainer.samples_in_model(),
             "totals and trainer count the same samples"
         );
+        assert_eq!(
+            self.lineage.incarnation(),
+            self.trainer.stamp().incarnation,
+            "the lineage ends with the trainer's incarnation"
+        );
     }
 
     /// Accepts or refuses the next contribution of its session.
@@ -260,6 +342,7 @@ impl Training {
         let codec = sessions.contribution_codec(session);
         let limits = Limits {
             config: &self.config,
+            lineage: &self.lineage,
             parameters: self.trainer.model().len(),
             codec,
             drops_late_ones: self.supersteps.policy().drops_late_ones(),
@@ -271,6 +354,10 @@ impl Training {
             session.numbers.settle_next(stamp.version);
             session.activity.on_report(header.report);
         });
+        self.lost.on_settled(session, header.sequence);
+        if self.lineage.holds(header.incarnation) {
+            self.totals.on_resent();
+        }
         match outcome {
             Ok((contribution, staleness)) => {
                 self.accept(sessions, now, header, contribution, staleness);
@@ -297,7 +384,7 @@ impl Training {
             Arrival {
                 has_current: session.delivery.stored() == Some(stamp),
                 follows_model: session.activity.pace.on_contribution(now, samples),
-                is_late: is_late(header, stamp),
+                is_late: is_late(header, stamp, &self.lineage),
             }
         });
         let weight = self.supersteps.policy().weight_of(staleness);
@@ -313,7 +400,7 @@ impl Training {
             session.numbers.on_refused();
         });
         self.totals.on_refused();
-        let is_late = is_late(header, self.trainer.stamp());
+        let is_late = is_late(header, self.trainer.stamp(), &self.lineage);
         self.supersteps.on_refused(header.session, is_late);
     }
 }

@@ -14,6 +14,9 @@ pub struct Config {
     pub mode: Mode,
     /// Whether ML modules also move along their own gradients.
     pub has_local_steps: bool,
+    /// A contribution of more gradients than this weighs no more. While nothing can be sent, ML modules compute until
+    /// as many as can be kept are full, and then sleep.
+    pub max_read_out_gradients: u64,
     /// The seed of the jitter of reconnecting: different in each tab.
     pub jitter_seed: u64,
 }

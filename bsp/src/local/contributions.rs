@@ -2,16 +2,32 @@
 
 use std::collections::VecDeque;
 
+use crate::protocol::codec::FLOAT_BYTES;
 use crate::protocol::frame::ContributionFrame;
 
-/// The most contributions that are kept until they are durable. Each costs as much memory as the model.
-pub const KEPT_CONTRIBUTIONS: usize = 4;
+/// A tab keeps at most about this many bytes of contributions until they are durable: a phone has as much to spare.
+/// The central module makes a checkpoint before half of them are used.
+const KEPT_BYTES: usize = 8 << 20;
+/// So many are kept however large the model is: one on its way, one that is read out, and two that are settled while a
+/// checkpoint is written.
+const FEWEST_KEPT: usize = 4;
+/// More are never needed between two checkpoints, and each has a header besides its payload.
+const MOST_KEPT: usize = 64;
+
+/// The most contributions that are kept until they are durable, for a model of `parameters` parameters. Each costs as
+/// much memory as the model.
+pub fn kept_contributions(parameters: usize) -> usize {
+    let frame_bytes = (parameters * FLOAT_BYTES).max(1);
+    (KEPT_BYTES / frame_bytes).clamp(FEWEST_KEPT, MOST_KEPT)
+}
 
 /// A contribution that is not durable yet.
 #[derive(Debug)]
 struct Kept {
     sequence: u64,
     samples: u64,
+    /// It is settled as accepted, as far as the central module remembers.
+    is_accepted: bool,
     frame: ContributionFrame,
 }
 
@@ -24,20 +40,24 @@ pub(super) struct Contributions {
     last_sequence: u64,
     /// Contributions up to this number are settled.
     settled: u64,
+    /// Contributions up to this number are durable.
+    durable: u64,
     accepted_samples: u64,
+    sent_again: u64,
 }
 
 impl Contributions {
     /// No contributions yet, for a model of `parameters` parameters.
     pub(super) fn new(parameters: usize) -> Contributions {
+        let kept = kept_contributions(parameters);
         Contributions {
-            kept: VecDeque::with_capacity(KEPT_CONTRIBUTIONS),
-            spare: (0..KEPT_CONTRIBUTIONS)
-                .map(|_| ContributionFrame::new(parameters))
-                .collect(),
+            kept: VecDeque::with_capacity(kept),
+            spare: (0..kept).map(|_| ContributionFrame::new(parameters)).collect(),
             last_sequence: 0,
             settled: 0,
+            durable: 0,
             accepted_samples: 0,
+            sent_again: 0,
         }
     }
 
@@ -68,10 +88,11 @@ impl Contributions {
         self.kept.push_back(Kept {
             sequence,
             samples,
+            is_accepted: false,
             frame,
         });
         assert!(
-            self.kept.len() <= KEPT_CONTRIBUTIONS,
+            self.kept.len() <= self.kept.capacity(),
             "each kept contribution has a frame"
         );
     }
@@ -87,21 +108,42 @@ impl Contributions {
         self.kept.iter().all(|kept| kept.sequence <= self.settled)
     }
 
-    /// Contributions up to `through` were accepted or refused, finally. Those up to `durable` are kept no longer.
-    pub(super) fn settle(&mut self, through: u64, durable: u64, is_accepted: bool) {
-        let newly_settled = |kept: &&Kept| kept.sequence > self.settled && kept.sequence <= through;
-        if is_accepted {
-            self.accepted_samples += self
-                .kept
-                .iter()
-                .filter(newly_settled)
-                .map(|kept| kept.samples)
-                .sum::<u64>();
+    /// Contributions up to `through` were accepted or refused, and the last of them was accepted if `is_accepted` says
+    /// so. (All before it were acknowledged one by one.) What the central module does not remember after a restart is
+    /// not settled any more, and is sent again.
+    pub(super) fn settle(&mut self, through: u64, is_accepted: bool) {
+        for kept in &mut self.kept {
+            if kept.sequence > through && kept.is_accepted {
+                kept.is_accepted = false;
+                self.accepted_samples -= kept.samples;
+                self.sent_again += 1;
+            }
+            let is_newly_settled = kept.sequence > self.settled && kept.sequence <= through;
+            if is_newly_settled && (is_accepted || kept.sequence < through) {
+                kept.is_accepted = true;
+                self.accepted_samples += kept.samples;
+            }
         }
         self.settled = through;
+    }
+
+    /// Contributions up to `durable` are kept no longer.
+    pub(super) fn forget(&mut self, durable: u64) {
+        self.durable = self.durable.max(durable);
         while let Some(kept) = self.kept.pop_front_if(|kept| kept.sequence <= durable) {
             self.spare.push(kept.frame);
         }
+    }
+
+    /// Contributions up to this number are durable.
+    pub(super) fn durable(&self) -> u64 {
+        self.durable
+    }
+
+    /// Contributions that had been accepted before a restart of the server, and were sent again because it had lost
+    /// them.
+    pub(super) fn sent_again(&self) -> u64 {
+        self.sent_again
     }
 
     /// The frame of a contribution that is kept here.
@@ -135,15 +177,17 @@ mod tests {
             (contributions.first_unsettled(), contributions.next_sequence()),
             (Some(1), 4)
         );
-        contributions.settle(1, 0, true);
-        contributions.settle(2, 1, false);
+        contributions.settle(1, true);
+        contributions.settle(2, false);
+        contributions.forget(1);
         assert_eq!(contributions.accepted_samples(), 10, "the second one was refused");
         assert!(contributions.frame(1).is_none() && contributions.frame(2).is_some());
         assert_eq!(
             (contributions.first_unsettled(), contributions.are_settled()),
             (Some(3), false)
         );
-        contributions.settle(3, 3, true);
+        contributions.settle(3, true);
+        contributions.forget(3);
         assert_eq!(
             (contributions.first_unsettled(), contributions.are_settled()),
             (None, true)
@@ -154,12 +198,46 @@ mod tests {
     #[test]
     fn there_is_room_until_as_many_are_kept_as_may_be() {
         let mut contributions = Contributions::new(1);
-        for _ in 0..KEPT_CONTRIBUTIONS {
+        for _ in 0..kept_contributions(1) {
             assert!(contributions.has_room());
             keep(&mut contributions, 1);
         }
         assert!(!contributions.has_room() && contributions.take_frame().is_none());
-        contributions.settle(4, 1, true);
+        contributions.settle(4, true);
+        assert!(!contributions.has_room(), "settled is not durable");
+        contributions.forget(1);
         assert!(contributions.has_room());
+    }
+
+    #[test]
+    fn what_a_server_has_forgotten_is_sent_again_and_counts_once() {
+        let mut contributions = Contributions::new(1);
+        for (sequence, samples) in [(1, 10), (2, 20), (3, 40), (4, 80)] {
+            keep(&mut contributions, samples);
+            contributions.settle(sequence, sequence != 3);
+        }
+        contributions.forget(1);
+        assert_eq!((contributions.accepted_samples(), contributions.sent_again()), (110, 0));
+        // The checkpoint holds the first contribution; the acknowledgement of the second is not known any more.
+        contributions.settle(1, true);
+        assert_eq!(
+            (contributions.first_unsettled(), contributions.accepted_samples()),
+            (Some(2), 10)
+        );
+        assert_eq!(contributions.sent_again(), 2, "the third one was refused before");
+        for sequence in 2..=4 {
+            contributions.settle(sequence, true);
+        }
+        assert_eq!(
+            (contributions.first_unsettled(), contributions.accepted_samples()),
+            (None, 150)
+        );
+    }
+
+    #[test]
+    fn a_large_model_leaves_room_for_few_contributions_and_a_small_one_for_many() {
+        assert_eq!(kept_contributions(0), 64);
+        assert_eq!(kept_contributions(80_000), 26);
+        assert_eq!(kept_contributions(20_000_000), 4);
     }
 }

@@ -48,6 +48,8 @@ pub(super) struct Link {
     answer_within: Duration,
     /// When the contribution was sent that is not acknowledged yet.
     contribution_on_its_way: Option<Time>,
+    /// The central module has said that it stops and will be back.
+    is_back_soon: bool,
     times: Times,
 }
 
@@ -88,6 +90,7 @@ impl Link {
             last_heard: now,
             answer_within: ANSWER_WITHIN,
             contribution_on_its_way: None,
+            is_back_soon: false,
             times: Times::default(),
         }
     }
@@ -136,7 +139,18 @@ impl Link {
             self.times.on_welcomed(now.since(self.at));
         }
         self.state = LinkState::Welcomed;
+        self.is_back_soon = false;
         self.backoff.on_success();
+    }
+
+    /// The central module has said that it stops and will be back.
+    pub(super) fn on_back_soon(&mut self) {
+        self.is_back_soon = true;
+    }
+
+    /// Whether it has said so, and is not back yet.
+    pub(super) fn is_back_soon(&self) -> bool {
+        self.is_back_soon
     }
 
     /// The central module has said which contributions are settled.

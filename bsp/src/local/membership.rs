@@ -24,6 +24,11 @@ impl Membership {
         self.session.map(|(id, _)| id)
     }
 
+    /// A contribution of more gradients than this weighs no more.
+    pub(super) fn max_read_out_gradients(&self) -> u64 {
+        self.config.max_read_out_gradients
+    }
+
     /// Whether ML modules also move along their own gradients.
     pub(super) fn has_local_steps(&self) -> bool {
         self.config.has_local_steps
@@ -34,14 +39,16 @@ impl Membership {
         self.session.replace((session, token)).is_none()
     }
 
-    /// The hello of a volunteer that has published the model `published`, if any.
-    pub(super) fn hello(&self, published: Option<ModelStamp>, report: Report) -> Hello {
+    /// The hello of a volunteer that has published the model `published`, if any, and has forgotten contributions up to
+    /// `durable`.
+    pub(super) fn hello(&self, published: Option<ModelStamp>, durable: u64, report: Report) -> Hello {
         Hello {
             protocol: PROTOCOL,
             run: self.config.run,
             spec_hash: self.config.spec_hash,
             incarnation: published.map(|stamp| stamp.incarnation),
             session: self.session,
+            durable,
             codecs: Codec::ALL.to_vec(),
             report,
         }

@@ -28,6 +28,8 @@ pub(super) struct MlModules {
     active: usize,
     duty_percent: u8,
     is_paused: bool,
+    /// They sleep because nothing more can be kept of what they compute.
+    is_resting: bool,
     is_stopping: bool,
     /// Gradients that were lost because an ML module died while it added.
     discarded: u64,
@@ -44,6 +46,7 @@ impl MlModules {
             active: count,
             duty_percent: 100,
             is_paused: false,
+            is_resting: false,
             is_stopping: false,
             discarded: 0,
         };
@@ -72,6 +75,19 @@ impl MlModules {
         self.apply_control();
     }
 
+    /// Whether they sleep because nothing more can be kept of what they compute.
+    pub(super) fn is_resting(&self) -> bool {
+        self.is_resting
+    }
+
+    /// They sleep, or go on, because of what can be kept.
+    pub(super) fn set_resting(&mut self, is_resting: bool) {
+        if self.is_resting != is_resting {
+            self.is_resting = is_resting;
+            self.apply_control();
+        }
+    }
+
     /// The first `active` of them compute, the others sleep.
     pub(super) fn set_active(&mut self, active: usize) {
         self.active = active.min(self.count());
@@ -94,7 +110,7 @@ impl MlModules {
         for ml_module in 0..self.count() {
             let state = match () {
                 () if self.is_stopping => State::Stop,
-                () if self.is_paused || ml_module >= self.active => State::Pause,
+                () if self.is_paused || self.is_resting || ml_module >= self.active => State::Pause,
                 () => State::Run,
             };
             let duty_percent = self.duty_percent;
@@ -141,6 +157,15 @@ impl MlModules {
             true => self.computing().all(|ml_module| self.has_new(ml_module)),
             false => (0..self.count()).any(|ml_module| self.has_new(ml_module)),
         }
+    }
+
+    /// Gradients of living ML modules that were not read out.
+    pub(super) fn new_gradients(&self) -> u64 {
+        let of_module = |ml_module| {
+            let added = self.memory.progress(ml_module).gradients;
+            added.saturating_sub(self.taken_gradients[ml_module])
+        };
+        self.living().map(of_module).sum()
     }
 
     fn has_new(&self, ml_module: usize) -> bool {

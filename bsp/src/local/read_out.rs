@@ -62,6 +62,7 @@ impl ReadOutBuffer {
     pub(super) fn begin(&mut self, frame: ContributionFrame, modules: &mut MlModules) {
         modules.flip();
         let header = &mut self.header;
+        header.incarnation = u32::MAX;
         (header.samples, header.gradients, header.loss_sum) = (0, 0, 0.0);
         (header.version_sum, header.step_sum) = (0, 0);
         header.step_runs.clear();
@@ -137,7 +138,8 @@ impl ReadOutBuffer {
 
 /// Adds an ML module's header to a contribution's.
 fn add_header(header: &mut Contribution, ml_module: usize, taken: &Header) {
-    header.incarnation = taken.incarnation;
+    // The oldest: a restart of the server may fall between two gradients.
+    header.incarnation = header.incarnation.min(taken.incarnation);
     header.samples += taken.samples;
     header.gradients += taken.gradients;
     header.loss_sum += taken.loss_sum;

@@ -10,14 +10,13 @@ mod refusal;
 pub use refusal::{ContributionRefusal, Refusal};
 
 /// The version of this protocol. A volunteer that speaks another version is refused at its hello.
-pub const PROTOCOL: u16 = 3;
+pub const PROTOCOL: u16 = 4;
 
 /// The most runs of steps that one contribution lists: they fill a header. Further runs are counted only, and an audit
 /// can't repeat them.
 pub const MAX_STEP_RUNS: usize = 240;
 
-/// One run of the central controller: one model, trained once. Another start of the server is another run, unless it
-/// resumes from a checkpoint.
+/// One run of the central controller: one model, trained once. A server that starts again goes on with its run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct RunId(pub u64);
 
@@ -89,6 +88,13 @@ pub enum FromCentral {
     },
     /// Contributions are acknowledged: settled, as accepted or refused.
     Ack(Ack),
+    /// Contributions up to this number are durable: the volunteer may forget them.
+    Durable {
+        /// The number.
+        through: u64,
+    },
+    /// The server stops, and will be back. The volunteer keeps its session, computes on, and connects again.
+    BackSoon,
 }
 
 /// A volunteer's introduction when it connects.
@@ -104,6 +110,8 @@ pub struct Hello {
     pub incarnation: Option<u32>,
     /// The session to go on with, and its proof; `None` for a new one.
     pub session: Option<(SessionId, Token)>,
+    /// Contributions of this session up to this number are durable as the volunteer was told: it can't send them again.
+    pub durable: u64,
     /// The codecs that it can write and read. Every volunteer can [`Codec::F32`], listed or not.
     pub codecs: Vec<Codec>,
     /// How it is doing.
@@ -263,6 +271,8 @@ pub struct Welcome {
     pub settled: u64,
     /// Contributions up to this number are durable too.
     pub durable: u64,
+    /// Whether the last settled contribution was refused: its acknowledgement may have been lost with the link.
+    pub is_last_refused: bool,
     /// The codec for contributions: one that the hello named.
     pub codec: Codec,
 }

@@ -90,6 +90,7 @@ fn frames() -> Vec<Bytes> {
         period_us: 10_000,
         settled: 0,
         durable: 0,
+        is_last_refused: false,
         codec: Codec::Int8,
     };
     let ack = |refused| {
@@ -108,6 +109,8 @@ fn frames() -> Vec<Bytes> {
         FromCentral::Refused(Refusal::Malformed(why())),
         FromCentral::NextModelSettles { through: 1 },
         FromCentral::ReadOutEvery { period_us: 20_000 },
+        FromCentral::Durable { through: 1 },
+        FromCentral::BackSoon,
     ];
     let stamp = ModelStamp {
         incarnation: 1,
@@ -131,6 +134,8 @@ fn kind(frame: &Bytes) -> &'static str {
         Ok(FromCentral::NextModelSettles { .. }) => "a promise of the next model",
         Ok(FromCentral::ReadOutEvery { .. }) => "a period",
         Ok(FromCentral::Ack(_)) => "an acknowledgement",
+        Ok(FromCentral::Durable { .. }) => "durability",
+        Ok(FromCentral::BackSoon) => "a farewell for a while",
         Err(_) => "nonsense",
     }
 }
@@ -227,7 +232,7 @@ fn the_events_after_a_death_are_all_that_a_local_module_has() {
     let mut kinds: Vec<_> = frames().iter().map(kind).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    assert_eq!(kinds.len(), 7, "six kinds of message, and nonsense: {kinds:?}");
+    assert_eq!(kinds.len(), 9, "eight kinds of message, and nonsense: {kinds:?}");
 }
 
 /// The state of a local BSP module before the death, by its name.

@@ -123,6 +123,7 @@ fn welcomed_to(codec: Codec, has_local_steps: bool) -> (Local, Vec<MlModule<Ones
         spec_hash: 2,
         mode: Mode::Decoupled,
         has_local_steps,
+        max_read_out_gradients: u64::MAX,
         jitter_seed: 3,
     };
     let mut local = Local::new(Time::ZERO, config, memory);
@@ -135,6 +136,7 @@ fn welcomed_to(codec: Codec, has_local_steps: bool) -> (Local, Vec<MlModule<Ones
         period_us: 10_000,
         settled: 0,
         durable: 0,
+        is_last_refused: false,
         codec,
     };
     local

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bsp::central::{RecordError, ServerOptimizer};
+use bsp::central::{OptimizerMemory, RecordError, ServerOptimizer};
 use bsp::ml_module::Outcome;
 use bsp::ml_module::working_copy::LocalOptimizer;
 use bsp::protocol::message::SessionId;
@@ -129,11 +129,11 @@ impl ServerOptimizer for Sgd {
         }
     }
 
-    fn record(&self) -> Vec<u8> {
-        Vec::new()
+    fn record(&self) -> OptimizerMemory {
+        OptimizerMemory::default()
     }
 
-    fn load(&mut self, _: &[u8]) -> Result<(), RecordError> {
+    fn load(&mut self, _: OptimizerMemory) -> Result<(), RecordError> {
         Ok(())
     }
 }
@@ -151,11 +151,11 @@ impl ServerOptimizer for Diverging {
         }
     }
 
-    fn record(&self) -> Vec<u8> {
-        Vec::new()
+    fn record(&self) -> OptimizerMemory {
+        OptimizerMemory::default()
     }
 
-    fn load(&mut self, _: &[u8]) -> Result<(), RecordError> {
+    fn load(&mut self, _: OptimizerMemory) -> Result<(), RecordError> {
         Ok(())
     }
 }

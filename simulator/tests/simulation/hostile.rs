@@ -6,7 +6,7 @@ use bsp::central::{Action, Central, Config, ConnectionId};
 use bsp::protocol::codec::Codec;
 use bsp::protocol::frame::Received;
 use bsp::protocol::message::{
-    Contribution, ContributionRefusal, FromCentral, FromVolunteer, Hello, Mode, Report, SessionId, Token,
+    Contribution, ContributionRefusal, FromCentral, FromVolunteer, Hello, Mode, Report, SessionId,
 };
 use bsp::shared_memory::{ModelStamp, PhaseTimes};
 use bsp::time::Time;
@@ -91,7 +91,8 @@ fn message() -> impl Strategy<Value = bytes::Bytes> {
         1 => report().prop_map(|report| FromVolunteer::Heartbeat(report).encode()),
         1 => report().prop_map(|report| FromVolunteer::Hello(Hello { report, ..hello() }).encode()),
         1 => (0u64..3, 0u64..4).prop_map(|(session, token)| {
-            let session = Some((SessionId(session), Token(1000 + token)));
+            let token = config().token_key.token(SessionId(token));
+            let session = Some((SessionId(session), token));
             FromVolunteer::Hello(Hello { session, ..hello() }).encode()
         }),
         6 => (edge(), edge(), 1u64..40, step_sum(), codec(), payload()).prop_map(
@@ -155,7 +156,7 @@ proptest! {
                 central.on_timeout(now, &mut actions);
             }
             now = end;
-            central.on_frame(now, ConnectionId(from), &frame, Token(1000 + from), &mut actions);
+            central.on_frame(now, ConnectionId(from), &frame, &mut actions);
             for action in &actions {
                 if let Action::Send { frame, .. } = action {
                     let Received { message, payload } = FromCentral::decode(frame).unwrap();

@@ -86,6 +86,7 @@ fn nothing_follows_the_end() {
         period_us: 1,
         settled: 0,
         durable: 0,
+        is_last_refused: false,
         codec: bsp::protocol::codec::Codec::F32,
     });
     world.with_local(tab, |local, now, actions| local.on_open(now, actions));

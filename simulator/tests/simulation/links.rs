@@ -127,6 +127,7 @@ impl SlowLink {
                         period_us: 1_000_000,
                         settled: self.settled,
                         durable: self.settled,
+                        is_last_refused: false,
                         codec: bsp::protocol::codec::Codec::F32,
                     }));
                 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bsp::central::{Central, ConnectionId, ServerOptimizer};
 use bsp::local::{Action, Local};
 use bsp::ml_module::{Engine, MlModule, Outcome, Turn};
-use bsp::protocol::message::{FromCentral, Mode, SessionId, Token};
+use bsp::protocol::message::{FromCentral, Mode, SessionId};
 use bsp::shared_memory::shared_memory;
 use bsp::time::Time;
 use bytes::Bytes;
@@ -84,9 +84,8 @@ impl Pair {
                 Action::SessionOpened(_) => continue,
                 other => panic!("{other:?}"),
             };
-            let token = Token(5);
             self.central
-                .on_frame(self.now, ConnectionId(1), &frame, token, &mut from_central);
+                .on_frame(self.now, ConnectionId(1), &frame, &mut from_central);
         }
         for action in from_central {
             let bsp::central::Action::Send { frame, .. } = action else {

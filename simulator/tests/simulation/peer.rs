@@ -3,9 +3,7 @@
 use bsp::central::{Action, Central, Config, ConnectionId};
 use bsp::protocol::codec::Codec;
 use bsp::protocol::frame::ContributionFrame;
-use bsp::protocol::message::{
-    Contribution, FromCentral, FromVolunteer, Hello, PROTOCOL, Report, SessionId, Token, Welcome,
-};
+use bsp::protocol::message::{Contribution, FromCentral, FromVolunteer, Hello, PROTOCOL, Report, SessionId, Welcome};
 use bsp::time::Time;
 use bytes::Bytes;
 
@@ -19,6 +17,7 @@ pub(super) fn hello() -> Hello {
         spec_hash: SPEC_HASH,
         incarnation: None,
         session: None,
+        durable: 0,
         codecs: Codec::ALL.to_vec(),
         report: Report {
             ml_modules: 1,
@@ -100,7 +99,7 @@ pub(super) fn messages(actions: &[Action], to: ConnectionId) -> Vec<FromCentral>
 /// Hands a frame in and returns what comes out.
 pub(super) fn say(central: &mut Central, now: Time, from: ConnectionId, frame: &Bytes) -> Vec<Action> {
     let mut actions = Vec::new();
-    central.on_frame(now, from, frame, Token(1000 + from.0), &mut actions);
+    central.on_frame(now, from, frame, &mut actions);
     actions
 }
 

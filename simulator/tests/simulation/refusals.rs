@@ -125,7 +125,7 @@ fn a_hello_of_an_unknown_session_is_refused() {
     let session = SessionId(999);
     assert_hello_turned_away(
         Hello {
-            session: Some((session, Token(1))),
+            session: Some((session, config().token_key.token(session))),
             ..hello()
         },
         Refusal::SessionOver(session),

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use bsp::central::{Action, Central, Config, ConnectionId, RecordError, ServerOptimizer, VolunteerStatus};
+use bsp::central::{
+    Action, Central, Config, ConnectionId, OptimizerMemory, RecordError, ServerOptimizer, VolunteerStatus,
+};
 use bsp::protocol::message::{Contribution, FromCentral, FromVolunteer, Report};
 use bsp::time::Time;
 
@@ -336,11 +338,11 @@ impl ServerOptimizer for Listening {
         (model[0], model[1]) = (samples_in_model as f32, rate_factor);
     }
 
-    fn record(&self) -> Vec<u8> {
-        Vec::new()
+    fn record(&self) -> OptimizerMemory {
+        OptimizerMemory::default()
     }
 
-    fn load(&mut self, _: &[u8]) -> Result<(), RecordError> {
+    fn load(&mut self, _: OptimizerMemory) -> Result<(), RecordError> {
         Ok(())
     }
 }

@@ -37,6 +37,7 @@ pub(super) fn joined(memory: LocalSide, codec: Codec) -> Local {
         period_us: 1000,
         settled: 0,
         durable: 0,
+        is_last_refused: false,
         codec,
     };
     let welcome = FromCentral::Welcome(welcome).encode();
@@ -51,6 +52,7 @@ pub(super) fn local_config(mode: Mode) -> local::Config {
         spec_hash: SPEC_HASH,
         mode,
         has_local_steps: false,
+        max_read_out_gradients: u64::MAX,
         jitter_seed: 1,
     }
 }

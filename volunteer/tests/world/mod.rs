@@ -64,6 +64,7 @@ pub fn description() -> RunDescription {
         seed: 5,
         minibatch: 4,
         superstep_samples: 64,
+        max_read_out_samples: 1024,
         target_accuracy: None,
         target_loss: None,
         kiosk: false,
@@ -165,6 +166,7 @@ impl World {
             period_us: PERIOD.as_micros() as u64,
             settled: 0,
             durable: 0,
+            is_last_refused: false,
             codec: Codec::F32,
         }));
         let stamp = ModelStamp {

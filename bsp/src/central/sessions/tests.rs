@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::central::test_config::test_config;
-use crate::protocol::message::PROTOCOL;
+use crate::protocol::message::{PROTOCOL, Token};
 
 const TTL: Duration = Duration::from_secs(60);
 
@@ -13,12 +13,18 @@ fn hello(session: Option<(SessionId, Token)>, ml_modules: u16) -> Hello {
         spec_hash: test_config().spec_hash,
         incarnation: None,
         session,
+        durable: 0,
         codecs: Vec::new(),
         report: Report {
             ml_modules,
             ..Report::default()
         },
     }
+}
+
+/// The proof of this session.
+fn token(session: u64) -> Token {
+    test_config().token_key.token(SessionId(session))
 }
 
 fn at(seconds: u64) -> Time {
@@ -31,15 +37,12 @@ fn joined(count: u64) -> Sessions {
     let mut sessions = Sessions::new(ModelStamp::default());
     for number in 1..=count {
         let joined = sessions
-            .on_hello(
-                at(number),
-                ConnectionId(number),
-                &hello(None, 1),
-                Token(number),
-                &config,
-            )
+            .on_hello(at(number), ConnectionId(number), &hello(None, 1), &config)
             .unwrap();
-        assert_eq!((joined.session, joined.replaced), (SessionId(number), None));
+        assert_eq!(
+            (joined.session, joined.replaced, joined.gap),
+            (SessionId(number), None, 0)
+        );
     }
     sessions
 }
@@ -77,8 +80,8 @@ fn a_session_expires_a_while_after_its_connection_has_ended_and_not_before() {
 fn a_session_that_is_taken_up_again_does_not_expire() {
     let (config, mut sessions) = (test_config(), joined(1));
     sessions.on_disconnected(Some(at(2)), ConnectionId(1), &config);
-    let again = hello(Some((SessionId(1), Token(1))), 1);
-    let joined = sessions.on_hello(at(3), ConnectionId(7), &again, Token(9), &config);
+    let again = hello(Some((SessionId(1), token(1))), 1);
+    let joined = sessions.on_hello(at(3), ConnectionId(7), &again, &config);
     assert_eq!(joined.unwrap().session, SessionId(1));
     sessions.expire(at(100_000));
     assert_eq!(sessions.on_heard(at(4), ConnectionId(7), &config), Ok(SessionId(1)));
@@ -87,10 +90,8 @@ fn a_session_that_is_taken_up_again_does_not_expire() {
 #[test]
 fn a_session_of_a_connection_that_says_hello_for_another_one_expires() {
     let (config, mut sessions) = (test_config(), joined(2));
-    let other = hello(Some((SessionId(2), Token(2))), 1);
-    let joined = sessions
-        .on_hello(at(5), ConnectionId(1), &other, Token(9), &config)
-        .unwrap();
+    let other = hello(Some((SessionId(2), token(2))), 1);
+    let joined = sessions.on_hello(at(5), ConnectionId(1), &other, &config).unwrap();
     assert_eq!((joined.session, joined.replaced), (SessionId(2), Some(ConnectionId(2))));
     assert_eq!(sessions.connected_count(), 1);
     sessions.expire(at(1) + TTL);

@@ -36,7 +36,7 @@ impl Crowd {
     fn receive(&mut self, volunteer: u64, frame: &Bytes) -> Vec<Action> {
         let mut actions = Vec::new();
         let from = ConnectionId(volunteer);
-        self.0.on_frame(Time::ZERO, from, frame, Token(volunteer), &mut actions);
+        self.0.on_frame(Time::ZERO, from, frame, &mut actions);
         actions
     }
 

@@ -1,0 +1,195 @@
+//! Two servers never own a run: the owner holds a lock of the operating system on a file in the run's folder, and that
+//! file says who it is. The system frees the lock when the process ends, however it ends.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::clock::{age, utc};
+use crate::disk::{DiskError, Doing};
+
+/// The file's name.
+pub const FILE: &str = "owner.json";
+
+/// The process that owns a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Its machine.
+    pub host: String,
+    /// Its number there.
+    pub process: u32,
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: u64,
+}
+
+/// The ownership of a run, until it is dropped.
+#[derive(Debug)]
+pub struct Owned {
+    /// Locked as long as it is open.
+    _file: File,
+}
+
+/// Why a run can't be owned.
+#[derive(Debug, Error)]
+pub enum OwnerError {
+    /// Another process owns it.
+    #[error("{}: {}; stop it first, or start another run", .folder, held_by(.owner.as_ref(), *.now_ms))]
+    Held {
+        /// The run's folder.
+        folder: String,
+        /// The process, if it has said who it is.
+        owner: Option<Owner>,
+        /// The time now.
+        now_ms: u64,
+    },
+    /// The lock's file can't be used.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+/// Makes this process the owner of the run in the folder.
+///
+/// # Errors
+/// Another process owns it, or the system refuses.
+pub fn claim(folder: &Path, now_ms: u64) -> Result<Owned, OwnerError> {
+    let path = folder.join(FILE);
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path);
+    let mut file = opened.map_err(DiskError::at(&path, Doing::Created))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(OwnerError::Held {
+                folder: folder.display().to_string(),
+                owner: read(&mut file),
+                now_ms,
+            });
+        }
+        Err(TryLockError::Error(error)) => return Err(DiskError::at(&path, Doing::Locked)(error).into()),
+    }
+    let owner = Owner {
+        host: host(),
+        process: std::process::id(),
+        since_ms: now_ms,
+    };
+    write(&mut file, &owner).map_err(DiskError::at(&path, Doing::Written))?;
+    Ok(Owned { _file: file })
+}
+
+/// The process that owns the run in the folder now, if any does.
+pub fn owner_of(folder: &Path) -> Option<Owner> {
+    let mut file = File::open(folder.join(FILE)).ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => read(&mut file),
+        _ => None,
+    }
+}
+
+fn read(file: &mut File) -> Option<Owner> {
+    let mut json = String::new();
+    file.read_to_string(&mut json).ok()?;
+    serde_json::from_str(&json).ok()
+}
+
+fn write(file: &mut File, owner: &Owner) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    let mut json = serde_json::to_vec_pretty(owner)?;
+    json.push(b'\n');
+    file.write_all(&json)
+}
+
+/// The name of this machine.
+fn host() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| fs::read_to_string("/etc/hostname"));
+    match name {
+        Ok(name) if !name.trim().is_empty() => name.trim().to_owned(),
+        _ => std::env::var("HOSTNAME").unwrap_or_else(|_| "a machine without a name".to_owned()),
+    }
+}
+
+fn held_by(owner: Option<&Owner>, now_ms: u64) -> String {
+    match owner {
+        Some(owner) => format!(
+            "process {} on {} has owned this run since {} ({} ago)",
+            owner.process,
+            owner.host,
+            utc(owner.since_ms),
+            age(now_ms.saturating_sub(owner.since_ms))
+        ),
+        None => "another process owns this run".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_server_is_told_who_owns_the_run_and_since_when() {
+        let folder = tempfile::tempdir().expect("a folder");
+        assert_eq!(owner_of(folder.path()), None);
+        let owned = claim(folder.path(), 1_000_000).expect("it is free");
+        let error = claim(folder.path(), 1_120_000).expect_err("it is owned").to_string();
+        let process = format!("process {} on ", std::process::id());
+        assert!(error.contains(&process) && error.contains("since 1970-01-01 00:16:40 UTC (2 minutes ago)"));
+        assert_eq!(owner_of(folder.path()).map(|owner| owner.since_ms), Some(1_000_000));
+        drop(owned);
+        assert_eq!(owner_of(folder.path()), None);
+        drop(claim(folder.path(), 2_000_000).expect("it is free again"));
+    }
+
+    #[test]
+    fn a_process_that_is_killed_frees_its_run_at_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        drop(claim(folder.path(), 1_000).expect("it is free"));
+        let path = folder.path().join(FILE);
+        // util-linux's command takes the same lock.
+        let script = "flock -n -x \"$0\" -c 'echo locked; exec sleep 60'";
+        let child = std::process::Command::new("setsid")
+            .args(["sh", "-c", script])
+            .arg(&path)
+            .stdout(std::process::Stdio::piped())
+            .spawn();
+        let mut child = child.expect("util-linux is there");
+        let mut said = [0; 7];
+        child
+            .stdout
+            .as_mut()
+            .expect("piped")
+            .read_exact(&mut said)
+            .expect("locked");
+        assert!(matches!(claim(folder.path(), 2_000), Err(OwnerError::Held { .. })));
+        let group = format!("-{}", child.id());
+        let killed = std::process::Command::new("kill")
+            .args(["-KILL", "--", &group])
+            .status();
+        assert!(killed.expect("kill is there").success());
+        child.wait().expect("it ends");
+        // The system frees it as soon as the last of the group has gone.
+        let free = (0..100).any(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            claim(folder.path(), 3_000).is_ok()
+        });
+        assert!(free);
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let error = claim(&folder.path().join("gone"), 0)
+            .expect_err("no folder")
+            .to_string();
+        assert!(
+            error.contains("gone/owner.json: can't be created: No such file"),
+            "{error}"
+        );
+    }
+}
