@@ -1,12 +1,17 @@
 // Runs on the page: the workers of one start, from their creation to their end. It relays between them and computes
 // nothing.
 
-/** @import { FromBspScript, FromBspWorker, Join, Progress, Told, ToBspWorker } from './types' */
+/** @import { BspState, FromBspScript, FromBspWorker, Join, Progress, Told, ToBspWorker } from './types' */
 
 import { Silence } from './silence.js';
 
-/** After `leave`, the BSP worker has this long to send what the tab has computed before its workers are ended. */
-const FAREWELL_MS = 1_000;
+/**
+ * After `leave`, the BSP worker says when all that the tab has computed is acknowledged, or that it waits no longer: it
+ * waits for 5 s. One that does not say so has this long.
+ */
+const FAREWELL_MS = 6_000;
+/** States after which a crew has nothing more to send. @type {ReadonlySet<BspState>} */
+const ENDS = new Set(['left', 'finished', 'refused', 'failed', 'restarting']);
 /** Longer than anything that a BSP worker does in one go; it says every second that it is there. */
 export const SILENCE_MS = 10_000;
 const LOOK_EVERY_MS = 1_000;
@@ -38,6 +43,7 @@ export class Crew {
     this.#bspWorker.addEventListener('message', ({ data }) => {
       this.#silence.heard();
       if (!this.#hasEnded) this.#onMessage(data);
+      else if (data.type === 'state' && ENDS.has(data.state)) this.end();
     });
     const onError = (/** @type {Event} */ event) => {
       if (!this.#hasEnded) listeners.onFailed(messageOf(event, 'the BSP worker could not be started'));
@@ -50,6 +56,11 @@ export class Crew {
   /** @param {ToBspWorker} message */
   tell(message) {
     this.#bspWorker.postMessage(message);
+  }
+
+  /** The tab may end at any moment: what is computed is sent. */
+  closing() {
+    this.tell({ type: 'closing' });
   }
 
   /** What is computed is sent, then the workers end. */

@@ -4,6 +4,7 @@
 /** @import { BspState, Progress, Told, ToBspWorker } from './types' */
 
 import { waitMs } from './backoff.js';
+import { sayReturn } from './absence.js';
 import { Crew, SILENCE_MS } from './crew.js';
 
 /** Before a fresh start in place of workers that can't say themselves how long to wait. */
@@ -81,6 +82,11 @@ export class Volunteer {
     this.#tell({ type: 'resume' });
   }
 
+  /** The tab may end at any moment: what is computed is sent. */
+  closing() {
+    this.#crew?.closing();
+  }
+
   /** Stops contributing: what is computed is sent, then the workers end and their memory is free again. */
   leave() {
     clearTimeout(this.#restart);
@@ -111,10 +117,11 @@ export class Volunteer {
   }
 
   /** @param {Told} told */
-  #onTold({ state, detail, delayMs, vainStarts }) {
+  #onTold(told) {
+    const { state, detail, delayMs, vainStarts } = told;
     if (state === 'restarting') this.#startAfresh(detail, delayMs, vainStarts);
     else if (ENDS.includes(state)) this.#dismiss(state, detail);
-    else this.#onState(state, detail);
+    else this.#onState(state, detail === '' ? sayReturn(told) : detail);
   }
 
   #onSilence() {

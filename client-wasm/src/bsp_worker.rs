@@ -104,6 +104,7 @@ impl BspWorker {
             ToBspWorker::CpuPercent { cpu_percent } => volunteer.set_cpu_percent(now, cpu_percent, actions),
             ToBspWorker::Pause => volunteer.pause(now, actions),
             ToBspWorker::Resume => volunteer.resume(now, actions),
+            ToBspWorker::Closing => volunteer.on_closing(now, actions),
             ToBspWorker::Leave => volunteer.leave(now, actions),
             // These come as calls of their own, the one before there is a module, the other without taking memory.
             ToBspWorker::Join(_) | ToBspWorker::Died { .. } => {}
