@@ -26,6 +26,7 @@ export class Crew {
   #shared = {};
   #silence;
   #hasEnded = false;
+  #isLeaving = false;
 
   /**
    * Starts a BSP worker, which asks for the others.
@@ -34,6 +35,7 @@ export class Crew {
    * @param {(told: Told) => void} listeners.onTold what it is doing
    * @param {(progress: Progress) => void} listeners.onProgress
    * @param {(detail: string) => void} listeners.onFailed it can't go on
+   * @param {() => void} listeners.onLeft it was to leave, and has
    * @param {() => void} listeners.onSilence the BSP worker says nothing any more
    */
   constructor(join, listeners) {
@@ -43,7 +45,7 @@ export class Crew {
     this.#bspWorker.addEventListener('message', ({ data }) => {
       this.#silence.heard();
       if (!this.#hasEnded) this.#onMessage(data);
-      else if (data.type === 'state' && ENDS.has(data.state)) this.end();
+      else if (this.#isLeaving) this.#onLastMessage(data);
     });
     const onError = (/** @type {Event} */ event) => {
       if (!this.#hasEnded) listeners.onFailed(messageOf(event, 'the BSP worker could not be started'));
@@ -66,14 +68,26 @@ export class Crew {
   /** What is computed is sent, then the workers end. */
   leave() {
     this.#hasEnded = true;
+    this.#isLeaving = true;
     this.#silence.end();
     this.tell({ type: 'leave' });
-    setTimeout(() => this.end(), FAREWELL_MS);
+    setTimeout(() => this.#onLastMessage({ type: 'failed', detail: '' }), FAREWELL_MS);
+  }
+
+  /** After `leave`: how much was done is still told. @param {FromBspWorker | FromBspScript} message */
+  #onLastMessage(message) {
+    if (!this.#isLeaving) return;
+    if (message.type === 'progress') this.#listeners.onProgress(message);
+    const isOver = message.type === 'failed' || (message.type === 'state' && ENDS.has(message.state));
+    if (!isOver) return;
+    this.end();
+    this.#listeners.onLeft();
   }
 
   /** Ends all workers at once; their memory is free again. */
   end() {
     this.#hasEnded = true;
+    this.#isLeaving = false;
     this.#silence.end();
     this.#bspWorker.terminate();
     for (const mlWorker of this.#mlWorkers.values()) mlWorker.terminate();

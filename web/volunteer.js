@@ -105,15 +105,21 @@ export class Volunteer {
       isPaused: this.#isPauseWanted,
       vainStarts: this.#vainStarts,
     };
-    this.#crew = new Crew(join, {
+    const crew = new Crew(join, {
       onTold: (told) => this.#onTold(told),
       onProgress: (progress) => {
+        // One that is leaving still tells, unless there is another already.
+        if (this.#crew !== crew && this.#crew !== null) return;
         this.#hasContributed ||= progress.accepted > 0;
         this.#onProgress(progress);
       },
       onFailed: (detail) => this.#dismiss('failed', detail),
+      onLeft: () => {
+        if (this.#crew === null) this.#onState('not-contributing', '');
+      },
       onSilence: () => this.#onSilence(),
     });
+    this.#crew = crew;
   }
 
   /** @param {Told} told */

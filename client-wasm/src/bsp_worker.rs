@@ -10,7 +10,7 @@ use std::rc::{Rc, Weak};
 use js_sys::Function;
 use volunteer::action::Action;
 use volunteer::fetch::Resource;
-use volunteer::messages::{FromBspWorker, ToBspWorker};
+use volunteer::messages::{FromBspWorker, State, ToBspWorker};
 use volunteer::settings::Settings;
 use volunteer::volunteer_loop::VolunteerLoop;
 use wasm_bindgen::prelude::*;
@@ -168,7 +168,13 @@ impl Driver {
                 ml_module: number,
                 address: ml_worker::into_shared(ml_module),
             }),
-            Action::Tell(told) => self.page.tell(&told),
+            Action::Tell(told) => {
+                if told.state == State::Left {
+                    // What was finished last is counted, too.
+                    self.tell_progress();
+                }
+                self.page.tell(&told);
+            }
             Action::Log(level, line) => log(level, &line),
             // The page has been told; it ends this worker, and starts another where one is to follow.
             Action::End(_) => {}

@@ -197,6 +197,11 @@ impl<'driver> Tab<'driver> {
     /// A window that is gone already.
     pub fn close(self) -> Result<()> {
         let web_driver = self.driver.in_window(&self.window)?;
-        self.driver.run(web_driver.close_window())
+        self.driver.run(web_driver.close_window())?;
+        // Commands go to a window that is there.
+        let windows = self.driver.run(web_driver.windows())?;
+        let other = windows.into_iter().next().context("the browser has no window left")?;
+        self.driver.in_window(&other)?;
+        Ok(())
     }
 }

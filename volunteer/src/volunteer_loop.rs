@@ -222,7 +222,8 @@ impl VolunteerLoop {
     /// measured from one call to the next.
     pub fn measure_progress(&mut self, now: Time) -> Option<Progress> {
         match (self.phase, &mut self.joined) {
-            (Phase::Joined, Some(joined)) if !joined.is_dying => Some(joined.measure_progress(now)),
+            // The last samples are counted when all is over.
+            (Phase::Joined | Phase::Ended, Some(joined)) if !joined.is_dying => Some(joined.measure_progress(now)),
             _ => None,
         }
     }

@@ -9,6 +9,7 @@ let clock;
 /** All workers that were created, in order. */
 let workers = [];
 let states = [];
+let progress = [];
 
 class FakeWorker {
   posted = [];
@@ -43,7 +44,7 @@ class FakeWorker {
 
 beforeEach(() => {
   clock = new Clock();
-  [workers, states] = [[], []];
+  [workers, states, progress] = [[], [], []];
   globalThis.Worker = FakeWorker;
 });
 
@@ -51,7 +52,7 @@ function volunteer() {
   return new Volunteer({
     capacity: 4,
     onState: (state, detail) => states.push([state, detail]),
-    onProgress: () => {},
+    onProgress: (shown) => progress.push(shown),
   });
 }
 
@@ -183,9 +184,11 @@ test('a tab that leaves ends its workers when all is sent', () => {
   assert.deepEqual(bsp.posted.at(-1), { type: 'leave' });
   bsp.says(told('reconnecting'));
   assert.ok(!bsp.isTerminated);
+  bsp.says({ type: 'progress', samples: 512, accepted: 512, mlModules: [] });
+  assert.equal(progress.at(-1).samples, 512, 'what was finished last is counted');
   bsp.says(told('left'));
   assert.ok(bsp.isTerminated && ml.isTerminated);
-  assert.deepEqual(words(), ['connecting', 'training', 'not-contributing']);
+  assert.deepEqual(words(), ['connecting', 'training', 'not-contributing', 'not-contributing']);
 });
 
 test('a tab that may end at any moment says so to its BSP worker, and goes on if it does not', async () => {
@@ -223,5 +226,5 @@ test('a tab that leaves and hears nothing waits for six seconds', async () => {
   await clock.pass(200);
   assert.ok(bsp.isTerminated && ml.isTerminated);
   await clock.pass(60_000);
-  assert.deepEqual(words(), ['connecting', 'training', 'not-contributing']);
+  assert.deepEqual(words(), ['connecting', 'training', 'not-contributing', 'not-contributing']);
 });
