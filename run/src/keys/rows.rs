@@ -221,7 +221,8 @@ pub const KEYS: &[Key] = keys! {
             "how the learning rate follows a superstep of more than `superstep_samples`: `\"none\"`, \
              `\"square_root\"` or `\"linear\"`";
         "session_ttl_seconds" Is("600"), Whole(1, 604_800),
-            "after so long without a word a session rests: what it may still send counts as lost until it comes; at most a week";
+            "after so long without a word a session rests: what it may still send counts as lost until it comes; at most \
+             a week";
     }
     "[training.local_steps]" [] {
         "learning_rate" Required, Number(MIN_LEARNING_RATE, MAX_LEARNING_RATE),
