@@ -44,6 +44,16 @@ pub(crate) struct ServeArguments {
     /// Where to write the model and a summary of the run at the end. What another run left there gets other names.
     #[arg(long, value_name = "DIR", default_value = "out")]
     pub(crate) out: PathBuf,
+    /// Where the run is kept, so that the next start goes on with it. By default the folder `state` beside the run
+    /// file.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+    /// Begin anew. What the run has learned stays in the state folder under another name.
+    #[arg(long, conflicts_with = "fork")]
+    pub(crate) fresh: bool,
+    /// Go on under another name, with another data set, seed or way to train; the run itself stays as it is.
+    #[arg(long, value_name = "NEW_NAME")]
+    pub(crate) fork: Option<String>,
 }
 
 #[derive(Args, Debug)]

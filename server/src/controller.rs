@@ -5,18 +5,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bsp::central::{Action, Central, ClosedSuperstep, ConnectionId};
+use bsp::central::{Action, Awaited, Central, ClosedSuperstep, ConnectionId};
 use bsp::protocol::message::{Refusal, SessionId};
 use bsp::time::Time;
 use bytes::Bytes;
 use run::goal::{Evaluated, Goal};
 use run::model_file::About;
+use state::{Best, Ledger, RunState, Snapshot};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::checkpoint_writer::{CheckpointWriter, Outcome};
 use crate::history::{EvaluatedModel, EvaluationPoint, EventKind, History};
 use crate::outbox::{Outbox, Outgoing};
-use crate::random_tokens::RandomTokens;
 use crate::traffic::Traffic;
 
 /// The most events that wait for the controller. While this many wait, sockets don't read on.
@@ -24,6 +25,9 @@ const QUEUE: usize = 1024;
 
 /// How long the end of a run waits for the history's disk: within the seconds that a service manager leaves.
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long the last checkpoint may take. An operator who stops a server waits for five seconds at the most.
+const DURABLE_WITHIN: Duration = Duration::from_secs(3);
 
 /// A look at the controller, and what is done with what is seen.
 type Look = Box<dyn FnOnce(&Controller, Time) + Send>;
@@ -40,6 +44,8 @@ pub(crate) enum Event {
     Frame { connection: ConnectionId, frame: Bytes },
     /// A socket has closed.
     Disconnected { connection: ConnectionId },
+    /// A checkpoint was written, or could not be.
+    CheckpointWritten(Outcome),
     /// A model was evaluated.
     Evaluated(EvaluatedModel),
     /// Another thread looks at the controller.
@@ -61,12 +67,48 @@ pub(crate) struct Controller {
     connections: HashMap<ConnectionId, Connection>,
     history: History,
     traffic: Arc<Traffic>,
-    /// Secrets for the sessions that hellos open.
-    tokens: RandomTokens,
     stop_at: Option<Goal>,
     /// The model whose evaluation reached `stop_at`.
     reached: Option<EvaluatedModel>,
+    /// The best evaluation until now, if the best model is kept.
+    best: Option<Evaluated>,
+    keeps_best: bool,
+    ledger: Ledger,
+    /// The ledger can't be written; it was said.
+    has_ledger_failed: bool,
+    writer: CheckpointWriter,
+    checkpoints: Checkpoints,
+    /// The run ends: nothing more is accepted.
+    is_closing: bool,
     actions: Vec<Action>,
+}
+
+/// What a controller begins with.
+pub(crate) struct Start {
+    pub(crate) central: Central,
+    pub(crate) began: Instant,
+    /// The aim with which the run ends.
+    pub(crate) stop_at: Option<Goal>,
+    pub(crate) history: History,
+    /// Whether the best evaluated model is kept.
+    pub(crate) keeps_best: bool,
+    /// Its evaluation, if there is one.
+    pub(crate) best: Option<Evaluated>,
+    pub(crate) ledger: Ledger,
+    pub(crate) writer: CheckpointWriter,
+}
+
+/// The last checkpoint of this server.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Checkpoints {
+    /// When it was written.
+    pub(crate) last_at: Option<Time>,
+    /// How long that took.
+    pub(crate) seconds: f64,
+    /// Its bytes.
+    pub(crate) bytes: u64,
+    /// Whether the last attempt failed.
+    pub(crate) is_failing: bool,
 }
 
 struct Connection {
@@ -134,26 +176,29 @@ impl ControllerHandle {
 
 /// Starts the controller on a thread of its own. It ends when it is told to stop, or when an evaluation reaches
 /// `stop_at`.
-pub(crate) fn start(
-    runtime: Handle,
-    central: Central,
-    began: Instant,
-    stop_at: Option<Goal>,
-    mut history: History,
-) -> std::io::Result<(ControllerHandle, oneshot::Receiver<Ended>)> {
+pub(crate) fn start(runtime: Handle, start: Start) -> std::io::Result<(ControllerHandle, oneshot::Receiver<Ended>)> {
+    let Start {
+        central, mut history, ..
+    } = start;
     let (events, inbox) = mpsc::channel(QUEUE);
     let (ended, end) = oneshot::channel();
     let traffic = Arc::new(Traffic::default());
     history.begin(Time::ZERO, central.stamp(), central.totals().samples_in_model);
     let controller = Controller {
         central,
-        began,
+        began: start.began,
         connections: HashMap::new(),
         history,
         traffic: Arc::clone(&traffic),
-        tokens: RandomTokens::from_system()?,
-        stop_at,
+        stop_at: start.stop_at,
         reached: None,
+        best: start.best,
+        keeps_best: start.keeps_best,
+        ledger: start.ledger,
+        has_ledger_failed: false,
+        writer: start.writer,
+        checkpoints: Checkpoints::default(),
+        is_closing: false,
         actions: Vec::new(),
     };
     std::thread::Builder::new()
@@ -166,6 +211,20 @@ pub(crate) fn start(
             let _ = ended.send(Ended { controller, elapsed });
         })?;
     Ok((ControllerHandle { events, traffic }, end))
+}
+
+/// Waits for the next event: `None` when `patience` is over, and `Some(None)` when nobody is left to tell one.
+fn next_event(
+    runtime: &Handle,
+    inbox: &mut mpsc::Receiver<Event>,
+    patience: Option<Duration>,
+) -> Option<Option<Event>> {
+    runtime.block_on(async {
+        match patience {
+            Some(patience) => tokio::time::timeout(patience, inbox.recv()).await.ok(),
+            None => Some(inbox.recv().await),
+        }
+    })
 }
 
 impl Controller {
@@ -201,6 +260,11 @@ impl Controller {
         }
     }
 
+    /// The last checkpoint of this server.
+    pub(crate) fn last_checkpoint(&self) -> Checkpoints {
+        self.checkpoints
+    }
+
     /// What has travelled over the volunteers' WebSockets.
     pub(crate) fn traffic(&self) -> &Traffic {
         &self.traffic
@@ -214,12 +278,7 @@ impl Controller {
         loop {
             let now = self.now();
             let patience = self.central.next_timeout(now).map(|at| at.since(now));
-            let event = runtime.block_on(async {
-                match patience {
-                    Some(patience) => tokio::time::timeout(patience, inbox.recv()).await.ok(),
-                    None => Some(inbox.recv().await),
-                }
-            });
+            let event = next_event(runtime, &mut inbox, patience);
             let now = self.now();
             match event {
                 None => self.central.on_timeout(now, &mut self.actions),
@@ -232,13 +291,116 @@ impl Controller {
             }
             self.act();
         }
+        self.close(runtime, &mut inbox);
+        self
+    }
+
+    /// Ends: the superstep closes, all that was accepted becomes durable, and volunteers are told that the server will
+    /// be back, if they were not told that the run is finished.
+    fn close(&mut self, runtime: &Handle, inbox: &mut mpsc::Receiver<Event>) {
+        self.is_closing = true;
         let now = self.now();
         self.central.close_superstep(now, &mut self.actions);
+        self.central.make_checkpoint(now, &mut self.actions);
         self.act();
+        let until = now + DURABLE_WITHIN;
+        while !self.central.is_durable() && !self.central.phase().has_diverged() {
+            let patience = until.since(self.now());
+            let event = next_event(runtime, inbox, Some(patience));
+            let now = self.now();
+            match event {
+                Some(Some(event)) => drop(self.on_event(now, event)),
+                Some(None) => break,
+                None => {
+                    tracing::error!(
+                        "the last checkpoint is not written after {DURABLE_WITHIN:?}: volunteers that live send again \
+                         what it would have held"
+                    );
+                    break;
+                }
+            }
+            self.act();
+        }
+        if !self.central.phase().is_finished() {
+            self.central.go_away(&mut self.actions);
+            self.act();
+        }
         for connection in self.connections.values() {
             let _ = connection.outbox.send(Outgoing::Close);
         }
-        self
+    }
+
+    /// How the run stands, for who lists runs.
+    fn state(&self) -> RunState {
+        match () {
+            () if self.reached.is_some() => RunState::Finished,
+            () if self.central.phase().has_diverged() => RunState::Diverged,
+            () if self.is_closing => RunState::Stopped,
+            () => RunState::Training,
+        }
+    }
+
+    fn on_checkpoint_written(&mut self, now: Time, outcome: Outcome) {
+        let Outcome { number, written } = outcome;
+        match written {
+            Ok(written) => {
+                tracing::debug!(
+                    "checkpoint {number}: {} bytes in {:.3} s",
+                    written.bytes,
+                    written.seconds
+                );
+                for warning in &written.warnings {
+                    tracing::warn!("{warning}");
+                }
+                if self.checkpoints.is_failing {
+                    tracing::info!("checkpoints can be written again");
+                }
+                self.checkpoints = Checkpoints {
+                    last_at: Some(now),
+                    seconds: written.seconds,
+                    bytes: written.bytes,
+                    is_failing: false,
+                };
+                self.history
+                    .push_event(now, EventKind::Checkpoint, None, format!("{} bytes", written.bytes));
+                self.central.on_checkpoint_written(now, number, &mut self.actions);
+            }
+            Err(error) => {
+                if !self.checkpoints.is_failing {
+                    tracing::error!(
+                        "a checkpoint can't be written: {error}; the run goes on, and volunteers keep what is not \
+                         durable"
+                    );
+                }
+                self.checkpoints.is_failing = true;
+                self.central.on_checkpoint_failed(now, number);
+            }
+        }
+    }
+
+    /// Keeps an evaluated model if it is the best until now.
+    fn keep_if_best(&mut self, model: &EvaluatedModel, evaluated: Evaluated) {
+        let is_better = self.best.is_none_or(|best| evaluated.is_better_than(&best));
+        if self.keeps_best && is_better {
+            self.best = Some(evaluated);
+            self.writer.keep_best(Best {
+                version: model.point.version,
+                samples: model.point.samples,
+                accuracy: evaluated.accuracy,
+                loss: evaluated.loss,
+                model: model.parameters.clone(),
+            });
+        }
+    }
+
+    fn note_accepted(&mut self, contribution: Awaited) {
+        let outcome = self.ledger.append(contribution);
+        if let Err(error) = &outcome
+            && !self.has_ledger_failed
+        {
+            tracing::warn!("{error}; after a crash it would not be known how many samples are lost");
+        }
+        self.has_ledger_failed = outcome.is_err();
     }
 
     /// Handles an event, and says whether the run has ended with it.
@@ -254,9 +416,10 @@ impl Controller {
                 self.connections
                     .insert(connection, Connection { peer, outbox, session });
             }
+            // What comes now is not acknowledged, and so it is sent again to the next server.
+            Event::Frame { .. } if self.is_closing => {}
             Event::Frame { connection, frame } => {
-                self.central
-                    .on_frame(now, connection, &frame, self.tokens.draw(), &mut self.actions);
+                self.central.on_frame(now, connection, &frame, &mut self.actions);
                 self.note_joined(now, connection);
             }
             Event::Disconnected { connection } => {
@@ -268,6 +431,8 @@ impl Controller {
                 }
                 self.central.on_disconnected(now, connection, &mut self.actions);
             }
+            Event::CheckpointWritten(outcome) => self.on_checkpoint_written(now, outcome),
+            Event::Evaluated(_) if self.is_closing => {}
             Event::Evaluated(model) => {
                 let EvaluationPoint {
                     version,
@@ -282,6 +447,7 @@ impl Controller {
                     evaluated.accuracy_text()
                 );
                 self.history.push_evaluation(&model.point);
+                self.keep_if_best(&model, evaluated);
                 if self.stop_at.is_some_and(|goal| goal.is_reached_by(&evaluated)) {
                     self.reached = Some(model);
                     self.central.finish(&mut self.actions);
@@ -337,6 +503,15 @@ impl Controller {
                     tracing::warn!("volunteer {id}: contribution {sequence} refused: {reason}");
                     let detail = format!("contribution {sequence}: {reason}");
                     self.history.push_refused_contribution(now, session, detail);
+                }
+                Action::NoteAccepted(contribution) => self.note_accepted(contribution),
+                Action::WriteCheckpoint(checkpoint) => {
+                    self.ledger.rotate(Snapshot::of(&checkpoint));
+                    let accuracy = self.history.last_evaluation().and_then(|point| point.accuracy);
+                    let number = checkpoint.number;
+                    if !self.writer.write(checkpoint, accuracy, self.state()) {
+                        self.central.on_checkpoint_failed(now, number);
+                    }
                 }
                 Action::SuperstepClosed(closed) => self.on_superstep_closed(now, &closed),
                 Action::Diverged => {

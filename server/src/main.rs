@@ -5,6 +5,7 @@
 //! - [`serve`]: `superstep serve`. It starts the [`controller`] (the driver around the central BSP module, 102), the
 //!   [`evaluation`] beside it, and [`http`], which serves the [`assets`], the [`api`], the [`shards`] and the
 //!   [`socket`]s.
+//!   Before that, [`run_state`] opens the run where it was left; [`checkpoint_writer`] keeps it.
 //! - [`native_volunteer`]: `superstep volunteer`, a local BSP module (103) without a browser.
 //! - [`lab`]: `superstep reference`, the sequential baseline; `superstep simulate`, whole runs in virtual time;
 //!   `superstep evaluate`, how a model file does.
@@ -13,6 +14,7 @@
 
 mod api;
 mod assets;
+mod checkpoint_writer;
 mod cli;
 mod controller;
 mod evaluation;
@@ -23,6 +25,7 @@ mod outbox;
 #[cfg(test)]
 mod page_types;
 mod random_tokens;
+mod run_state;
 mod serve;
 mod shards;
 mod signals;

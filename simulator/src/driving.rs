@@ -114,7 +114,8 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         let Some(connection) = self.network.get(id) else {
             return;
         };
-        if !connection.is_open_at_central || !self.server.is_up() {
+        // A server that stops reads nothing more: what it does not acknowledge is sent again to the next.
+        if !connection.is_open_at_central || !self.server.accepts() {
             return;
         }
         let tab = connection.tab;
@@ -135,9 +136,6 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             && let Ok(Received { message, payload }) = FromVolunteer::decode(frame)
             && let FromVolunteer::Contribution(contribution) = message
         {
-            if accepted == 1 && !self.server.note_accepted(&contribution) {
-                self.observer.on_ledger_failed(&contribution);
-            }
             self.count_settled(tab, contribution.samples, accepted == 1);
             self.observer.on_settled(&contribution, &payload, accepted == 1);
         }
@@ -185,6 +183,11 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             central::Action::ContributionRefused { session, reason, .. } => self.observer.on_refused(session, reason),
             central::Action::SuperstepClosed(closed) => {
                 self.observer.on_superstep(self.now, &closed);
+            }
+            central::Action::NoteAccepted(contribution) => {
+                if !self.server.note_accepted(contribution) {
+                    self.observer.on_ledger_failed(contribution);
+                }
             }
             central::Action::WriteCheckpoint(checkpoint) => self.begin_checkpoint(checkpoint),
             // The central module's phase says so, too.

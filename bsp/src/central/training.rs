@@ -132,6 +132,11 @@ impl Training {
         self.phase = self.phase.finished();
     }
 
+    /// So many durable contributions of a session are in no checkpoint that could be read.
+    pub(super) fn on_gap(&mut self, contributions: u64) {
+        self.totals.on_gap(contributions);
+    }
+
     /// The volunteer of this session has paused or left.
     pub(super) fn on_absence(&mut self, session: SessionId) {
         self.supersteps.on_absence(session);
@@ -280,6 +285,14 @@ impl Training {
                 sequence,
                 reason,
             });
+        }
+        if self.config.checkpoint_interval.is_some() && got == expected && !is_refused {
+            let (sequence, samples) = (got, header.samples);
+            actions.push(Action::NoteAccepted(Awaited {
+                session,
+                sequence,
+                samples,
+            }));
         }
         let through = settled.max(got);
         let answer = Ack {

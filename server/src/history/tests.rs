@@ -248,7 +248,7 @@ fn what_is_no_number_comes_back_as_none() {
     let curves = start(&path, 2, 1).reader().curves();
     assert!(curves.loss[0].loss.is_nan() && curves.eval[0].loss.is_infinite());
     assert_eq!(
-        serde_json::to_value(&curves.loss[0]).unwrap()["loss"],
+        serde_json::to_value(curves.loss[0]).unwrap()["loss"],
         serde_json::Value::Null
     );
 }

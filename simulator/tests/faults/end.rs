@@ -6,7 +6,8 @@ use bsp::local::End;
 use simulator::random::Random;
 
 use super::deeds;
-use super::plan::{FAULTS_END, FaultWorld, Outcome, let_pass};
+use super::outcome::Outcome;
+use super::plan::{FAULTS_END, FaultWorld, let_pass};
 use super::watch::Watch;
 
 /// Backing off and giving up a silent connection take their time.
@@ -122,6 +123,7 @@ fn close_books(world: &FaultWorld) -> Outcome {
         lost: lost_samples,
         duplicates: totals.duplicates,
         resent: totals.resent,
+        lies: u64::from(durable.has_lied),
         fingerprint: fingerprint.value(),
     }
 }

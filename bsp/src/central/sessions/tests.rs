@@ -39,7 +39,10 @@ fn joined(count: u64) -> Sessions {
         let joined = sessions
             .on_hello(at(number), ConnectionId(number), &hello(None, 1), &config)
             .unwrap();
-        assert_eq!((joined.session, joined.replaced), (SessionId(number), None));
+        assert_eq!(
+            (joined.session, joined.replaced, joined.gap),
+            (SessionId(number), None, 0)
+        );
     }
     sessions
 }
