@@ -99,10 +99,12 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
     }
 
     /// All that the tab has sent on its connection arrives a second time, on a connection that nobody listens to: a
-    /// proxy tries again. The world must record frames.
+    /// proxy tries again. (What an earlier server was sent is not sent to the next by anybody but its tab.) The world
+    /// must record frames.
     pub fn replay(&mut self, tab: usize) {
         let Some(id) = self.tabs[tab].connection else { return };
-        let Some(connection) = self.network.get(id) else { return };
+        let connection = self.network.get(id).filter(|connection| connection.is_open_at_central);
+        let Some(connection) = connection else { return };
         let frames = connection.sent_up.clone();
         let copy = self.network.open(self.now, tab);
         let at = self.now + self.tabs[tab].machine.latency;

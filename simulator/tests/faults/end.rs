@@ -69,8 +69,7 @@ fn assert_tabs_agree(world: &FaultWorld) {
             continue;
         };
         assert!(world.is_welcomed(tab), "tab {tab} is back");
-        let settled = world.observer.once.gradients_of(session);
-        let missing = world.observer.added[tab].difference(&settled).count();
+        let missing = world.observer.once.missing(session, &world.observer.added[tab]);
         let told = local.accepted_samples();
         let counted = world.observer.once.samples_of(session);
         if !has_lied {
