@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Simulate(SimulateArguments),
     /// Evaluate model files on a run's held-out samples.
     Evaluate(EvaluateArguments),
+    /// List the runs of a state folder: name, state, samples, accuracy, size, age, and the server that owns each.
+    Runs(RunsArguments),
 }
 
 #[derive(Args, Debug)]
@@ -116,6 +118,16 @@ pub(crate) struct EvaluateArguments {
     /// Model files, as `serve` writes them and the page offers them.
     #[arg(required = true, value_name = "MODEL.safetensors")]
     pub(crate) models: Vec<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunsArguments {
+    /// The state folder.
+    #[arg(value_name = "DIR", default_value = "state")]
+    pub(crate) state: PathBuf,
+    /// Print JSON, for programs.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Reads a whole number of seconds, or of the unit behind it.

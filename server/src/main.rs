@@ -9,6 +9,7 @@
 //! - [`native_volunteer`]: `superstep volunteer`, a local BSP module (103) without a browser.
 //! - [`lab`]: `superstep reference`, the sequential baseline; `superstep simulate`, whole runs in virtual time;
 //!   `superstep evaluate`, how a model file does.
+//! - [`runs`]: `superstep runs`, what a state folder holds.
 //! - [`summary`]: what is left at the end; [`log`]: what is said on the way; [`signals`]: how an
 //!   operator stops it.
 
@@ -26,6 +27,7 @@ mod outbox;
 mod page_types;
 mod random_tokens;
 mod run_state;
+mod runs;
 mod serve;
 mod shards;
 mod signals;
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Command::Reference(arguments) => reference(&arguments),
         Command::Simulate(arguments) => lab::simulate(&arguments.scenario, arguments.out.as_deref(), arguments.threads),
         Command::Evaluate(arguments) => lab::evaluate(arguments.run.as_deref(), &arguments.models),
+        Command::Runs(arguments) => runs::list(&arguments.state, arguments.json),
     };
     let code = match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,7 +9,8 @@ use bsp::protocol::message::RunId;
 use bsp::time::Time;
 use run::Run;
 use run::central::{ServerOptimizer, central_config};
-use state::{Folder, Ledger, OpenedFolder, Options, Wanted};
+use run::keys::changes::{ChangedKey, as_json, changed_keys};
+use state::{Change, Folder, Ledger, OpenedFolder, Options, Wanted};
 
 use crate::cli::ServeArguments;
 
@@ -36,8 +37,11 @@ pub(crate) fn open(arguments: &ServeArguments, run: &Run) -> Result<OpenedRun> {
         keep: run.run_file.checkpoints.keep,
         is_fresh: arguments.fresh,
         fork: arguments.fork.as_deref(),
-        compare: &|_, _| Vec::new(),
+        compare: &|before, now| changed_keys(before, now).into_iter().map(change).collect(),
     })?;
+    for change in &opened.changes {
+        tracing::info!("the run file has changed: {change}");
+    }
     for warning in &opened.warnings {
         tracing::warn!("{warning}");
     }
@@ -62,6 +66,17 @@ pub(crate) fn open(arguments: &ServeArguments, run: &Run) -> Result<OpenedRun> {
         folder,
         ledger,
     })
+}
+
+/// A changed key, as the run's folder tells it.
+fn change(key: ChangedKey) -> Change {
+    Change {
+        key: key.key,
+        before: key.before,
+        now: key.now,
+        is_allowed: key.is_allowed,
+        meaning: key.meaning.to_owned(),
+    }
 }
 
 /// The central module of a run at its beginning, or where a checkpoint stands.
@@ -125,6 +140,6 @@ fn wanted(run: &Run) -> Result<Wanted> {
         data_hash: dataset.hash(),
         seed: run_file.seed,
         parameters: model.parameter_count() as u64,
-        run_file: serde_json::to_value(run_file).context("the run file can't be kept beside the run")?,
+        run_file: as_json(run_file).context("the run file can't be kept beside the run")?,
     })
 }

@@ -23,12 +23,9 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             }
             event => event,
         };
-        if let Some(tab) = self.tab_of(&event) {
-            let frozen_until = self.tabs[tab].outage.frozen_until;
-            if frozen_until > self.now {
-                return self.schedule(frozen_until, event);
-            }
-        }
+        let Some(event) = self.hold_in_frozen_tab(event) else {
+            return;
+        };
         match event {
             Event::Script(script) => script(self),
             Event::CentralTimer(timer) => {
@@ -75,12 +72,13 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             Event::Rested(tab) => self.begin_minibatches(tab),
             Event::StateStep(process) => self.on_state_step(process),
             Event::ServerThaws(process) => self.thaw_server(process),
+            Event::TabThaws(tab) => self.thaw(tab),
             Event::LinkGoesOn(id) => self.release_link(id),
         }
     }
 
     /// The tab in which an event happens.
-    fn tab_of(&self, event: &Event<G, O>) -> Option<usize> {
+    pub(crate) fn tab_of(&self, event: &Event<G, O>) -> Option<usize> {
         match event {
             Event::TabTimer(tab, _)
             | Event::Opened(tab, _)
