@@ -69,11 +69,14 @@ fn assert_tabs_agree(world: &FaultWorld) {
             continue;
         };
         assert!(world.is_welcomed(tab), "tab {tab} is back");
-        let missing = world.observer.once.missing(session, &world.observer.added[tab]);
+        let Watch {
+            once, durable, added, ..
+        } = &world.observer;
+        let missing = once.missing(session, &added[tab], durable.may_be_lost(session));
         let told = local.accepted_samples();
         let counted = world.observer.once.samples_of(session);
+        assert_eq!(missing, 0, "tab {tab} lives, and gradients of it are not settled");
         if !has_lied {
-            assert_eq!(missing, 0, "tab {tab} lives, and gradients of it are not settled");
             assert_eq!(told, counted, "tab {tab} was told of {told} accepted samples");
         }
         // It may not have noticed that its link is dead: it has nothing to send.

@@ -123,8 +123,9 @@ impl Once {
         accepted.map(|(key, _)| self.known[key].samples).sum()
     }
 
-    /// How many of these gradients of a session the line has not settled.
-    pub(super) fn missing(&self, session: SessionId, added: &HashSet<Name>) -> u64 {
+    /// How many of these gradients of a session the line has not settled. Those in contributions up to the number
+    /// `lost` are not expected: the disk that had them for good has lost them.
+    pub(super) fn missing(&self, session: SessionId, added: &HashSet<Name>, lost: u64) -> u64 {
         let of_session = self.line.settled.range((session, 0)..=(session, u64::MAX));
         let mut missing = added.clone();
         let mut unnamed = 0;
@@ -135,7 +136,12 @@ impl Once {
             });
             unnamed += known.unnamed;
         }
-        missing.len() as u64 - unnamed
+        missing.retain(|name| {
+            self.contribution_of
+                .get(name)
+                .is_none_or(|(_, sequence)| *sequence > lost)
+        });
+        (missing.len() as u64).saturating_sub(unnamed)
     }
 
     /// Contributions that some line has accepted and that are not settled in this one, with their samples.
