@@ -169,7 +169,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
                 self.observer.on_superstep(self.now, &closed);
             }
             // Simulated runs make no checkpoints; the central module's phase says whether it has diverged.
-            central::Action::WriteCheckpoint(_) | central::Action::Diverged => {}
+            central::Action::WriteCheckpoint(_) | central::Action::CheckGradients | central::Action::Diverged(_) => {}
         }
     }
 
