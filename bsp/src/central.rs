@@ -332,6 +332,16 @@ impl Central {
         self.sessions.get(id)?.status(id, now, live_for)
     }
 
+    /// The number of connected volunteers.
+    pub fn volunteer_count(&self) -> usize {
+        self.sessions.connected_count()
+    }
+
+    /// The session of the volunteer on this connection, once it has said hello.
+    pub fn session_of(&self, connection: ConnectionId) -> Option<SessionId> {
+        self.sessions.of_connection(connection)
+    }
+
     /// All connected volunteers, by session.
     pub fn volunteers(&self, now: Time) -> impl Iterator<Item = VolunteerStatus> + '_ {
         self.sessions.statuses(now, self.training.supersteps().live_for())

@@ -36,6 +36,7 @@ pub(crate) struct Status {
     contributions_refused: u64,
     target_accuracy: Option<f64>,
     target_loss: Option<f64>,
+    /// Time trained, over all servers that have run it.
     elapsed_seconds: f64,
     /// The read-out period. A volunteer whose link is slow has a longer one of its own.
     period_seconds: f64,
@@ -150,7 +151,7 @@ impl Status {
             contributions_refused: totals.refused,
             target_accuracy: goal.and_then(Goal::accuracy),
             target_loss: goal.and_then(Goal::loss),
-            elapsed_seconds: now.as_micros() as f64 / 1e6,
+            elapsed_seconds: controller.history().elapsed_seconds(now),
             period_seconds: central.period().as_secs_f64(),
             grace_seconds: central.grace_window().as_secs_f64(),
             quorum: config.quorum,

@@ -14,13 +14,16 @@ use run::model_file::About;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::history::{EvaluatedModel, EvaluationPoint, History, LossPoint};
+use crate::history::{EvaluatedModel, EvaluationPoint, EventKind, History};
 use crate::outbox::{Outbox, Outgoing};
 use crate::random_tokens::RandomTokens;
 use crate::traffic::Traffic;
 
 /// The most events that wait for the controller. While this many wait, sockets don't read on.
 const QUEUE: usize = 1024;
+
+/// How long the end of a run waits for the history's disk: within the seconds that a service manager leaves.
+const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 
 /// A look at the controller, and what is done with what is seen.
 type Look = Box<dyn FnOnce(&Controller, Time) + Send>;
@@ -69,6 +72,8 @@ pub(crate) struct Controller {
 struct Connection {
     peer: SocketAddr,
     outbox: Outbox,
+    /// The session of its volunteer, once it has said hello.
+    session: Option<SessionId>,
 }
 
 /// How others reach the controller.
@@ -134,15 +139,17 @@ pub(crate) fn start(
     central: Central,
     began: Instant,
     stop_at: Option<Goal>,
+    mut history: History,
 ) -> std::io::Result<(ControllerHandle, oneshot::Receiver<Ended>)> {
     let (events, inbox) = mpsc::channel(QUEUE);
     let (ended, end) = oneshot::channel();
     let traffic = Arc::new(Traffic::default());
+    history.begin(Time::ZERO, central.stamp(), central.totals().samples_in_model);
     let controller = Controller {
         central,
         began,
         connections: HashMap::new(),
-        history: History::default(),
+        history,
         traffic: Arc::clone(&traffic),
         tokens: RandomTokens::from_system()?,
         stop_at,
@@ -152,8 +159,9 @@ pub(crate) fn start(
     std::thread::Builder::new()
         .name("controller".to_owned())
         .spawn(move || {
-            let controller = controller.run(&runtime, inbox);
+            let mut controller = controller.run(&runtime, inbox);
             let elapsed = controller.began.elapsed();
+            controller.history.flush(FLUSH_WITHIN);
             // Nobody waits for the end of a server that was not fully started.
             let _ = ended.send(Ended { controller, elapsed });
         })?;
@@ -166,7 +174,7 @@ impl Controller {
         &self.central
     }
 
-    /// The curves.
+    /// The history of the run.
     pub(crate) fn history(&self) -> &History {
         &self.history
     }
@@ -242,15 +250,21 @@ impl Controller {
                 outbox,
             } => {
                 tracing::debug!("{peer}: connected");
-                self.connections.insert(connection, Connection { peer, outbox });
+                let session = None;
+                self.connections
+                    .insert(connection, Connection { peer, outbox, session });
             }
             Event::Frame { connection, frame } => {
                 self.central
                     .on_frame(now, connection, &frame, self.tokens.draw(), &mut self.actions);
+                self.note_joined(now, connection);
             }
             Event::Disconnected { connection } => {
-                if let Some(Connection { peer, .. }) = self.connections.remove(&connection) {
+                if let Some(Connection { peer, session, .. }) = self.connections.remove(&connection) {
                     tracing::debug!("{peer}: disconnected");
+                    if session.is_some() {
+                        self.history.push_event(now, EventKind::Left, session, String::new());
+                    }
                 }
                 self.central.on_disconnected(now, connection, &mut self.actions);
             }
@@ -267,7 +281,7 @@ impl Controller {
                     "version {version}: accuracy {}, loss {loss:.4}, {samples} samples",
                     evaluated.accuracy_text()
                 );
-                self.history.push_evaluation(model.point);
+                self.history.push_evaluation(&model.point);
                 if self.stop_at.is_some_and(|goal| goal.is_reached_by(&evaluated)) {
                     self.reached = Some(model);
                     self.central.finish(&mut self.actions);
@@ -281,38 +295,63 @@ impl Controller {
         false
     }
 
+    /// Writes down that a volunteer has joined, if this connection's first hello was just accepted.
+    fn note_joined(&mut self, now: Time, connection: ConnectionId) {
+        if let Some(Connection { session, .. }) = self.connections.get_mut(&connection)
+            && session.is_none()
+        {
+            *session = self.central.session_of(connection);
+            if session.is_some() {
+                self.history.push_event(now, EventKind::Joined, *session, String::new());
+            }
+        }
+    }
+
     fn act(&mut self) {
+        let now = self.now();
         let mut actions = std::mem::take(&mut self.actions);
         for action in actions.drain(..) {
             match action {
                 Action::Send { to, frame } => self.send(to, Outgoing::Frame(frame)),
                 Action::Disconnect { from, reason } => {
-                    if let (Some(reason), Some(Connection { peer, .. })) = (reason, self.connections.get(&from)) {
+                    if let (Some(reason), Some(Connection { peer, session, .. })) =
+                        (reason, self.connections.get(&from))
+                    {
                         match reason {
                             Refusal::Finished => tracing::debug!("{peer}: {reason}"),
-                            _ => tracing::warn!("{peer}: turned away: {reason}"),
+                            _ => {
+                                tracing::warn!("{peer}: turned away: {reason}");
+                                let detail = reason.to_string();
+                                self.history.push_event(now, EventKind::Refused, *session, detail);
+                            }
                         }
                     }
                     self.send(from, Outgoing::Close);
                 }
                 Action::ContributionRefused {
-                    session: SessionId(session),
+                    session,
                     sequence,
                     reason,
                 } => {
-                    tracing::warn!("volunteer {session}: contribution {sequence} refused: {reason}");
+                    let SessionId(id) = session;
+                    tracing::warn!("volunteer {id}: contribution {sequence} refused: {reason}");
+                    let detail = format!("contribution {sequence}: {reason}");
+                    self.history.push_refused_contribution(now, session, detail);
                 }
-                Action::SuperstepClosed(closed) => self.on_superstep_closed(&closed),
-                Action::Diverged => tracing::error!(
-                    "the model has diverged: a parameter is not finite; the last version that is stays. Lower the \
-                     learning rate"
-                ),
+                Action::SuperstepClosed(closed) => self.on_superstep_closed(now, &closed),
+                Action::Diverged => {
+                    tracing::error!(
+                        "the model has diverged: a parameter is not finite; the last version that is stays. Lower \
+                         the learning rate"
+                    );
+                    self.history.push_event(now, EventKind::Diverged, None, String::new());
+                }
             }
         }
         self.actions = actions;
     }
 
-    fn on_superstep_closed(&mut self, closed: &ClosedSuperstep) {
+    fn on_superstep_closed(&mut self, now: Time, closed: &ClosedSuperstep) {
         let ClosedSuperstep {
             version,
             contributions,
@@ -326,16 +365,13 @@ impl Controller {
             "version {version}: {samples} samples in {contributions} contributions, loss {loss:.4}, \
              staleness {staleness:.2}, weight {weight:.2}, {open_for:?}"
         );
-        let elapsed_seconds = self.began.elapsed().as_secs_f64();
-        self.history.push_loss(LossPoint {
-            samples: self.central.totals().samples_in_model,
-            elapsed_seconds,
-            loss,
-        });
+        let samples_in_model = self.central.totals().samples_in_model;
+        let volunteers = self.central.volunteer_count();
+        self.history.push_superstep(now, closed, samples_in_model, volunteers);
     }
 
     fn send(&self, to: ConnectionId, outgoing: Outgoing) {
-        if let Some(Connection { peer, outbox }) = self.connections.get(&to)
+        if let Some(Connection { peer, outbox, .. }) = self.connections.get(&to)
             && let Err(error) = outbox.send(outgoing)
         {
             tracing::warn!("{peer}: {error}");

@@ -134,11 +134,11 @@ async fn volunteers(State(site): State<Arc<Site>>, Query(which): Query<Which>) -
 }
 
 async fn history(State(site): State<Arc<Site>>) -> Result<Response, HasEnded> {
-    let history = site
+    let reader = site
         .controller
-        .inspect(|controller, _| controller.history().clone())
+        .inspect(|controller, _| controller.history().reader())
         .await?;
-    Ok(fresh(Json(history)))
+    Ok(fresh(Json(reader.curves())))
 }
 
 async fn model(State(site): State<Arc<Site>>) -> Result<Response, HasEnded> {

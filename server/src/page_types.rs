@@ -15,7 +15,7 @@ use volunteer::messages::{FromBspWorker, Join, ToBspWorker, Told};
 use volunteer::progress::{MlModuleProgress, Progress, TimeShares};
 
 use crate::api;
-use crate::history::{EvaluationPoint, History, LossPoint};
+use crate::history::{Curves, EvaluationPoint, EventKind, HistoryEvent, LossPoint};
 
 /// Types that the file has besides: no Rust code has them.
 const BY_HAND: &str = r"
@@ -68,9 +68,11 @@ fn types() -> String {
     file += &declaration::<api::State>();
     file += &declaration::<api::Volunteer>();
     file += &declaration::<TimeShares>();
-    file += &declaration::<History>();
+    file += &declaration::<Curves>();
     file += &declaration::<LossPoint>();
     file += &declaration::<EvaluationPoint>();
+    file += &declaration::<HistoryEvent>();
+    file += &declaration::<EventKind>();
     file += &declaration::<ToBspWorker>();
     file += &declaration::<Join>();
     file += &declaration::<FromBspWorker>();

@@ -23,6 +23,7 @@ use crate::api::Status;
 use crate::cli::ServeArguments;
 use crate::controller::{self, ControllerHandle, Ended, Event};
 use crate::evaluation::evaluate_at_intervals;
+use crate::history::History;
 use crate::http::{Site, router};
 use crate::log::Log;
 use crate::random_tokens::RandomTokens;
@@ -132,7 +133,8 @@ fn start_controller(
     let central = Central::new(Time::ZERO, config, parameters, optimizer);
     let stop_at = run_file.goal().filter(|_| arguments.stop_at_target);
     let runtime = tokio::runtime::Handle::current();
-    Ok(controller::start(runtime, central, Instant::now(), stop_at)?)
+    let history = History::open(None);
+    Ok(controller::start(runtime, central, Instant::now(), stop_at, history)?)
 }
 
 /// Answers requests until it is told to close, and the requests that have begun.

@@ -38,7 +38,7 @@ struct Summary<'a> {
     bytes_down: u64,
     /// … and both for each accepted sample; none without samples.
     bytes_per_sample: Option<f64>,
-    evaluations: &'a [EvaluationPoint],
+    evaluations: Vec<EvaluationPoint>,
     run_file: &'a RunFile,
 }
 
@@ -122,7 +122,7 @@ fn summary<'a>(run: &'a Run, status: Status, ended: &'a Ended, about: &About) ->
         bytes_up,
         bytes_down,
         bytes_per_sample: (samples > 0).then(|| (bytes_up + bytes_down) as f64 / samples as f64),
-        evaluations: controller.history().evaluations(),
+        evaluations: controller.history().reader().curves().eval,
         run_file: &run.run_file,
     }
 }

@@ -497,6 +497,11 @@ impl Sessions {
         self.connected.len()
     }
 
+    /// The session of this connection, if it has one.
+    pub(super) fn of_connection(&self, connection: ConnectionId) -> Option<SessionId> {
+        self.connections.get(&connection).copied()
+    }
+
     /// The activities of all connected volunteers, by session.
     pub(super) fn activities(&self) -> impl Iterator<Item = (SessionId, &Activity)> + Clone {
         let session = |id: &SessionId| Some((*id, &self.sessions.get(id)?.activity));
