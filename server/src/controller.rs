@@ -5,18 +5,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bsp::central::{Action, Central, ClosedSuperstep, ConnectionId};
+use bsp::central::{Action, Central, ClosedSuperstep, ConnectionId, Divergence};
 use bsp::protocol::message::{Refusal, SessionId};
 use bsp::time::Time;
 use bytes::Bytes;
+use run::Run;
 use run::goal::{Evaluated, Goal};
 use run::model_file::About;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::divergence::{self, GradientChecker};
 use crate::history::{EvaluatedModel, EvaluationPoint, EventKind, History};
 use crate::outbox::{Outbox, Outgoing};
-use crate::random_tokens::RandomTokens;
+use crate::refusals::Refusals;
 use crate::traffic::Traffic;
 
 /// The most events that wait for the controller. While this many wait, sockets don't read on.
@@ -40,10 +42,12 @@ pub(crate) enum Event {
     Frame { connection: ConnectionId, frame: Bytes },
     /// A socket has closed.
     Disconnected { connection: ConnectionId },
-    /// A model was evaluated.
-    Evaluated(EvaluatedModel),
+    /// A model was evaluated; a run whose model is not sound has diverged.
+    Evaluated { model: EvaluatedModel, is_sound: bool },
     /// Another thread looks at the controller.
     Inspect(Look),
+    /// Gradients of this version were computed.
+    GradientsChecked { version: u64, are_finite: bool },
     /// The run ends, at the operator's wish.
     Stop,
 }
@@ -61,11 +65,13 @@ pub(crate) struct Controller {
     connections: HashMap<ConnectionId, Connection>,
     history: History,
     traffic: Arc<Traffic>,
-    /// Secrets for the sessions that hellos open.
-    tokens: RandomTokens,
     stop_at: Option<Goal>,
     /// The model whose evaluation reached `stop_at`.
     reached: Option<EvaluatedModel>,
+    /// The best model that was evaluated.
+    best: Option<EvaluatedModel>,
+    gradient_checker: GradientChecker,
+    refusals: Refusals,
     actions: Vec<Action>,
 }
 
@@ -136,6 +142,7 @@ impl ControllerHandle {
 /// `stop_at`.
 pub(crate) fn start(
     runtime: Handle,
+    run: &Run,
     central: Central,
     began: Instant,
     stop_at: Option<Goal>,
@@ -151,9 +158,11 @@ pub(crate) fn start(
         connections: HashMap::new(),
         history,
         traffic: Arc::clone(&traffic),
-        tokens: RandomTokens::from_system()?,
         stop_at,
         reached: None,
+        best: None,
+        gradient_checker: GradientChecker::new(run.clone(), events.downgrade()),
+        refusals: Refusals::default(),
         actions: Vec::new(),
     };
     std::thread::Builder::new()
@@ -190,15 +199,24 @@ impl Controller {
 
     /// The model that the run leaves, and what its file says of it: the one whose evaluation reached the run's aim, if
     /// the run ended with that, or the last. Versions are made while a model is evaluated; only the evaluated one is
-    /// known to have reached the aim.
+    /// known to have reached the aim. Of a run that has diverged it is the best that was evaluated, if any was.
     pub(crate) fn result(&self, run: String) -> (About, &[f32]) {
-        match &self.reached {
+        let known = match self.central.divergence() {
+            Some(_) => self.best.as_ref(),
+            None => self.reached.as_ref(),
+        };
+        match known {
             Some(EvaluatedModel { point, parameters }) => {
                 let (version, samples) = (point.version, point.samples);
                 (About { run, version, samples }, parameters)
             }
             None => (self.about(run), self.central.model()),
         }
+    }
+
+    /// The best model that was evaluated.
+    pub(crate) fn best(&self) -> Option<&EvaluatedModel> {
+        self.best.as_ref()
     }
 
     /// What has travelled over the volunteers' WebSockets.
@@ -231,6 +249,10 @@ impl Controller {
                 }
             }
             self.act();
+            // The aim will not be reached.
+            if self.stop_at.is_some() && self.central.divergence().is_some() {
+                break;
+            }
         }
         let now = self.now();
         self.central.close_superstep(now, &mut self.actions);
@@ -255,8 +277,7 @@ impl Controller {
                     .insert(connection, Connection { peer, outbox, session });
             }
             Event::Frame { connection, frame } => {
-                self.central
-                    .on_frame(now, connection, &frame, self.tokens.draw(), &mut self.actions);
+                self.central.on_frame(now, connection, &frame, &mut self.actions);
                 self.note_joined(now, connection);
             }
             Event::Disconnected { connection } => {
@@ -268,7 +289,7 @@ impl Controller {
                 }
                 self.central.on_disconnected(now, connection, &mut self.actions);
             }
-            Event::Evaluated(model) => {
+            Event::Evaluated { model, is_sound } => {
                 let EvaluationPoint {
                     version,
                     samples,
@@ -277,6 +298,11 @@ impl Controller {
                     ..
                 } = model.point;
                 let evaluated = Evaluated { loss, accuracy };
+                if !is_sound {
+                    self.central
+                        .diverge(now, Divergence::Evaluation { version }, &mut self.actions);
+                    return false;
+                }
                 tracing::info!(
                     "version {version}: accuracy {}, loss {loss:.4}, {samples} samples",
                     evaluated.accuracy_text()
@@ -287,6 +313,19 @@ impl Controller {
                     self.central.finish(&mut self.actions);
                     self.act();
                     return true;
+                }
+                let best = self.best.as_ref().map(divergence::evaluated);
+                if best.is_none_or(|best| divergence::is_better(&evaluated, &best)) {
+                    self.best = Some(model);
+                }
+            }
+            Event::GradientsChecked { version, are_finite } => {
+                // Somebody has contributed if there is a newer version.
+                if are_finite || version != self.central.stamp().version {
+                    self.central.on_gradients_finite(now);
+                } else {
+                    self.central
+                        .diverge(now, Divergence::Gradients { version }, &mut self.actions);
                 }
             }
             Event::Inspect(look) => look(self, now),
@@ -318,7 +357,7 @@ impl Controller {
                         (reason, self.connections.get(&from))
                     {
                         match reason {
-                            Refusal::Finished => tracing::debug!("{peer}: {reason}"),
+                            Refusal::Finished | Refusal::Diverged => tracing::debug!("{peer}: {reason}"),
                             _ => {
                                 tracing::warn!("{peer}: turned away: {reason}");
                                 let detail = reason.to_string();
@@ -334,17 +373,20 @@ impl Controller {
                     reason,
                 } => {
                     let SessionId(id) = session;
-                    tracing::warn!("volunteer {id}: contribution {sequence} refused: {reason}");
+                    self.refusals.log(now, id, sequence, &reason);
                     let detail = format!("contribution {sequence}: {reason}");
                     self.history.push_refused_contribution(now, session, detail);
                 }
                 Action::SuperstepClosed(closed) => self.on_superstep_closed(now, &closed),
-                Action::Diverged => {
-                    tracing::error!(
-                        "the model has diverged: a parameter is not finite; the last version that is stays. Lower \
-                         the learning rate"
-                    );
-                    self.history.push_event(now, EventKind::Diverged, None, String::new());
+                Action::WriteCheckpoint(_) => {}
+                Action::CheckGradients => {
+                    tracing::warn!("volunteers compute nothing that is finite; checking a few gradients here");
+                    self.gradient_checker.check(&self.central);
+                }
+                Action::Diverged(divergence) => {
+                    let reason = divergence::reason(divergence);
+                    tracing::error!("the run has diverged: {reason}. Volunteers rest; the best model so far is kept");
+                    self.history.push_event(now, EventKind::Diverged, None, reason);
                 }
             }
         }

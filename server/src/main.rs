@@ -15,6 +15,7 @@ mod api;
 mod assets;
 mod cli;
 mod controller;
+mod divergence;
 mod evaluation;
 mod history;
 mod http;
@@ -23,6 +24,7 @@ mod outbox;
 #[cfg(test)]
 mod page_types;
 mod random_tokens;
+mod refusals;
 mod serve;
 mod shards;
 mod signals;

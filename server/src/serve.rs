@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use axum::serve::{ListenerExt, TapIo};
 use bsp::central::Central;
 use bsp::protocol::message::{PROTOCOL, RunId};
@@ -28,7 +28,7 @@ use crate::http::{Site, router};
 use crate::log::Log;
 use crate::random_tokens::RandomTokens;
 use crate::shards::Shards;
-use crate::{signals, summary};
+use crate::{divergence, signals, summary};
 
 /// How long sockets may take to close at the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(3);
@@ -117,7 +117,13 @@ async fn serve_run(arguments: &ServeArguments, run: &Run, stopped: oneshot::Rece
 
     let now = Time::ZERO + ended.elapsed;
     let status = Status::new(run_file.name.clone(), run_file.goal(), &ended.controller, now);
-    summary::write(&arguments.out, run, status, &ended)
+    summary::write(&arguments.out, run, status, &ended)?;
+    match ended.controller.central().divergence() {
+        Some(divergence) if arguments.stop_at_target => {
+            bail!("the run has diverged: {}", divergence::reason(divergence))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The central module of this run, at work on its thread.
@@ -134,7 +140,14 @@ fn start_controller(
     let stop_at = run_file.goal().filter(|_| arguments.stop_at_target);
     let runtime = tokio::runtime::Handle::current();
     let history = History::open(None);
-    Ok(controller::start(runtime, central, Instant::now(), stop_at, history)?)
+    Ok(controller::start(
+        runtime,
+        run,
+        central,
+        Instant::now(),
+        stop_at,
+        history,
+    )?)
 }
 
 /// Answers requests until it is told to close, and the requests that have begun.

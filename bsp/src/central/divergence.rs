@@ -31,8 +31,8 @@ pub enum Divergence {
         /// The version.
         version: u64,
     },
-    /// The loss of this version on the held-out samples is not finite.
-    #[error("the held-out loss of version {version} is not finite")]
+    /// The loss of this version on the held-out samples is not finite, or beyond hope.
+    #[error("the held-out loss of version {version} is not finite, or a million times that of the first model")]
     Evaluation {
         /// The version.
         version: u64,
