@@ -36,6 +36,8 @@ export type Run = {
   minibatch: number;
   /** Samples that a superstep aims at. */
   superstep_samples: number;
+  /** Samples of one contribution beyond this number weigh nothing. */
+  max_read_out_samples: number;
   /** The share of held-out samples to answer rightly, from 0 to 1, if that is the run's aim. */
   target_accuracy: number | null;
   /** The mean loss of held-out samples to come down to, if that is. */
@@ -95,8 +97,30 @@ export type Status = {
   samples_per_second: number;
   contributions_accepted: number;
   contributions_refused: number;
+  /** How often a server has begun with this run. */
+  incarnation: number;
+  /** Contributions that came again because a link or a server was lost: those that were settled now, … */
+  contributions_resent: number;
+  /** … and those that were settled before, and are not counted twice. */
+  duplicates_refused: number;
+  /** Accepted samples that no model holds, and none will. */
+  samples_lost: number;
+  /** Why; nothing as long as none is lost. */
+  samples_lost_because: Array<string>;
+  /** Samples that were accepted before the last restart, that no checkpoint held, and that may still come again. */
+  samples_awaited: number;
+  /** Checkpoints that this server has written. */
+  checkpoints: number;
+  /** The time since the last of them; none before the first. */
+  last_checkpoint_seconds: number | null;
+  /** How long it took to write, and its bytes. */
+  checkpoint_took_seconds: number;
+  checkpoint_bytes: number;
+  /** The last checkpoint could not be written: what comes is not durable. */
+  checkpoint_fails: boolean;
   target_accuracy: number | null;
   target_loss: number | null;
+  /** Time trained, over all servers that have run it. */
   elapsed_seconds: number;
   /** The read-out period. A volunteer whose link is slow has a longer one of its own. */
   period_seconds: number;
@@ -163,17 +187,19 @@ export type TimeShares = {
   wait: number;
 };
 
-/** Both curves, each in the order of its points. */
+/** Both curves over the whole run, each in the order of its points: the line that the current model comes from. */
 export type History = {
   loss: Array<LossPoint>;
   eval: Array<EvaluationPoint>;
+  /** Restarts, changed settings, divergences. */
+  events: Array<HistoryEvent>;
 };
 
 /** The loss of the training samples over the run. */
 export type LossPoint = {
   /** Samples that all volunteers had contributed by then. */
   samples: number;
-  /** Seconds since the run began. */
+  /** Seconds since the run began, without those in which no server ran. */
   elapsed_seconds: number;
   /** Mean loss of a sample. */
   loss: number;
@@ -183,7 +209,10 @@ export type LossPoint = {
 export type EvaluationPoint = {
   /** Samples in the model that was evaluated. */
   samples: number;
-  /** Seconds from the beginning of the run to the moment at which that model was current. */
+  /**
+   * Seconds from the beginning of the run to the moment at which that model was current, without those in which no
+   * server ran.
+   */
   elapsed_seconds: number;
   /** The model's version. */
   version: number;
@@ -192,6 +221,27 @@ export type EvaluationPoint = {
   /** Mean loss of a held-out sample. */
   loss: number;
 };
+
+/** Something that happened to the run, as a mark on its curves. */
+export type HistoryEvent = {
+  kind: EventKind;
+  /** Samples in the model that the run went on with. */
+  samples: number;
+  /** Seconds since the run began, without those in which no server ran. */
+  elapsed_seconds: number;
+  /** In words. */
+  detail: string;
+};
+
+/** What an event is about. */
+export type EventKind = 'begin'
+  | 'restart'
+  | 'joined'
+  | 'left'
+  | 'refused'
+  | 'checkpoint'
+  | 'settings'
+  | 'diverged';
 
 /** From the page to the BSP worker. */
 export type ToBspWorker = {

@@ -211,6 +211,11 @@ impl Central {
         self.make_checkpoint_if_due(now, actions);
     }
 
+    /// The run as it stands, where a checkpoint is the way to go on: under another incarnation.
+    pub fn into_checkpoint(mut self) -> Checkpoint {
+        self.training.make_checkpoint(&mut self.sessions, 0)
+    }
+
     /// The server stops, and will be back: every volunteer is told, and keeps its session.
     pub fn go_away(&mut self, actions: &mut Vec<Action>) {
         for from in self.sessions.connections() {
@@ -365,10 +370,11 @@ impl Central {
         match received.message {
             FromVolunteer::Hello(hello) => {
                 check_hello(&hello, training.config(), training.phase())?;
-                let Joined { session, replaced } = sessions.on_hello(now, from, &hello, training.config())?;
+                let Joined { session, replaced, gap } = sessions.on_hello(now, from, &hello, training.config())?;
                 if let Some(from) = replaced {
                     actions.push(Action::Disconnect { from, reason: None });
                 }
+                training.on_gap(gap);
                 let period = training.supersteps().policy().period();
                 sessions.set_period(session, period, training.config());
                 let welcome = sessions.welcome(session, training.config())?;

@@ -203,6 +203,11 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// The hash of the samples to train on.
+    pub fn hash(&self) -> u64 {
+        nn::data::shard::hash_of_all(&self.shards)
+    }
+
     /// Loads a run's data. The run's seed decides which samples share a shard, and nothing else.
     ///
     /// # Errors

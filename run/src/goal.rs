@@ -45,6 +45,15 @@ pub struct Evaluated {
 }
 
 impl Evaluated {
+    /// Whether it does better than another: by right answers where both have them, else by loss. A loss that is not a
+    /// number is never better.
+    pub fn is_better_than(&self, other: &Evaluated) -> bool {
+        match (self.accuracy, other.accuracy) {
+            (Some(own), Some(other)) if own != other => own > other,
+            _ => self.loss < other.loss,
+        }
+    }
+
     /// The accuracy as it is printed.
     pub fn accuracy_text(&self) -> String {
         self.accuracy
@@ -55,6 +64,17 @@ impl Evaluated {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_better_model_has_more_right_answers_or_less_loss_where_these_are_equal_or_none() {
+        let evaluated = |accuracy, loss| Evaluated { loss, accuracy };
+        assert!(evaluated(Some(0.9), 5.0).is_better_than(&evaluated(Some(0.8), 1.0)));
+        assert!(!evaluated(Some(0.8), 1.0).is_better_than(&evaluated(Some(0.9), 5.0)));
+        assert!(evaluated(Some(0.9), 1.0).is_better_than(&evaluated(Some(0.9), 2.0)));
+        assert!(evaluated(None, 1.0).is_better_than(&evaluated(None, 2.0)));
+        assert!(!evaluated(None, f64::NAN).is_better_than(&evaluated(None, 2.0)));
+        assert!(!evaluated(None, 2.0).is_better_than(&evaluated(None, 2.0)));
+    }
 
     #[test]
     fn a_goal_is_reached_at_its_number_and_a_loss_that_is_none_reaches_nothing() {

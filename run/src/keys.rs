@@ -4,6 +4,7 @@
 //! (`out_of_range`), and the table in `runs/README.md` (`markdown`; a test compares). What two keys must be to each
 //! other, and what a layer must be to the one before it, is checked where it is known.
 
+pub mod changes;
 mod rows;
 
 use serde::de::DeserializeOwned;

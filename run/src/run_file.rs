@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use self::words::in_readers_words;
 pub use syntax::syntax;
-pub use training::{Evaluation, Training};
+pub use training::{Checkpoints, Evaluation, Training};
 
 use crate::dataset::{DatasetSpec, TargetKind};
 use crate::goal::Goal;
@@ -58,6 +58,9 @@ pub struct RunFile {
     /// How it is evaluated on the way.
     #[serde(default)]
     pub evaluation: Evaluation,
+    /// What is kept of it for the next start of its server.
+    #[serde(default)]
+    pub checkpoints: Checkpoints,
     /// Where it was read from, for errors.
     #[serde(skip)]
     path: PathBuf,
@@ -290,6 +293,7 @@ impl RunFile {
             ("dataset", toml::Value::try_from(&self.dataset)),
             ("training", toml::Value::try_from(&self.training)),
             ("evaluation", toml::Value::try_from(&self.evaluation)),
+            ("checkpoints", toml::Value::try_from(&self.checkpoints)),
         ];
         let written = parts
             .into_iter()

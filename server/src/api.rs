@@ -37,6 +37,27 @@ pub(crate) struct Status {
     samples_per_second: f64,
     contributions_accepted: u64,
     contributions_refused: u64,
+    /// How often a server has begun with this run.
+    incarnation: u32,
+    /// Contributions that came again because a link or a server was lost: those that were settled now, …
+    contributions_resent: u64,
+    /// … and those that were settled before, and are not counted twice.
+    duplicates_refused: u64,
+    /// Accepted samples that no model holds, and none will.
+    samples_lost: u64,
+    /// Why; nothing as long as none is lost.
+    samples_lost_because: Vec<String>,
+    /// Samples that were accepted before the last restart, that no checkpoint held, and that may still come again.
+    samples_awaited: u64,
+    /// Checkpoints that this server has written.
+    checkpoints: u64,
+    /// The time since the last of them; none before the first.
+    last_checkpoint_seconds: Option<f64>,
+    /// How long it took to write, and its bytes.
+    checkpoint_took_seconds: f64,
+    checkpoint_bytes: u64,
+    /// The last checkpoint could not be written: what comes is not durable.
+    checkpoint_fails: bool,
     target_accuracy: Option<f64>,
     target_loss: Option<f64>,
     /// Time trained, over all servers that have run it.
@@ -124,6 +145,11 @@ impl Status {
         let volunteers: Vec<VolunteerStatus> = central.volunteers(now).collect();
         let is_training = volunteers.iter().any(|volunteer| !volunteer.is_paused);
         let version = central.stamp().version;
+        let checkpoint = controller.last_checkpoint();
+        let diverged = match central.phase().has_diverged() {
+            true => totals.samples - totals.samples_in_model,
+            false => 0,
+        };
         Status {
             run,
             mode: config.mode,
@@ -153,6 +179,17 @@ impl Status {
                 .fold(0.0, |sum, volunteer| sum + volunteer.samples_per_second),
             contributions_accepted: totals.accepted,
             contributions_refused: totals.refused,
+            incarnation: central.stamp().incarnation,
+            contributions_resent: totals.resent,
+            duplicates_refused: totals.duplicates,
+            samples_lost: central.samples_lost(now) + diverged,
+            samples_lost_because: reasons(central.samples_lost(now), diverged, totals.lost_with_disk),
+            samples_awaited: central.samples_awaited(now),
+            checkpoints: central.checkpoints(),
+            last_checkpoint_seconds: checkpoint.last_at.map(|at| now.since(at).as_secs_f64()),
+            checkpoint_took_seconds: checkpoint.seconds,
+            checkpoint_bytes: checkpoint.bytes,
+            checkpoint_fails: checkpoint.is_failing,
             target_accuracy: goal.and_then(Goal::accuracy),
             target_loss: goal.and_then(Goal::loss),
             elapsed_seconds: controller.history().elapsed_seconds(now),
@@ -193,6 +230,23 @@ impl From<VolunteerStatus> for Volunteer {
             last_seen_seconds: status.last_seen.as_secs_f64(),
         }
     }
+}
+
+/// Why samples are lost.
+fn reasons(volunteers_gone: u64, diverged: u64, lost_with_disk: u64) -> Vec<String> {
+    let reasons = [
+        (
+            volunteers_gone,
+            "samples: their volunteers were gone before a checkpoint held them",
+        ),
+        (diverged, "samples: their step made the model diverge"),
+        (
+            lost_with_disk,
+            "contributions: the checkpoints that held them could not be read",
+        ),
+    ];
+    let lost = reasons.into_iter().filter(|(count, _)| *count > 0);
+    lost.map(|(count, reason)| format!("{count} {reason}")).collect()
 }
 
 /// A volunteer says what its first contribution took when it sends its second; a model was stored before either.

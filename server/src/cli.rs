@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Simulate(SimulateArguments),
     /// Evaluate model files on a run's held-out samples.
     Evaluate(EvaluateArguments),
+    /// List the runs of a state folder: name, state, samples, accuracy, size, age, and the server that owns each.
+    Runs(RunsArguments),
 }
 
 #[derive(Args, Debug)]
@@ -44,6 +46,16 @@ pub(crate) struct ServeArguments {
     /// Where to write the model and a summary of the run at the end. What another run left there gets other names.
     #[arg(long, value_name = "DIR", default_value = "out")]
     pub(crate) out: PathBuf,
+    /// Where the run is kept, so that the next start goes on with it. By default the folder `state` beside the run
+    /// file.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) state: Option<PathBuf>,
+    /// Begin anew. What the run has learned stays in the state folder under another name.
+    #[arg(long, conflicts_with = "fork")]
+    pub(crate) fresh: bool,
+    /// Go on under another name, with another data set, seed or way to train; the run itself stays as it is.
+    #[arg(long, value_name = "NEW_NAME")]
+    pub(crate) fork: Option<String>,
 }
 
 #[derive(Args, Debug)]
@@ -106,6 +118,16 @@ pub(crate) struct EvaluateArguments {
     /// Model files, as `serve` writes them and the page offers them.
     #[arg(required = true, value_name = "MODEL.safetensors")]
     pub(crate) models: Vec<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunsArguments {
+    /// The state folder.
+    #[arg(value_name = "DIR", default_value = "state")]
+    pub(crate) state: PathBuf,
+    /// Print JSON, for programs.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Reads a whole number of seconds, or of the unit behind it.

@@ -5,16 +5,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bsp::central::{Action, Central, ClosedSuperstep, ConnectionId, Divergence};
+use bsp::central::{Action, Awaited, Central, ClosedSuperstep, ConnectionId, Divergence};
 use bsp::protocol::message::{Refusal, SessionId};
 use bsp::time::Time;
 use bytes::Bytes;
 use run::Run;
 use run::goal::{Evaluated, Goal};
 use run::model_file::About;
+use state::{Best, Ledger, RunState, Snapshot};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::checkpoint_writer::{CheckpointWriter, Outcome};
 use crate::divergence::{self, GradientChecker};
 use crate::history::{EvaluatedModel, EvaluationPoint, EventKind, History};
 use crate::outbox::{Outbox, Outgoing};
@@ -26,6 +28,9 @@ const QUEUE: usize = 1024;
 
 /// How long the end of a run waits for the history's disk: within the seconds that a service manager leaves.
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long the last checkpoint may take. An operator who stops a server waits for five seconds at the most.
+const DURABLE_WITHIN: Duration = Duration::from_secs(3);
 
 /// A look at the controller, and what is done with what is seen.
 type Look = Box<dyn FnOnce(&Controller, Time) + Send>;
@@ -42,6 +47,8 @@ pub(crate) enum Event {
     Frame { connection: ConnectionId, frame: Bytes },
     /// A socket has closed.
     Disconnected { connection: ConnectionId },
+    /// A checkpoint was written, or could not be.
+    CheckpointWritten(Outcome),
     /// A model was evaluated; a run whose model is not sound has diverged.
     Evaluated { model: EvaluatedModel, is_sound: bool },
     /// Another thread looks at the controller.
@@ -68,11 +75,49 @@ pub(crate) struct Controller {
     stop_at: Option<Goal>,
     /// The model whose evaluation reached `stop_at`.
     reached: Option<EvaluatedModel>,
-    /// The best model that was evaluated.
+    /// The best model that was evaluated until now.
     best: Option<EvaluatedModel>,
     gradient_checker: GradientChecker,
     refusals: Refusals,
+    /// Whether that is kept beside the checkpoints.
+    keeps_best: bool,
+    ledger: Ledger,
+    /// The ledger can't be written; it was said.
+    has_ledger_failed: bool,
+    writer: CheckpointWriter,
+    checkpoints: Checkpoints,
+    /// The run ends: nothing more is accepted.
+    is_closing: bool,
     actions: Vec<Action>,
+}
+
+/// What a controller begins with.
+pub(crate) struct Start {
+    pub(crate) run: Run,
+    pub(crate) central: Central,
+    pub(crate) began: Instant,
+    /// The aim with which the run ends.
+    pub(crate) stop_at: Option<Goal>,
+    pub(crate) history: History,
+    /// Whether the best evaluated model is kept.
+    pub(crate) keeps_best: bool,
+    /// That model, if there is one.
+    pub(crate) best: Option<EvaluatedModel>,
+    pub(crate) ledger: Ledger,
+    pub(crate) writer: CheckpointWriter,
+}
+
+/// The last checkpoint of this server.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Checkpoints {
+    /// When it was written.
+    pub(crate) last_at: Option<Time>,
+    /// How long that took.
+    pub(crate) seconds: f64,
+    /// Its bytes.
+    pub(crate) bytes: u64,
+    /// Whether the last attempt failed.
+    pub(crate) is_failing: bool,
 }
 
 struct Connection {
@@ -140,29 +185,31 @@ impl ControllerHandle {
 
 /// Starts the controller on a thread of its own. It ends when it is told to stop, or when an evaluation reaches
 /// `stop_at`.
-pub(crate) fn start(
-    runtime: Handle,
-    run: &Run,
-    central: Central,
-    began: Instant,
-    stop_at: Option<Goal>,
-    mut history: History,
-) -> std::io::Result<(ControllerHandle, oneshot::Receiver<Ended>)> {
+pub(crate) fn start(runtime: Handle, start: Start) -> std::io::Result<(ControllerHandle, oneshot::Receiver<Ended>)> {
+    let Start {
+        central, mut history, ..
+    } = start;
     let (events, inbox) = mpsc::channel(QUEUE);
     let (ended, end) = oneshot::channel();
     let traffic = Arc::new(Traffic::default());
     history.begin(Time::ZERO, central.stamp(), central.totals().samples_in_model);
     let controller = Controller {
         central,
-        began,
+        began: start.began,
         connections: HashMap::new(),
         history,
         traffic: Arc::clone(&traffic),
-        stop_at,
-        reached: None,
-        best: None,
-        gradient_checker: GradientChecker::new(run.clone(), events.downgrade()),
+        gradient_checker: GradientChecker::new(start.run, events.downgrade()),
         refusals: Refusals::default(),
+        stop_at: start.stop_at,
+        reached: None,
+        best: start.best,
+        keeps_best: start.keeps_best,
+        ledger: start.ledger,
+        has_ledger_failed: false,
+        writer: start.writer,
+        checkpoints: Checkpoints::default(),
+        is_closing: false,
         actions: Vec::new(),
     };
     std::thread::Builder::new()
@@ -175,6 +222,20 @@ pub(crate) fn start(
             let _ = ended.send(Ended { controller, elapsed });
         })?;
     Ok((ControllerHandle { events, traffic }, end))
+}
+
+/// Waits for the next event: `None` when `patience` is over, and `Some(None)` when nobody is left to tell one.
+fn next_event(
+    runtime: &Handle,
+    inbox: &mut mpsc::Receiver<Event>,
+    patience: Option<Duration>,
+) -> Option<Option<Event>> {
+    runtime.block_on(async {
+        match patience {
+            Some(patience) => tokio::time::timeout(patience, inbox.recv()).await.ok(),
+            None => Some(inbox.recv().await),
+        }
+    })
 }
 
 impl Controller {
@@ -219,6 +280,11 @@ impl Controller {
         self.best.as_ref()
     }
 
+    /// The last checkpoint of this server.
+    pub(crate) fn last_checkpoint(&self) -> Checkpoints {
+        self.checkpoints
+    }
+
     /// What has travelled over the volunteers' WebSockets.
     pub(crate) fn traffic(&self) -> &Traffic {
         &self.traffic
@@ -232,12 +298,7 @@ impl Controller {
         loop {
             let now = self.now();
             let patience = self.central.next_timeout(now).map(|at| at.since(now));
-            let event = runtime.block_on(async {
-                match patience {
-                    Some(patience) => tokio::time::timeout(patience, inbox.recv()).await.ok(),
-                    None => Some(inbox.recv().await),
-                }
-            });
+            let event = next_event(runtime, &mut inbox, patience);
             let now = self.now();
             match event {
                 None => self.central.on_timeout(now, &mut self.actions),
@@ -254,13 +315,114 @@ impl Controller {
                 break;
             }
         }
+        self.close(runtime, &mut inbox);
+        self
+    }
+
+    /// Ends: the superstep closes, all that was accepted becomes durable, and volunteers are told that the server will
+    /// be back, if they were not told that the run is finished.
+    fn close(&mut self, runtime: &Handle, inbox: &mut mpsc::Receiver<Event>) {
+        self.is_closing = true;
         let now = self.now();
         self.central.close_superstep(now, &mut self.actions);
+        self.central.make_checkpoint(now, &mut self.actions);
         self.act();
+        let until = now + DURABLE_WITHIN;
+        while !self.central.is_durable() && !self.central.phase().has_diverged() {
+            let patience = until.since(self.now());
+            let event = next_event(runtime, inbox, Some(patience));
+            let now = self.now();
+            match event {
+                Some(Some(event)) => drop(self.on_event(now, event)),
+                Some(None) => break,
+                None => {
+                    tracing::error!(
+                        "the last checkpoint is not written after {DURABLE_WITHIN:?}: volunteers that live send again \
+                         what it would have held"
+                    );
+                    break;
+                }
+            }
+            self.act();
+        }
+        if !self.central.phase().is_finished() {
+            self.central.go_away(&mut self.actions);
+            self.act();
+        }
         for connection in self.connections.values() {
             let _ = connection.outbox.send(Outgoing::Close);
         }
-        self
+    }
+
+    /// How the run stands, for who lists runs.
+    fn state(&self) -> RunState {
+        match () {
+            () if self.reached.is_some() => RunState::Finished,
+            () if self.central.phase().has_diverged() => RunState::Diverged,
+            () if self.is_closing => RunState::Stopped,
+            () => RunState::Training,
+        }
+    }
+
+    fn on_checkpoint_written(&mut self, now: Time, outcome: Outcome) {
+        let Outcome { number, written } = outcome;
+        match written {
+            Ok(written) => {
+                tracing::debug!(
+                    "checkpoint {number}: {} bytes in {:.3} s",
+                    written.bytes,
+                    written.seconds
+                );
+                for warning in &written.warnings {
+                    tracing::warn!("{warning}");
+                }
+                if self.checkpoints.is_failing {
+                    tracing::info!("checkpoints can be written again");
+                }
+                self.checkpoints = Checkpoints {
+                    last_at: Some(now),
+                    seconds: written.seconds,
+                    bytes: written.bytes,
+                    is_failing: false,
+                };
+                self.history
+                    .push_event(now, EventKind::Checkpoint, None, format!("{} bytes", written.bytes));
+                self.central.on_checkpoint_written(now, number, &mut self.actions);
+            }
+            Err(error) => {
+                if !self.checkpoints.is_failing {
+                    tracing::error!(
+                        "a checkpoint can't be written: {error}; the run goes on, and volunteers keep what is not \
+                         durable"
+                    );
+                }
+                self.checkpoints.is_failing = true;
+                self.central.on_checkpoint_failed(now, number);
+            }
+        }
+    }
+
+    /// Keeps a model beside the checkpoints, if the best one is kept there.
+    fn keep_as_best(&mut self, model: &EvaluatedModel) {
+        if self.keeps_best {
+            self.writer.keep_best(Best {
+                version: model.point.version,
+                samples: model.point.samples,
+                accuracy: model.point.accuracy,
+                loss: model.point.loss,
+                model: model.parameters.clone(),
+            });
+        }
+    }
+
+    fn note_accepted(&mut self, contribution: Awaited) {
+        let outcome = self.ledger.append(contribution);
+        if let Err(error) = &outcome
+            && !self.has_ledger_failed
+        {
+            tracing::warn!("{error}; after a crash it would not be known how many samples are lost");
+        }
+        self.has_ledger_failed = outcome.is_err();
     }
 
     /// Handles an event, and says whether the run has ended with it.
@@ -276,6 +438,8 @@ impl Controller {
                 self.connections
                     .insert(connection, Connection { peer, outbox, session });
             }
+            // What comes now is not acknowledged, and so it is sent again to the next server.
+            Event::Frame { .. } if self.is_closing => {}
             Event::Frame { connection, frame } => {
                 self.central.on_frame(now, connection, &frame, &mut self.actions);
                 self.note_joined(now, connection);
@@ -289,6 +453,8 @@ impl Controller {
                 }
                 self.central.on_disconnected(now, connection, &mut self.actions);
             }
+            Event::CheckpointWritten(outcome) => self.on_checkpoint_written(now, outcome),
+            Event::Evaluated { .. } if self.is_closing => {}
             Event::Evaluated { model, is_sound } => {
                 let EvaluationPoint {
                     version,
@@ -308,14 +474,18 @@ impl Controller {
                     evaluated.accuracy_text()
                 );
                 self.history.push_evaluation(&model.point);
+                let best = self.best.as_ref().map(EvaluatedModel::evaluated);
+                let is_best = best.is_none_or(|best| evaluated.is_better_than(&best));
+                if is_best {
+                    self.keep_as_best(&model);
+                }
                 if self.stop_at.is_some_and(|goal| goal.is_reached_by(&evaluated)) {
                     self.reached = Some(model);
                     self.central.finish(&mut self.actions);
                     self.act();
                     return true;
                 }
-                let best = self.best.as_ref().map(divergence::evaluated);
-                if best.is_none_or(|best| divergence::is_better(&evaluated, &best)) {
+                if is_best {
                     self.best = Some(model);
                 }
             }
@@ -377,8 +547,16 @@ impl Controller {
                     let detail = format!("contribution {sequence}: {reason}");
                     self.history.push_refused_contribution(now, session, detail);
                 }
+                Action::NoteAccepted(contribution) => self.note_accepted(contribution),
+                Action::WriteCheckpoint(checkpoint) => {
+                    self.ledger.rotate(Snapshot::of(&checkpoint));
+                    let accuracy = self.history.last_evaluation().and_then(|point| point.accuracy);
+                    let number = checkpoint.number;
+                    if !self.writer.write(checkpoint, accuracy, self.state()) {
+                        self.central.on_checkpoint_failed(now, number);
+                    }
+                }
                 Action::SuperstepClosed(closed) => self.on_superstep_closed(now, &closed),
-                Action::WriteCheckpoint(_) => {}
                 Action::CheckGradients => {
                     tracing::warn!("volunteers compute nothing that is finite; checking a few gradients here");
                     self.gradient_checker.check(&self.central);

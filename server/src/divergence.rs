@@ -6,12 +6,10 @@ use std::thread;
 
 use bsp::central::{Central, Divergence};
 use run::Run;
-use run::goal::Evaluated;
 use run::model_file::About;
 use tokio::sync::mpsc::WeakSender;
 
 use crate::controller::{Controller, Event};
-use crate::history::EvaluatedModel;
 
 /// Computes gradients beside the controller, when volunteers say that theirs are not finite.
 pub(crate) struct GradientChecker {
@@ -64,14 +62,6 @@ pub(crate) fn reason(divergence: Divergence) -> String {
     format!("{divergence}; {hint}")
 }
 
-/// Whether a model did better on the held-out samples than another one.
-pub(crate) fn is_better(one: &Evaluated, other: &Evaluated) -> bool {
-    match (one.accuracy, other.accuracy) {
-        (Some(one), Some(other)) if one != other => one > other,
-        _ => one.loss < other.loss,
-    }
-}
-
 /// The model that a run leaves, and what its file says of it. Of a run that has diverged that is the best that was
 /// evaluated; if there is none, the last version if it is sound, or the first one.
 pub(crate) fn result(run: &Run, controller: &Controller) -> (About, Vec<f32>) {
@@ -91,12 +81,4 @@ pub(crate) fn result(run: &Run, controller: &Controller) -> (About, Vec<f32>) {
         ..about
     };
     (first, run.model.initial_parameters(run.run_file.seed))
-}
-
-/// How an evaluated model did.
-pub(crate) fn evaluated(model: &EvaluatedModel) -> Evaluated {
-    Evaluated {
-        loss: model.point.loss,
-        accuracy: model.point.accuracy,
-    }
 }

@@ -5,14 +5,17 @@
 //! - [`serve`]: `superstep serve`. It starts the [`controller`] (the driver around the central BSP module, 102), the
 //!   [`evaluation`] beside it, and [`http`], which serves the [`assets`], the [`api`], the [`shards`] and the
 //!   [`socket`]s.
+//!   Before that, [`run_state`] opens the run where it was left; [`checkpoint_writer`] keeps it.
 //! - [`native_volunteer`]: `superstep volunteer`, a local BSP module (103) without a browser.
 //! - [`lab`]: `superstep reference`, the sequential baseline; `superstep simulate`, whole runs in virtual time;
 //!   `superstep evaluate`, how a model file does.
+//! - [`runs`]: `superstep runs`, what a state folder holds.
 //! - [`summary`]: what is left at the end; [`log`]: what is said on the way; [`signals`]: how an
 //!   operator stops it.
 
 mod api;
 mod assets;
+mod checkpoint_writer;
 mod cli;
 mod controller;
 mod divergence;
@@ -25,6 +28,8 @@ mod outbox;
 mod page_types;
 mod random_tokens;
 mod refusals;
+mod run_state;
+mod runs;
 mod serve;
 mod shards;
 mod signals;
@@ -58,6 +63,7 @@ fn main() -> ExitCode {
         Command::Reference(arguments) => reference(&arguments),
         Command::Simulate(arguments) => lab::simulate(&arguments.scenario, arguments.out.as_deref(), arguments.threads),
         Command::Evaluate(arguments) => lab::evaluate(arguments.run.as_deref(), &arguments.models),
+        Command::Runs(arguments) => runs::list(&arguments.state, arguments.json),
     };
     let code = match outcome {
         Ok(()) => ExitCode::SUCCESS,

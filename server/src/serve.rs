@@ -8,11 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use axum::serve::{ListenerExt, TapIo};
-use bsp::central::Central;
 use bsp::protocol::message::{PROTOCOL, RunId};
 use bsp::time::Time;
 use run::Run;
-use run::central::{ServerOptimizer, central_config};
 use run::out_folder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -20,15 +18,19 @@ use volunteer::description::{DatasetDescription, RunDescription};
 use volunteer::membership::memory_need;
 
 use crate::api::Status;
+use crate::checkpoint_writer::CheckpointWriter;
 use crate::cli::ServeArguments;
 use crate::controller::{self, ControllerHandle, Ended, Event};
 use crate::evaluation::evaluate_at_intervals;
-use crate::history::History;
+use crate::history::{EvaluatedModel, History};
 use crate::http::{Site, router};
 use crate::log::Log;
-use crate::random_tokens::RandomTokens;
+use crate::run_state::{self, OpenedRun};
 use crate::shards::Shards;
 use crate::{divergence, signals, summary};
+
+/// The history of a run, in its folder.
+const HISTORY_FILE: &str = "history.sqlite";
 
 /// How long sockets may take to close at the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(3);
@@ -83,9 +85,9 @@ async fn serve_run(arguments: &ServeArguments, run: &Run, stopped: oneshot::Rece
 
     let shards = Arc::new(Shards::new(&dataset.shards));
     shards.gzip_in_background().context("a thread can't be started")?;
-    let run_id = RunId(RandomTokens::from_system()?.draw().0);
-    let description = describe(arguments, run, &shards, run_id);
-    let (controller, end) = start_controller(arguments, run, &description)?;
+    let opened = run_state::open(arguments, run)?;
+    let description = describe(arguments, run, &shards, opened.central.config().run);
+    let (controller, end) = start_controller(arguments, run, opened)?;
     evaluate_at_intervals(
         controller.clone(),
         run.evaluator(),
@@ -130,24 +132,34 @@ async fn serve_run(arguments: &ServeArguments, run: &Run, stopped: oneshot::Rece
 fn start_controller(
     arguments: &ServeArguments,
     run: &Run,
-    description: &RunDescription,
+    opened: OpenedRun,
 ) -> Result<(ControllerHandle, oneshot::Receiver<Ended>)> {
-    let Run { run_file, model, .. } = run;
-    let config = central_config(run_file, description.spec_hash, RunId(description.run));
-    let parameters = model.initial_parameters(run_file.seed);
-    let optimizer = Box::new(ServerOptimizer::new(run_file, parameters.len()));
-    let central = Central::new(Time::ZERO, config, parameters, optimizer);
-    let stop_at = run_file.goal().filter(|_| arguments.stop_at_target);
-    let runtime = tokio::runtime::Handle::current();
-    let history = History::open(None);
-    Ok(controller::start(
-        runtime,
-        run,
+    let OpenedRun {
         central,
-        Instant::now(),
-        stop_at,
+        mut folder,
+        ledger,
+    } = opened;
+    let history = History::open(Some(&folder.path().join(HISTORY_FILE)));
+    let best = run.run_file.checkpoints.best.then(|| folder.best());
+    let best = best.transpose().unwrap_or_else(|warning| {
+        tracing::warn!("{warning}");
+        None
+    });
+    let (writer, idle_writer) = CheckpointWriter::new();
+    let start = controller::Start {
+        run: run.clone(),
+        central,
+        began: Instant::now(),
+        stop_at: run.run_file.goal().filter(|_| arguments.stop_at_target),
         history,
-    )?)
+        keeps_best: run.run_file.checkpoints.best,
+        best: best.flatten().map(EvaluatedModel::from),
+        ledger,
+        writer,
+    };
+    let (controller, end) = controller::start(tokio::runtime::Handle::current(), start)?;
+    idle_writer.start(folder, controller.clone())?;
+    Ok((controller, end))
 }
 
 /// Answers requests until it is told to close, and the requests that have begun.

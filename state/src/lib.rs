@@ -5,7 +5,7 @@
 //! - [`writing`]: how files are replaced, step by step, so that a crash between any two steps loses nothing.
 //! - [`identity`] (`run.json`), [`newest`] (`newest.json`), [`ledger`], [`snapshot`] (the names of files).
 //! - [`open`]: how a run is opened over these files.
-//! - [`folder`]: a run's folder in the file system, and [`owner`]: one server at a time owns it.
+//! - [`folder`]: a run's folder in the file system, and [`owner`]: one server at a time owns it. [`runs`] lists them.
 //!
 //! Nothing is removed but checkpoints and ledgers that newer ones replace, and unfinished files of this process.
 
@@ -19,6 +19,7 @@ pub mod ledger;
 pub mod newest;
 pub mod open;
 pub mod owner;
+pub mod runs;
 pub mod snapshot;
 #[cfg(test)]
 mod test_disk;
@@ -27,7 +28,7 @@ pub mod writing;
 pub use checkpoint::{About, Best};
 pub use disk::{Access, Disk, DiskError, FileSystem};
 pub use error::OpenError;
-pub use folder::{Folder, OpenedFolder, Options, Written};
+pub use folder::{Folder, OpenedFolder, Options, WentBack, Written};
 pub use identity::{Change, Identity, Secrets, Wanted};
 pub use ledger::Ledger;
 pub use newest::{Newest, RunState};

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 #[cfg(doc)]
 use super::Central;
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Awaited, Checkpoint};
 use super::divergence::Divergence;
 use super::trainer::ClosedSuperstep;
 use crate::protocol::message::{ContributionRefusal, FromCentral, Refusal, SessionId};
@@ -41,6 +41,9 @@ pub enum Action {
     },
     /// A superstep closed and made a version.
     SuperstepClosed(ClosedSuperstep),
+    /// In a run with checkpoints: a contribution was accepted that no checkpoint holds yet. Note it where it outlives
+    /// this process, before its acknowledgement is sent: so a server that starts again knows what it has lost.
+    NoteAccepted(Awaited),
     /// Write this checkpoint, beside the thread that hands in events. The answer is
     /// [`super::Central::on_checkpoint_written`] or [`super::Central::on_checkpoint_failed`]; until then no other one
     /// is made.

@@ -192,9 +192,12 @@ impl Numbers {
     }
 
     /// The volunteer has forgotten contributions up to this number, because they were called durable. If less is
-    /// settled, the checkpoint that held them was lost with its disk: their session goes on behind the gap.
-    pub(super) fn on_forgotten(&mut self, through: u64) {
-        self.settled = self.settled.max(through);
+    /// settled, the checkpoint that held them was lost with its disk: their session goes on behind the gap. Returns how
+    /// many are in it.
+    pub(super) fn on_forgotten(&mut self, through: u64) -> u64 {
+        let gap = through.saturating_sub(self.settled);
+        self.settled += gap;
+        gap
     }
 
     /// A checkpoint is made: it holds all that is settled.

@@ -112,6 +112,8 @@ pub(super) struct Joined {
     pub(super) session: SessionId,
     /// The session's earlier connection, which is replaced.
     pub(super) replaced: Option<ConnectionId>,
+    /// The number of its contributions that were durable, and are not known here.
+    pub(super) gap: u64,
 }
 
 /// A model that is to be sent now.
@@ -194,13 +196,19 @@ impl Sessions {
             None => self.open(now, from, config)?,
         };
         let replaced = self.attach(session, from, config);
-        self.change(session, config, |session| {
+        // An ordinary session has none. It is the volunteer's word, and costs it alone if it is a lie.
+        let durable = hello.session.map_or(0, |_| hello.durable);
+        let gap = self.change(session, config, |session| {
             session.activity.last_heard = now;
-            session.numbers.on_forgotten(hello.durable);
             session.codecs = Codecs::agreed(hello, config);
             session.activity.on_report(hello.report);
+            session.numbers.on_forgotten(durable)
         });
-        Ok(Joined { session, replaced })
+        Ok(Joined {
+            session,
+            replaced,
+            gap: gap.unwrap_or_default(),
+        })
     }
 
     /// Opens a session. A repeated hello on the same connection that names no session opens none.

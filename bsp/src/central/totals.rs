@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::trainer::ClosedSuperstep;
 
-/// Totals of the run so far, over all its restarts. Server, simulator and pages show these numbers and keep no counters of their own.
+/// Totals of the run so far, over all its restarts. Server, simulator and pages show these numbers and keep no counters
+/// of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Totals {
     /// Samples in accepted contributions.
@@ -19,6 +20,8 @@ pub struct Totals {
     pub duplicates: u64,
     /// … and those that were accepted by an earlier incarnation, or never arrived there, and were settled now.
     pub resent: u64,
+    /// Contributions that had been called durable, and that no checkpoint held that could be read: a disk has failed.
+    pub lost_with_disk: u64,
     /// Supersteps that have closed.
     pub supersteps: u64,
     /// Samples in closed supersteps: the current model has learned from them.
@@ -54,6 +57,11 @@ impl Totals {
     /// A contribution was settled that was computed under an earlier incarnation.
     pub(super) fn on_resent(&mut self) {
         self.resent += 1;
+    }
+
+    /// So many durable contributions are lost.
+    pub(super) fn on_gap(&mut self, contributions: u64) {
+        self.lost_with_disk += contributions;
     }
 
     /// A superstep has closed and made a version.

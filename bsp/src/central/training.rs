@@ -13,7 +13,7 @@ use super::config::Config;
 use super::divergence::{Divergence, DivergenceWatch};
 use super::lineage::Lineage;
 use super::lost::Lost;
-use super::open_superstep::OpenSuperstep;
+use super::open_superstep::{OpenSuperstep, max_contributions};
 use super::phase::Phase;
 use super::policy::Receivers;
 use super::sessions::Sessions;
@@ -168,6 +168,11 @@ impl Training {
         self.watch.on_denied(now);
     }
 
+    /// So many durable contributions of a session are in no checkpoint that could be read.
+    pub(super) fn on_gap(&mut self, contributions: u64) {
+        self.totals.on_gap(contributions);
+    }
+
     /// The volunteer of this session has paused or left.
     pub(super) fn on_absence(&mut self, session: SessionId) {
         self.supersteps.on_absence(session);
@@ -317,6 +322,14 @@ impl Training {
                 reason,
             });
         }
+        if self.config.checkpoint_interval.is_some() && got == expected && !is_refused {
+            let (sequence, samples) = (got, header.samples);
+            actions.push(Action::NoteAccepted(Awaited {
+                session,
+                sequence,
+                samples,
+            }));
+        }
         let through = settled.max(got);
         let answer = Ack {
             through,
@@ -370,7 +383,10 @@ impl Training {
             codec,
             drops_late_ones: self.supersteps.policy().drops_late_ones(),
             is_open: self.phase == Phase::Open,
-            has_room: self.supersteps.open().has_room_for(session),
+            has_room: self
+                .supersteps
+                .open()
+                .has_room_for(session, max_contributions(self.trainer.model().len())),
         };
         let outcome = admit(header, payload, stamp, &limits);
         sessions.change(session, &self.config, |session| {

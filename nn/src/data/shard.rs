@@ -19,6 +19,8 @@
 
 mod encoding;
 
+pub use encoding::hash_of_all;
+
 use super::sample_format::{ContentFormat, SampleFormat, TableTargets, describe_bytes, describe_text};
 use thiserror::Error;
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::dataset::DatasetSpec;
-use crate::run_file::{Evaluation, Training};
+use crate::run_file::{Checkpoints, Evaluation, Training};
 use nn::optimizer::OptimizerSpec;
 use nn::optimizer::schedule::ScheduleSpec;
 use nn::{LayerSpec, ModelSpec};
@@ -175,6 +175,8 @@ fn every_key_of_a_run_file_has_its_row_and_its_default() {
     check_defaults::<Training>("[training]", TRAINING);
     assert_eq!(keys_of::<Evaluation>(""), rows_of("[evaluation]", ""));
     check_defaults::<Evaluation>("[evaluation]", "");
+    assert_eq!(keys_of::<Checkpoints>(""), rows_of("[checkpoints]", ""));
+    check_defaults::<Checkpoints>("[checkpoints]", "");
     assert_eq!(keys_of::<LocalSteps>(""), rows_of("[training.local_steps]", ""));
     check_defaults::<LocalSteps>("[training.local_steps]", "learning_rate = 1");
     let model = rows_of("[model]", "")

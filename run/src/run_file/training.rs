@@ -1,4 +1,4 @@
-//! The tables `[training]` and `[evaluation]` of a run file.
+//! The tables `[training]`, `[evaluation]` and `[checkpoints]` of a run file.
 
 use bsp::central::LearningRateScaling;
 use bsp::protocol::codec::Codec;
@@ -63,6 +63,19 @@ pub struct Evaluation {
     pub samples: Option<usize>,
 }
 
+/// What is kept of a run for the next start of its server.
+#[expect(missing_docs, reason = "the table of keys says what each means")]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpoints {
+    #[serde(default = "checkpoints_default::interval_seconds")]
+    pub interval_seconds: f64,
+    #[serde(default = "checkpoints_default::keep")]
+    pub keep: usize,
+    #[serde(default = "checkpoints_default::best")]
+    pub best: bool,
+}
+
 /// What the table of keys says.
 mod training_default {
     use super::*;
@@ -90,6 +103,22 @@ mod evaluation_default {
     use super::*;
 
     defaults! { "[evaluation]" "": interval_seconds: f64 }
+}
+
+mod checkpoints_default {
+    use super::*;
+
+    defaults! { "[checkpoints]" "": interval_seconds: f64, keep: usize, best: bool }
+}
+
+impl Default for Checkpoints {
+    fn default() -> Checkpoints {
+        Checkpoints {
+            interval_seconds: checkpoints_default::interval_seconds(),
+            keep: checkpoints_default::keep(),
+            best: checkpoints_default::best(),
+        }
+    }
 }
 
 impl Default for Evaluation {

@@ -39,9 +39,27 @@ fn joined(count: u64) -> Sessions {
         let joined = sessions
             .on_hello(at(number), ConnectionId(number), &hello(None, 1), &config)
             .unwrap();
-        assert_eq!((joined.session, joined.replaced), (SessionId(number), None));
+        assert_eq!(
+            (joined.session, joined.replaced, joined.gap),
+            (SessionId(number), None, 0)
+        );
     }
     sessions
+}
+
+#[test]
+fn a_connection_has_its_session_from_the_hello_to_its_end() {
+    let (config, mut sessions) = (test_config(), joined(2));
+    assert_eq!(sessions.of_connection(ConnectionId(2)), Some(SessionId(2)));
+    assert_eq!(
+        (sessions.of_connection(ConnectionId(3)), sessions.connected_count()),
+        (None, 2)
+    );
+    sessions.on_disconnected(Some(at(20)), ConnectionId(2), &config);
+    assert_eq!(
+        (sessions.of_connection(ConnectionId(2)), sessions.connected_count()),
+        (None, 1)
+    );
 }
 
 #[test]

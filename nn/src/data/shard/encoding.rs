@@ -92,6 +92,15 @@ impl Header {
     }
 }
 
+/// The hash of all samples of these shards, and of how they are divided.
+pub fn hash_of_all(shards: &[Shard]) -> u64 {
+    let mut hash = Fnv1a::new();
+    shards
+        .iter()
+        .for_each(|shard| hash.bytes(&shard.checksum().to_le_bytes()));
+    hash.finish()
+}
+
 impl Shard {
     /// The shard as it travels.
     pub fn encode(&self) -> Vec<u8> {

@@ -1,0 +1,146 @@
+//! The run in its state folder: where it goes on, and what it is told apart by.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bsp::central::{Awaited, Central, Checkpoint, TokenKey};
+use bsp::protocol::message::RunId;
+use bsp::time::Time;
+use run::Run;
+use run::central::{ServerOptimizer, central_config};
+use run::keys::changes::{ChangedKey, as_json, changed_keys};
+use state::{Change, Folder, Ledger, OpenedFolder, Options, Wanted};
+
+use crate::cli::ServeArguments;
+
+/// A run that is ready to go on.
+pub(crate) struct OpenedRun {
+    /// The central module, at the place where the run goes on.
+    pub(crate) central: Central,
+    /// Where its checkpoints go.
+    pub(crate) folder: Folder,
+    /// Where accepted contributions are noted until a checkpoint holds them.
+    pub(crate) ledger: Ledger,
+}
+
+/// Opens the run's folder, and makes the central module of what is there, or of a first model.
+///
+/// # Errors
+/// The folder can't be used, belongs to another server, or holds another run.
+pub(crate) fn open(arguments: &ServeArguments, run: &Run) -> Result<OpenedRun> {
+    let wanted = wanted(run)?;
+    let state = folder_of(arguments);
+    let opened = Folder::open(&Options {
+        state: &state,
+        wanted: &wanted,
+        keep: run.run_file.checkpoints.keep,
+        is_fresh: arguments.fresh,
+        fork: arguments.fork.as_deref(),
+        compare: &|before, now| changed_keys(before, now).into_iter().map(change).collect(),
+    })?;
+    for change in &opened.changes {
+        tracing::info!("the run file has changed: {change}");
+    }
+    for warning in &opened.warnings {
+        tracing::warn!("{warning}");
+    }
+    let OpenedFolder {
+        folder,
+        ledger,
+        identity,
+        incarnation,
+        checkpoint,
+        awaited,
+        ..
+    } = opened;
+    let interval = run.run_file.checkpoints.interval_seconds;
+    let config = bsp::central::Config {
+        token_key: TokenKey(identity.secrets.token_key),
+        checkpoint_interval: (interval > 0.0).then(|| Duration::from_secs_f64(interval)),
+        ..central_config(&run.run_file, run.model.spec().hash(), RunId(identity.secrets.run_id))
+    };
+    let central = central(run, config, incarnation, checkpoint, awaited)
+        .with_context(|| format!("{}: the checkpoint can't be gone on from", folder.path().display()))?;
+    Ok(OpenedRun {
+        central,
+        folder,
+        ledger,
+    })
+}
+
+/// A changed key, as the run's folder tells it.
+fn change(key: ChangedKey) -> Change {
+    Change {
+        key: key.key,
+        before: key.before,
+        now: key.now,
+        is_allowed: key.is_allowed,
+        meaning: key.meaning.to_owned(),
+    }
+}
+
+/// The central module of a run at its beginning, or where a checkpoint stands.
+fn central(
+    run: &Run,
+    config: bsp::central::Config,
+    incarnation: u32,
+    checkpoint: Option<Checkpoint>,
+    awaited: Vec<Awaited>,
+) -> Result<Central> {
+    let now = Time::ZERO;
+    let optimizer = || Box::new(ServerOptimizer::new(&run.run_file, run.model.parameter_count()));
+    let first = |config| {
+        let model = run.model.initial_parameters(run.run_file.seed);
+        Central::new(now, config, model, optimizer())
+    };
+    let checkpoint = match checkpoint {
+        None if incarnation == 1 => return Ok(first(config)),
+        // It was stopped before its first checkpoint: it goes on from its beginning.
+        None => first(config.clone()).into_checkpoint(),
+        Some(checkpoint) => checkpoint,
+    };
+    let (version, samples) = (checkpoint.trainer.version, checkpoint.totals.samples);
+    tracing::info!("going on from version {version}, {samples} samples, as incarnation {incarnation}");
+    if !awaited.is_empty() {
+        let samples: u64 = awaited.iter().map(|contribution| contribution.samples).sum();
+        tracing::info!(
+            "{samples} samples in {} contributions were accepted after the last checkpoint; their volunteers send them \
+             again",
+            awaited.len()
+        );
+    }
+    Ok(Central::resume(
+        now,
+        config,
+        checkpoint,
+        incarnation,
+        optimizer(),
+        awaited,
+    )?)
+}
+
+/// The folder of all runs: the given one, or `state` beside the run file.
+fn folder_of(arguments: &ServeArguments) -> PathBuf {
+    arguments.state.clone().unwrap_or_else(|| {
+        let beside = arguments.run.as_deref().and_then(Path::parent);
+        beside.unwrap_or(Path::new("")).join("state")
+    })
+}
+
+/// What tells this run from others.
+fn wanted(run: &Run) -> Result<Wanted> {
+    let Run {
+        run_file,
+        dataset,
+        model,
+    } = run;
+    Ok(Wanted {
+        run: run_file.name.clone(),
+        spec_hash: model.spec().hash(),
+        data_hash: dataset.hash(),
+        seed: run_file.seed,
+        parameters: model.parameter_count() as u64,
+        run_file: as_json(run_file).context("the run file can't be kept beside the run")?,
+    })
+}
