@@ -80,7 +80,7 @@ impl IdleWriter {
                     }
                     Job::GoBack => {
                         let went: Result<WentBack, DiskError> = folder.go_back();
-                        if controller.tell_blocking(Event::WentBack(went)).is_err() {
+                        if controller.tell_blocking(Event::WentBack(Box::new(went))).is_err() {
                             return;
                         }
                     }

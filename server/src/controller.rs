@@ -20,8 +20,8 @@ use crate::checkpoint_writer::{CheckpointWriter, Outcome};
 use crate::divergence::{self, GradientChecker};
 use crate::history::{EvaluatedModel, EvaluationPoint, EventKind, History};
 use crate::outbox::{Outbox, Outgoing};
-use crate::run_state::GoingBack;
 use crate::refusals::Refusals;
+use crate::run_state::GoingBack;
 use crate::traffic::Traffic;
 
 /// The most events that wait for the controller. While this many wait, sockets don't read on.
@@ -51,7 +51,7 @@ pub(crate) enum Event {
     /// A checkpoint was written, or could not be.
     CheckpointWritten(Outcome),
     /// The run has gone back to an earlier checkpoint, or could not.
-    WentBack(Result<WentBack, DiskError>),
+    WentBack(Box<Result<WentBack, DiskError>>),
     /// A model was evaluated; a run whose model is not sound has diverged.
     Evaluated { model: EvaluatedModel, is_sound: bool },
     /// Another thread looks at the controller.
@@ -487,7 +487,7 @@ impl Controller {
                 self.central.on_disconnected(now, connection, &mut self.actions);
             }
             Event::CheckpointWritten(outcome) => self.on_checkpoint_written(now, outcome),
-            Event::WentBack(went) => self.go_on_from(now, went),
+            Event::WentBack(went) => self.go_on_from(now, *went),
             Event::Evaluated { .. } if self.is_closing => {}
             Event::Evaluated { model, is_sound } => {
                 let EvaluationPoint {

@@ -10,7 +10,7 @@ use bsp::time::Time;
 use run::Run;
 use run::central::{ServerOptimizer, central_config};
 use run::keys::changes::{ChangedKey, as_json, changed_keys};
-use run::run_file::OnDivergence;
+use run::run_file::{GoBack, OnDivergence};
 use state::{Change, Folder, Ledger, OpenedFolder, Options, Wanted, WentBack};
 
 use crate::cli::ServeArguments;
@@ -93,7 +93,7 @@ pub(crate) struct GoingBack {
 impl GoingBack {
     /// As the run file says.
     pub(crate) fn new(run: &Run) -> Option<GoingBack> {
-        let OnDivergence::GoBack { factor, at_most } = run.run_file.training.on_divergence else {
+        let OnDivergence::GoBack(GoBack { factor, at_most }) = run.run_file.training.on_divergence else {
             return None;
         };
         Some(GoingBack {
@@ -127,7 +127,14 @@ impl GoingBack {
         checkpoint.diverged.push(diverged.stamp().incarnation);
         config.goes_back = self.goes_back_after(setbacks);
         let optimizer = optimizer(&self.run);
-        Ok(Central::resume(now, config, checkpoint, went.incarnation, optimizer, Vec::new())?)
+        Ok(Central::resume(
+            now,
+            config,
+            checkpoint,
+            went.incarnation,
+            optimizer,
+            Vec::new(),
+        )?)
     }
 }
 
