@@ -1,7 +1,8 @@
 //! A disk in memory that loses, tears, damages and refuses what a real one can.
 //!
 //! What is written lies in the system's memory first, and outlives a process that is killed. What was synced outlives a
-//! machine that stops, too; of the rest, some part does. Faults that no sync helps against ([`Lie`]) are made on request.
+//! machine that stops, too; of the rest, some part does. Faults that no sync helps against ([`Lie`]) are made on
+//! request.
 
 use std::collections::BTreeMap;
 use std::io;

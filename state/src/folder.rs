@@ -20,6 +20,9 @@ use crate::snapshot::Snapshot;
 use crate::writing::{Content, Writing, perform_all, replace_file, write_checkpoint};
 
 mod fork;
+mod rollback;
+
+pub use rollback::WentBack;
 
 /// The best model's file.
 pub const BEST_FILE: &str = "best.superstep";

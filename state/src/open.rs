@@ -218,12 +218,12 @@ fn load(disk: &mut dyn Disk, run: &About, names: &[String]) -> Result<Loaded, Op
 }
 
 /// Why a checkpoint is passed over.
-struct Unreadable {
+pub(crate) struct Unreadable {
     line: String,
     is_newer: bool,
 }
 
-fn read_checkpoint(disk: &mut dyn Disk, run: &About, file: &str) -> Result<Checkpoint, Unreadable> {
+pub(crate) fn read_checkpoint(disk: &mut dyn Disk, run: &About, file: &str) -> Result<Checkpoint, Unreadable> {
     let path = disk.path(file);
     let bytes = disk.read(file).map_err(|error| Unreadable {
         line: DiskError::at(&path, Doing::Read)(error).to_string(),
@@ -266,7 +266,7 @@ fn last_incarnation(names: &[String], newest: Option<&Newest>) -> u32 {
 
 /// Begins the incarnation's first ledger. Its name says that there was this incarnation: a disk that gives an old
 /// `newest.json`, or none, would let its number be used twice otherwise, and with it the numbers of its sessions.
-fn leave_trace(disk: &mut dyn Disk, incarnation: u32) -> Result<(), DiskError> {
+pub(crate) fn leave_trace(disk: &mut dyn Disk, incarnation: u32) -> Result<(), DiskError> {
     let file = Snapshot { incarnation, number: 0 }.ledger_file();
     let path = disk.path(&file);
     disk.append(&file, &[]).map_err(DiskError::at(&path, Doing::Created))?;
