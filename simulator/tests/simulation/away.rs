@@ -15,9 +15,11 @@ use super::world::{World, config, ms, seconds};
 /// Gradients of a contribution that weighs no more with others.
 const FULL: u64 = 10;
 
-/// Contributions are full soon.
+/// Contributions are full soon, and versions so rare that each contribution can list what its gradients were computed
+/// on.
 fn soon_full(config: Config) -> Config {
     Config {
+        superstep_samples: 1 << 16,
         weighting: Weighting {
             max_read_out_samples: FULL * MINIBATCH,
             ..config.weighting
@@ -78,7 +80,10 @@ fn a_tab_without_a_link_computes_on_until_as_much_is_kept_as_can_be_and_then_sle
         let modules = ml_modules as u64;
         // As many contributions as can be kept, and the aggregates. A look comes every 250 ms, 25 gradients later.
         let most = (kept() + 1) * (FULL + 26 * modules);
-        assert!(full >= (kept() - 1) * FULL && full <= most, "{full} gradients, at most {most}");
+        assert!(
+            full >= (kept() - 1) * FULL && full <= most,
+            "{full} gradients, at most {most}"
+        );
         world.run_until(seconds(60));
         assert_eq!(added(&world, tab), before + full, "not one more");
         expect_all_is_sent(&mut world, tab);
@@ -100,7 +105,10 @@ fn a_return_says_how_long_it_was_and_what_became_of_what_was_kept() {
     else {
         panic!("it was away")
     };
-    assert!(is_settled && away >= Duration::from_secs(60) && away < Duration::from_secs(95), "{away:?}");
+    assert!(
+        is_settled && away >= Duration::from_secs(60) && away < Duration::from_secs(95),
+        "{away:?}"
+    );
     assert!(kept_samples >= (kept() - 1) * FULL, "{kept_samples} samples were kept");
     assert_eq!(accepted_samples, kept_samples);
     // A moment is not worth a word, and a freeze is.
@@ -110,7 +118,10 @@ fn a_return_says_how_long_it_was_and_what_became_of_what_was_kept() {
     world.freeze(tab, Duration::from_secs(30));
     world.run_for(Duration::from_secs(40));
     let frozen = world.local(tab).last_return().unwrap();
-    assert!(frozen.away > Duration::from_secs(27) && frozen.away < Duration::from_secs(31), "{frozen:?}");
+    assert!(
+        frozen.away > Duration::from_secs(27) && frozen.away < Duration::from_secs(31),
+        "{frozen:?}"
+    );
 }
 
 #[test]
@@ -152,7 +163,7 @@ fn all_that_a_tab_has_is_on_its_way_when_it_may_close_at_any_moment() {
         world.with_local(tab, |local, now, actions| local.on_closing(now, actions));
         // An ML module may have been in the middle of an add.
         world.run_for(ms(3));
-        world.crash(tab);
+        world.freeze(tab, Duration::from_secs(1000));
         world.run_for(Duration::from_secs(1));
         let accepted = &world.observer.ledger.accepted;
         let lost: Vec<_> = before.iter().filter(|name| !accepted.contains(name)).collect();
