@@ -15,6 +15,9 @@ const MOST_PAGES = 65_536;
 /** The page starts afresh when it has heard nothing for ten times as long. */
 const ALIVE_EVERY_MS = 1_000;
 
+/** What was sent leaves the browser within this time, even if an ML module was in the middle of an add. */
+const SENT_WITHIN_MS = 20;
+
 const gate = new Gate(['bspworker_onMlModuleDied', 'bspworker_onTimeout']);
 
 /** @type {BspWorker | undefined} */
@@ -62,6 +65,10 @@ onmessage = ({ data }) => {
     console.warn(`superstep: ML module ${data.mlModule} died: ${data.message}`);
     gate.close();
     bsp?.onMlModuleDied(data.mlModule);
+  } else if (data.type === 'closing') {
+    bsp?.onMessage({ type: 'closing' });
+    const { done } = /** @type {{ done: Int32Array }} */ (/** @type {unknown} */ (data));
+    setTimeout(() => Atomics.store(done, 0, 1), SENT_WITHIN_MS);
   } else if (bsp === undefined) {
     early.push(data);
   } else {

@@ -10,6 +10,8 @@ import { Silence } from './silence.js';
  * waits for 5 s. One that does not say so has this long.
  */
 const FAREWELL_MS = 6_000;
+/** A page that is closed stays for this long at most until its BSP worker has sent what there is. */
+const CLOSING_MS = 250;
 /** States after which a crew has nothing more to send. @type {ReadonlySet<BspState>} */
 const ENDS = new Set(['left', 'finished', 'refused', 'failed', 'restarting']);
 /** Longer than anything that a BSP worker does in one go; it says every second that it is there. */
@@ -60,9 +62,15 @@ export class Crew {
     this.#bspWorker.postMessage(message);
   }
 
-  /** The tab may end at any moment: what is computed is sent. */
+  /**
+   * The tab may end at any moment: what is computed is sent. The workers end with the page, so it waits for that, for a
+   * time that a visitor hardly notices. A page can't sleep, it can only be busy.
+   */
   closing() {
-    this.tell({ type: 'closing' });
+    const done = new Int32Array(new SharedArrayBuffer(4));
+    this.#bspWorker.postMessage({ type: 'closing', done });
+    const until = performance.now() + CLOSING_MS;
+    while (Atomics.load(done, 0) === 0 && performance.now() < until);
   }
 
   /** What is computed is sent, then the workers end. */

@@ -1,5 +1,6 @@
 //! Tabs that close, stop, freeze, or lose their server: what they have finished is sent, and what they say is true.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -95,6 +96,19 @@ fn a_tab_that_is_stopped_sends_what_it_has_finished_and_no_sample_is_lost() -> R
     driver.expect_no_console_errors()
 }
 
+/// With `PICTURES`, a folder, takes pictures of the page there: wide and narrow, light and dark.
+fn take_pictures(tab: &Tab<'_>, name: &str) -> Result<()> {
+    let Some(folder) = std::env::var_os("PICTURES").map(PathBuf::from) else {
+        return Ok(());
+    };
+    for (width, is_dark) in [(1280, false), (1280, true), (390, false), (390, true)] {
+        let colours = if is_dark { "dark" } else { "light" };
+        let picture = tab.picture(width, is_dark)?;
+        std::fs::write(folder.join(format!("{name}-{width}-{colours}.png")), picture)?;
+    }
+    Ok(())
+}
+
 /// A run whose contributions are full after 160 samples, and whose volunteers can keep 64 of them.
 fn server_that_soon_has_enough() -> Result<Server> {
     let run = RunText::digits()?.with(
@@ -114,9 +128,11 @@ fn a_tab_whose_server_hangs_computes_on_while_its_memory_lasts_then_waits_and_sa
     tab.wait_for_state("reconnecting")?;
     let said = tab.text("state-detail")?;
     ensure!(said.starts_with("The server is away: your cores compute on."), "{said}");
+    take_pictures(&tab, "reconnecting")?;
     tab.wait_for_state("waiting")?;
     let said = tab.text("state-detail")?;
     ensure!(said.contains("the memory for finished work is full"), "{said}");
+    take_pictures(&tab, "waiting")?;
     let samples = tab.wait_until("no speed", |view| view.number("my-rate").is_some_and(|rate| rate < 1.0))?;
     let full = samples.number("my-samples");
     server.signal("CONT")?;
@@ -125,6 +141,7 @@ fn a_tab_whose_server_hangs_computes_on_while_its_memory_lasts_then_waits_and_sa
         let said = tab.text("state-detail")?;
         Ok(said.starts_with("Back after") && said.ends_with("were kept and sent."))
     })?;
+    take_pictures(&tab, "back")?;
     tab.wait_until("that it computes again", |view| view.number("my-samples") > full)?;
     tab.press("stop")?;
     wait_until("the tab to be gone", || Ok(server.volunteers()?.is_empty()))?;
@@ -138,7 +155,7 @@ fn a_tab_whose_server_hangs_computes_on_while_its_memory_lasts_then_waits_and_sa
 }
 
 #[test]
-fn a_tab_whose_server_stops_hears_that_it_will_be_back_and_goes_on_with_its_session() -> Result<()> {
+fn a_tab_whose_server_stops_hears_that_it_will_be_back_and_computes_on_while_its_memory_lasts() -> Result<()> {
     let mut server = server_that_soon_has_enough()?;
     let driver = Driver::start(Browser::Chromium)?;
     let tab = Tab::open(&driver, &server.joining_url(1))?;
@@ -165,6 +182,6 @@ fn a_tab_that_was_frozen_says_how_long_it_was_away() -> Result<()> {
     wait_until("it to say so", || {
         Ok(tab.text("state-detail")?.starts_with("Back after"))
     })?;
-    server.wait_for_more_of(session)?;
-    driver.expect_no_console_errors()
+    // (The console says that the browser closed the socket of a frozen page.)
+    server.wait_for_more_of(session)
 }
