@@ -430,7 +430,8 @@ impl Local {
     fn can_read_out(&self) -> bool {
         let is_awaited = self.membership.has_local_steps() && self.in_model.is_outstanding() && self.shutdown.is_none();
         let is_under_way = self.link.has_contribution_on_its_way() || is_awaited;
-        let waits_for_nothing = self.modules.has_dead() || (self.is_closing && self.in_model.has_room());
+        let is_in_order = !self.membership.has_local_steps() || self.in_model.has_room();
+        let waits_for_nothing = self.modules.has_dead() || (self.is_closing && is_in_order);
         (!is_under_way || waits_for_nothing) && self.contributions.has_room()
     }
 
