@@ -94,10 +94,8 @@ const server = new ServerWatch({
 });
 server.watch();
 
-// A frozen tab may be discarded without another word, and one that is closed is gone. If the tab is shown again after
-// all, its workers go on by themselves.
+// A tab that is shown again after all goes on by itself.
 window.addEventListener('pagehide', () => volunteer.closing());
-document.addEventListener('freeze', () => volunteer.closing());
 
 function showState() {
   const isIdle = tabState === 'not-contributing';

@@ -130,7 +130,7 @@ fn under_local_steps_one_contribution_is_kept_and_the_aggregate_grows_until_it_i
     world.run_until(seconds(60));
     assert!(world.local(tab).is_resting());
     let full = added(&world, tab) - before;
-    assert!(full >= FULL && full <= 2 * (FULL + 26), "{full} gradients");
+    assert!((FULL..=2 * (FULL + 26)).contains(&full), "{full} gradients");
     expect_all_is_sent(&mut world, tab);
 }
 
