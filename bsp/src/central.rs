@@ -102,7 +102,9 @@ pub use session::VolunteerStatus;
 use sessions::{Joined, Sessions};
 pub use token_key::TokenKey;
 pub use totals::Totals;
-pub use trainer::{ClosedSuperstep, Diverged, OptimizerMemory, Record, RecordError, ServerOptimizer, Trainer};
+pub use trainer::{
+    ClosedSuperstep, Diverged, OptimizerMemory, Record, RecordError, ServerOptimizer, Setbacks, Trainer,
+};
 use training::Training;
 
 /// The central BSP control module.
@@ -316,6 +318,11 @@ impl Central {
         self.training.divergence()
     }
 
+    /// What divergences have cost.
+    pub fn setbacks(&self) -> Setbacks {
+        self.training.trainer().setbacks()
+    }
+
     /// The read-out period.
     pub fn period(&self) -> Duration {
         self.training.supersteps().policy().period()
@@ -368,6 +375,10 @@ impl Central {
         } = self;
         let received = FromVolunteer::decode(frame).map_err(|error| Refusal::Malformed(error.to_string()))?;
         match received.message {
+            FromVolunteer::Hello(_) if training.phase() == Phase::Diverged && training.config().goes_back => {
+                actions.push(Action::send(from, &FromCentral::BackSoon));
+                actions.push(Action::Disconnect { from, reason: None });
+            }
             FromVolunteer::Hello(hello) => {
                 check_hello(&hello, training.config(), training.phase())?;
                 let Joined { session, replaced, gap } = sessions.on_hello(now, from, &hello, training.config())?;
@@ -428,7 +439,9 @@ impl Central {
 
     /// Nobody computes for a run that has diverged.
     fn turn_all_away_if_diverged(&mut self, actions: &mut Vec<Action>) {
-        if self.phase() == Phase::Diverged {
+        if self.phase() == Phase::Diverged && self.config().goes_back {
+            self.go_away(actions);
+        } else if self.phase() == Phase::Diverged {
             for connection in self.sessions.connections() {
                 self.refuse(connection, Refusal::Diverged, actions);
             }

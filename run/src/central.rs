@@ -9,7 +9,7 @@ use bsp::protocol::message::{Mode, RunId};
 use nn::optimizer::schedule::ScheduleSpec;
 use nn::optimizer::{Optimizer, OptimizerRecord, RecordMisfit};
 
-use crate::run_file::{OnDivergence, RunFile};
+use crate::run_file::RunFile;
 
 /// Sessions at a time. Each takes a few hundred bytes, and a contribution while its superstep is open.
 const MAX_SESSIONS: usize = 10_000;
@@ -48,6 +48,7 @@ pub fn central_config(run_file: &RunFile, spec_hash: u64, run: RunId) -> central
         // Of a run without a state folder; a server has its own.
         token_key: TokenKey([0; 32]),
         checkpoint_interval: None,
+        goes_back: false,
     }
 }
 
@@ -55,9 +56,6 @@ pub fn central_config(run_file: &RunFile, spec_hash: u64, run: RunId) -> central
 pub struct ServerOptimizer {
     optimizer: Optimizer,
     schedule: ScheduleSpec,
-    /// How often the learning rate was reduced, and by which factor each time.
-    reductions: u32,
-    factor: f64,
 }
 
 impl ServerOptimizer {
@@ -66,73 +64,34 @@ impl ServerOptimizer {
         ServerOptimizer {
             optimizer: Optimizer::new(&run_file.training.optimizer, parameters),
             schedule: run_file.training.schedule.clone(),
-            reductions: 0,
-            factor: match run_file.training.on_divergence {
-                OnDivergence::Stop => 1.0,
-                OnDivergence::GoBack(go_back) => go_back.factor,
-            },
         }
-    }
-
-    /// The same with a learning rate that was reduced this often, for as long as the run lasts: it goes back after a
-    /// divergence.
-    pub fn reduced(self, reductions: u32) -> ServerOptimizer {
-        ServerOptimizer { reductions, ..self }
-    }
-
-    /// How often the learning rate had been reduced when this memory was recorded.
-    pub fn reductions_in(run_file: &RunFile, memory: &OptimizerMemory) -> u32 {
-        let own = Optimizer::new(&run_file.training.optimizer, 0).record().numbers.len();
-        memory.numbers.get(own).map_or(0, |reductions| *reductions as u32)
     }
 }
 
 impl central::ServerOptimizer for ServerOptimizer {
     fn step(&mut self, model: &mut [f32], gradient: &[f32], samples_in_model: u64, rate_factor: f32) {
-        let mut rate = self.schedule.at(samples_in_model) * rate_factor;
-        for _ in 0..self.reductions {
-            rate *= self.factor as f32;
-        }
-        self.optimizer.step(model, gradient, rate);
+        self.optimizer
+            .step(model, gradient, self.schedule.at(samples_in_model) * rate_factor);
     }
 
     fn record(&self) -> OptimizerMemory {
-        let OptimizerRecord {
-            kind,
-            vectors,
-            mut numbers,
-        } = self.optimizer.record();
-        // Behind the optimizer's own numbers.
-        if self.reductions > 0 {
-            numbers.push(self.reductions.into());
-        }
+        let OptimizerRecord { kind, vectors, numbers } = self.optimizer.record();
         OptimizerMemory { kind, vectors, numbers }
     }
 
     fn load(&mut self, memory: OptimizerMemory) -> Result<(), RecordError> {
-        let OptimizerMemory {
-            kind,
-            vectors,
-            mut numbers,
-        } = memory;
-        let own = self.optimizer.record().numbers.len();
-        let reductions = numbers.get(own).map_or(0, |reductions| *reductions as u32);
-        numbers.truncate(own);
+        let OptimizerMemory { kind, vectors, numbers } = memory;
         let record = OptimizerRecord { kind, vectors, numbers };
         self.optimizer.load(record).map_err(|misfit| match misfit {
             RecordMisfit::Kind => RecordError::AnotherOptimizer,
             RecordMisfit::Parameters { got, expected } => RecordError::AnotherModel { got, expected },
-        })?;
-        // A checkpoint is of before the last reduction.
-        self.reductions = self.reductions.max(reductions);
-        Ok(())
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run_file::GoBack;
     use bsp::central::ServerOptimizer as _;
 
     #[test]
@@ -173,37 +132,5 @@ mod tests {
             trained(&mut same, &mut [1.0, 2.0], 0..10);
             same.record()
         });
-    }
-
-    #[test]
-    fn a_reduced_learning_rate_lasts_over_checkpoints_and_goes_on_being_reduced() {
-        for kind in ["adam", "sgd"] {
-            let mut run_file = RunFile::digits().unwrap();
-            run_file.training.optimizer = toml::from_str(&format!("kind = \"{kind}\"")).unwrap();
-            run_file.training.on_divergence = OnDivergence::GoBack(GoBack {
-                factor: 0.5,
-                at_most: 3,
-            });
-            let moved = |optimizer: &mut ServerOptimizer| {
-                let mut model = [1.0f32];
-                optimizer.step(&mut model, &[0.5], 256, 1.0);
-                1.0 - model[0]
-            };
-            let new = || ServerOptimizer::new(&run_file, 1);
-            let (full, memory) = (moved(&mut new()), new().record());
-            let mut once = new().reduced(1);
-            once.load(memory).unwrap();
-            let memory = once.record();
-            assert_eq!(ServerOptimizer::reductions_in(&run_file, &memory), 1);
-            let mut restarted = new();
-            restarted.load(memory.clone()).unwrap();
-            let mut twice = new().reduced(2);
-            twice.load(memory).unwrap();
-            let shares = [moved(&mut restarted) / full, moved(&mut twice) / full];
-            assert!(
-                (shares[0] - 0.5).abs() < 1e-3 && (shares[1] - 0.25).abs() < 1e-3,
-                "{kind}: {shares:?}"
-            );
-        }
     }
 }

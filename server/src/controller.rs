@@ -12,7 +12,7 @@ use bytes::Bytes;
 use run::Run;
 use run::goal::{Evaluated, Goal};
 use run::model_file::About;
-use state::{Best, Ledger, RunState, Snapshot};
+use state::{Best, DiskError, Ledger, RunState, Snapshot, WentBack};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,6 +21,7 @@ use crate::divergence::{self, GradientChecker};
 use crate::history::{EvaluatedModel, EvaluationPoint, EventKind, History};
 use crate::outbox::{Outbox, Outgoing};
 use crate::refusals::Refusals;
+use crate::run_state::GoingBack;
 use crate::traffic::Traffic;
 
 /// The most events that wait for the controller. While this many wait, sockets don't read on.
@@ -49,6 +50,8 @@ pub(crate) enum Event {
     Disconnected { connection: ConnectionId },
     /// A checkpoint was written, or could not be.
     CheckpointWritten(Outcome),
+    /// The run has gone back to an earlier checkpoint, or could not.
+    WentBack(Box<Result<WentBack, DiskError>>),
     /// A model was evaluated; a run whose model is not sound has diverged.
     Evaluated { model: EvaluatedModel, is_sound: bool },
     /// Another thread looks at the controller.
@@ -81,6 +84,7 @@ pub(crate) struct Controller {
     refusals: Refusals,
     /// Whether that is kept beside the checkpoints.
     keeps_best: bool,
+    going_back: Option<GoingBack>,
     ledger: Ledger,
     /// The ledger can't be written; it was said.
     has_ledger_failed: bool,
@@ -103,6 +107,8 @@ pub(crate) struct Start {
     pub(crate) keeps_best: bool,
     /// That model, if there is one.
     pub(crate) best: Option<EvaluatedModel>,
+    /// What happens after a divergence, if not a stop.
+    pub(crate) going_back: Option<GoingBack>,
     pub(crate) ledger: Ledger,
     pub(crate) writer: CheckpointWriter,
 }
@@ -205,6 +211,7 @@ pub(crate) fn start(runtime: Handle, start: Start) -> std::io::Result<(Controlle
         reached: None,
         best: start.best,
         keeps_best: start.keeps_best,
+        going_back: start.going_back,
         ledger: start.ledger,
         has_ledger_failed: false,
         writer: start.writer,
@@ -311,7 +318,8 @@ impl Controller {
             }
             self.act();
             // The aim will not be reached.
-            if self.stop_at.is_some() && self.central.divergence().is_some() {
+            let is_over = self.central.divergence().is_some() && !self.central.config().goes_back;
+            if self.stop_at.is_some() && is_over {
                 break;
             }
         }
@@ -352,6 +360,31 @@ impl Controller {
         for connection in self.connections.values() {
             let _ = connection.outbox.send(Outgoing::Close);
         }
+    }
+
+    /// Goes on from an earlier checkpoint: the model has diverged since.
+    fn go_on_from(&mut self, now: Time, went: Result<WentBack, DiskError>) {
+        let Some(going_back) = &self.going_back else { return };
+        let resumed = went
+            .map_err(anyhow::Error::from)
+            .and_then(|went| going_back.central(now, &self.central, went));
+        let central = match resumed {
+            Ok(central) => central,
+            Err(error) => return tracing::error!("the run can't go back to an earlier model: {error:#}"),
+        };
+        self.central = central;
+        let (stamp, setbacks, totals) = (self.central.stamp(), self.central.setbacks(), self.central.totals());
+        let line = format!(
+            "going back to version {}, with {} times the learning rate, as incarnation {}",
+            stamp.version, setbacks.rate_factor, stamp.incarnation
+        );
+        tracing::warn!("{line}");
+        let (incarnation, number) = (stamp.incarnation, 0);
+        self.ledger.rotate(Snapshot { incarnation, number });
+        self.history.begin(now, stamp, totals.samples_in_model);
+        self.history.push_event(now, EventKind::Settings, None, line);
+        // So that a restart goes on from here, too.
+        self.central.make_checkpoint(now, &mut self.actions);
     }
 
     /// How the run stands, for who lists runs.
@@ -454,6 +487,7 @@ impl Controller {
                 self.central.on_disconnected(now, connection, &mut self.actions);
             }
             Event::CheckpointWritten(outcome) => self.on_checkpoint_written(now, outcome),
+            Event::WentBack(went) => self.go_on_from(now, *went),
             Event::Evaluated { .. } if self.is_closing => {}
             Event::Evaluated { model, is_sound } => {
                 let EvaluationPoint {
@@ -563,8 +597,14 @@ impl Controller {
                 }
                 Action::Diverged(divergence) => {
                     let reason = divergence::reason(divergence);
-                    tracing::error!("the run has diverged: {reason}. Volunteers rest; the best model so far is kept");
-                    self.history.push_event(now, EventKind::Diverged, None, reason);
+                    self.history.push_event(now, EventKind::Diverged, None, reason.clone());
+                    if self.central.config().goes_back && !self.is_closing && self.writer.go_back() {
+                        tracing::error!("the run has diverged: {reason}");
+                    } else {
+                        tracing::error!(
+                            "the run has diverged: {reason}. Volunteers rest; the best model so far is kept"
+                        );
+                    }
                 }
             }
         }

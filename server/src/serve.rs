@@ -25,7 +25,7 @@ use crate::evaluation::evaluate_at_intervals;
 use crate::history::{EvaluatedModel, History};
 use crate::http::{Site, router};
 use crate::log::Log;
-use crate::run_state::{self, OpenedRun};
+use crate::run_state::{self, GoingBack, OpenedRun};
 use crate::shards::Shards;
 use crate::{divergence, signals, summary};
 
@@ -154,6 +154,7 @@ fn start_controller(
         history,
         keeps_best: run.run_file.checkpoints.best,
         best: best.flatten().map(EvaluatedModel::from),
+        going_back: GoingBack::new(run),
         ledger,
         writer,
     };

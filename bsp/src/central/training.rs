@@ -79,7 +79,12 @@ impl Training {
         Ok(Training {
             phase: Phase::Open,
             supersteps: Supersteps::new(open, &config),
-            lineage: Lineage::resumed(checkpoint.last_versions, incarnation, stamp.version),
+            lineage: Lineage::resumed(
+                checkpoint.last_versions,
+                checkpoint.diverged,
+                incarnation,
+                stamp.version,
+            ),
             broadcast,
             totals: checkpoint.totals,
             lost: Lost::new(awaited, now + config.session_ttl),
@@ -96,6 +101,7 @@ impl Training {
             number,
             trainer: self.trainer.record(),
             last_versions: self.lineage.record(),
+            diverged: self.lineage.diverged().to_vec(),
             replica: self.broadcast.record(),
             open: self.supersteps.open().record(),
             sessions: sessions.make_record(),

@@ -120,4 +120,7 @@ pub enum ContributionRefusal {
         /// The limit.
         max: usize,
     },
+    /// It was computed on a model that led to a divergence; the run has gone back to an earlier one.
+    #[error("it was computed on a model that has diverged; the run has gone back to an earlier one")]
+    Diverged,
 }
