@@ -1,5 +1,6 @@
 // Runs on the page: draws the loss and the accuracy curve over the samples that everybody has seen.
 
+import { describe, drawMarks, setMarks } from './chart-notes.js';
 import { compact, loss, percent, whole } from './dom.js';
 import uPlot from './vendor/uPlot.esm.js';
 
@@ -98,6 +99,7 @@ function chart(place, yLabel, yFormat, yRange, curves) {
       // CSS resolves the property, so the legend follows the colour scheme by itself.
       legend: { markers: { width: 0, fill: (_chart, index) => `var(${curves[index - 1]?.colourName ?? '--ink'})` } },
       cursor: { y: false, drag: { x: false, y: false } },
+      hooks: { drawAxes: [drawMarks] },
     },
     /** @type {uPlot.AlignedData} */ ([[], ...curves.map(() => [])]),
     place,
@@ -163,6 +165,7 @@ export class Charts {
 
   /** @param {History} history @param {Target} target */
   show(history, target) {
+    for (const plot of [this.#loss, this.#accuracy]) setMarks(plot, history.events);
     const evalSamples = history.eval.map((point) => point.samples);
     this.#loss.setData(
       uPlot.join([
@@ -179,20 +182,4 @@ export class Charts {
       accuracy === null ? '–' : percent(accuracy),
     );
   }
-}
-
-/**
- * Says in words what the curve shows, for readers who do not see it, and hides an empty chart.
- * @template {{ samples: number }} Point
- * @param {uPlot} plot
- * @param {string} name
- * @param {Point | undefined} last
- * @param {(point: Point) => string} format
- */
-function describe(plot, name, last, format) {
-  const place = plot.root.parentElement;
-  if (place === null) return;
-  place.classList.toggle('has-points', last !== undefined);
-  const said = last === undefined ? 'no points yet' : `${format(last)} after ${whole(last.samples)} samples`;
-  place.ariaLabel = `${name} curve: ${said}`;
 }

@@ -17,7 +17,8 @@
 //! # use bsp::shared_memory::{Gradient, ModelStamp, shared_memory};
 //! # let (now, mut actions) = (bsp::time::Time::ZERO, Vec::new());
 //! # let (run, mode) = (RunId(1), Mode::Decoupled);
-//! # let config = Config { run, spec_hash: 2, mode, has_local_steps: false, max_read_out_gradients: 64, jitter_seed: 3 };
+//! # let (max_read_out_gradients, jitter_seed) = (64, 3);
+//! # let config = Config { run, spec_hash: 2, mode, has_local_steps: false, max_read_out_gradients, jitter_seed };
 //! let (memory, mut ml_modules) = shared_memory(4, 1);
 //! let mut local = Local::new(now, config, memory);
 //! local.on_open(now, &mut actions); // says hello

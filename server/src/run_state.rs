@@ -54,9 +54,10 @@ pub(crate) fn open(arguments: &ServeArguments, run: &Run) -> Result<OpenedRun> {
         awaited,
         ..
     } = opened;
+    let interval = run.run_file.checkpoints.interval_seconds;
     let config = bsp::central::Config {
         token_key: TokenKey(identity.secrets.token_key),
-        checkpoint_interval: Some(Duration::from_secs_f64(run.run_file.checkpoints.interval_seconds)),
+        checkpoint_interval: (interval > 0.0).then(|| Duration::from_secs_f64(interval)),
         ..central_config(&run.run_file, run.model.spec().hash(), RunId(identity.secrets.run_id))
     };
     let central = central(run, config, incarnation, checkpoint, awaited)

@@ -14,6 +14,15 @@ use crate::world::{Event, World};
 impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
     /// Does an event, now; one of a frozen tab waits until the tab thaws.
     pub(crate) fn on_event(&mut self, event: Event<G, O>) {
+        let event = match event {
+            Event::CentralTimer(_) | Event::ToCentral(..) | Event::ClosedAtCentral(_) | Event::StateStep(_) => {
+                match self.hold_on_link(event).and_then(|event| self.server.hold(event)) {
+                    Some(event) => event,
+                    None => return,
+                }
+            }
+            event => event,
+        };
         if let Some(tab) = self.tab_of(&event) {
             let frozen_until = self.tabs[tab].outage.frozen_until;
             if frozen_until > self.now {
@@ -64,6 +73,9 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
                 self.begin_minibatches(tab);
             }
             Event::Rested(tab) => self.begin_minibatches(tab),
+            Event::StateStep(process) => self.on_state_step(process),
+            Event::ServerThaws(process) => self.thaw_server(process),
+            Event::LinkGoesOn(id) => self.release_link(id),
         }
     }
 
@@ -102,7 +114,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         let Some(connection) = self.network.get(id) else {
             return;
         };
-        if !connection.is_open_at_central {
+        if !connection.is_open_at_central || !self.server.is_up() {
             return;
         }
         let tab = connection.tab;
@@ -110,7 +122,9 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         let before = self.central.totals();
         // Recorded results have a number drawn here, from when tokens were drawn.
         self.random.next();
-        self.with_central(|central, now, actions| central.on_frame(now, id, frame, actions));
+        let mut actions = Vec::new();
+        let now = self.server.time(self.now);
+        self.central.on_frame(now, id, frame, &mut actions);
         let after = self.central.totals();
         let (accepted, refused) = (after.accepted - before.accepted, after.refused - before.refused);
         assert!(
@@ -121,9 +135,13 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             && let Ok(Received { message, payload }) = FromVolunteer::decode(frame)
             && let FromVolunteer::Contribution(contribution) = message
         {
+            if accepted == 1 && !self.server.note_accepted(&contribution) {
+                self.observer.on_ledger_failed(&contribution);
+            }
             self.count_settled(tab, contribution.samples, accepted == 1);
             self.observer.on_settled(&contribution, &payload, accepted == 1);
         }
+        self.finish_central(actions);
     }
 
     fn count_settled(&mut self, tab: usize, samples: u64, is_accepted: bool) {
@@ -168,8 +186,10 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             central::Action::SuperstepClosed(closed) => {
                 self.observer.on_superstep(self.now, &closed);
             }
-            // Simulated runs make no checkpoints; the central module's phase says whether it has diverged.
-            central::Action::WriteCheckpoint(_) | central::Action::NoteAccepted(_) | central::Action::Diverged => {}
+            central::Action::WriteCheckpoint(checkpoint) => self.begin_checkpoint(checkpoint),
+            // The ledger is written where the frame's outcome is known; the central module's phase says whether it has
+            // diverged.
+            central::Action::NoteAccepted(_) | central::Action::Diverged => {}
         }
     }
 
@@ -234,7 +254,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         let now = self.now;
         self.observer.on_connect(now, tab);
         let latency = self.tabs[tab].machine.latency;
-        if self.tabs[tab].outage.offline_until > now {
+        if self.tabs[tab].outage.offline_until > now || !self.server.accepts() {
             return self.schedule(now + latency, Event::CouldNotOpen(tab));
         }
         let id = self.network.open(now, tab);
@@ -248,8 +268,16 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         let sent = self
             .network
             .send_up(self.now, id, frame.len(), machine.up_bytes_per_second);
-        if let Some(sent) = sent {
-            self.schedule(sent + machine.latency, Event::ToCentral(id, frame));
+        let Some(sent) = sent else { return };
+        let arrives = sent + machine.latency;
+        if let Some(connection) = self.network.get_mut(id)
+            && self.records_frames
+        {
+            connection.sent_up.push(frame.clone());
         }
+        if self.tabs[tab].outage.echoes_until > self.now {
+            self.schedule(arrives, Event::ToCentral(id, frame.clone()));
+        }
+        self.schedule(arrives, Event::ToCentral(id, frame));
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bsp::central::ConnectionId;
+
 use crate::gradients::Gradients;
 use crate::observer::Observer;
 use crate::world::{Event, World};
@@ -41,6 +43,79 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         let outage = &mut self.tabs[tab].outage;
         outage.frozen_until = outage.frozen_until.max(until);
         self.observer.on_freeze(tab, duration, is_welcomed);
+    }
+
+    /// Nothing that the tab sends on its connection arrives for `duration`; then all of it does, in its order. So it
+    /// may arrive after what the tab sends on a newer connection.
+    pub fn hold_up(&mut self, tab: usize, duration: Duration) {
+        if let Some(id) = self.tabs[tab].connection
+            && !self.standing.contains_key(&id)
+        {
+            self.standing.insert(id, Vec::new());
+            self.schedule(self.now + duration, Event::LinkGoesOn(id));
+        }
+    }
+
+    /// The tab gives its connection up, and what it has sent on it arrives all the same.
+    pub fn abandon(&mut self, tab: usize) {
+        let Some(id) = self.tabs[tab].connection.take() else {
+            return;
+        };
+        let Some(connection) = self.network.get_mut(id) else {
+            return;
+        };
+        connection.is_open_at_tab = false;
+        let at = connection.up.free(self.now) + self.tabs[tab].machine.latency;
+        self.schedule(at, Event::ClosedAtCentral(id));
+        self.with_local(tab, |local, now, actions| local.on_closed(now, actions));
+    }
+
+    /// The tab hears at last that its connection, which was cut without a word, is dead.
+    pub fn notice_dead_link(&mut self, tab: usize) {
+        if self.tabs[tab].connection.is_none() && self.tabs[tab].ended.is_none() {
+            self.with_local(tab, |local, now, actions| local.on_closed(now, actions));
+        }
+    }
+
+    /// If the event belongs to a link that stands still, keeps it for later. Else gives it back.
+    pub(crate) fn hold_on_link(&mut self, event: Event<G, O>) -> Option<Event<G, O>> {
+        let id = match &event {
+            Event::ToCentral(id, _) | Event::ClosedAtCentral(id) => *id,
+            _ => return Some(event),
+        };
+        match self.standing.get_mut(&id) {
+            Some(held) => {
+                held.push(event);
+                None
+            }
+            None => Some(event),
+        }
+    }
+
+    pub(crate) fn release_link(&mut self, id: ConnectionId) {
+        for event in self.standing.remove(&id).unwrap_or_default() {
+            self.on_event(event);
+        }
+    }
+
+    /// All that the tab has sent on its connection arrives a second time, on a connection that nobody listens to: a
+    /// proxy tries again. The world must record frames.
+    pub fn replay(&mut self, tab: usize) {
+        let Some(id) = self.tabs[tab].connection else { return };
+        let Some(connection) = self.network.get(id) else { return };
+        let frames = connection.sent_up.clone();
+        let copy = self.network.open(self.now, tab);
+        let at = self.now + self.tabs[tab].machine.latency;
+        for frame in frames {
+            self.schedule(at, Event::ToCentral(copy, frame));
+        }
+        self.schedule(at + SOON, Event::ClosedAtCentral(copy));
+    }
+
+    /// The tab's clock jumps ahead by `duration`.
+    pub fn jump_clock(&mut self, tab: usize, duration: Duration) {
+        self.tabs[tab].clock += duration;
+        self.with_local(tab, |_, _, _| ());
     }
 
     /// The tab is closed, or its process dies. Nothing of it is left.

@@ -8,6 +8,8 @@
 //! - [`world`]: the virtual clock, the events, and a run's queries; [`driving`](self): the effect of each event.
 //! - [`tab`], [`ml_module`]: a volunteer's tab, on a machine of its own speed.
 //! - [`faults`](self): faults of tabs and links.
+//! - [`server`]: the server's process, which crashes and starts again; [`disk`]: what it keeps its run on, and that
+//!   disk's faults.
 //! - [`gradients`]: the computing of gradients; [`engine`]: by `nn`, on a pool of threads.
 //! - [`volunteers`]: whole populations, drawn from a seed: their speeds, their links, their comings and goings.
 //! - [`run_stats`]: the statistics of a run.
@@ -53,6 +55,7 @@
 //! assert_eq!(stats.computed, stats.accepted + stats.refused + stats.lost + stats.still_there);
 //! ```
 
+pub mod disk;
 mod driving;
 pub mod engine;
 mod faults;
@@ -64,6 +67,7 @@ mod queue;
 pub mod random;
 pub mod run;
 pub mod run_stats;
+pub mod server;
 pub mod tab;
 mod timer;
 pub mod volunteers;

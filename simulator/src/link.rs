@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bsp::central::ConnectionId;
 use bsp::time::Time;
+use bytes::Bytes;
 
 /// All connections that were ever opened, and the bytes that they have carried.
 #[derive(Default)]
@@ -31,6 +32,18 @@ impl Network {
     /// The same, to be changed.
     pub(crate) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
         self.connections.get_mut(index(id)?)
+    }
+
+    /// The server's ends of all connections are gone. Returns those whose tabs will hear of it, with their tabs.
+    pub(crate) fn close_all_at_central(&mut self) -> Vec<(ConnectionId, usize)> {
+        let mut closed = Vec::new();
+        for (connection, number) in self.connections.iter_mut().zip(1..) {
+            if connection.is_open_at_central && connection.is_open_at_tab {
+                closed.push((ConnectionId(number), connection.tab));
+            }
+            connection.is_open_at_central = false;
+        }
+        closed
     }
 
     /// Sends a frame of this length from a tab now. Returns the time at which all of it is on its way.
@@ -76,6 +89,8 @@ pub(crate) struct Connection {
     pub(crate) is_open_at_tab: bool,
     pub(crate) up: Wire,
     pub(crate) down: Wire,
+    /// All frames that its tab has sent, if they are recorded.
+    pub(crate) sent_up: Vec<Bytes>,
 }
 
 /// One direction, which carries one frame after the other.
@@ -91,6 +106,7 @@ impl Connection {
             is_open_at_tab: true,
             up: Wire { free: now },
             down: Wire { free: now },
+            sent_up: Vec::new(),
         }
     }
 }

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
-use bsp::central::{ClosedSuperstep, ConnectionId};
+use bsp::central::{Awaited, Checkpoint, ClosedSuperstep, ConnectionId};
 use bsp::protocol::message::{Contribution, ContributionRefusal, Refusal, SessionId};
 use bsp::time::Time;
 use bytes::Bytes;
 
 use crate::gradients::GradientName;
+use crate::server::Crash;
 
 /// The events of a run. A tab is named by its number.
 #[allow(unused_variables)]
@@ -39,6 +40,20 @@ pub trait Observer {
     fn on_sent_by_central(&mut self, connection: ConnectionId, frame: &Bytes) {}
     /// A frame has come to a tab, which has not seen it yet.
     fn on_frame_at_tab(&mut self, now: Time, tab: usize, connection: ConnectionId, frame: &Bytes) {}
+    /// The server has started as this incarnation, from this checkpoint or from the run's beginning. `awaited` are the
+    /// contributions that were accepted since, as far as the disk knows.
+    fn on_server_started(&mut self, now: Time, incarnation: u32, checkpoint: Option<&Checkpoint>, awaited: &[Awaited]) {
+    }
+    /// The server has crashed.
+    fn on_server_crashed(&mut self, now: Time, crash: Crash) {}
+    /// It has made a checkpoint, which is not written yet.
+    fn on_checkpoint_made(&mut self, now: Time, checkpoint: &Checkpoint) {}
+    /// The checkpoint of this number is written.
+    fn on_checkpoint_written(&mut self, now: Time, number: u64) {}
+    /// The checkpoint of this number could not be written.
+    fn on_checkpoint_failed(&mut self, now: Time, number: u64) {}
+    /// The disk did not take the note that this contribution was accepted.
+    fn on_ledger_failed(&mut self, contribution: &Contribution) {}
     /// A superstep has closed.
     fn on_superstep(&mut self, now: Time, closed: &ClosedSuperstep) {}
     /// A contribution was refused.

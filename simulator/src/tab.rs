@@ -80,6 +80,8 @@ pub struct Tab<B> {
     pub ended: Option<(Time, End)>,
     /// Its faults now.
     pub outage: Outage,
+    /// Its clock is ahead of the world's by this.
+    pub clock: Duration,
     /// Its statistics.
     pub stats: TabStats,
     pub(crate) random: Random,
@@ -93,6 +95,8 @@ pub struct Outage {
     pub frozen_until: Time,
     /// None of its connections can be opened before this time.
     pub offline_until: Time,
+    /// What it sends before this time arrives twice.
+    pub echoes_until: Time,
 }
 
 /// The statistics of a tab.

@@ -1,5 +1,6 @@
 //! The world: one queue of events, one virtual clock, all parts real but the sockets and the machines.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bsp::central::{self, Central, ConnectionId, ServerOptimizer};
@@ -16,6 +17,7 @@ use crate::observer::{Nobody, Observer};
 use crate::queue::Queue;
 use crate::random::{Random, mix};
 use crate::run_stats::RunStats;
+use crate::server::Server;
 use crate::tab::{Machine, Outage, Tab, TabStats};
 use crate::timer::Timer;
 
@@ -31,6 +33,9 @@ pub(crate) enum Event<G: Gradients, O> {
     ClosedAtTab(ConnectionId),
     GradientDone(usize, usize),
     Rested(usize),
+    StateStep(u64),
+    ServerThaws(u64),
+    LinkGoesOn(ConnectionId),
     Script(Script<G, O>),
 }
 
@@ -44,8 +49,10 @@ pub struct World<G: Gradients, O = Nobody> {
     pub now: Time,
     /// The seed, and random numbers for planned events.
     pub random: Random,
-    /// The central BSP module.
+    /// The central BSP module. While the server is down it is what its last process left.
     pub central: Central,
+    /// The server's process.
+    pub server: Server<G, O>,
     /// All tabs that were ever opened, by number.
     pub tabs: Vec<Tab<G::Begun>>,
     /// The observer.
@@ -53,6 +60,10 @@ pub struct World<G: Gradients, O = Nobody> {
     pub(crate) central_timer: Timer,
     pub(crate) computing: Computing<G>,
     pub(crate) network: Network,
+    /// Events of links that stand still, until they go on.
+    pub(crate) standing: BTreeMap<ConnectionId, Vec<Event<G, O>>>,
+    /// Whether connections record what their tabs send, so that it can be sent again.
+    pub records_frames: bool,
     events: Queue<Event<G, O>>,
 }
 
@@ -70,11 +81,14 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             now: Time::ZERO,
             random: Random::new(seed),
             central: Central::new(Time::ZERO, config, model, optimizer),
+            server: Server::new(),
             tabs: Vec::new(),
             observer,
             central_timer: Timer::default(),
             computing: Computing::new(gradients),
             network: Network::default(),
+            standing: BTreeMap::new(),
+            records_frames: false,
             events: Queue::new(),
         }
     }
@@ -109,6 +123,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             session: None,
             ended: None,
             outage: Outage::default(),
+            clock: Duration::ZERO,
             stats: TabStats::new(self.now),
             random,
             timer: Timer::default(),
@@ -232,14 +247,23 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         self.central.totals().samples_in_model
     }
 
-    /// Calls the central module, does its actions, and sets its timer.
+    /// Calls the central module, does its actions, and sets its timer. Nothing happens while the server is down.
     pub fn with_central(&mut self, call: impl FnOnce(&mut Central, Time, &mut Vec<central::Action>)) {
+        if !self.server.is_up() {
+            return;
+        }
         let mut actions = Vec::new();
-        call(&mut self.central, self.now, &mut actions);
+        call(&mut self.central, self.server.time(self.now), &mut actions);
+        self.finish_central(actions);
+    }
+
+    /// Does the central module's actions, and sets its timer.
+    pub(crate) fn finish_central(&mut self, actions: Vec<central::Action>) {
         for action in actions {
             self.do_central_action(action);
         }
-        let at = self.central.next_timeout(self.now);
+        let at = self.central.next_timeout(self.server.time(self.now));
+        let at = at.map(|at| self.server.world_time(at));
         if let Some((at, timer)) = self.central_timer.set(at, self.now) {
             self.events.push(at, Event::CentralTimer(timer));
         }
@@ -248,14 +272,15 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
     /// Calls a tab's local BSP module, does its actions, sets its timer, and lets its ML modules go on.
     pub fn with_local(&mut self, tab: usize, call: impl FnOnce(&mut Local, Time, &mut Vec<local::Action>)) {
         let mut actions = Vec::new();
+        let clock = self.tabs[tab].clock;
         let Some(local) = &mut self.tabs[tab].local else { return };
-        call(local, self.now, &mut actions);
+        call(local, self.now + clock, &mut actions);
         for action in actions {
             self.do_tab_action(tab, action);
         }
         let now = self.now;
         let Tab { local, timer, .. } = &mut self.tabs[tab];
-        let at = local.as_mut().map(|local| local.next_timeout(now));
+        let at = local.as_mut().map(|local| local.next_timeout(now + clock) - clock);
         if let Some((at, timer)) = timer.set(at, now) {
             self.events.push(at, Event::TabTimer(tab, timer));
         }

@@ -19,6 +19,9 @@ use crate::writing::{Content, Writing, perform_all, replace_file, write_checkpoi
 
 mod fork;
 mod place;
+mod rollback;
+
+pub use rollback::WentBack;
 
 use place::{Hold, Place};
 

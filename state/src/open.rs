@@ -86,6 +86,7 @@ pub fn open_on(
         newest.point_to(checkpoint);
     }
     newest.state = RunState::Training;
+    leave_trace(disk, incarnation)?;
     replace_file(disk, newest::FILE, Access::Default, newest.to_json())?;
     Ok(Opened {
         identity,
@@ -217,12 +218,12 @@ fn load(disk: &mut dyn Disk, run: &About, names: &[String]) -> Result<Loaded, Op
 }
 
 /// Why a checkpoint is passed over.
-struct Unreadable {
+pub(crate) struct Unreadable {
     line: String,
     is_newer: bool,
 }
 
-fn read_checkpoint(disk: &mut dyn Disk, run: &About, file: &str) -> Result<Checkpoint, Unreadable> {
+pub(crate) fn read_checkpoint(disk: &mut dyn Disk, run: &About, file: &str) -> Result<Checkpoint, Unreadable> {
     let path = disk.path(file);
     let bytes = disk.read(file).map_err(|error| Unreadable {
         line: DiskError::at(&path, Doing::Read)(error).to_string(),
@@ -261,6 +262,16 @@ fn last_incarnation(names: &[String], newest: Option<&Newest>) -> u32 {
         snapshot.map(|snapshot| snapshot.incarnation)
     });
     files.chain(newest.map(|newest| newest.incarnation)).max().unwrap_or(0)
+}
+
+/// Begins the incarnation's first ledger. Its name says that there was this incarnation: a disk that gives an old
+/// `newest.json`, or none, would let its number be used twice otherwise, and with it the numbers of its sessions.
+pub(crate) fn leave_trace(disk: &mut dyn Disk, incarnation: u32) -> Result<(), DiskError> {
+    let file = Snapshot { incarnation, number: 0 }.ledger_file();
+    let path = disk.path(&file);
+    disk.append(&file, &[]).map_err(DiskError::at(&path, Doing::Created))?;
+    disk.sync(&file).map_err(DiskError::at(&path, Doing::Synced))?;
+    disk.sync_folder().map_err(DiskError::at(disk.path(""), Doing::Synced))
 }
 
 /// The checkpoints that could not be read, now or earlier, as long as they are there.

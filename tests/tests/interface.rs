@@ -81,6 +81,11 @@ fn status_and_volunteers_have_every_key_that_scripts_rely_on() -> Result<()> {
         .filter_map(|share| volunteer["time"][share].as_f64())
         .sum();
     ensure!((sum - 1.0).abs() < 1e-9, "the shares of time are {volunteer:#}");
+    let history = server.ask("history")?;
+    expect_keys(&history, &["loss", "eval", "events"])?;
+    expect_keys(&history["loss"][0], &["samples", "elapsed_seconds", "loss"])?;
+    let evaluation = ["samples", "elapsed_seconds", "version", "accuracy", "loss"];
+    expect_keys(&history["eval"][0], &evaluation)?;
     ensure!(
         get(&format!("{}/healthz", server.url()))?.status() == 200,
         "it is not healthy"

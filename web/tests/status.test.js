@@ -24,7 +24,7 @@ beforeEach(() => {
     const bodies = {
       status: { run, version: (version += 1), samples: version, eval: null },
       run: { run, name: 'digits' },
-      history: { loss: [], eval: [] },
+      history: { loss: [], eval: [], events: [] },
     };
     return { ok: true, json: async () => bodies[name] ?? [{ id: Number(session) }] };
   };

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::config::Config;
 use super::lineage::Lineage;
-use super::open_superstep::MAX_CONTRIBUTIONS;
+use super::open_superstep::max_contributions;
 use super::phase::Phase;
 use crate::combine::Admitted;
 use crate::protocol::codec::{Codec, CodecError, Encoded};
@@ -134,7 +134,9 @@ fn judge(
         return Err(ContributionRefusal::NotFinite);
     }
     if !limits.has_room {
-        return Err(ContributionRefusal::TooMany { max: MAX_CONTRIBUTIONS });
+        return Err(ContributionRefusal::TooMany {
+            max: max_contributions(limits.parameters),
+        });
     }
     Ok(staleness)
 }
@@ -232,7 +234,9 @@ mod tests {
             ..header()
         };
         assert_eq!(refusal(another_run, true), ContributionRefusal::AnotherRun);
-        let too_many = ContributionRefusal::TooMany { max: MAX_CONTRIBUTIONS };
+        let too_many = ContributionRefusal::TooMany {
+            max: max_contributions(PARAMETERS),
+        };
         assert_eq!(refusal(header(), false), too_many);
         let empty = Contribution { samples: 0, ..header() };
         assert!(matches!(refusal(empty, true), ContributionRefusal::Implausible { .. }));

@@ -5,13 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::checkpoint::{ContributionRecord, OpenRecord};
 use super::trainer::ClosedSuperstep;
 use crate::combine::Admitted;
+use crate::local::kept_contributions;
 use crate::protocol::codec::{CodecError, Encoded};
 use crate::protocol::message::SessionId;
 use crate::time::Time;
 
-/// The most contributions of one session in an open superstep. An honest volunteer has one or two, or a few when the
-/// period has just changed or the superstep was too small to close. Each costs as much memory as the model.
-pub(super) const MAX_CONTRIBUTIONS: usize = 16;
+/// With so many contributions of one session an open superstep is full, however few samples it holds. An honest
+/// volunteer has one or two, or a few when the period has just changed or the superstep was too small to close. Each
+/// costs as much memory as the model.
+const FULL: usize = 16;
+
+/// The most contributions of one session in an open superstep of a model of `parameters` parameters. Beyond what makes
+/// it full, there is room for all that a volunteer has kept: after a lost link or a restart they come at once.
+pub(super) fn max_contributions(parameters: usize) -> usize {
+    FULL + kept_contributions(parameters)
+}
 
 /// The contributions of the open superstep.
 #[derive(Debug)]
@@ -149,16 +157,14 @@ impl OpenSuperstep {
         self.quorum
     }
 
-    /// Whether it can take another contribution of this session.
-    pub(super) fn has_room_for(&self, session: SessionId) -> bool {
-        self.contributors
-            .get(&session)
-            .is_none_or(|count| *count < MAX_CONTRIBUTIONS)
+    /// Whether it can take another contribution of this session, where `most` are taken.
+    pub(super) fn has_room_for(&self, session: SessionId, most: usize) -> bool {
+        self.contributors.get(&session).is_none_or(|count| *count < most)
     }
 
-    /// Whether it can take another contribution of every session.
+    /// Whether no session has filled it.
     pub(super) fn has_room_for_all(&self) -> bool {
-        self.contributors.values().all(|count| *count < MAX_CONTRIBUTIONS)
+        self.contributors.values().all(|count| *count < FULL)
     }
 
     /// The contributions in it, for the trainer, which sorts them.

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::trainer::ClosedSuperstep;
 
-/// Totals of the run so far, over all its restarts. Server, simulator and pages show these numbers and keep no counters of their own.
+/// Totals of the run so far, over all its restarts. Server, simulator and pages show these numbers and keep no counters
+/// of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Totals {
     /// Samples in accepted contributions.

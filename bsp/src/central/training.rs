@@ -12,7 +12,7 @@ use super::checkpoint::{Awaited, Checkpoint};
 use super::config::Config;
 use super::lineage::Lineage;
 use super::lost::Lost;
-use super::open_superstep::OpenSuperstep;
+use super::open_superstep::{OpenSuperstep, max_contributions};
 use super::phase::Phase;
 use super::policy::Receivers;
 use super::sessions::Sessions;
@@ -347,7 +347,10 @@ impl Training {
             codec,
             drops_late_ones: self.supersteps.policy().drops_late_ones(),
             is_open: self.phase == Phase::Open,
-            has_room: self.supersteps.open().has_room_for(session),
+            has_room: self
+                .supersteps
+                .open()
+                .has_room_for(session, max_contributions(self.trainer.model().len())),
         };
         let outcome = admit(header, payload, stamp, &limits);
         sessions.change(session, &self.config, |session| {

@@ -221,7 +221,8 @@ pub const KEYS: &[Key] = keys! {
             "how the learning rate follows a superstep of more than `superstep_samples`: `\"none\"`, \
              `\"square_root\"` or `\"linear\"`";
         "session_ttl_seconds" Is("600"), Whole(1, 604_800),
-            "after so long without a word a session rests: what it may still send counts as lost until it comes; at most a week";
+            "after so long without a word a session rests: what it may still send counts as lost until it comes; at most \
+             a week";
     }
     "[training.local_steps]" [] {
         "learning_rate" Required, Number(MIN_LEARNING_RATE, MAX_LEARNING_RATE),
@@ -283,9 +284,9 @@ pub const KEYS: &[Key] = keys! {
             "how many of the held-out samples an evaluation takes, evenly spread over them";
     }
     "[checkpoints]" [] {
-        "interval_seconds" Is("5"), Number(0.1, 86_400.0),
+        "interval_seconds" Is("5"), NoneOr(0.1, 86_400.0),
             "seconds from one checkpoint to the next while contributions come. They come earlier when a volunteer has \
-             half of what it can keep";
+             half of what it can keep. With 0 there are none: a server that ends has forgotten the run";
         "keep" Is("3"), Whole(1, 1000),
             "how many checkpoints stay: if the newest is damaged, the run goes on from the one before";
         "best" Is("true"), Any,

@@ -73,9 +73,9 @@ pub(crate) struct Curves {
 
 impl Curves {
     pub(super) fn new(kept: &Kept) -> Curves {
-        let kinds = [EventKind::Restart, EventKind::Settings, EventKind::Diverged];
         let newest = |kind| kept.events.of_kind(kind).rev().take(MAX_EVENTS_OF_A_KIND);
-        let mut events: Vec<&EventRow> = kinds.into_iter().flat_map(newest).collect();
+        let others = [EventKind::Settings, EventKind::Diverged].into_iter().flat_map(newest);
+        let mut events: Vec<&EventRow> = restarts_on_the_line(newest(EventKind::Restart)).chain(others).collect();
         events.sort_by_key(|row| row.id);
         Curves {
             loss: loss_curve(kept),
@@ -83,6 +83,17 @@ impl Curves {
             events: events.into_iter().map(HistoryEvent::from).collect(),
         }
     }
+}
+
+/// Of restarts, the newest first, those that the current model has gone through: a later one may have gone back to a
+/// version before.
+fn restarts_on_the_line<'a>(restarts: impl Iterator<Item = &'a EventRow>) -> impl Iterator<Item = &'a EventRow> {
+    let mut earliest = u64::MAX;
+    restarts.filter(move |restart| {
+        let is_on_line = restart.version <= earliest;
+        earliest = earliest.min(restart.version);
+        is_on_line
+    })
 }
 
 impl From<&EventRow> for HistoryEvent {

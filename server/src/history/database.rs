@@ -145,6 +145,11 @@ fn open(path: &Path) -> Result<(Database, Kept), OpenError> {
             if has_parts(path) {
                 return Err(not_ours("corrupt", "only its write-ahead log is there"));
             }
+            if path.parent().is_none_or(|folder| !folder.is_dir()) {
+                let what = "its folder is not there".to_owned();
+                let fix = "make the folder";
+                return Err(OpenError::Unusable(Unusable { what, fix }));
+            }
             create(path)?;
             fs::metadata(path).map_err(|error| OpenError::Unusable(no_access(&error)))?
         }
@@ -206,11 +211,16 @@ fn create(path: &Path) -> Result<(), OpenError> {
         &unfinished,
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE,
     )?;
+    // It is synced once, below.
+    connection.execute_batch("PRAGMA synchronous = OFF")?;
     connection.execute_batch(&format!(
         "BEGIN; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; {SCHEMA} COMMIT;"
     ))?;
     drop(connection);
-    fs::rename(&unfinished, path).map_err(|error| OpenError::Unusable(no_access(&error)))
+    fs::File::open(&unfinished)
+        .and_then(|file| file.sync_all())
+        .and_then(|()| fs::rename(&unfinished, path))
+        .map_err(|error| OpenError::Unusable(no_access(&error)))
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {

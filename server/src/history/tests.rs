@@ -203,6 +203,19 @@ fn a_return_to_an_earlier_model_within_one_server_is_a_restart() {
 }
 
 #[test]
+fn a_restart_that_a_later_one_went_back_behind_is_no_mark() {
+    let mut history = History::open(None);
+    history.begin(at(0), stamp(1, 0), 0);
+    train(&mut history, 1..=9);
+    for (incarnation, version) in [(2, 9), (3, 5), (4, 7), (5, 7)] {
+        history.begin(at(10), stamp(incarnation, version), 100 * version);
+        train(&mut history, version + 1..=9);
+    }
+    let marks = written(&mut history).events;
+    assert!(marks.iter().map(|mark| mark.samples).eq([500, 700, 700]), "{marks:?}");
+}
+
+#[test]
 fn a_row_says_all_that_is_known_of_a_superstep() {
     let (_folder, path) = folder();
     let mut history = start(&path, 1, 0);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bsp::central::{Config, ConnectionId};
+use bsp::central::{Config, ConnectionId, Totals};
 use bsp::local::{Action, LinkState, Local};
 use bsp::protocol::message::{Ack, FromCentral, FromVolunteer, Mode, Report, SessionId, Token, Welcome};
 use bsp::shared_memory::{Gradient, ModelStamp, shared_memory};
@@ -185,7 +185,7 @@ fn a_link_so_slow_that_a_contribution_takes_longer_than_an_answer_may_still_gets
 }
 
 #[test]
-fn a_duplicate_changes_nothing_and_is_answered_with_what_is_settled() {
+fn a_duplicate_is_counted_changes_nothing_else_and_is_answered_with_what_is_settled() {
     let mut central = central();
     let connection = ConnectionId(1);
     let welcome = join(&mut central, Time::ZERO, connection);
@@ -200,9 +200,13 @@ fn a_duplicate_changes_nothing_and_is_answered_with_what_is_settled() {
     let (totals, model, stamp) = (central.totals(), central.model().to_vec(), central.stamp());
     let second = say(&mut central, seconds(1), connection, &frame);
     assert_eq!(messages(&second, connection), acknowledged);
+    let counted = Totals {
+        duplicates: 1,
+        ..totals
+    };
     assert_eq!(
         (central.totals(), central.model(), central.stamp()),
-        (totals, &model[..], stamp)
+        (counted, &model[..], stamp)
     );
 }
 
@@ -283,30 +287,40 @@ fn a_reconnect_says_what_is_settled_and_replaces_the_older_connection() {
 }
 
 #[test]
-fn a_session_lives_for_its_time_after_the_connection_ended_and_is_then_over() {
+fn a_session_goes_on_with_its_numbers_however_long_it_was_without_a_connection() {
     let ttl = config().session_ttl;
-    for (away, is_over) in [(ttl - ms(1), false), (ttl, true)] {
+    let hours = Duration::from_secs(5 * 3600);
+    for away in [ttl - ms(1), ttl, hours] {
         let mut central = central();
-        let welcome = join(&mut central, Time::ZERO, ConnectionId(1));
+        let first = ConnectionId(1);
+        let welcome = join(&mut central, Time::ZERO, first);
+        say(
+            &mut central,
+            seconds(1),
+            first,
+            &plain(&contribution(welcome.session, 1)),
+        );
         let mut actions = Vec::new();
         // Its last message was half an hour ago when the connection ends: a link can be that slow.
         let ended = seconds(1800);
-        central.on_disconnected(ended, ConnectionId(1), &mut actions);
+        central.on_disconnected(ended, first, &mut actions);
+        let mut rests = 0;
         while let Some(at) = central.next_timeout(ended).filter(|at| *at <= ended + away) {
+            rests += u64::from(at == ended + ttl);
             central.on_timeout(at, &mut actions);
         }
+        assert_eq!(rests, u64::from(away >= ttl), "after its time it rests");
         let again = bsp::protocol::message::Hello {
             session: Some((welcome.session, welcome.token)),
             ..hello()
         };
-        let actions = say(
-            &mut central,
-            ended + away,
-            ConnectionId(2),
-            &FromVolunteer::Hello(again).encode(),
-        );
-        let refused = FromCentral::Refused(bsp::protocol::message::Refusal::SessionOver(welcome.session));
-        assert_eq!(messages(&actions, ConnectionId(2)).contains(&refused), is_over);
+        let hello = FromVolunteer::Hello(again).encode();
+        let actions = say(&mut central, ended + away, ConnectionId(2), &hello);
+        let messages = messages(&actions, ConnectionId(2));
+        let FromCentral::Welcome(second) = &messages[0] else {
+            panic!("{messages:?}")
+        };
+        assert_eq!((second.session, second.settled), (welcome.session, 1));
     }
 }
 
@@ -353,7 +367,7 @@ fn a_tab_that_was_frozen_says_hello_before_it_is_read_out_again() {
 }
 
 #[test]
-fn reconnects_wait_longer_and_longer_while_there_is_no_server() {
+fn reconnects_wait_longer_and_longer_while_there_is_no_server_and_the_session_goes_on_when_there_is_one() {
     let mut world = World::new(1);
     let tab = world.join(Machine::default());
     world.run_until(seconds(1));
@@ -362,10 +376,9 @@ fn reconnects_wait_longer_and_longer_while_there_is_no_server() {
     let tries = world.observer.tabs[tab].connects.len();
     assert!((20..60).contains(&tries), "{tries} tries in ten minutes");
     world.run_until(seconds(640));
-    assert!(matches!(
-        world.end_of(tab),
-        Some(bsp::local::End::StartAfresh(
-            bsp::protocol::message::Refusal::SessionOver(_)
-        ))
-    ));
+    assert_eq!(world.local(tab).link_state(), LinkState::Welcomed);
+    world.leave(tab);
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(world.end_of(tab), Some(&bsp::local::End::Left));
+    world.assert_all_is_settled(tab);
 }

@@ -1,8 +1,8 @@
 //! The container: a header that names the parts, and the parts one behind the other, nothing between them.
 //!
 //! ```text
-//! magic, 8 bytes │ format, u32 │ number of parts, u32 │ entry of each part, 32 bytes │ CRC-32 of all before, u32 │ parts
-//! entry: name, 16 bytes, zeros behind it │ length, u64 │ CRC-32 of the part, u32 │ zeros, 4 bytes
+//! magic, 8 bytes | format, u32 | number of parts, u32 | entry of each part, 32 bytes | CRC-32 of all before, u32 | parts
+//! entry: name, 16 bytes, zeros behind it | length, u64 | CRC-32 of the part, u32 | zeros, 4 bytes
 //! ```
 //!
 //! The header's layout is that of every format, so that a newer format is told from a damaged one.

@@ -265,3 +265,28 @@ fn the_best_model_is_replaced_and_read() {
             .contains("best.superstep: it is no checkpoint")
     );
 }
+
+#[test]
+fn a_run_goes_back_to_the_kept_checkpoint_of_the_least_loss_as_another_incarnation() {
+    let state = tempfile::tempdir().unwrap();
+    let mut opened = Start::of(state.path()).open().unwrap();
+    let nothing = opened.folder.go_back().unwrap();
+    assert_eq!(
+        (nothing.checkpoint, nothing.incarnation),
+        (None, 2),
+        "there is none yet"
+    );
+    let losses = [Some(0.1), Some(0.2), Some(f64::INFINITY)];
+    for (number, last_loss) in (1..).zip(losses) {
+        let mut checkpoint = Checkpoint { number, ..checkpoint() };
+        checkpoint.trainer.incarnation = 2;
+        checkpoint.totals.last_loss = last_loss;
+        opened.folder.write(&checkpoint, None, RunState::Training).unwrap();
+    }
+    // Two are kept: the first one, of the least loss, is no more.
+    let went = opened.folder.go_back().unwrap();
+    assert_eq!((went.checkpoint.unwrap().number, went.incarnation), (2, 3));
+    drop(opened);
+    let again = Start::of(state.path()).open().unwrap();
+    assert_eq!(again.incarnation, 4);
+}

@@ -48,6 +48,21 @@ fn joined(count: u64) -> Sessions {
 }
 
 #[test]
+fn a_connection_has_its_session_from_the_hello_to_its_end() {
+    let (config, mut sessions) = (test_config(), joined(2));
+    assert_eq!(sessions.of_connection(ConnectionId(2)), Some(SessionId(2)));
+    assert_eq!(
+        (sessions.of_connection(ConnectionId(3)), sessions.connected_count()),
+        (None, 2)
+    );
+    sessions.on_disconnected(Some(at(20)), ConnectionId(2), &config);
+    assert_eq!(
+        (sessions.of_connection(ConnectionId(2)), sessions.connected_count()),
+        (None, 1)
+    );
+}
+
+#[test]
 fn a_session_expires_a_while_after_its_connection_has_ended_and_not_before() {
     let (config, mut sessions) = (test_config(), joined(2));
     sessions.expire(at(10_000));

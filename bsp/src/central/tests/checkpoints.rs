@@ -223,6 +223,19 @@ fn a_session_goes_on_where_the_checkpoint_stands_also_one_that_no_checkpoint_kno
 }
 
 #[test]
+fn all_that_a_volunteer_has_kept_is_taken_at_once() {
+    let mut central = begun();
+    let session = join(&mut central, 1, None, 0).unwrap().session;
+    // Another volunteer is waited for, so that the superstep stays open.
+    join(&mut central, 2, None, 0).unwrap();
+    let kept = kept_contributions(PARAMETERS) as u64;
+    for sequence in 1..=kept {
+        arrive(&mut central, at(1), 1, &contribution_of(session, sequence, 0, 8, 0.0));
+    }
+    assert_eq!((central.totals().accepted, central.totals().refused), (kept, 0));
+}
+
+#[test]
 fn a_session_that_has_been_away_for_long_goes_on_and_counts_nothing_twice() {
     let mut central = begun();
     let Welcome { session, token, .. } = join(&mut central, 1, None, 0).unwrap();

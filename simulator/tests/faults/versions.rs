@@ -1,0 +1,43 @@
+//! Incarnations and versions only grow: versions by one with each superstep of an incarnation.
+
+use bsp::central::{Checkpoint, ClosedSuperstep};
+use bsp::protocol::message::StoreModel;
+use bsp::shared_memory::ModelStamp;
+
+/// The versions of the run.
+#[derive(Default)]
+pub(super) struct Versions {
+    current: ModelStamp,
+    /// The newest model of each tab.
+    of_tabs: Vec<ModelStamp>,
+}
+
+impl Versions {
+    pub(super) fn on_server_started(&mut self, incarnation: u32, checkpoint: Option<&Checkpoint>) {
+        assert!(
+            incarnation > self.current.incarnation,
+            "incarnation {incarnation} after {}",
+            self.current.incarnation
+        );
+        let version = checkpoint.map_or(0, |checkpoint| checkpoint.trainer.version);
+        self.current = ModelStamp { incarnation, version };
+    }
+
+    pub(super) fn on_superstep(&mut self, closed: &ClosedSuperstep) {
+        assert_eq!(closed.version, self.current.version + 1, "versions count supersteps");
+        self.current.version = closed.version;
+    }
+
+    pub(super) fn on_model_at_tab(&mut self, tab: usize, model: &StoreModel) {
+        if self.of_tabs.len() <= tab {
+            self.of_tabs.resize(tab + 1, ModelStamp::default());
+        }
+        let (before, after) = (self.of_tabs[tab], model.stamp);
+        let order = |stamp: ModelStamp| (stamp.incarnation, stamp.version);
+        assert!(
+            order(after) >= order(before),
+            "tab {tab} had {before:?} and is sent {after:?}"
+        );
+        self.of_tabs[tab] = after;
+    }
+}
