@@ -2,6 +2,7 @@
 //! If-Match and If-None-Match.
 
 #![cfg(feature = "s3")]
+#![allow(clippy::expect_used, reason = "helpers of tests fail loudly, as tests do")]
 
 use std::net::SocketAddr;
 use std::path::Path;
