@@ -96,6 +96,14 @@ test-loom: ## Model-check the shared memory protocol
 test-browser: $(BINARY) ## Headless browsers and faults against the built binary
 	$(CARGO) test --release --package tests -- --test-threads=1
 
+SEEDS ?= 100000
+FIRST ?= 1000
+
+.PHONY: soak
+soak: ## Simulate crashes, faulty disks and links through many seeds, on all cores (SEEDS=n, FIRST=seed)
+	$(TOOLCHAIN) && SEEDS=$(SEEDS) FIRST=$(FIRST) \
+	  cargo test --release --quiet --package simulator --test faults -- --ignored --nocapture soak
+
 .PHONY: engine
 engine: setup-bench $(ENGINE)
 

@@ -23,12 +23,9 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             }
             event => event,
         };
-        if let Some(tab) = self.tab_of(&event) {
-            let frozen_until = self.tabs[tab].outage.frozen_until;
-            if frozen_until > self.now {
-                return self.schedule(frozen_until, event);
-            }
-        }
+        let Some(event) = self.hold_in_frozen_tab(event) else {
+            return;
+        };
         match event {
             Event::Script(script) => script(self),
             Event::CentralTimer(timer) => {
@@ -75,12 +72,13 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             Event::Rested(tab) => self.begin_minibatches(tab),
             Event::StateStep(process) => self.on_state_step(process),
             Event::ServerThaws(process) => self.thaw_server(process),
+            Event::TabThaws(tab) => self.thaw(tab),
             Event::LinkGoesOn(id) => self.release_link(id),
         }
     }
 
     /// The tab in which an event happens.
-    fn tab_of(&self, event: &Event<G, O>) -> Option<usize> {
+    pub(crate) fn tab_of(&self, event: &Event<G, O>) -> Option<usize> {
         match event {
             Event::TabTimer(tab, _)
             | Event::Opened(tab, _)
@@ -114,7 +112,8 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         let Some(connection) = self.network.get(id) else {
             return;
         };
-        if !connection.is_open_at_central || !self.server.is_up() {
+        // A server that stops reads nothing more: what it does not acknowledge is sent again to the next.
+        if !connection.is_open_at_central || !self.server.accepts() {
             return;
         }
         let tab = connection.tab;
@@ -135,9 +134,6 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             && let Ok(Received { message, payload }) = FromVolunteer::decode(frame)
             && let FromVolunteer::Contribution(contribution) = message
         {
-            if accepted == 1 && !self.server.note_accepted(&contribution) {
-                self.observer.on_ledger_failed(&contribution);
-            }
             self.count_settled(tab, contribution.samples, accepted == 1);
             self.observer.on_settled(&contribution, &payload, accepted == 1);
         }
@@ -186,10 +182,14 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             central::Action::SuperstepClosed(closed) => {
                 self.observer.on_superstep(self.now, &closed);
             }
+            central::Action::NoteAccepted(contribution) => {
+                if !self.server.note_accepted(contribution) {
+                    self.observer.on_ledger_failed(contribution);
+                }
+            }
             central::Action::WriteCheckpoint(checkpoint) => self.begin_checkpoint(checkpoint),
-            // The ledger is written where the frame's outcome is known; the central module's phase says whether it has
-            // diverged.
-            central::Action::NoteAccepted(_) | central::Action::Diverged => {}
+            // The central module's phase says whether it has diverged. No simulated gradient overflows by itself.
+            central::Action::CheckGradients | central::Action::Diverged(_) => {}
         }
     }
 

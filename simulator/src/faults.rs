@@ -42,7 +42,29 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         let until = self.now + duration;
         let outage = &mut self.tabs[tab].outage;
         outage.frozen_until = outage.frozen_until.max(until);
+        self.frozen.entry(tab).or_default();
+        self.schedule(until, Event::TabThaws(tab));
         self.observer.on_freeze(tab, duration, is_welcomed);
+    }
+
+    /// If the event happens in a tab that is frozen, keeps it for later. Else gives it back.
+    pub(crate) fn hold_in_frozen_tab(&mut self, event: Event<G, O>) -> Option<Event<G, O>> {
+        match self.tab_of(&event).and_then(|tab| self.frozen.get_mut(&tab)) {
+            Some(held) => {
+                held.push(event);
+                None
+            }
+            None => Some(event),
+        }
+    }
+
+    /// The tab's freeze is over, unless a longer one has begun: what has waited happens in its order.
+    pub(crate) fn thaw(&mut self, tab: usize) {
+        if self.tabs[tab].outage.frozen_until <= self.now {
+            for event in self.frozen.remove(&tab).unwrap_or_default() {
+                self.on_event(event);
+            }
+        }
     }
 
     /// Nothing that the tab sends on its connection arrives for `duration`; then all of it does, in its order. So it
@@ -99,10 +121,12 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
     }
 
     /// All that the tab has sent on its connection arrives a second time, on a connection that nobody listens to: a
-    /// proxy tries again. The world must record frames.
+    /// proxy tries again. (What an earlier server was sent is not sent to the next by anybody but its tab.) The world
+    /// must record frames.
     pub fn replay(&mut self, tab: usize) {
         let Some(id) = self.tabs[tab].connection else { return };
-        let Some(connection) = self.network.get(id) else { return };
+        let connection = self.network.get(id).filter(|connection| connection.is_open_at_central);
+        let Some(connection) = connection else { return };
         let frames = connection.sent_up.clone();
         let copy = self.network.open(self.now, tab);
         let at = self.now + self.tabs[tab].machine.latency;

@@ -53,7 +53,7 @@ pub trait Observer {
     /// The checkpoint of this number could not be written.
     fn on_checkpoint_failed(&mut self, now: Time, number: u64) {}
     /// The disk did not take the note that this contribution was accepted.
-    fn on_ledger_failed(&mut self, contribution: &Contribution) {}
+    fn on_ledger_failed(&mut self, contribution: Awaited) {}
     /// A superstep has closed.
     fn on_superstep(&mut self, now: Time, closed: &ClosedSuperstep) {}
     /// A contribution was refused.

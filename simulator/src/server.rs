@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use bsp::central::{Awaited, Central, Checkpoint, Config, ServerOptimizer};
-use bsp::protocol::message::Contribution;
 use bsp::time::Time;
 use state::writing::{Operation, Writing, perform};
 use state::{About, Ledger, Newest, OpenError, Opened, Secrets, Snapshot, Wanted, checkpoint, open_on};
@@ -149,15 +148,10 @@ impl<G: Gradients, O> Server<G, O> {
         self.storage.as_mut()?.folder.as_mut()
     }
 
-    /// Notes a contribution that was accepted: before its volunteer hears of it. Returns whether the disk took it.
-    pub(crate) fn note_accepted(&mut self, contribution: &Contribution) -> bool {
-        let Some(folder) = self.folder() else { return true };
-        let noted = folder.ledger.append(Awaited {
-            session: contribution.session,
-            sequence: contribution.sequence,
-            samples: contribution.samples,
-        });
-        noted.is_ok()
+    /// Notes a contribution that was accepted. Returns whether the disk took it.
+    pub(crate) fn note_accepted(&mut self, contribution: Awaited) -> bool {
+        let folder = self.folder();
+        folder.is_none_or(|folder| folder.ledger.append(contribution).is_ok())
     }
 }
 
@@ -217,8 +211,9 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             writing: None,
         });
         let optimizer = (storage.settings.optimizer)();
-        let checkpoint = checkpoint.unwrap_or_else(|| first_checkpoint(&config, &storage.model, &storage.settings));
-        let now = self.server.time(self.now);
+        let now = self.now + self.server.clock;
+        // It was stopped before its first checkpoint: it goes on from its beginning.
+        let checkpoint = checkpoint.unwrap_or_else(|| storage.first(now, config.clone()).into_checkpoint());
         let resumed = Central::resume(now, config, checkpoint, incarnation, optimizer, awaited);
         self.central = match resumed {
             Ok(central) => central,
@@ -256,14 +251,24 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         self.server.time(self.now)
     }
 
-    /// The server stops properly: it tells its volunteers that it will be back, and ends when all is durable.
+    /// The server stops properly: the superstep closes, and when all is durable, or that takes too long, it tells its
+    /// volunteers that it will be back, and ends.
     pub fn stop_server(&mut self) {
+        const DURABLE_WITHIN: Duration = Duration::from_secs(3);
         if !self.server.accepts() {
             return;
         }
         self.server.is_stopping = true;
-        self.with_central(|central, _, actions| central.go_away(actions));
-        self.with_central(|central, now, actions| central.make_checkpoint(now, actions));
+        self.with_central(|central, now, actions| {
+            central.close_superstep(now, actions);
+            central.make_checkpoint(now, actions);
+        });
+        let process = self.server.process;
+        self.at(self.now + DURABLE_WITHIN, move |world| {
+            if world.server.process == process {
+                world.go_away();
+            }
+        });
         self.end_if_durable();
     }
 
@@ -331,8 +336,13 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
 
     fn end_if_durable(&mut self) {
         if self.server.is_up && self.server.is_stopping && self.central.is_durable() {
-            self.end_process(Crash::Process);
+            self.go_away();
         }
+    }
+
+    fn go_away(&mut self) {
+        self.with_central(|central, _, actions| central.go_away(actions));
+        self.end_process(Crash::Process);
     }
 
     fn end_process(&mut self, crash: Crash) {
@@ -362,6 +372,11 @@ enum Step {
 }
 
 impl Storage {
+    /// The central module at the run's beginning.
+    fn first(&self, now: Time, config: Config) -> Central {
+        Central::new(now, config, self.model.clone(), (self.settings.optimizer)())
+    }
+
     fn open(&mut self, config: &Config, now: Time) -> Result<Opened, OpenError> {
         let wanted = Wanted {
             run: "simulated".to_owned(),
@@ -469,9 +484,4 @@ impl CheckpointWriting {
         }
         done
     }
-}
-
-/// Where a run goes on that has no checkpoint yet: at its beginning.
-fn first_checkpoint(config: &Config, model: &[f32], settings: &StorageSettings) -> Checkpoint {
-    Checkpoint::first(config, model.to_vec(), (settings.optimizer)())
 }

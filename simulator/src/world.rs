@@ -35,6 +35,7 @@ pub(crate) enum Event<G: Gradients, O> {
     Rested(usize),
     StateStep(u64),
     ServerThaws(u64),
+    TabThaws(usize),
     LinkGoesOn(ConnectionId),
     Script(Script<G, O>),
 }
@@ -60,6 +61,8 @@ pub struct World<G: Gradients, O = Nobody> {
     pub(crate) central_timer: Timer,
     pub(crate) computing: Computing<G>,
     pub(crate) network: Network,
+    /// Events of frozen tabs, until they thaw.
+    pub(crate) frozen: BTreeMap<usize, Vec<Event<G, O>>>,
     /// Events of links that stand still, until they go on.
     pub(crate) standing: BTreeMap<ConnectionId, Vec<Event<G, O>>>,
     /// Whether connections record what their tabs send, so that it can be sent again.
@@ -87,6 +90,7 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             central_timer: Timer::default(),
             computing: Computing::new(gradients),
             network: Network::default(),
+            frozen: BTreeMap::new(),
             standing: BTreeMap::new(),
             records_frames: false,
             events: Queue::new(),

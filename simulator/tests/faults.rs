@@ -17,6 +17,7 @@ mod faults {
     mod end;
     mod memory;
     mod once;
+    mod outcome;
     mod plan;
     mod seeds;
     mod sessions;

@@ -22,6 +22,7 @@ pub(super) fn check_hello(hello: &Hello, config: &Config, phase: Phase) -> Resul
     match () {
         () if theirs != ours => Err(Refusal::Protocol { theirs, ours }),
         () if phase.is_finished() => Err(Refusal::Finished),
+        () if phase.has_diverged() => Err(Refusal::Diverged),
         () if hello.run != config.run => Err(Refusal::AnotherRun),
         () if hello.spec_hash != config.spec_hash => Err(Refusal::AnotherModel),
         () => Ok(()),

@@ -6,9 +6,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::config::Config;
 use super::totals::Totals;
-use super::trainer::{Record, ServerOptimizer, Trainer};
+use super::trainer::Record;
 use crate::protocol::codec::Codec;
 use crate::protocol::message::SessionId;
 
@@ -31,23 +30,6 @@ pub struct Checkpoint {
     pub awaited: Vec<Awaited>,
     /// Totals of the run.
     pub totals: Totals,
-}
-
-impl Checkpoint {
-    /// The beginning of a run, before its first checkpoint. A server that starts again when no checkpoint was written
-    /// yet goes on from here as its next incarnation: it gives no session's number a second time.
-    pub fn first(config: &Config, model: Vec<f32>, optimizer: Box<dyn ServerOptimizer>) -> Checkpoint {
-        Checkpoint {
-            number: 0,
-            trainer: Trainer::new(config, model, optimizer).record(),
-            last_versions: Vec::new(),
-            replica: Vec::new(),
-            open: OpenRecord::default(),
-            sessions: SessionsRecord::default(),
-            awaited: Vec::new(),
-            totals: Totals::default(),
-        }
-    }
 }
 
 /// The contributions of the open superstep.

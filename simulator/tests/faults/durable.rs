@@ -33,6 +33,14 @@ impl Durable {
         *told = durable.max(*told);
     }
 
+    /// The number up to which contributions of a session may be lost for good, because the disk has lied.
+    pub(super) fn may_be_lost(&self, session: SessionId) -> u64 {
+        match self.has_lied {
+            true => self.told.get(&session).copied().unwrap_or_default(),
+            false => 0,
+        }
+    }
+
     /// A session's volunteer has left for good: nobody can ask for it.
     pub(super) fn on_left(&mut self, connection: ConnectionId) {
         if let Some(session) = self.session_of.get(&connection) {

@@ -6,7 +6,8 @@ use bsp::local::End;
 use simulator::random::Random;
 
 use super::deeds;
-use super::plan::{FAULTS_END, FaultWorld, Outcome, let_pass};
+use super::outcome::Outcome;
+use super::plan::{FAULTS_END, FaultWorld, let_pass};
 use super::watch::Watch;
 
 /// Backing off and giving up a silent connection take their time.
@@ -68,12 +69,14 @@ fn assert_tabs_agree(world: &FaultWorld) {
             continue;
         };
         assert!(world.is_welcomed(tab), "tab {tab} is back");
-        let settled = world.observer.once.gradients_of(session);
-        let missing = world.observer.added[tab].difference(&settled).count();
+        let Watch {
+            once, durable, added, ..
+        } = &world.observer;
+        let missing = once.missing(session, &added[tab], durable.may_be_lost(session));
         let told = local.accepted_samples();
         let counted = world.observer.once.samples_of(session);
+        assert_eq!(missing, 0, "tab {tab} lives, and gradients of it are not settled");
         if !has_lied {
-            assert_eq!(missing, 0, "tab {tab} lives, and gradients of it are not settled");
             assert_eq!(told, counted, "tab {tab} was told of {told} accepted samples");
         }
         // It may not have noticed that its link is dead: it has nothing to send.
@@ -122,6 +125,7 @@ fn close_books(world: &FaultWorld) -> Outcome {
         lost: lost_samples,
         duplicates: totals.duplicates,
         resent: totals.resent,
+        lies: u64::from(durable.has_lied),
         fingerprint: fingerprint.value(),
     }
 }

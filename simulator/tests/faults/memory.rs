@@ -5,8 +5,9 @@ use bsp::local::kept_contributions;
 
 use crate::gradients::PARAMETERS;
 
-/// The most contributions of one session in an open superstep, as the central module has it.
-const OPEN: usize = 16;
+/// With this many contributions of one session an open superstep is full, as the central module has it. Beyond that it
+/// has room for all that the session's volunteer has kept.
+const FULL: usize = 16;
 
 /// A checkpoint shows all that the server holds. `opened` hellos have asked for a session: a tab whose welcome is lost
 /// asks again.
@@ -18,7 +19,7 @@ pub(super) fn check(checkpoint: &Checkpoint, opened: usize) {
         awaited <= opened * kept,
         "{awaited} contributions are awaited of {opened} sessions, and each keeps {kept}"
     );
-    assert!(checkpoint.open.contributions.len() <= OPEN * opened);
+    assert!(checkpoint.open.contributions.len() <= (FULL + kept) * opened);
     let incarnation = checkpoint.trainer.incarnation as usize;
     assert_eq!(checkpoint.last_versions.len() + 1, incarnation);
     assert_eq!(checkpoint.sessions.last_known.len() + 1, incarnation);

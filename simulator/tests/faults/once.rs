@@ -30,6 +30,8 @@ pub(super) struct Once {
 struct Known {
     samples: u64,
     gradients: Vec<Name>,
+    /// Gradients for whose names its header had no room.
+    unnamed: u64,
 }
 
 /// The contributions that the current model goes on from.
@@ -47,10 +49,10 @@ impl Once {
     pub(super) fn on_settled(&mut self, contribution: &Contribution, is_accepted: bool) {
         let key = (contribution.session, contribution.sequence);
         let gradients = names(contribution);
-        assert_eq!(
-            gradients.len() as u64,
-            contribution.gradients,
-            "too many runs to follow each gradient"
+        let unnamed = contribution.gradients - gradients.len() as u64;
+        assert!(
+            unnamed == 0 || contribution.step_runs_not_listed > 0,
+            "the header disagrees with its runs"
         );
         for name in &gradients {
             let first = *self.contribution_of.entry(*name).or_insert(key);
@@ -68,7 +70,11 @@ impl Once {
             line.refused += 1;
         }
         let samples = contribution.samples;
-        self.known.entry(key).or_insert(Known { samples, gradients });
+        self.known.entry(key).or_insert(Known {
+            samples,
+            gradients,
+            unnamed,
+        });
     }
 
     pub(super) fn on_checkpoint_made(&mut self, checkpoint: &Checkpoint) {
@@ -117,12 +123,25 @@ impl Once {
         accepted.map(|(key, _)| self.known[key].samples).sum()
     }
 
-    /// The gradients of a session that the line has settled.
-    pub(super) fn gradients_of(&self, session: SessionId) -> HashSet<Name> {
+    /// How many of these gradients of a session the line has not settled. Those in contributions up to the number
+    /// `lost` are not expected: the disk that had them for good has lost them.
+    pub(super) fn missing(&self, session: SessionId, added: &HashSet<Name>, lost: u64) -> u64 {
         let of_session = self.line.settled.range((session, 0)..=(session, u64::MAX));
-        of_session
-            .flat_map(|(key, _)| self.known[key].gradients.iter().copied())
-            .collect()
+        let mut missing = added.clone();
+        let mut unnamed = 0;
+        for (key, _) in of_session {
+            let known = &self.known[key];
+            known.gradients.iter().for_each(|name| {
+                missing.remove(name);
+            });
+            unnamed += known.unnamed;
+        }
+        missing.retain(|name| {
+            self.contribution_of
+                .get(name)
+                .is_none_or(|(_, sequence)| *sequence > lost)
+        });
+        (missing.len() as u64).saturating_sub(unnamed)
     }
 
     /// Contributions that some line has accepted and that are not settled in this one, with their samples.

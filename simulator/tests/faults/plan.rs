@@ -14,7 +14,8 @@ use simulator::{Machine, World};
 
 use super::deeds;
 use super::end;
-use super::watch::{Counts, Watch, check};
+use super::outcome::Outcome;
+use super::watch::{Watch, check};
 use crate::gradients::{Gradients, MINIBATCH, PARAMETERS, Sgd};
 
 /// Faults happen until then.
@@ -22,19 +23,6 @@ pub(super) const FAULTS_END: Time = Time::from_micros(12_000_000);
 
 /// A world of these tests.
 pub(super) type FaultWorld = World<Gradients, Watch>;
-
-/// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Outcome {
-    pub(super) counts: Counts,
-    /// Samples that the model has learned.
-    pub(super) samples: u64,
-    /// Samples that were lost, with tabs that died or with a disk that lied.
-    pub(super) lost: u64,
-    pub(super) duplicates: u64,
-    pub(super) resent: u64,
-    pub(super) fingerprint: u64,
-}
 
 /// The run of this seed, to its end. All invariants are checked after each event, and at the end.
 pub(super) fn run(seed: u64) -> Outcome {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use super::outcome::Outcome;
 use super::plan::run;
 
 /// Runs these seeds. Prints each that fails, and how to repeat it.
@@ -14,58 +15,34 @@ use super::plan::run;
 /// A seed fails.
 fn run_all(first: u64, count: u64) {
     let threads = thread::available_parallelism().map_or(1, usize::from);
-    let (next, failed) = (AtomicU64::new(first), Mutex::new(Vec::new()));
-    let sums = Mutex::new([0u64; 8]);
+    let (next, failed, sums) = (
+        AtomicU64::new(first),
+        Mutex::new(Vec::new()),
+        Mutex::new(Outcome::default()),
+    );
     let begun = Instant::now();
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= first + count {
+                return;
+            }
+            match catch_unwind(AssertUnwindSafe(|| run(seed))) {
+                Ok(outcome) => sums.lock().unwrap().add(&outcome),
+                Err(_) => {
+                    eprintln!("seed {seed} fails (above): repeat it with `make soak SEEDS=1 FIRST={seed}`");
+                    failed.lock().unwrap().push(seed);
+                }
+            }
+        }
+    };
     thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + count {
-                        return;
-                    }
-                    match catch_unwind(AssertUnwindSafe(|| run(seed))) {
-                        Ok(outcome) => {
-                            let counts = outcome.counts;
-                            let numbers = [
-                                counts.starts,
-                                counts.crashes,
-                                counts.checkpoints,
-                                counts.failed_checkpoints,
-                                outcome.samples,
-                                outcome.lost,
-                                outcome.duplicates,
-                                outcome.resent,
-                            ];
-                            let mut sums = sums.lock().unwrap();
-                            sums.iter_mut().zip(numbers).for_each(|(sum, number)| *sum += number);
-                        }
-                        Err(_) => {
-                            eprintln!("seed {seed} fails (above): repeat it with `make soak SEEDS=1 FIRST={seed}`");
-                            failed.lock().unwrap().push(seed);
-                        }
-                    }
-                }
-            });
+            scope.spawn(work);
         }
     });
-    let [
-        starts,
-        crashes,
-        checkpoints,
-        not_written,
-        samples,
-        lost,
-        duplicates,
-        resent,
-    ] = *sums.lock().unwrap();
-    println!(
-        "{count} seeds from {first} in {:.0} s: {starts} starts, {crashes} crashes, {checkpoints} checkpoints written and \
-         {not_written} not, {samples} samples accepted, {lost} lost with tabs that died or disks that lied, {resent} \
-         contributions sent again, {duplicates} duplicates",
-        begun.elapsed().as_secs_f64()
-    );
+    let took = begun.elapsed().as_secs_f64();
+    println!("{count} seeds from {first} in {took:.1} s: {}", sums.lock().unwrap());
     let mut failed = failed.into_inner().unwrap();
     failed.sort_unstable();
     assert!(

@@ -13,6 +13,7 @@ use simulator::{GradientName, Observer, World};
 use super::durable::Durable;
 use super::memory;
 use super::once::Once;
+use super::outcome::Counts;
 use super::sessions::Sessions;
 use super::versions::Versions;
 use crate::gradients::{Gradients, Name, name};
@@ -32,16 +33,6 @@ pub(super) struct Watch {
     pub(super) is_ledger_whole: bool,
     pub(super) counts: Counts,
     pub(super) fingerprint: Fingerprint,
-}
-
-/// How often what happened.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Counts {
-    pub(super) starts: u64,
-    pub(super) crashes: u64,
-    pub(super) checkpoints: u64,
-    pub(super) failed_checkpoints: u64,
-    pub(super) settled: u64,
 }
 
 impl Watch {
@@ -133,7 +124,7 @@ impl Observer for Watch {
         self.counts.failed_checkpoints += 1;
     }
 
-    fn on_ledger_failed(&mut self, _: &Contribution) {
+    fn on_ledger_failed(&mut self, _: Awaited) {
         self.is_ledger_whole = false;
     }
 }
