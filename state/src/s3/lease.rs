@@ -64,6 +64,10 @@ impl Lease {
         let owner = this_process(now_ms);
         for _ in 0..TRIES {
             let (mut document, mode) = match read(store).map_err(error)? {
+                // The answer to the first try was lost on its way.
+                Some((document, version)) if lease_of(&document).is_some_and(|lease| lease.id == id) => {
+                    return Lease::begin(store, id, owner, document, version).map_err(|refusal| error(refusal).into());
+                }
                 Some((document, version)) => {
                     if let Some(held) = held_by(&document, now_ms) {
                         return Err(OwnerError::Held {
@@ -79,24 +83,35 @@ impl Lease {
             set(&mut document, &record(&id, &owner, false));
             match put(store, &document, mode).map_err(error)? {
                 Ok(version) => {
-                    let lease = Arc::new(Lease {
-                        store: store.clone(),
-                        id,
-                        owner,
-                        known: Mutex::new(Known {
-                            document,
-                            version,
-                            lost: None,
-                        }),
-                    });
-                    renew_in_background(&lease).map_err(error)?;
-                    return Ok(lease);
+                    return Lease::begin(store, id, owner, document, version).map_err(|refusal| error(refusal).into());
                 }
                 Err(refusal) if is_changed(&refusal) => {}
                 Err(refusal) => return Err(error(said(&refusal)).into()),
             }
         }
         Err(error(io::Error::other("other servers try to own the run at the same time")).into())
+    }
+
+    /// The lease that was put, which is renewed from here on.
+    fn begin(
+        store: &Store,
+        id: String,
+        owner: Owner,
+        document: Map<String, Value>,
+        version: UpdateVersion,
+    ) -> io::Result<Arc<Lease>> {
+        let lease = Arc::new(Lease {
+            store: store.clone(),
+            id,
+            owner,
+            known: Mutex::new(Known {
+                document,
+                version,
+                lost: None,
+            }),
+        });
+        renew_in_background(&lease)?;
+        Ok(lease)
     }
 
     /// Who has taken the run over; none as long as it is owned.
