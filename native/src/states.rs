@@ -86,7 +86,10 @@ impl States {
                 self.begin_absence(now);
                 self.say(Said::Away, |states| {
                     let (clock, until) = (clock(SystemTime::now()), states.how_long());
-                    format!("away since {clock}: the server said that it will be back; computing on, and trying again {until}")
+                    format!(
+                        "away since {clock}: the server said that it will be back; computing on, and trying again \
+                         {until}"
+                    )
                 })
             }
             State::Waiting => {

@@ -172,7 +172,8 @@ impl<'driver> Tab<'driver> {
         let web_driver = self.driver.in_window(&self.window)?;
         let parameters = json!({ "state": state });
         let command = web_driver.cdp();
-        self.driver.run(command.send_raw("Page.setWebLifecycleState", parameters))?;
+        self.driver
+            .run(command.send_raw("Page.setWebLifecycleState", parameters))?;
         Ok(())
     }
 
@@ -185,7 +186,8 @@ impl<'driver> Tab<'driver> {
         let scheme = if is_dark { "dark" } else { "light" };
         let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
         let size = json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false });
-        self.driver.run(web_driver.cdp().send_raw("Emulation.setEmulatedMedia", media))?;
+        self.driver
+            .run(web_driver.cdp().send_raw("Emulation.setEmulatedMedia", media))?;
         self.driver
             .run(web_driver.cdp().send_raw("Emulation.setDeviceMetricsOverride", size))?;
         self.driver.run(web_driver.screenshot_as_png())

@@ -63,7 +63,9 @@ fn a_tab_that_goes_to_another_page_sends_what_it_has_and_computes_again_when_it_
     let before = server.samples()?;
     let (tab, mine) = tab_with_work(&server, &driver, 200)?;
     tab.execute("location.href = './api/v1/status'")?;
-    let sent = wait_for("what it had", || Ok(Some(server.samples()? - before).filter(|sent| *sent > 0)))?;
+    let sent = wait_for("what it had", || {
+        Ok(Some(server.samples()? - before).filter(|sent| *sent > 0))
+    })?;
     ensure!(sent >= mine, "{sent} of {mine} samples");
     tab.execute("history.back()")?;
     tab.wait_for_state("training")?;
@@ -83,7 +85,11 @@ fn a_tab_that_is_stopped_sends_what_it_has_finished_and_no_sample_is_lost() -> R
         wait_until("the tab to be gone", || Ok(server.volunteers()?.is_empty()))?;
         let mine = tab.look()?.number("my-samples").context("a number")? as u64;
         sum += mine;
-        ensure!(server.samples()? == sum, "the server has {} of {sum} samples", server.samples()?);
+        ensure!(
+            server.samples()? == sum,
+            "the server has {} of {sum} samples",
+            server.samples()?
+        );
         tab.close()?;
     }
     driver.expect_no_console_errors()
@@ -123,7 +129,10 @@ fn a_tab_whose_server_hangs_computes_on_while_its_memory_lasts_then_waits_and_sa
     tab.press("stop")?;
     wait_until("the tab to be gone", || Ok(server.volunteers()?.is_empty()))?;
     let (mine, all) = (tab.look()?.number("my-samples"), server.samples()?);
-    ensure!(mine == Some(all as f64), "the tab has computed {mine:?} samples, the server has {all}");
+    ensure!(
+        mine == Some(all as f64),
+        "the tab has computed {mine:?} samples, the server has {all}"
+    );
     ensure!(whole(&server.status()?, "samples_lost")? == 0, "{}", server.status()?);
     Ok(())
 }
@@ -153,7 +162,9 @@ fn a_tab_that_was_frozen_says_how_long_it_was_away() -> Result<()> {
     let began = Instant::now();
     wait_until("the tab to be frozen for long", || Ok(began.elapsed() > FROZEN))?;
     tab.set_frozen(false)?;
-    wait_until("it to say so", || Ok(tab.text("state-detail")?.starts_with("Back after")))?;
+    wait_until("it to say so", || {
+        Ok(tab.text("state-detail")?.starts_with("Back after"))
+    })?;
     server.wait_for_more_of(session)?;
     driver.expect_no_console_errors()
 }
