@@ -19,12 +19,14 @@ const WORDS = {
     'Reconnecting',
     'The connection is lost. Your cores go on computing; what they finish is sent afterwards.',
   ],
-  restarting: ['Starting afresh', 'An ML module has stopped; the tab begins again with new memory.'],
+  restarting: ['Waiting to start afresh', 'An ML module has stopped; the tab begins again with new memory.'],
   refused: ['Refused', 'The server does not accept contributions from this tab.'],
   failed: ['Stopped by an error', 'Nothing is computed any more.'],
   finished: ['Finished', 'The run has reached its end; there is nothing left to compute. Thank you!'],
 };
 
+/** What follows a word of the server's that it will be back. */
+const MEANWHILE = ' Your cores go on computing; what they finish is sent then.';
 const RECONNECTING_AT_REST = 'The connection is lost. Your cores rest; press Resume to go on.';
 
 /** In these states the tab has workers, or is about to have them again. @type {ReadonlySet<TabState>} */
@@ -94,7 +96,8 @@ export class Controls {
     document.body.dataset.state = state;
     document.title = state === 'not-contributing' ? 'Superstep' : `${word} – Superstep`;
     setText('state', state === 'refused' && detail !== '' ? `Refused: ${detail}` : word);
-    setText('state-detail', state === 'refused' || detail === '' ? ordinary : detail);
+    const meanwhile = state === 'reconnecting' && !isPauseWanted ? MEANWHILE : '';
+    setText('state-detail', state === 'refused' || detail === '' ? ordinary : `${detail}${meanwhile}`);
     const isJoined = isAtWork(state);
     setShown('start', !isJoined);
     setShown('pause', isJoined);

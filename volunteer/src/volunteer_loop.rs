@@ -29,6 +29,8 @@ use crate::settings::Settings;
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 /// … up to this.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// What a server has said before it went away.
+const BACK_SOON: &str = "The server has stopped and said that it will be back.";
 const NEVER: Time = Time::from_micros(u64::MAX);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -410,7 +412,15 @@ impl VolunteerLoop {
     fn tell(&mut self, state: State, actions: &mut Vec<Action>) {
         if self.told != Some(state) {
             self.told = Some(state);
-            actions.push(Action::Tell(state.into()));
+            let is_back_soon = self.joined.as_ref().is_some_and(|joined| joined.local.is_back_soon());
+            let detail = match state {
+                State::Reconnecting if is_back_soon => BACK_SOON,
+                _ => "",
+            };
+            actions.push(Action::Tell(Told {
+                detail: Cow::Borrowed(detail),
+                ..state.into()
+            }));
         }
     }
 }
