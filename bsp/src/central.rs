@@ -70,6 +70,7 @@ mod broadcast;
 mod checkpoint;
 mod config;
 mod delivery;
+mod divergence;
 mod durability;
 mod lineage;
 mod link;
@@ -94,13 +95,16 @@ pub use action::{Action, ConnectionId};
 use admission::check_hello;
 pub use checkpoint::{Awaited, Checkpoint, ContributionRecord, OpenRecord, SessionRecord, SessionsRecord};
 pub use config::{Config, LearningRateScaling};
+pub use divergence::Divergence;
 use durability::Durability;
 pub use phase::Phase;
 pub use session::VolunteerStatus;
 use sessions::{Joined, Sessions};
 pub use token_key::TokenKey;
 pub use totals::Totals;
-pub use trainer::{ClosedSuperstep, Diverged, OptimizerMemory, Record, RecordError, ServerOptimizer, Trainer};
+pub use trainer::{
+    ClosedSuperstep, Diverged, OptimizerMemory, Record, RecordError, ServerOptimizer, Setbacks, Trainer,
+};
 use training::Training;
 
 /// The central BSP control module.
@@ -157,6 +161,7 @@ impl Central {
             self.refuse(from, reason, actions);
         }
         self.training.after_event(&mut self.sessions, now, actions);
+        self.turn_all_away_if_diverged(actions);
         self.make_checkpoint_if_due(now, actions);
         self.assert_consistent();
     }
@@ -165,6 +170,7 @@ impl Central {
     pub fn on_disconnected(&mut self, now: Time, connection: ConnectionId, actions: &mut Vec<Action>) {
         self.disconnect(Some(now), connection);
         self.training.after_event(&mut self.sessions, now, actions);
+        self.turn_all_away_if_diverged(actions);
         self.assert_consistent();
     }
 
@@ -175,6 +181,7 @@ impl Central {
         for session in self.sessions.due_deliveries(now) {
             self.training.send_model(&mut self.sessions, now, session, actions);
         }
+        self.turn_all_away_if_diverged(actions);
         self.make_checkpoint_if_due(now, actions);
         self.assert_consistent();
     }
@@ -237,6 +244,18 @@ impl Central {
         self.assert_consistent();
     }
 
+    /// The run has diverged, as its driver has found.
+    pub fn diverge(&mut self, now: Time, divergence: Divergence, actions: &mut Vec<Action>) {
+        self.training.diverge(now, divergence, actions);
+        self.turn_all_away_if_diverged(actions);
+        self.assert_consistent();
+    }
+
+    /// The answer to [`Action::CheckGradients`]: those that the driver computed are finite.
+    pub fn on_gradients_finite(&mut self, now: Time) {
+        self.training.on_gradients_finite(now);
+    }
+
     // Queries.
 
     /// The time at which `on_timeout` wants to be called next, if at all.
@@ -294,6 +313,16 @@ impl Central {
         self.training.phase()
     }
 
+    /// How the run was found to have diverged, if it has.
+    pub fn divergence(&self) -> Option<Divergence> {
+        self.training.divergence()
+    }
+
+    /// What divergences have cost.
+    pub fn setbacks(&self) -> Setbacks {
+        self.training.trainer().setbacks()
+    }
+
     /// The read-out period.
     pub fn period(&self) -> Duration {
         self.training.supersteps().policy().period()
@@ -346,6 +375,10 @@ impl Central {
         } = self;
         let received = FromVolunteer::decode(frame).map_err(|error| Refusal::Malformed(error.to_string()))?;
         match received.message {
+            FromVolunteer::Hello(_) if training.phase() == Phase::Diverged && training.config().goes_back => {
+                actions.push(Action::send(from, &FromCentral::BackSoon));
+                actions.push(Action::Disconnect { from, reason: None });
+            }
             FromVolunteer::Hello(hello) => {
                 check_hello(&hello, training.config(), training.phase())?;
                 let Joined { session, replaced, gap } = sessions.on_hello(now, from, &hello, training.config())?;
@@ -360,19 +393,24 @@ impl Central {
                 training.send_model(sessions, now, session, actions);
             }
             FromVolunteer::Contribution(header) => {
+                let before = sessions.not_finite(from);
                 let session = training.settle(sessions, now, from, &header, received.payload, actions)?;
                 if let Some(durability) = durability {
                     durability.on_settled(now, sessions.not_in_checkpoint(session));
                 }
+                let since = sessions.not_finite(from).saturating_sub(before);
+                training.on_not_finite(now, since, actions);
             }
             FromVolunteer::Stored(stamp) => {
                 let session = sessions.on_stored(now, from, stamp, training.config())?;
                 training.on_stored(sessions, now, session, actions);
             }
             FromVolunteer::Heartbeat(report) => {
+                let since = report.not_finite.saturating_sub(sessions.not_finite(from));
                 if let Some(session) = sessions.on_heartbeat(now, from, report, training.config())? {
                     training.on_absence(session);
                 }
+                training.on_not_finite(now, since, actions);
             }
             FromVolunteer::Leave => {
                 if let Some(session) = sessions.on_leave(from)? {
@@ -396,6 +434,17 @@ impl Central {
         {
             let checkpoint = self.training.make_checkpoint(&mut self.sessions, number);
             actions.push(Action::WriteCheckpoint(Box::new(checkpoint)));
+        }
+    }
+
+    /// Nobody computes for a run that has diverged.
+    fn turn_all_away_if_diverged(&mut self, actions: &mut Vec<Action>) {
+        if self.phase() == Phase::Diverged && self.config().goes_back {
+            self.go_away(actions);
+        } else if self.phase() == Phase::Diverged {
+            for connection in self.sessions.connections() {
+                self.refuse(connection, Refusal::Diverged, actions);
+            }
         }
     }
 

@@ -1,6 +1,5 @@
 //! What a native volunteer does, as plain lines: one whenever that changes.
 
-use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bsp::time::Time;
@@ -13,6 +12,8 @@ pub(crate) struct States {
     /// `None` for ever.
     give_up_after: Option<Duration>,
     said: Said,
+    /// What it waits for, while it does.
+    reason: String,
     away: Option<Away>,
 }
 
@@ -24,6 +25,8 @@ enum Said {
     Waiting,
     Training,
     Away,
+    /// Nothing more can be kept.
+    Full,
     Ended,
 }
 
@@ -44,6 +47,7 @@ impl States {
             url: url.to_owned(),
             give_up_after,
             said: Said::Nothing,
+            reason: String::new(),
             away: None,
         }
     }
@@ -53,6 +57,10 @@ impl States {
         match told.state {
             State::Connecting => {
                 self.begin_absence(now);
+                if self.said == Said::Waiting {
+                    // Each try would be a line, for ever.
+                    return None;
+                }
                 self.say(Said::Connecting, |states| format!("connecting to {}", states.url))
             }
             State::Training | State::Paused => {
@@ -74,16 +82,30 @@ impl States {
                     format!("away since {clock}: the server does not answer; computing on, and trying again {until}")
                 })
             }
+            State::BackSoon => {
+                self.begin_absence(now);
+                self.say(Said::Away, |states| {
+                    let (clock, until) = (clock(SystemTime::now()), states.how_long());
+                    format!("away since {clock}: the server said that it will be back; computing on, and trying again {until}")
+                })
+            }
+            State::Waiting => {
+                if told.detail.is_empty() {
+                    // Otherwise it has a link, and the server does not store what it gets.
+                    self.begin_absence(now);
+                }
+                self.say(Said::Full, |_| {
+                    "waiting: the memory for finished work is full; what is finished is kept".to_owned()
+                })
+            }
             State::Restarting => {
                 self.begin_absence(now);
-                let detail: &Cow<'static, str> = &told.detail;
-                self.said = Said::Waiting;
-                let wait = Duration::from_millis(told.delay_ms.into());
-                Some(format!("waiting {} to start afresh: {detail}", in_words(wait)))
+                self.wait_because(&told.detail)
+                    .then(|| format!("waiting to start afresh: {}", told.detail))
             }
             State::Finished => self.say(Said::Ended, |_| "finished: the run is finished; thank you".to_owned()),
             // The program's error says these.
-            State::Refused | State::Failed => None,
+            State::Refused | State::Failed | State::Left => None,
         }
     }
 
@@ -91,15 +113,10 @@ impl States {
     pub(crate) fn on_failure(&mut self) -> Option<String> {
         let away = self.away.as_mut()?;
         away.has_failed = true;
-        if self.said != Said::Connecting {
-            return None;
-        }
-        self.say(Said::Waiting, |states| {
-            let clock = clock(SystemTime::now());
-            format!(
-                "waiting since {clock}: the server does not answer; trying again {}",
-                states.how_long()
-            )
+        let is_waiting = matches!(self.said, Said::Connecting | Said::Waiting);
+        (is_waiting && self.wait_because("no answer")).then(|| {
+            let (clock, until) = (clock(SystemTime::now()), self.how_long());
+            format!("waiting since {clock}: the server does not answer; trying again {until}")
         })
     }
 
@@ -118,6 +135,14 @@ impl States {
             is_again,
             has_failed,
         });
+    }
+
+    /// Returns whether that is news.
+    fn wait_because(&mut self, reason: &str) -> bool {
+        let is_news = self.said != Said::Waiting || self.reason != reason;
+        self.said = Said::Waiting;
+        reason.clone_into(&mut self.reason);
+        is_news
     }
 
     fn say(&mut self, said: Said, line: impl FnOnce(&States) -> String) -> Option<String> {
@@ -183,7 +208,7 @@ mod tests {
             "training: resumed after 1 h 2 min 5 s"
         );
         say(4000, State::Restarting).unwrap();
-        say(4002, State::Connecting).unwrap();
+        assert_eq!(say(4002, State::Connecting), None);
         assert_eq!(say(4003, State::Training).unwrap(), "training: resumed after 3 s");
         assert_eq!(
             say(4004, State::Finished).unwrap(),

@@ -48,6 +48,7 @@ pub fn central_config(run_file: &RunFile, spec_hash: u64, run: RunId) -> central
         // Of a run without a state folder; a server has its own.
         token_key: TokenKey([0; 32]),
         checkpoint_interval: None,
+        goes_back: false,
     }
 }
 

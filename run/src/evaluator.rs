@@ -18,9 +18,13 @@ const BATCH: usize = 64;
 /// enough.
 const MAX_SCRATCH_BYTES: usize = 256 << 20;
 
+/// This many times the first model's loss, and this much at least, is the loss of a model that has diverged.
+const HOPELESS: f64 = 1e6;
+
 /// Evaluates models on a run's held-out samples. It keeps its memory from one evaluation to the next.
 pub struct Evaluator {
     model: Arc<Model>,
+    seed: u64,
     dataset: Arc<Dataset>,
     /// How many of the held-out samples are taken.
     samples: usize,
@@ -50,6 +54,7 @@ impl Run {
             scratch: model.evaluation_scratch(batch),
             buffer: MinibatchBuffer::new(&dataset.format, batch),
             model: Arc::clone(model),
+            seed: self.run_file.seed,
             dataset: Arc::clone(dataset),
         }
     }
@@ -59,6 +64,17 @@ impl Evaluator {
     /// How the parameters do on the held-out samples.
     pub fn evaluate(&mut self, parameters: &[f32]) -> Evaluated {
         evaluated(self.batches(parameters, 0, 1))
+    }
+
+    /// Whether a model that did like this may be used: its loss is finite, and not a million times that of the run's
+    /// first model. Training does not come back from there.
+    pub fn is_sound(&mut self, evaluated: &Evaluated) -> bool {
+        // Far from there the first model needs no evaluation.
+        if evaluated.loss <= HOPELESS {
+            return true;
+        }
+        let first = self.model.initial_parameters(self.seed);
+        evaluated.loss.is_finite() && evaluated.loss <= HOPELESS * self.evaluate(&first).loss
     }
 
     /// The same with the same bits, by several evaluators at once, each on a thread.

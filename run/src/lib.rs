@@ -10,6 +10,7 @@ pub mod central;
 pub mod dataset;
 mod evaluator;
 pub mod goal;
+mod gradient_check;
 pub mod keys;
 pub mod model_file;
 pub mod out_folder;

@@ -3,6 +3,7 @@
 //! A run file is read once, at the start, and checked in full: a [`RunFile`] makes sense. Every error names the file,
 //! the place in it and a hint, in one line. [`crate::keys`] says what each key is.
 
+mod on_divergence;
 mod syntax;
 mod training;
 mod words;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use self::words::in_readers_words;
+pub use on_divergence::{GoBack, OnDivergence};
 pub use syntax::syntax;
 pub use training::{Checkpoints, Evaluation, Training};
 

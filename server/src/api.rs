@@ -10,6 +10,7 @@ use serde::Serialize;
 use volunteer::progress::TimeShares;
 
 use crate::controller::Controller;
+use crate::divergence;
 
 /// `GET /api/v1/status`: where the run stands now.
 #[derive(Clone, Debug, Serialize)]
@@ -19,6 +20,8 @@ pub(crate) struct Status {
     #[cfg_attr(test, ts(type = "Mode"))]
     mode: Mode,
     state: State,
+    /// Why it has diverged, and what helps; none of a run that has not.
+    reason: Option<String>,
     version: u64,
     superstep: u64,
     /// Samples of all accepted contributions.
@@ -92,7 +95,7 @@ pub(crate) enum State {
     Training,
     /// It has ended.
     Finished,
-    /// It can't go on: the model is not finite.
+    /// It can't go on: what is computed for it is not finite.
     Diverged,
 }
 
@@ -156,6 +159,7 @@ impl Status {
                 () if is_training => State::Training,
                 () => State::Waiting,
             },
+            reason: central.divergence().map(divergence::reason),
             version,
             superstep: version + 1,
             samples: totals.samples,

@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 
 use bsp::central::Checkpoint;
-use state::{Best, DiskError, Folder, RunState, Written};
+use state::{Best, DiskError, Folder, RunState, WentBack, Written};
 
 use crate::controller::{ControllerHandle, Event};
 
@@ -17,6 +17,8 @@ enum Job {
     Checkpoint(Box<Checkpoint>, Option<f64>, RunState),
     /// The best evaluated model.
     Best(Best),
+    /// Go back to the best checkpoint that is kept.
+    GoBack,
 }
 
 /// The controller's end of the thread.
@@ -47,6 +49,12 @@ impl CheckpointWriter {
         self.jobs.try_send(Job::Checkpoint(checkpoint, accuracy, state)).is_ok()
     }
 
+    /// Asks for the best checkpoint that is kept, and another incarnation to go on from there. The answer comes as
+    /// [`Event::WentBack`]. Returns whether it was asked.
+    pub(crate) fn go_back(&self) -> bool {
+        self.jobs.try_send(Job::GoBack).is_ok()
+    }
+
     /// Hands the best model over. While the disk is so slow that others wait, it is left out.
     pub(crate) fn keep_best(&self, best: Best) {
         if let Err(TrySendError::Full(_)) = self.jobs.try_send(Job::Best(best)) {
@@ -66,7 +74,18 @@ impl IdleWriter {
                         let written = folder.write(&checkpoint, accuracy, state);
                         drop(checkpoint);
                         let outcome = Outcome { number, written };
+                        let lost = outcome.written.is_err().then(|| folder.lost()).flatten();
                         if controller.tell_blocking(Event::CheckpointWritten(outcome)).is_err() {
+                            return;
+                        }
+                        if let Some(line) = lost {
+                            tracing::error!("{}: {line}", folder.path().display());
+                            let _ = controller.tell_blocking(Event::Stop);
+                        }
+                    }
+                    Job::GoBack => {
+                        let went: Result<WentBack, DiskError> = folder.go_back();
+                        if controller.tell_blocking(Event::WentBack(Box::new(went))).is_err() {
                             return;
                         }
                     }

@@ -5,19 +5,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bsp::central::{Action, Awaited, Central, ClosedSuperstep, ConnectionId};
+use bsp::central::{Action, Awaited, Central, ClosedSuperstep, ConnectionId, Divergence};
 use bsp::protocol::message::{Refusal, SessionId};
 use bsp::time::Time;
 use bytes::Bytes;
+use run::Run;
 use run::goal::{Evaluated, Goal};
 use run::model_file::About;
-use state::{Best, Ledger, RunState, Snapshot};
+use state::{Best, DiskError, Ledger, RunState, Snapshot, WentBack};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::checkpoint_writer::{CheckpointWriter, Outcome};
+use crate::divergence::{self, GradientChecker};
 use crate::history::{EvaluatedModel, EvaluationPoint, EventKind, History};
 use crate::outbox::{Outbox, Outgoing};
+use crate::refusals::Refusals;
+use crate::run_state::GoingBack;
 use crate::traffic::Traffic;
 
 /// The most events that wait for the controller. While this many wait, sockets don't read on.
@@ -46,10 +50,14 @@ pub(crate) enum Event {
     Disconnected { connection: ConnectionId },
     /// A checkpoint was written, or could not be.
     CheckpointWritten(Outcome),
-    /// A model was evaluated.
-    Evaluated(EvaluatedModel),
+    /// The run has gone back to an earlier checkpoint, or could not.
+    WentBack(Box<Result<WentBack, DiskError>>),
+    /// A model was evaluated; a run whose model is not sound has diverged.
+    Evaluated { model: EvaluatedModel, is_sound: bool },
     /// Another thread looks at the controller.
     Inspect(Look),
+    /// Gradients of this version were computed.
+    GradientsChecked { version: u64, are_finite: bool },
     /// The run ends, at the operator's wish.
     Stop,
 }
@@ -70,9 +78,13 @@ pub(crate) struct Controller {
     stop_at: Option<Goal>,
     /// The model whose evaluation reached `stop_at`.
     reached: Option<EvaluatedModel>,
-    /// The best evaluation until now, if the best model is kept.
-    best: Option<Evaluated>,
+    /// The best model that was evaluated until now.
+    best: Option<EvaluatedModel>,
+    gradient_checker: GradientChecker,
+    refusals: Refusals,
+    /// Whether that is kept beside the checkpoints.
     keeps_best: bool,
+    going_back: Option<GoingBack>,
     ledger: Ledger,
     /// The ledger can't be written; it was said.
     has_ledger_failed: bool,
@@ -85,6 +97,7 @@ pub(crate) struct Controller {
 
 /// What a controller begins with.
 pub(crate) struct Start {
+    pub(crate) run: Run,
     pub(crate) central: Central,
     pub(crate) began: Instant,
     /// The aim with which the run ends.
@@ -92,8 +105,10 @@ pub(crate) struct Start {
     pub(crate) history: History,
     /// Whether the best evaluated model is kept.
     pub(crate) keeps_best: bool,
-    /// Its evaluation, if there is one.
-    pub(crate) best: Option<Evaluated>,
+    /// That model, if there is one.
+    pub(crate) best: Option<EvaluatedModel>,
+    /// What happens after a divergence, if not a stop.
+    pub(crate) going_back: Option<GoingBack>,
     pub(crate) ledger: Ledger,
     pub(crate) writer: CheckpointWriter,
 }
@@ -116,6 +131,8 @@ struct Connection {
     outbox: Outbox,
     /// The session of its volunteer, once it has said hello.
     session: Option<SessionId>,
+    /// It is being closed: what still comes from it was sent before its volunteer heard of that.
+    is_leaving: bool,
 }
 
 /// How others reach the controller.
@@ -190,10 +207,13 @@ pub(crate) fn start(runtime: Handle, start: Start) -> std::io::Result<(Controlle
         connections: HashMap::new(),
         history,
         traffic: Arc::clone(&traffic),
+        gradient_checker: GradientChecker::new(start.run, events.downgrade()),
+        refusals: Refusals::default(),
         stop_at: start.stop_at,
         reached: None,
         best: start.best,
         keeps_best: start.keeps_best,
+        going_back: start.going_back,
         ledger: start.ledger,
         has_ledger_failed: false,
         writer: start.writer,
@@ -249,15 +269,24 @@ impl Controller {
 
     /// The model that the run leaves, and what its file says of it: the one whose evaluation reached the run's aim, if
     /// the run ended with that, or the last. Versions are made while a model is evaluated; only the evaluated one is
-    /// known to have reached the aim.
+    /// known to have reached the aim. Of a run that has diverged it is the best that was evaluated, if any was.
     pub(crate) fn result(&self, run: String) -> (About, &[f32]) {
-        match &self.reached {
+        let known = match self.central.divergence() {
+            Some(_) => self.best.as_ref(),
+            None => self.reached.as_ref(),
+        };
+        match known {
             Some(EvaluatedModel { point, parameters }) => {
                 let (version, samples) = (point.version, point.samples);
                 (About { run, version, samples }, parameters)
             }
             None => (self.about(run), self.central.model()),
         }
+    }
+
+    /// The best model that was evaluated.
+    pub(crate) fn best(&self) -> Option<&EvaluatedModel> {
+        self.best.as_ref()
     }
 
     /// The last checkpoint of this server.
@@ -290,6 +319,11 @@ impl Controller {
                 }
             }
             self.act();
+            // The aim will not be reached.
+            let is_over = self.central.divergence().is_some() && !self.central.config().goes_back;
+            if self.stop_at.is_some() && is_over {
+                break;
+            }
         }
         self.close(runtime, &mut inbox);
         self
@@ -328,6 +362,31 @@ impl Controller {
         for connection in self.connections.values() {
             let _ = connection.outbox.send(Outgoing::Close);
         }
+    }
+
+    /// Goes on from an earlier checkpoint: the model has diverged since.
+    fn go_on_from(&mut self, now: Time, went: Result<WentBack, DiskError>) {
+        let Some(going_back) = &self.going_back else { return };
+        let resumed = went
+            .map_err(anyhow::Error::from)
+            .and_then(|went| going_back.central(now, &self.central, went));
+        let central = match resumed {
+            Ok(central) => central,
+            Err(error) => return tracing::error!("the run can't go back to an earlier model: {error:#}"),
+        };
+        self.central = central;
+        let (stamp, setbacks, totals) = (self.central.stamp(), self.central.setbacks(), self.central.totals());
+        let line = format!(
+            "going back to version {}, with {} times the learning rate, as incarnation {}",
+            stamp.version, setbacks.rate_factor, stamp.incarnation
+        );
+        tracing::warn!("{line}");
+        let (incarnation, number) = (stamp.incarnation, 0);
+        self.ledger.rotate(Snapshot { incarnation, number });
+        self.history.begin(now, stamp, totals.samples_in_model);
+        self.history.push_event(now, EventKind::Settings, None, line);
+        // So that a restart goes on from here, too.
+        self.central.make_checkpoint(now, &mut self.actions);
     }
 
     /// How the run stands, for who lists runs.
@@ -378,16 +437,14 @@ impl Controller {
         }
     }
 
-    /// Keeps an evaluated model if it is the best until now.
-    fn keep_if_best(&mut self, model: &EvaluatedModel, evaluated: Evaluated) {
-        let is_better = self.best.is_none_or(|best| evaluated.is_better_than(&best));
-        if self.keeps_best && is_better {
-            self.best = Some(evaluated);
+    /// Keeps a model beside the checkpoints, if the best one is kept there.
+    fn keep_as_best(&mut self, model: &EvaluatedModel) {
+        if self.keeps_best {
             self.writer.keep_best(Best {
                 version: model.point.version,
                 samples: model.point.samples,
-                accuracy: evaluated.accuracy,
-                loss: evaluated.loss,
+                accuracy: model.point.accuracy,
+                loss: model.point.loss,
                 model: model.parameters.clone(),
             });
         }
@@ -412,12 +469,16 @@ impl Controller {
                 outbox,
             } => {
                 tracing::debug!("{peer}: connected");
-                let session = None;
-                self.connections
-                    .insert(connection, Connection { peer, outbox, session });
+                let new = Connection {
+                    peer,
+                    outbox,
+                    session: None,
+                    is_leaving: false,
+                };
+                self.connections.insert(connection, new);
             }
             // What comes now is not acknowledged, and so it is sent again to the next server.
-            Event::Frame { .. } if self.is_closing => {}
+            Event::Frame { connection, .. } if self.is_closing || self.is_leaving(connection) => {}
             Event::Frame { connection, frame } => {
                 self.central.on_frame(now, connection, &frame, &mut self.actions);
                 self.note_joined(now, connection);
@@ -432,8 +493,9 @@ impl Controller {
                 self.central.on_disconnected(now, connection, &mut self.actions);
             }
             Event::CheckpointWritten(outcome) => self.on_checkpoint_written(now, outcome),
-            Event::Evaluated(_) if self.is_closing => {}
-            Event::Evaluated(model) => {
+            Event::WentBack(went) => self.go_on_from(now, *went),
+            Event::Evaluated { .. } if self.is_closing => {}
+            Event::Evaluated { model, is_sound } => {
                 let EvaluationPoint {
                     version,
                     samples,
@@ -442,23 +504,50 @@ impl Controller {
                     ..
                 } = model.point;
                 let evaluated = Evaluated { loss, accuracy };
+                if !is_sound {
+                    self.central
+                        .diverge(now, Divergence::Evaluation { version }, &mut self.actions);
+                    return false;
+                }
                 tracing::info!(
                     "version {version}: accuracy {}, loss {loss:.4}, {samples} samples",
                     evaluated.accuracy_text()
                 );
                 self.history.push_evaluation(&model.point);
-                self.keep_if_best(&model, evaluated);
+                let best = self.best.as_ref().map(EvaluatedModel::evaluated);
+                let is_best = best.is_none_or(|best| evaluated.is_better_than(&best));
+                if is_best {
+                    self.keep_as_best(&model);
+                }
                 if self.stop_at.is_some_and(|goal| goal.is_reached_by(&evaluated)) {
                     self.reached = Some(model);
                     self.central.finish(&mut self.actions);
                     self.act();
                     return true;
                 }
+                if is_best {
+                    self.best = Some(model);
+                }
+            }
+            Event::GradientsChecked { version, are_finite } => {
+                // Somebody has contributed if there is a newer version.
+                if are_finite || version != self.central.stamp().version {
+                    self.central.on_gradients_finite(now);
+                } else {
+                    self.central
+                        .diverge(now, Divergence::Gradients { version }, &mut self.actions);
+                }
             }
             Event::Inspect(look) => look(self, now),
             Event::Stop => return true,
         }
         false
+    }
+
+    fn is_leaving(&self, connection: ConnectionId) -> bool {
+        self.connections
+            .get(&connection)
+            .is_some_and(|connection| connection.is_leaving)
     }
 
     /// Writes down that a volunteer has joined, if this connection's first hello was just accepted.
@@ -484,7 +573,7 @@ impl Controller {
                         (reason, self.connections.get(&from))
                     {
                         match reason {
-                            Refusal::Finished => tracing::debug!("{peer}: {reason}"),
+                            Refusal::Finished | Refusal::Diverged => tracing::debug!("{peer}: {reason}"),
                             _ => {
                                 tracing::warn!("{peer}: turned away: {reason}");
                                 let detail = reason.to_string();
@@ -493,6 +582,9 @@ impl Controller {
                         }
                     }
                     self.send(from, Outgoing::Close);
+                    if let Some(connection) = self.connections.get_mut(&from) {
+                        connection.is_leaving = true;
+                    }
                 }
                 Action::ContributionRefused {
                     session,
@@ -500,7 +592,7 @@ impl Controller {
                     reason,
                 } => {
                     let SessionId(id) = session;
-                    tracing::warn!("volunteer {id}: contribution {sequence} refused: {reason}");
+                    self.refusals.log(now, id, sequence, &reason);
                     let detail = format!("contribution {sequence}: {reason}");
                     self.history.push_refused_contribution(now, session, detail);
                 }
@@ -514,12 +606,20 @@ impl Controller {
                     }
                 }
                 Action::SuperstepClosed(closed) => self.on_superstep_closed(now, &closed),
-                Action::Diverged => {
-                    tracing::error!(
-                        "the model has diverged: a parameter is not finite; the last version that is stays. Lower \
-                         the learning rate"
-                    );
-                    self.history.push_event(now, EventKind::Diverged, None, String::new());
+                Action::CheckGradients => {
+                    tracing::warn!("volunteers compute nothing that is finite; checking a few gradients here");
+                    self.gradient_checker.check(&self.central);
+                }
+                Action::Diverged(divergence) => {
+                    let reason = divergence::reason(divergence);
+                    self.history.push_event(now, EventKind::Diverged, None, reason.clone());
+                    if self.central.config().goes_back && !self.is_closing && self.writer.go_back() {
+                        tracing::error!("the run has diverged: {reason}");
+                    } else {
+                        tracing::error!(
+                            "the run has diverged: {reason}. Volunteers rest; the best model so far is kept"
+                        );
+                    }
                 }
             }
         }

@@ -38,7 +38,9 @@ pub(crate) fn evaluate_at_intervals(controller: ControllerHandle, mut evaluator:
             }
             last_version = Some(version);
             let began = Instant::now();
-            let Evaluated { loss, accuracy } = evaluator.evaluate(&parameters);
+            let evaluated = evaluator.evaluate(&parameters);
+            let is_sound = evaluator.is_sound(&evaluated);
+            let Evaluated { loss, accuracy } = evaluated;
             rest = rest_after(began.elapsed(), interval);
             let point = EvaluationPoint {
                 samples,
@@ -48,7 +50,10 @@ pub(crate) fn evaluate_at_intervals(controller: ControllerHandle, mut evaluator:
                 loss,
             };
             if controller
-                .tell_blocking(Event::Evaluated(EvaluatedModel { point, parameters }))
+                .tell_blocking(Event::Evaluated {
+                    model: EvaluatedModel { point, parameters },
+                    is_sound,
+                })
                 .is_err()
             {
                 return;

@@ -145,7 +145,10 @@ async fn model(State(site): State<Arc<Site>>) -> Result<Response, HasEnded> {
     let run = site.description.name.clone();
     let (about, parameters) = site
         .controller
-        .inspect(move |controller, _| (controller.about(run), controller.central().model().to_vec()))
+        .inspect(move |controller, _| {
+            let (about, parameters) = controller.result(run);
+            (about, parameters.to_vec())
+        })
         .await?;
     let response = match model_file(&site.model, &parameters, site.legend.as_ref(), &about) {
         Ok(bytes) => {

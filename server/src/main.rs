@@ -18,6 +18,7 @@ mod assets;
 mod checkpoint_writer;
 mod cli;
 mod controller;
+mod divergence;
 mod evaluation;
 mod history;
 mod http;
@@ -26,6 +27,7 @@ mod outbox;
 #[cfg(test)]
 mod page_types;
 mod random_tokens;
+mod refusals;
 mod run_state;
 mod runs;
 mod serve;

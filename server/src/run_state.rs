@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bsp::central::{Awaited, Central, Checkpoint, TokenKey};
+use bsp::central::{Awaited, Central, Checkpoint, Setbacks, TokenKey};
 use bsp::protocol::message::RunId;
 use bsp::time::Time;
 use run::Run;
 use run::central::{ServerOptimizer, central_config};
 use run::keys::changes::{ChangedKey, as_json, changed_keys};
-use state::{Change, Folder, Ledger, OpenedFolder, Options, Wanted};
+use run::run_file::{GoBack, OnDivergence};
+use state::{Change, Folder, Ledger, OpenedFolder, Options, Wanted, WentBack};
 
 use crate::cli::ServeArguments;
 
@@ -80,6 +81,73 @@ fn change(key: ChangedKey) -> Change {
     }
 }
 
+/// How a run goes back to an earlier model after it has diverged.
+pub(crate) struct GoingBack {
+    run: Run,
+    /// What multiplies the learning rate each time.
+    factor: f32,
+    /// How often, in all.
+    at_most: u32,
+}
+
+impl GoingBack {
+    /// As the run file says.
+    pub(crate) fn new(run: &Run) -> Option<GoingBack> {
+        let OnDivergence::GoBack(GoBack { factor, at_most }) = run.run_file.training.on_divergence else {
+            return None;
+        };
+        Some(GoingBack {
+            run: run.clone(),
+            factor: factor as f32,
+            at_most,
+        })
+    }
+
+    /// Whether a run with these setbacks goes back once more if it diverges.
+    fn goes_back_after(&self, setbacks: Setbacks) -> bool {
+        setbacks.count < self.at_most
+    }
+
+    /// The central module that goes on where the run went back to, in place of `diverged`.
+    ///
+    /// # Errors
+    /// The checkpoint does not fit the run, though this server has written it.
+    pub(crate) fn central(&self, now: Time, diverged: &Central, went: WentBack) -> Result<Central> {
+        let mut config = diverged.config().clone();
+        let mut checkpoint = match went.checkpoint {
+            Some(checkpoint) => checkpoint,
+            None => first(&self.run, config.clone()).into_checkpoint(),
+        };
+        let before = diverged.setbacks();
+        let setbacks = Setbacks {
+            count: before.count + 1,
+            rate_factor: before.rate_factor * self.factor,
+        };
+        checkpoint.trainer.setbacks = setbacks;
+        checkpoint.diverged.push(diverged.stamp().incarnation);
+        config.goes_back = self.goes_back_after(setbacks);
+        let optimizer = optimizer(&self.run);
+        Ok(Central::resume(
+            now,
+            config,
+            checkpoint,
+            went.incarnation,
+            optimizer,
+            Vec::new(),
+        )?)
+    }
+}
+
+fn optimizer(run: &Run) -> Box<ServerOptimizer> {
+    Box::new(ServerOptimizer::new(&run.run_file, run.model.parameter_count()))
+}
+
+/// The central module of a run at its beginning.
+fn first(run: &Run, config: bsp::central::Config) -> Central {
+    let model = run.model.initial_parameters(run.run_file.seed);
+    Central::new(Time::ZERO, config, model, optimizer(run))
+}
+
 /// The central module of a run at its beginning, or where a checkpoint stands.
 fn central(
     run: &Run,
@@ -88,16 +156,16 @@ fn central(
     checkpoint: Option<Checkpoint>,
     awaited: Vec<Awaited>,
 ) -> Result<Central> {
-    let now = Time::ZERO;
-    let optimizer = || Box::new(ServerOptimizer::new(&run.run_file, run.model.parameter_count()));
-    let first = |config| {
-        let model = run.model.initial_parameters(run.run_file.seed);
-        Central::new(now, config, model, optimizer())
+    let setbacks = checkpoint.as_ref().map(|checkpoint| checkpoint.trainer.setbacks);
+    let setbacks = setbacks.unwrap_or_default();
+    let config = bsp::central::Config {
+        goes_back: GoingBack::new(run).is_some_and(|going_back| going_back.goes_back_after(setbacks)),
+        ..config
     };
     let checkpoint = match checkpoint {
-        None if incarnation == 1 => return Ok(first(config)),
+        None if incarnation == 1 => return Ok(first(run, config)),
         // It was stopped before its first checkpoint: it goes on from its beginning.
-        None => first(config.clone()).into_checkpoint(),
+        None => first(run, config.clone()).into_checkpoint(),
         Some(checkpoint) => checkpoint,
     };
     let (version, samples) = (checkpoint.trainer.version, checkpoint.totals.samples);
@@ -111,11 +179,11 @@ fn central(
         );
     }
     Ok(Central::resume(
-        now,
+        Time::ZERO,
         config,
         checkpoint,
         incarnation,
-        optimizer(),
+        optimizer(run),
         awaited,
     )?)
 }

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use axum::serve::{ListenerExt, TapIo};
 use bsp::protocol::message::{PROTOCOL, RunId};
 use bsp::time::Time;
 use run::Run;
-use run::goal::Evaluated;
 use run::out_folder;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -23,12 +22,12 @@ use crate::checkpoint_writer::CheckpointWriter;
 use crate::cli::ServeArguments;
 use crate::controller::{self, ControllerHandle, Ended, Event};
 use crate::evaluation::evaluate_at_intervals;
-use crate::history::History;
+use crate::history::{EvaluatedModel, History};
 use crate::http::{Site, router};
 use crate::log::Log;
-use crate::run_state::{self, OpenedRun};
+use crate::run_state::{self, GoingBack, OpenedRun};
 use crate::shards::Shards;
-use crate::{signals, summary};
+use crate::{divergence, signals, summary};
 
 /// The history of a run, in its folder.
 const HISTORY_FILE: &str = "history.sqlite";
@@ -120,7 +119,13 @@ async fn serve_run(arguments: &ServeArguments, run: &Run, stopped: oneshot::Rece
 
     let now = Time::ZERO + ended.elapsed;
     let status = Status::new(run_file.name.clone(), run_file.goal(), &ended.controller, now);
-    summary::write(&arguments.out, run, status, &ended)
+    summary::write(&arguments.out, run, status, &ended)?;
+    match ended.controller.central().divergence() {
+        Some(divergence) if arguments.stop_at_target => {
+            bail!("the run has diverged: {}", divergence::reason(divergence))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The central module of this run, at work on its thread.
@@ -134,7 +139,9 @@ fn start_controller(
         mut folder,
         ledger,
     } = opened;
-    let history = History::open(Some(&folder.path().join(HISTORY_FILE)));
+    // A run in a store has no folder here; its history lasts as long as its server.
+    let history = folder.local_path().map(|folder| folder.join(HISTORY_FILE));
+    let history = History::open(history.as_deref());
     let best = run.run_file.checkpoints.best.then(|| folder.best());
     let best = best.transpose().unwrap_or_else(|warning| {
         tracing::warn!("{warning}");
@@ -142,15 +149,14 @@ fn start_controller(
     });
     let (writer, idle_writer) = CheckpointWriter::new();
     let start = controller::Start {
+        run: run.clone(),
         central,
         began: Instant::now(),
         stop_at: run.run_file.goal().filter(|_| arguments.stop_at_target),
         history,
         keeps_best: run.run_file.checkpoints.best,
-        best: best.flatten().map(|best| Evaluated {
-            loss: best.loss,
-            accuracy: best.accuracy,
-        }),
+        best: best.flatten().map(EvaluatedModel::from),
+        going_back: GoingBack::new(run),
         ledger,
         writer,
     };

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::api::Status;
 use crate::controller::{Controller, Ended};
+use crate::divergence;
 use crate::history::EvaluationPoint;
 
 /// `summary.json`.
@@ -48,8 +49,8 @@ struct Summary<'a> {
 /// # Errors
 /// They could not be written in `out`; the error says where they are.
 pub(crate) fn write(out: &Path, run: &Run, status: Status, ended: &Ended) -> Result<()> {
-    let (about, parameters) = ended.controller.result(run.run_file.name.clone());
-    let model = model_file(&run.model, parameters, run.dataset.legend.as_ref(), &about)?;
+    let (about, parameters) = divergence::result(run, &ended.controller);
+    let model = model_file(&run.model, &parameters, run.dataset.legend.as_ref(), &about)?;
     let run_id = run_id(&ended.controller);
     let summary = serde_json::to_vec_pretty(&summary(run, status, ended, &about))?;
     let results = Results {

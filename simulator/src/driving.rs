@@ -188,8 +188,8 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
                 }
             }
             central::Action::WriteCheckpoint(checkpoint) => self.begin_checkpoint(checkpoint),
-            // The central module's phase says so, too.
-            central::Action::Diverged => {}
+            // The central module's phase says whether it has diverged. No simulated gradient overflows by itself.
+            central::Action::CheckGradients | central::Action::Diverged(_) => {}
         }
     }
 

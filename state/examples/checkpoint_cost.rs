@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use bsp::central::{Checkpoint, OpenRecord, OptimizerMemory, Record, SessionRecord, SessionsRecord, Totals};
+use bsp::central::{Checkpoint, OpenRecord, OptimizerMemory, Record, SessionRecord, SessionsRecord, Setbacks, Totals};
 use bsp::combine::Usual;
 use bsp::protocol::message::SessionId;
 use state::newest::Newest;
@@ -103,8 +103,10 @@ fn made(parameters: usize) -> Checkpoint {
                 numbers: vec![0.5, 0.5],
             },
             usual: Usual::default(),
+            setbacks: Setbacks::default(),
         },
         last_versions: Vec::new(),
+        diverged: Vec::new(),
         replica: Vec::new(),
         open: OpenRecord::default(),
         sessions: SessionsRecord {

@@ -37,6 +37,13 @@ impl ModelFile {
         Ok(ModelFile { version, tensors })
     }
 
+    /// Whether all its numbers are finite.
+    pub fn is_finite(&self) -> bool {
+        let bytes = self.tensors.values().flat_map(|(_, bytes)| bytes.as_chunks().0);
+        let mut values = bytes.map(|value| f32::from_le_bytes(*value));
+        values.all(f32::is_finite)
+    }
+
     /// The names and shapes of its tensors.
     pub fn shapes(&self) -> Vec<(&str, &[usize])> {
         self.tensors

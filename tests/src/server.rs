@@ -80,6 +80,7 @@ impl Serve {
             .arg(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)).to_string());
         let out = self.out.unwrap_or_else(|| directory.path().join("out"));
         command.arg("--out").arg(&out);
+        command.arg("--state").arg(directory.path().join("state"));
         add_flag(&mut command, "--kiosk", self.kiosk);
         add_flag(&mut command, "--stop-at-target", self.stop_at_target);
         if let Some(script) = self.script {

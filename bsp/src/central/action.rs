@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 
+#[cfg(doc)]
+use super::Central;
 use super::checkpoint::{Awaited, Checkpoint};
+use super::divergence::Divergence;
 use super::trainer::ClosedSuperstep;
 use crate::protocol::message::{ContributionRefusal, FromCentral, Refusal, SessionId};
 
@@ -45,8 +48,11 @@ pub enum Action {
     /// [`super::Central::on_checkpoint_written`] or [`super::Central::on_checkpoint_failed`]; until then no other one
     /// is made.
     WriteCheckpoint(Box<Checkpoint>),
-    /// The optimizer diverged: the model would not be finite. No version was made, and none will be.
-    Diverged,
+    /// Nobody contributes, since volunteers say that their gradients are not finite. Compute a few of the current model,
+    /// then call [`Central::diverge`] or [`Central::on_gradients_finite`].
+    CheckGradients,
+    /// The run has diverged. No version follows, every volunteer is told, and none is taken any more.
+    Diverged(Divergence),
 }
 
 impl Action {

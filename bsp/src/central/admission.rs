@@ -22,6 +22,7 @@ pub(super) fn check_hello(hello: &Hello, config: &Config, phase: Phase) -> Resul
     match () {
         () if theirs != ours => Err(Refusal::Protocol { theirs, ours }),
         () if phase.is_finished() => Err(Refusal::Finished),
+        () if phase.has_diverged() => Err(Refusal::Diverged),
         () if hello.run != config.run => Err(Refusal::AnotherRun),
         () if hello.spec_hash != config.spec_hash => Err(Refusal::AnotherModel),
         () if hello.durable > MAX_SEQUENCE => {
@@ -107,6 +108,9 @@ fn judge(
     let is_of_this_model = header.incarnation == stamp.incarnation || limits.lineage.holds(header.incarnation);
     if !is_of_this_run || !is_of_this_model || !limits.is_open {
         return Err(ContributionRefusal::AnotherRun);
+    }
+    if limits.lineage.has_diverged(header) {
+        return Err(ContributionRefusal::Diverged);
     }
     let (got, expected) = (header.codec, limits.codec);
     if got != expected {
@@ -255,7 +259,7 @@ mod tests {
     #[test]
     fn a_contribution_of_an_earlier_incarnation_counts_from_the_version_that_was_gone_on_from() {
         let config = test_config();
-        let lineage = Lineage::resumed(vec![15], 3, 18);
+        let lineage = Lineage::resumed(vec![15], vec![1], 3, 18);
         let stamp = ModelStamp {
             incarnation: 3,
             version: 20,
@@ -285,7 +289,8 @@ mod tests {
         // Version 17 of the second incarnation is in the model; its version 40 is not, and counts as version 18.
         assert_eq!(outcome(2, 17), (Ok(3.0), true));
         assert_eq!(outcome(2, 40), (Ok(2.0), true));
-        assert_eq!(outcome(1, 40), (Ok(5.0), true));
+        assert_eq!(outcome(1, 15), (Ok(5.0), true));
+        assert_eq!(outcome(1, 40).0, Err(ContributionRefusal::Diverged));
         assert_eq!(outcome(3, 20), (Ok(0.0), false));
         let from_the_future = ContributionRefusal::FromTheFuture { version: 40 };
         assert_eq!(outcome(3, 40).0, Err(from_the_future));

@@ -20,6 +20,8 @@ pub struct Checkpoint {
     pub trainer: Record,
     /// For each incarnation before this one, the last of its versions that this model goes on from.
     pub last_versions: Vec<u64>,
+    /// Incarnations that have diverged: work on their versions beyond those counts for nothing.
+    pub diverged: Vec<u32>,
     /// The model as volunteers hold it; empty where models travel as they are.
     pub replica: Vec<f32>,
     /// The open superstep.

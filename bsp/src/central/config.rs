@@ -55,6 +55,9 @@ pub struct Config {
     /// The longest time between two checkpoints while contributions come. `None` for a run without checkpoints: what is
     /// settled there counts as durable.
     pub checkpoint_interval: Option<Duration>,
+    /// A run that diverges goes back to an earlier model: its driver makes another central module of a checkpoint.
+    /// Volunteers are told that the server will be back.
+    pub goes_back: bool,
 }
 
 impl Config {
@@ -86,6 +89,7 @@ impl Config {
             max_sessions: 64,
             token_key: TokenKey([0; 32]),
             checkpoint_interval: None,
+            goes_back: false,
         }
     }
 

@@ -11,24 +11,39 @@ use crate::protocol::message::Contribution;
 pub(super) struct Lineage {
     /// For each incarnation before this one, the last of its versions that this model goes on from.
     last_versions: Vec<u64>,
+    /// Those of them that have diverged.
+    diverged: Vec<u32>,
 }
 
 impl Lineage {
     /// The lineage of incarnation `incarnation`, which goes on from version `version`. `before` is the lineage of the
     /// checkpoint; incarnations that made none have gone on from the same version.
-    pub(super) fn resumed(before: Vec<u64>, incarnation: u32, version: u64) -> Lineage {
+    pub(super) fn resumed(before: Vec<u64>, diverged: Vec<u32>, incarnation: u32, version: u64) -> Lineage {
         let mut last_versions = before;
         last_versions.resize(incarnation.saturating_sub(1) as usize, version);
         // A later incarnation may have gone on from an earlier version.
         for last in &mut last_versions {
             *last = version.min(*last);
         }
-        Lineage { last_versions }
+        Lineage {
+            last_versions,
+            diverged,
+        }
     }
 
     /// What a checkpoint holds of it.
     pub(super) fn record(&self) -> Vec<u64> {
         self.last_versions.clone()
+    }
+
+    /// The incarnations that have diverged.
+    pub(super) fn diverged(&self) -> &[u32] {
+        &self.diverged
+    }
+
+    /// Whether a part of a contribution was computed on a version that led to a divergence.
+    pub(super) fn has_diverged(&self, header: &Contribution) -> bool {
+        self.diverged.contains(&header.incarnation) && self.version_sum(header) < header.version_sum
     }
 
     /// The current incarnation.
@@ -63,10 +78,10 @@ mod tests {
     fn each_earlier_incarnation_has_the_last_version_that_the_model_goes_on_from() {
         let first = Lineage::default();
         assert_eq!((first.incarnation(), first.last_version(1)), (1, None));
-        let second = Lineage::resumed(first.record(), 2, 10);
+        let second = Lineage::resumed(first.record(), Vec::new(), 2, 10);
         assert_eq!((second.last_version(1), second.last_version(2)), (Some(10), None));
         // Incarnation 3 made no checkpoint, and incarnation 4 goes on from one of the second.
-        let fourth = Lineage::resumed(second.record(), 4, 25);
+        let fourth = Lineage::resumed(second.record(), Vec::new(), 4, 25);
         assert_eq!(
             [1, 2, 3].map(|number| fourth.last_version(number)),
             [Some(10), Some(25), Some(25)]
@@ -76,7 +91,7 @@ mod tests {
             (4, None, None)
         );
         // The newest checkpoint was damaged: it goes on from an older one.
-        let fifth = Lineage::resumed(fourth.record(), 5, 7);
+        let fifth = Lineage::resumed(fourth.record(), Vec::new(), 5, 7);
         assert_eq!([1, 4].map(|number| fifth.last_version(number)), [Some(7), Some(7)]);
     }
 }

@@ -5,11 +5,11 @@
 pub enum Phase {
     /// It trains, or waits for volunteers.
     Open,
-    /// The optimizer has diverged; see [`super::Action::Diverged`].
+    /// It has diverged; see [`super::Action::Diverged`].
     Diverged,
     /// It was ended by [`super::Central::finish`].
     Finished {
-        /// Whether the optimizer had diverged before.
+        /// Whether it had diverged before.
         has_diverged: bool,
     },
 }
@@ -20,7 +20,7 @@ impl Phase {
         matches!(self, Phase::Finished { .. })
     }
 
-    /// Whether the optimizer has diverged.
+    /// Whether it has diverged.
     pub fn has_diverged(self) -> bool {
         matches!(self, Phase::Diverged | Phase::Finished { has_diverged: true })
     }

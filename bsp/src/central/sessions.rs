@@ -287,6 +287,12 @@ impl Sessions {
         Ok(id)
     }
 
+    /// Gradients that the volunteer of this connection has reported as not finite.
+    pub(super) fn not_finite(&self, from: ConnectionId) -> u64 {
+        let session = self.connections.get(&from).and_then(|id| self.sessions.get(id));
+        session.map_or(0, |session| session.activity.report().not_finite)
+    }
+
     /// A heartbeat has come. Returns the session if its volunteer has computed until now, and does no more.
     pub(super) fn on_heartbeat(
         &mut self,

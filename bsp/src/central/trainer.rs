@@ -80,6 +80,24 @@ pub struct ClosedSuperstep {
     pub open_for: Duration,
 }
 
+/// What divergences have cost.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Setbacks {
+    /// How often the run has gone back to an earlier model.
+    pub count: u32,
+    /// What multiplies the learning rate since.
+    pub rate_factor: f32,
+}
+
+impl Default for Setbacks {
+    fn default() -> Setbacks {
+        Setbacks {
+            count: 0,
+            rate_factor: 1.0,
+        }
+    }
+}
+
 /// All that training needs to go on after a restart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -95,6 +113,8 @@ pub struct Record {
     pub optimizer: OptimizerMemory,
     /// The usual norms and steps of contributions.
     pub usual: Usual,
+    /// What divergences have cost.
+    pub setbacks: Setbacks,
 }
 
 /// The model, its optimizer, and the combiner of contributions.
@@ -104,6 +124,7 @@ pub struct Trainer {
     combiner: Combiner,
     stamp: ModelStamp,
     samples_in_model: u64,
+    setbacks: Setbacks,
     rate: RateScaling,
     gradient: Vec<f32>,
     /// The model before the last step, which stays if that step diverges.
@@ -133,6 +154,7 @@ impl Trainer {
                 version: 0,
             },
             samples_in_model: 0,
+            setbacks: Setbacks::default(),
             rate: RateScaling {
                 rule: config.lr_scaling,
                 superstep_samples: config.superstep_samples,
@@ -156,6 +178,11 @@ impl Trainer {
         self.samples_in_model
     }
 
+    /// What divergences have cost.
+    pub fn setbacks(&self) -> Setbacks {
+        self.setbacks
+    }
+
     /// Makes the next version out of a superstep's contributions, which it sorts by session and number.
     ///
     /// `rate_share` multiplies the learning rate. It is 1, or less for a last superstep with too few samples for a
@@ -168,7 +195,8 @@ impl Trainer {
         let weighed = contributions
             .iter()
             .map(|c| c.samples.min(self.rate.max_read_out_samples));
-        let factor = self.rate.rule.factor(weighed.sum(), self.rate.superstep_samples) * rate_share;
+        let factor =
+            self.rate.rule.factor(weighed.sum(), self.rate.superstep_samples) * rate_share * self.setbacks.rate_factor;
         self.combiner
             .combine(contributions, self.stamp.version, &mut self.gradient);
         let samples_in_model = self.samples_in_model.saturating_add(samples);
@@ -193,6 +221,7 @@ impl Trainer {
             samples_in_model: self.samples_in_model,
             optimizer: self.optimizer.record(),
             usual: self.combiner.usual().clone(),
+            setbacks: self.setbacks,
         }
     }
 
@@ -209,6 +238,7 @@ impl Trainer {
         self.combiner.set_usual(record.usual);
         self.model.copy_from_slice(&record.model);
         self.samples_in_model = record.samples_in_model;
+        self.setbacks = record.setbacks;
         let version = record.version;
         self.stamp = ModelStamp { incarnation, version };
         Ok(())

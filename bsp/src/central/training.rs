@@ -10,6 +10,7 @@ use super::admission::{Limits, admit, is_late};
 use super::broadcast::Broadcast;
 use super::checkpoint::{Awaited, Checkpoint};
 use super::config::Config;
+use super::divergence::{Divergence, DivergenceWatch};
 use super::lineage::Lineage;
 use super::lost::Lost;
 use super::open_superstep::{OpenSuperstep, max_contributions};
@@ -33,6 +34,8 @@ pub(super) struct Training {
     broadcast: Broadcast,
     totals: Totals,
     lost: Lost,
+    watch: DivergenceWatch,
+    divergence: Option<Divergence>,
 }
 
 impl Training {
@@ -45,6 +48,8 @@ impl Training {
             broadcast: Broadcast::new(config.model_codec, trainer.stamp(), trainer.model()),
             totals: Totals::default(),
             lost: Lost::default(),
+            watch: DivergenceWatch::default(),
+            divergence: None,
             lineage: Lineage::default(),
             trainer,
             config,
@@ -74,10 +79,17 @@ impl Training {
         Ok(Training {
             phase: Phase::Open,
             supersteps: Supersteps::new(open, &config),
-            lineage: Lineage::resumed(checkpoint.last_versions, incarnation, stamp.version),
+            lineage: Lineage::resumed(
+                checkpoint.last_versions,
+                checkpoint.diverged,
+                incarnation,
+                stamp.version,
+            ),
             broadcast,
             totals: checkpoint.totals,
             lost: Lost::new(awaited, now + config.session_ttl),
+            watch: DivergenceWatch::default(),
+            divergence: None,
             trainer,
             config,
         })
@@ -89,6 +101,7 @@ impl Training {
             number,
             trainer: self.trainer.record(),
             last_versions: self.lineage.record(),
+            diverged: self.lineage.diverged().to_vec(),
             replica: self.broadcast.record(),
             open: self.supersteps.open().record(),
             sessions: sessions.make_record(),
@@ -130,6 +143,35 @@ impl Training {
     /// No contribution is accepted any more.
     pub(super) fn finish(&mut self) {
         self.phase = self.phase.finished();
+    }
+
+    /// How the run was found to have diverged, if it has.
+    pub(super) fn divergence(&self) -> Option<Divergence> {
+        self.divergence
+    }
+
+    /// Nothing follows from this model: no contribution is accepted any more. What the open superstep holds is lost.
+    pub(super) fn diverge(&mut self, now: Time, divergence: Divergence, actions: &mut Vec<Action>) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        self.phase = Phase::Diverged;
+        self.divergence = Some(divergence);
+        self.supersteps.close(now);
+        actions.push(Action::Diverged(divergence));
+    }
+
+    /// A volunteer reports this many gradients that were not finite.
+    pub(super) fn on_not_finite(&mut self, now: Time, gradients: u64, actions: &mut Vec<Action>) {
+        self.watch.on_not_finite(gradients);
+        if self.phase == Phase::Open && self.watch.suspects(now) {
+            actions.push(Action::CheckGradients);
+        }
+    }
+
+    /// The driver has computed gradients, and they are finite.
+    pub(super) fn on_gradients_finite(&mut self, now: Time) {
+        self.watch.on_denied(now);
     }
 
     /// So many durable contributions of a session are in no checkpoint that could be read.
@@ -191,8 +233,8 @@ impl Training {
     fn close(&mut self, sessions: &mut Sessions, now: Time, rate_share: f32, actions: &mut Vec<Action>) {
         let mut closing = self.supersteps.close(now);
         if let Err(Diverged) = self.trainer.step(closing.contributions_mut(), rate_share) {
-            self.phase = Phase::Diverged;
-            actions.push(Action::Diverged);
+            let version = self.trainer.stamp().version;
+            self.diverge(now, Divergence::Step { version }, actions);
             return;
         }
         let stamp = self.trainer.stamp();
@@ -363,10 +405,14 @@ impl Training {
         }
         match outcome {
             Ok((contribution, staleness)) => {
+                self.watch.on_accepted();
                 self.accept(sessions, now, header, contribution, staleness);
                 Ok(())
             }
             Err(reason) => {
+                if reason == ContributionRefusal::NotFinite {
+                    self.watch.on_refused();
+                }
                 self.refuse(sessions, header);
                 Err(reason)
             }

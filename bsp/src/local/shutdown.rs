@@ -25,7 +25,10 @@ impl End {
     /// The end of a volunteer that was turned away for this reason.
     pub(super) fn of_refusal(refusal: Refusal) -> End {
         match refusal {
-            Refusal::AnotherRun | Refusal::AnotherModel | Refusal::SessionOver(_) => End::StartAfresh(refusal),
+            // Of the last, the operator may change something.
+            Refusal::AnotherRun | Refusal::AnotherModel | Refusal::SessionOver(_) | Refusal::Diverged => {
+                End::StartAfresh(refusal)
+            }
             refusal => End::Refused(refusal),
         }
     }

@@ -205,6 +205,7 @@ mod tests {
         "[training] max_read_out_samples",
         "[training] lr_scaling",
         "[training] session_ttl_seconds",
+        "[training] on_divergence",
         "[training.optimizer] nesterov",
         "[training.optimizer] weight_decay",
         "[training.optimizer] beta1",

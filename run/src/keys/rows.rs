@@ -223,6 +223,9 @@ pub const KEYS: &[Key] = keys! {
         "session_ttl_seconds" Is("600"), Whole(1, 604_800),
             "after so long without a word a session rests: what it may still send counts as lost until it comes; at most \
              a week";
+        "on_divergence" Is("\"stop\""), Any,
+            "what happens when nothing is finite any more: `\"stop\"`, or back to a good checkpoint with the learning \
+             rate times a factor, such as `{ factor = 0.5, at_most = 3 }`; after so many times it stops";
     }
     "[training.local_steps]" [] {
         "learning_rate" Required, Number(MIN_LEARNING_RATE, MAX_LEARNING_RATE),

@@ -8,7 +8,7 @@ use nn::optimizer::schedule::ScheduleSpec;
 use serde::{Deserialize, Serialize};
 use volunteer::local_steps::LocalSteps;
 
-use super::{Problem, Setting};
+use super::{OnDivergence, Problem, Setting};
 use crate::keys::{defaults, largest};
 
 /// How to train the model.
@@ -48,6 +48,8 @@ pub struct Training {
     pub lr_scaling: LearningRateScaling,
     #[serde(default = "training_default::session_ttl_seconds")]
     pub session_ttl_seconds: u64,
+    #[serde(default = "training_default::on_divergence")]
+    pub on_divergence: OnDivergence,
     pub optimizer: OptimizerSpec,
     pub schedule: ScheduleSpec,
 }
@@ -96,6 +98,7 @@ mod training_default {
         clip: f64,
         lr_scaling: LearningRateScaling,
         session_ttl_seconds: u64,
+        on_divergence: OnDivergence,
     }
 }
 

@@ -1,6 +1,8 @@
 //! The curves that the page draws: loss and accuracy over the run, and the restarts on them.
 
+use run::goal::Evaluated;
 use serde::Serialize;
+use state::Best;
 
 use super::kept::Kept;
 use super::rows::{EventKind, EventRow, Row, SuperstepRow};
@@ -46,6 +48,32 @@ pub(crate) struct EvaluatedModel {
     pub(crate) point: EvaluationPoint,
     /// Its parameters.
     pub(crate) parameters: Vec<f32>,
+}
+
+impl EvaluatedModel {
+    /// How it did.
+    pub(crate) fn evaluated(&self) -> Evaluated {
+        Evaluated {
+            loss: self.point.loss,
+            accuracy: self.point.accuracy,
+        }
+    }
+}
+
+impl From<Best> for EvaluatedModel {
+    /// A model that was kept by an earlier server: when it was current is not known.
+    fn from(best: Best) -> EvaluatedModel {
+        EvaluatedModel {
+            point: EvaluationPoint {
+                samples: best.samples,
+                elapsed_seconds: 0.0,
+                version: best.version,
+                accuracy: best.accuracy,
+                loss: best.loss,
+            },
+            parameters: best.model,
+        }
+    }
 }
 
 /// Something that happened to the run, as a mark on its curves.

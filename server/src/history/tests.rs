@@ -281,6 +281,29 @@ fn a_killed_server_loses_no_row_that_was_written() {
 }
 
 #[test]
+fn what_a_checkpoint_holds_is_in_the_file_at_once() {
+    let (_folder, path) = folder();
+    let mut history = start(&path, 1, 0);
+    // A busy machine may be late. The second after which all is written may not be what a checkpoint waits for.
+    let is_soon = (1..=50).any(|checkpoint| {
+        written(&mut history);
+        let began = Instant::now();
+        train(&mut history, 10 * checkpoint - 9..=10 * checkpoint);
+        history.push_event(at(11), EventKind::Checkpoint, None, String::new());
+        while number(&path, "SELECT count(*) FROM events WHERE kind = 'checkpoint'") < checkpoint as f64 {
+            assert!(began.elapsed() < Duration::from_secs(60), "it is never written");
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(
+            number(&path, "SELECT count(*) FROM supersteps"),
+            10.0 * checkpoint as f64
+        );
+        began.elapsed() < Duration::from_millis(500)
+    });
+    assert!(is_soon, "it waits for the next batch");
+}
+
+#[test]
 fn without_a_file_the_history_is_in_memory() {
     let mut history = History::open(None);
     history.begin(Time::ZERO, stamp(1, 0), 0);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::database::{Database, FileId};
 use super::kept::Kept;
-use super::rows::{EvaluationRow, EventRow, SuperstepRow};
+use super::rows::{EvaluationRow, EventKind, EventRow, SuperstepRow};
 
 /// A batch is written this long after its first row: a second is what a kill may cost, and one transaction a second
 /// costs little.
@@ -59,7 +59,8 @@ impl Writer {
                 Some(due) => messages.recv_timeout(due.saturating_duration_since(Instant::now())),
                 None => messages.recv().map_err(RecvTimeoutError::from),
             };
-            let is_due = due.is_some_and(|due| due <= Instant::now());
+            let is_due = due.is_some_and(|due| due <= Instant::now())
+                || message.as_ref().is_ok_and(|message| self.is_written_at_once(message));
             match message {
                 Ok(Message::Flush(answer)) => {
                     self.write();
@@ -83,6 +84,12 @@ impl Writer {
                 due = Some(Instant::now() + self.pause());
             }
         }
+    }
+
+    /// What a checkpoint holds is written beside it, so that curves have no hole where a server was killed.
+    fn is_written_at_once(&self, message: &Message) -> bool {
+        let is_checkpoint = matches!(message, Message::Event(row) if row.kind == EventKind::Checkpoint);
+        is_checkpoint && matches!(self.target, Target::File(_))
     }
 
     fn pause(&self) -> Duration {

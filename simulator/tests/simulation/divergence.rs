@@ -1,15 +1,14 @@
-//! A model that is not finite ends the training, and reaches no volunteer.
+//! A run that diverges ends the training: no volunteer receives a model that is not finite, or computes for nobody.
 
-use std::time::Duration;
-
-use bsp::protocol::message::ContributionRefusal;
+use bsp::local::End;
+use bsp::protocol::message::Refusal;
 
 use super::gradients::{Diverging, Gradients};
 use super::tab::Machine;
 use super::world::{World, config, seconds};
 
 #[test]
-fn a_model_that_is_not_finite_never_reaches_a_volunteer() {
+fn a_model_that_is_not_finite_never_reaches_a_volunteer_and_everybody_is_told() {
     // The checks of every frame find a model that is not finite.
     let optimizer = Box::new(Diverging { good_steps: 5 });
     let mut world = World::with_optimizer(1, config(), Gradients::Counting, optimizer);
@@ -18,21 +17,9 @@ fn a_model_that_is_not_finite_never_reaches_a_volunteer() {
     assert!(world.central.phase().has_diverged());
     assert_eq!((world.central.stamp().version, world.observer.closed.len()), (5, 5));
     assert!(world.central.model().iter().all(|parameter| parameter.is_finite()));
-    assert!(
-        world
-            .observer
-            .refusals
-            .iter()
-            .all(|(_, reason)| *reason == ContributionRefusal::AnotherRun)
-    );
+    assert_eq!(world.end_of(tab), Some(&End::StartAfresh(Refusal::Diverged)));
+    assert_eq!(world.central.volunteers(world.now).count(), 0);
     let late = world.join(Machine::default());
     world.run_until(seconds(12));
-    assert_eq!(
-        world.latest_model_of(late).map(|stamp| stamp.version),
-        Some(5),
-        "a volunteer that joins receives the last good one"
-    );
-    world.leave(tab);
-    world.run_for(Duration::from_secs(3));
-    world.assert_all_is_settled(tab);
+    assert_eq!(world.end_of(late), Some(&End::StartAfresh(Refusal::Diverged)));
 }

@@ -2,7 +2,7 @@ use std::fs;
 use std::path::Path;
 
 use bsp::central::{
-    Awaited, ContributionRecord, OpenRecord, OptimizerMemory, Record, SessionRecord, SessionsRecord, Totals,
+    Awaited, ContributionRecord, OpenRecord, OptimizerMemory, Record, SessionRecord, SessionsRecord, Setbacks, Totals,
 };
 use bsp::combine::Usual;
 use bsp::protocol::codec::Codec;
@@ -64,8 +64,13 @@ pub(crate) fn checkpoint() -> Checkpoint {
                 numbers: vec![0.9, 0.999],
             },
             usual: Usual::from_parts(usual).expect("values"),
+            setbacks: Setbacks {
+                count: 1,
+                rate_factor: 0.5,
+            },
         },
         last_versions: vec![17],
+        diverged: vec![1],
         replica: vec![0.0, -0.0, 0.25, 0.5, 1.0],
         open: OpenRecord {
             contributions: vec![

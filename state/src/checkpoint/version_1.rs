@@ -3,7 +3,8 @@
 use std::io;
 
 use bsp::central::{
-    Awaited, Checkpoint, ContributionRecord, OpenRecord, OptimizerMemory, Record, SessionRecord, SessionsRecord, Totals,
+    Awaited, Checkpoint, ContributionRecord, OpenRecord, OptimizerMemory, Record, SessionRecord, SessionsRecord,
+    Setbacks, Totals,
 };
 use bsp::combine::{Usual, UsualParts};
 use bsp::protocol::codec::Codec;
@@ -27,6 +28,9 @@ struct TrainerV1 {
     version: u64,
     samples_in_model: u64,
     last_versions: Vec<u64>,
+    diverged: Vec<u32>,
+    setbacks: u32,
+    rate_factor: f32,
     optimizer_kind: String,
     optimizer_vectors: u32,
     optimizer_numbers: Vec<f64>,
@@ -150,6 +154,7 @@ pub(super) fn checkpoint(container: &Container<'_>, about: &About) -> Result<Che
     Ok(Checkpoint {
         number: trainer.number,
         last_versions: trainer.last_versions,
+        diverged: trainer.diverged,
         replica: floats(container, "replica", replica_length)?,
         open: open.into_record(container.part("payloads")?)?,
         sessions: sessions.into_record(),
@@ -160,6 +165,10 @@ pub(super) fn checkpoint(container: &Container<'_>, about: &About) -> Result<Che
             version: trainer.version,
             model: floats(container, "model", about.parameters)?,
             samples_in_model: trainer.samples_in_model,
+            setbacks: Setbacks {
+                count: trainer.setbacks,
+                rate_factor: trainer.rate_factor,
+            },
             optimizer: OptimizerMemory {
                 kind: trainer.optimizer_kind,
                 vectors: optimizer_vectors(container, trainer.optimizer_vectors, about.parameters)?,
@@ -200,6 +209,9 @@ impl TrainerV1 {
             version: trainer.version,
             samples_in_model: trainer.samples_in_model,
             last_versions: checkpoint.last_versions.clone(),
+            diverged: checkpoint.diverged.clone(),
+            setbacks: trainer.setbacks.count,
+            rate_factor: trainer.setbacks.rate_factor,
             optimizer_kind: trainer.optimizer.kind.clone(),
             optimizer_vectors: trainer.optimizer.vectors.len() as u32,
             optimizer_numbers: trainer.optimizer.numbers.clone(),

@@ -53,6 +53,9 @@ pub enum Refusal {
     /// The run is over.
     #[error("the run is finished; thank you")]
     Finished,
+    /// The run has diverged: nothing that is computed for it is finite.
+    #[error("the run has diverged: its numbers are no longer finite, until its operator changes something")]
+    Diverged,
 }
 
 /// Why a contribution was refused. The volunteer stays.
@@ -117,4 +120,7 @@ pub enum ContributionRefusal {
         /// The limit.
         max: usize,
     },
+    /// It was computed on a model that led to a divergence; the run has gone back to an earlier one.
+    #[error("it was computed on a model that has diverged; the run has gone back to an earlier one")]
+    Diverged,
 }
