@@ -250,10 +250,13 @@ const BEFORE: [Before; 9] = [
     ("paused", |local, now, actions| local.pause(now, actions)),
     ("leaving", |local, now, actions| local.leave(now, actions)),
     ("without a link", |local, now, actions| local.on_closed(now, actions)),
-    ("without a link, with a contribution that is kept", |local, now, actions| {
-        local.on_closed(now, actions);
-        local.on_timeout(now, actions);
-    }),
+    (
+        "without a link, with a contribution that is kept",
+        |local, now, actions| {
+            local.on_closed(now, actions);
+            local.on_timeout(now, actions);
+        },
+    ),
     ("connecting", |local, now, actions| {
         local.on_closed(now, actions);
         local.on_timeout(local.next_timeout(now), actions);

@@ -78,7 +78,10 @@ fn a_tab_without_a_link_computes_on_until_as_much_is_kept_as_can_be_and_then_sle
         let modules = ml_modules as u64;
         // As many contributions as can be kept, and the aggregates. A look comes every 250 ms, 25 gradients later.
         let most = (kept() + 1) * (FULL + 26 * modules);
-        assert!(full >= (kept() - 1) * FULL && full <= most, "{full} gradients, at most {most}");
+        assert!(
+            full >= (kept() - 1) * FULL && full <= most,
+            "{full} gradients, at most {most}"
+        );
         world.run_until(seconds(60));
         assert_eq!(added(&world, tab), before + full, "not one more");
         expect_all_is_sent(&mut world, tab);
@@ -100,7 +103,10 @@ fn a_return_says_how_long_it_was_and_what_became_of_what_was_kept() {
     else {
         panic!("it was away")
     };
-    assert!(is_settled && away >= Duration::from_secs(60) && away < Duration::from_secs(95), "{away:?}");
+    assert!(
+        is_settled && away >= Duration::from_secs(60) && away < Duration::from_secs(95),
+        "{away:?}"
+    );
     assert!(kept_samples >= (kept() - 1) * FULL, "{kept_samples} samples were kept");
     assert_eq!(accepted_samples, kept_samples);
     // A moment is not worth a word, and a freeze is.
@@ -110,7 +116,10 @@ fn a_return_says_how_long_it_was_and_what_became_of_what_was_kept() {
     world.freeze(tab, Duration::from_secs(30));
     world.run_for(Duration::from_secs(40));
     let frozen = world.local(tab).last_return().unwrap();
-    assert!(frozen.away > Duration::from_secs(27) && frozen.away < Duration::from_secs(31), "{frozen:?}");
+    assert!(
+        frozen.away > Duration::from_secs(27) && frozen.away < Duration::from_secs(31),
+        "{frozen:?}"
+    );
 }
 
 #[test]
@@ -119,7 +128,7 @@ fn under_local_steps_one_contribution_is_kept_and_the_aggregate_grows_until_it_i
     world.run_until(seconds(60));
     assert!(world.local(tab).is_resting());
     let full = added(&world, tab) - before;
-    assert!(full >= FULL && full <= 2 * (FULL + 26), "{full} gradients");
+    assert!((FULL..=2 * (FULL + 26)).contains(&full), "{full} gradients");
     expect_all_is_sent(&mut world, tab);
 }
 
