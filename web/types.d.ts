@@ -266,6 +266,9 @@ export type ToBspWorker = {
     type: 'resume';
   }
   | {
+    type: 'closing';
+  }
+  | {
     type: 'leave';
   }
   | {
@@ -315,6 +318,14 @@ export type Told = {
   delayMs: number;
   /** For `restarting`: how many starts in a row have contributed nothing. The next start is told so. */
   vainStarts: number;
+  /** For `training`, `paused` and `waiting`, soon after an absence: how long it was away; otherwise 0. */
+  awaySeconds: number;
+  /** Samples that were finished by then, and had not reached the server. */
+  keptSamples: number;
+  /** How many of them the server has accepted, once all are sent. */
+  acceptedSamples: number;
+  /** Whether all of them are sent and acknowledged. */
+  areSent: boolean;
 };
 
 /** What a volunteer is doing. */
@@ -322,10 +333,13 @@ export type BspState = 'connecting'
   | 'training'
   | 'paused'
   | 'reconnecting'
+  | 'back-soon'
+  | 'waiting'
   | 'refused'
   | 'restarting'
   | 'failed'
-  | 'finished';
+  | 'finished'
+  | 'left';
 
 /** How much this tab has done in the present session. */
 export type Progress = {

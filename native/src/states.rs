@@ -97,7 +97,7 @@ impl States {
                 })
             }
             State::Waiting => {
-                if told.detail.is_empty() {
+                if told.detail.is_empty() && told.away_seconds == 0 {
                     // Otherwise it has a link, and the server does not store what it gets.
                     self.begin_absence(now);
                 }

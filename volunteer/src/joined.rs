@@ -16,6 +16,8 @@ use crate::settings::Settings;
 
 /// For how long a return is said.
 const RETURN_IS_SAID_FOR: Duration = Duration::from_secs(60);
+/// After a return, the server may take this long to store what it gets.
+const MAY_TAKE_TO_STORE: Duration = Duration::from_secs(20);
 /// Why it waits although there is a link.
 const NOT_STORED: &str = "The server has not stored what it got, so that must be kept, and the memory for it is full. \
      Your cores rest until the server has.";
@@ -91,8 +93,13 @@ impl Joined {
         let state = self.state();
         let last = self.local.last_return();
         let recent = last.filter(|returned| now.since(returned.at) < RETURN_IS_SAID_FOR || !returned.is_settled);
+        let is_welcomed = self.local.link_state() == LinkState::Welcomed;
         match (state, recent) {
-            (State::Waiting, _) if self.local.link_state() == LinkState::Welcomed => Told {
+            // It has only just returned, and the server is storing what was kept.
+            (State::Waiting, Some(returned)) if is_welcomed && now.since(returned.at) < MAY_TAKE_TO_STORE => {
+                Told::after(state, &returned)
+            }
+            (State::Waiting, _) if is_welcomed => Told {
                 detail: Cow::Borrowed(NOT_STORED),
                 ..state.into()
             },

@@ -68,7 +68,7 @@ pub struct Told {
     pub delay_ms: u32,
     /// For `restarting`: how many starts in a row have contributed nothing. The next start is told so.
     pub vain_starts: u32,
-    /// For `training` and `paused`, soon after an absence: how long it was away; otherwise 0.
+    /// For `training`, `paused` and `waiting`, soon after an absence: how long it was away; otherwise 0.
     pub away_seconds: u32,
     /// Samples that were finished by then, and had not reached the server.
     pub kept_samples: u32,

@@ -15,9 +15,11 @@ use super::world::{World, config, ms, seconds};
 /// Gradients of a contribution that weighs no more with others.
 const FULL: u64 = 10;
 
-/// Contributions are full soon.
+/// Contributions are full soon, and versions so rare that each contribution can list what its gradients were computed
+/// on.
 fn soon_full(config: Config) -> Config {
     Config {
+        superstep_samples: 1 << 16,
         weighting: Weighting {
             max_read_out_samples: FULL * MINIBATCH,
             ..config.weighting
@@ -161,7 +163,7 @@ fn all_that_a_tab_has_is_on_its_way_when_it_may_close_at_any_moment() {
         world.with_local(tab, |local, now, actions| local.on_closing(now, actions));
         // An ML module may have been in the middle of an add.
         world.run_for(ms(3));
-        world.crash(tab);
+        world.freeze(tab, Duration::from_secs(1000));
         world.run_for(Duration::from_secs(1));
         let accepted = &world.observer.ledger.accepted;
         let lost: Vec<_> = before.iter().filter(|name| !accepted.contains(name)).collect();

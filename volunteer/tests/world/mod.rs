@@ -64,7 +64,7 @@ pub fn description() -> RunDescription {
         seed: 5,
         minibatch: 4,
         superstep_samples: 64,
-        max_read_out_samples: 1024,
+        max_read_out_samples: 16,
         target_accuracy: None,
         target_loss: None,
         kiosk: false,
