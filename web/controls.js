@@ -28,7 +28,7 @@ const WORDS = {
     'The server is away, and the memory for finished work is full. Your cores rest until it is back; ' +
       'what they finished is kept, and sent then.',
   ],
-  restarting: ['Starting afresh', 'An ML module has stopped; the tab begins again with new memory.'],
+  restarting: ['Waiting to start afresh', 'An ML module has stopped; the tab begins again with new memory.'],
   refused: ['Refused', 'The server does not accept contributions from this tab.'],
   failed: ['Stopped by an error', 'Nothing is computed any more.'],
   finished: ['Finished', 'The run has reached its end; there is nothing left to compute. Thank you!'],

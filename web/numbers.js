@@ -8,7 +8,7 @@ const RUN_STATES = {
   waiting: 'waiting for volunteers',
   training: 'training',
   finished: 'finished',
-  diverged: 'stopped: the model has diverged',
+  diverged: 'stopped, because it has diverged',
 };
 
 /** @type {Record<Mode, string>} */
@@ -88,7 +88,7 @@ export function showStatus(status) {
   setNumber('grace', status.grace_seconds, duration);
   const traffic = status.bytes_up + status.bytes_down;
   setNumber('bytes-per-sample', status.samples > 0 ? traffic / status.samples : null, bytes);
-  setText('run-state', RUN_STATES[status.state] ?? status.state);
+  showRunState(status.state, status.reason);
   setNumber('everyone-rate', status.samples_per_second, rate);
   setNumber('volunteers', status.volunteers);
   setNumber('ml-modules', status.ml_modules);
@@ -97,6 +97,12 @@ export function showStatus(status) {
   setNumber('loss', status.loss, loss);
   setNumber('accuracy', status.eval?.accuracy, percent);
   showTarget(status);
+}
+
+/** @param {Status['state']} state @param {string | null} [reason] */
+export function showRunState(state, reason) {
+  const words = RUN_STATES[state] ?? state;
+  setText('run-state', reason ? `${words}: ${reason}` : words);
 }
 
 /** How far the last evaluation is from what the run aims at. @param {Status} status */

@@ -3,7 +3,7 @@
 import { Charts } from './charts.js';
 import { Controls, isAtWork } from './controls.js';
 import { byId, setShown, setText } from './dom.js';
-import { MyNumbers, showRun, showStatus } from './numbers.js';
+import { MyNumbers, showRun, showRunState, showStatus } from './numbers.js';
 import { ServerWatch } from './status.js';
 import { findMissing } from './support.js';
 import { Volunteer } from './volunteer.js';
@@ -33,7 +33,10 @@ const volunteer = new Volunteer({
   capacity: cores,
   onState(state, detail) {
     // The end of the run is known until the server says otherwise: there may be another run at this address tomorrow.
-    if (state === 'finished') isRunFinished = true;
+    if (state === 'finished') {
+      isRunFinished = true;
+      showRunState('finished');
+    }
     tabState = state === 'finished' ? 'not-contributing' : state;
     tabDetail = detail;
     if (!isAtWork(tabState)) myNumbers.showNobodyAtWork();
@@ -130,7 +133,11 @@ function joinIfWished(run) {
 }
 
 function showReachable() {
-  if (!isServerReachable) {
+  if (!isServerReachable && isRunFinished) {
+    setText('unreachable', 'The run has finished, and its server has gone: these are its last numbers.');
+  } else if (!isServerReachable && tabState === 'restarting') {
+    setText('unreachable', 'The server does not answer. The page keeps trying; nothing is computed meanwhile.');
+  } else if (!isServerReachable) {
     const isComputing = isAtWork(tabState) && tabState !== 'waiting' && !volunteer.isPauseWanted;
     const meanwhile = isComputing ? ' Your cores go on meanwhile; what they finish is sent afterwards.' : '';
     setText('unreachable', `The server does not answer, so the numbers are old. The page keeps trying.${meanwhile}`);

@@ -79,6 +79,8 @@ export type Status = {
   run: string;
   mode: Mode;
   state: RunState;
+  /** Why it has diverged, and what helps; none of a run that has not. */
+  reason: string | null;
   version: number;
   superstep: number;
   /** Samples of all accepted contributions. */

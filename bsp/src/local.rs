@@ -195,8 +195,8 @@ impl Local {
         self.turn(now, actions);
     }
 
-    /// The tab may end at any moment: what is added by now is read out, whatever the period, and all that was not sent is
-    /// sent at once, without waiting for acknowledgements. A tab that lives on has lost nothing by it. In a baseline
+    /// The tab may end at any moment: what is added by now is read out, whatever the period, and all that was not sent
+    /// is sent at once, without waiting for acknowledgements. A tab that lives on has lost nothing by it. In a baseline
     /// there is nothing to hurry: gradients are read out as they are added.
     pub fn on_closing(&mut self, now: Time, actions: &mut Vec<Action>) {
         self.notice_freeze(now, actions);

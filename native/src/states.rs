@@ -79,14 +79,21 @@ impl States {
                 self.say(Said::Away, |states| {
                     let clock = clock(SystemTime::now());
                     let until = states.how_long();
-                    format!("away since {clock}: the server does not answer; computing on, and trying again {until}")
+                    let why = match &told.detail[..] {
+                        "" => "the server does not answer",
+                        _ => "the server has stopped and said that it will be back",
+                    };
+                    format!("away since {clock}: {why}; computing on, and trying again {until}")
                 })
             }
             State::BackSoon => {
                 self.begin_absence(now);
                 self.say(Said::Away, |states| {
                     let (clock, until) = (clock(SystemTime::now()), states.how_long());
-                    format!("away since {clock}: the server said that it will be back; computing on, and trying again {until}")
+                    format!(
+                        "away since {clock}: the server said that it will be back; computing on, and trying again \
+                         {until}"
+                    )
                 })
             }
             State::Waiting => {

@@ -43,7 +43,7 @@ fn a_run_survives_a_log_that_was_closed_before() -> Result<()> {
 #[test]
 fn a_run_does_not_wait_for_a_reader_of_its_log_that_stalls() -> Result<()> {
     // At this level a few seconds fill the pipe to a reader that reads nothing.
-    expect_a_run_with_its_log(r#"exec env RUST_LOG=trace "$@" 2> >(exec sleep 60 >/dev/null)"#)
+    expect_a_run_with_its_log(r#"exec env RUST_LOG=trace "$@" 2> >(exec sleep 60 >/dev/null 2>&1)"#)
 }
 
 #[test]

@@ -93,3 +93,36 @@ fn a_duration_that_is_none_is_refused_with_a_hint() -> Result<()> {
     ensure!(log.contains("90s, 10m or 1h"), "{log}");
     Ok(())
 }
+
+#[test]
+fn it_says_that_a_stopped_server_will_be_back_and_that_a_run_that_reached_its_aim_is_finished() -> Result<()> {
+    let mut server = Serve::default().start()?;
+    let volunteer = native_volunteer(server.url())?;
+    server.wait_for_contributors(1)?;
+    server.stop()?;
+    wait_until("the volunteer to say that the server will be back", || {
+        let said = volunteer.stdout();
+        Ok(said
+            .iter()
+            .any(|line| line.starts_with("away since ") && line.contains("it will be back")))
+    })?;
+    drop(volunteer);
+
+    let mut server = Serve {
+        stop_at_target: true,
+        ..Serve::default()
+    }
+    .start()?;
+    let mut volunteer = native_volunteer(server.url())?;
+    ensure!(server.wait_for_end()?.success());
+    ensure!(volunteer.wait_for_end()?.success(), "a volunteer of a finished run");
+    ensure!(
+        volunteer
+            .stdout()
+            .last()
+            .is_some_and(|line| line.starts_with("finished: ")),
+        "{:#?}",
+        volunteer.stdout()
+    );
+    Ok(())
+}

@@ -209,8 +209,10 @@ test('a tab that was away says for how long, and what became of the work that it
   assert.equal(said({}), 'Back after 3 min.');
   assert.equal(said({ awaySeconds: 65 }), 'Back after 1 min 5 s.');
   assert.equal(said({ awaySeconds: 7_500 }), 'Back after 2 h 5 min.');
-  assert.equal(said({ keptSamples: 4096, areSent: false }), 'Back after 3 min: 4,096 samples were kept, and are being sent.');
-  assert.equal(said({ keptSamples: 4096, acceptedSamples: 4096 }), 'Back after 3 min: 4,096 samples were kept and sent.');
+  const beingSent = 'Back after 3 min: 4,096 samples were kept, and are being sent.';
+  assert.equal(said({ keptSamples: 4096, areSent: false }), beingSent);
+  const sent = 'Back after 3 min: 4,096 samples were kept and sent.';
+  assert.equal(said({ keptSamples: 4096, acceptedSamples: 4096 }), sent);
   assert.equal(
     said({ keptSamples: 4096, acceptedSamples: 1024 }),
     'Back after 3 min: 4,096 samples were kept and sent; the server accepted 1,024 of them.',
