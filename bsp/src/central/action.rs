@@ -48,8 +48,8 @@ pub enum Action {
     /// [`super::Central::on_checkpoint_written`] or [`super::Central::on_checkpoint_failed`]; until then no other one
     /// is made.
     WriteCheckpoint(Box<Checkpoint>),
-    /// Nobody contributes, since volunteers say that their gradients are not finite. Compute a few of the current model,
-    /// then call [`Central::diverge`] or [`Central::on_gradients_finite`].
+    /// Nobody contributes, since volunteers say that their gradients are not finite. Compute a few of the current
+    /// model, then call [`Central::diverge`] or [`Central::on_gradients_finite`].
     CheckGradients,
     /// The run has diverged. No version follows, every volunteer is told, and none is taken any more.
     Diverged(Divergence),
