@@ -17,20 +17,33 @@ const WORDS = {
   paused: ['Paused', 'Your cores rest. Press Resume to go on.'],
   reconnecting: [
     'Reconnecting',
-    'The connection is lost. Your cores go on computing; what they finish is sent afterwards.',
+    'The server is away: your cores compute on. What they finish is kept, and sent when it is back.',
+  ],
+  'back-soon': [
+    'Reconnecting',
+    'The server said that it will be back: your cores compute on. What they finish is kept, and sent then.',
+  ],
+  waiting: [
+    'Waiting',
+    'The server is away, and the memory for finished work is full. Your cores rest until it is back; ' +
+      'what they finished is kept, and sent then.',
   ],
   restarting: ['Waiting to start afresh', 'An ML module has stopped; the tab begins again with new memory.'],
   refused: ['Refused', 'The server does not accept contributions from this tab.'],
   failed: ['Stopped by an error', 'Nothing is computed any more.'],
   finished: ['Finished', 'The run has reached its end; there is nothing left to compute. Thank you!'],
+  // The page says this as 'not-contributing'.
+  left: ['Not contributing', 'Nothing is computed on your machine until you press the button.'],
 };
 
-/** What follows a word of the server's that it will be back. */
-const MEANWHILE = ' Your cores go on computing; what they finish is sent then.';
-const RECONNECTING_AT_REST = 'The connection is lost. Your cores rest; press Resume to go on.';
+const RECONNECTING_AT_REST = 'The server is away. Your cores rest; press Resume to go on.';
+/** The server is away in these. @type {ReadonlySet<TabState>} */
+const AWAY = new Set(['reconnecting', 'back-soon']);
 
 /** In these states the tab has workers, or is about to have them again. @type {ReadonlySet<TabState>} */
-const AT_WORK = new Set(['connecting', 'training', 'paused', 'reconnecting', 'restarting']);
+const AT_WORK = new Set([
+  'connecting', 'training', 'paused', 'reconnecting', 'back-soon', 'waiting', 'restarting',
+]);
 
 /** @param {TabState} state */
 export const isAtWork = (state) => AT_WORK.has(state);
@@ -92,12 +105,11 @@ export class Controls {
    */
   show(state, detail, isPauseWanted) {
     const [word, usual] = WORDS[state];
-    const ordinary = state === 'reconnecting' && isPauseWanted ? RECONNECTING_AT_REST : usual;
+    const ordinary = AWAY.has(state) && isPauseWanted ? RECONNECTING_AT_REST : usual;
     document.body.dataset.state = state;
     document.title = state === 'not-contributing' ? 'Superstep' : `${word} – Superstep`;
     setText('state', state === 'refused' && detail !== '' ? `Refused: ${detail}` : word);
-    const meanwhile = state === 'reconnecting' && !isPauseWanted ? MEANWHILE : '';
-    setText('state-detail', state === 'refused' || detail === '' ? ordinary : `${detail}${meanwhile}`);
+    setText('state-detail', state === 'refused' || detail === '' ? ordinary : detail);
     const isJoined = isAtWork(state);
     setShown('start', !isJoined);
     setShown('pause', isJoined);

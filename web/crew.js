@@ -1,12 +1,17 @@
 // Runs on the page: the workers of one start, from their creation to their end. It relays between them and computes
 // nothing.
 
-/** @import { FromBspScript, FromBspWorker, Join, Progress, Told, ToBspWorker } from './types' */
+/** @import { BspState, FromBspScript, FromBspWorker, Join, Progress, Told, ToBspWorker } from './types' */
 
 import { Silence } from './silence.js';
 
-/** After `leave`, the BSP worker has this long to send what the tab has computed before its workers are ended. */
-const FAREWELL_MS = 1_000;
+/**
+ * After `leave`, the BSP worker says when all that the tab has computed is acknowledged, or that it waits no longer: it
+ * waits for 5 s. One that does not say so has this long.
+ */
+const FAREWELL_MS = 6_000;
+/** States after which a crew has nothing more to send. @type {ReadonlySet<BspState>} */
+const ENDS = new Set(['left', 'finished', 'refused', 'failed', 'restarting']);
 /** Longer than anything that a BSP worker does in one go; it says every second that it is there. */
 export const SILENCE_MS = 10_000;
 const LOOK_EVERY_MS = 1_000;
@@ -21,6 +26,7 @@ export class Crew {
   #shared = {};
   #silence;
   #hasEnded = false;
+  #isLeaving = false;
 
   /**
    * Starts a BSP worker, which asks for the others.
@@ -29,6 +35,7 @@ export class Crew {
    * @param {(told: Told) => void} listeners.onTold what it is doing
    * @param {(progress: Progress) => void} listeners.onProgress
    * @param {(detail: string) => void} listeners.onFailed it can't go on
+   * @param {() => void} listeners.onLeft it was to leave, and has
    * @param {() => void} listeners.onSilence the BSP worker says nothing any more
    */
   constructor(join, listeners) {
@@ -38,6 +45,7 @@ export class Crew {
     this.#bspWorker.addEventListener('message', ({ data }) => {
       this.#silence.heard();
       if (!this.#hasEnded) this.#onMessage(data);
+      else if (this.#isLeaving) this.#onLastMessage(data);
     });
     const onError = (/** @type {Event} */ event) => {
       if (!this.#hasEnded) listeners.onFailed(messageOf(event, 'the BSP worker could not be started'));
@@ -52,17 +60,34 @@ export class Crew {
     this.#bspWorker.postMessage(message);
   }
 
+  /** The tab may end at any moment: what is computed is sent. */
+  closing() {
+    this.tell({ type: 'closing' });
+  }
+
   /** What is computed is sent, then the workers end. */
   leave() {
     this.#hasEnded = true;
+    this.#isLeaving = true;
     this.#silence.end();
     this.tell({ type: 'leave' });
-    setTimeout(() => this.end(), FAREWELL_MS);
+    setTimeout(() => this.#onLastMessage({ type: 'failed', detail: '' }), FAREWELL_MS);
+  }
+
+  /** After `leave`: how much was done is still told. @param {FromBspWorker | FromBspScript} message */
+  #onLastMessage(message) {
+    if (!this.#isLeaving) return;
+    if (message.type === 'progress') this.#listeners.onProgress(message);
+    const isOver = message.type === 'failed' || (message.type === 'state' && ENDS.has(message.state));
+    if (!isOver) return;
+    this.end();
+    this.#listeners.onLeft();
   }
 
   /** Ends all workers at once; their memory is free again. */
   end() {
     this.#hasEnded = true;
+    this.#isLeaving = false;
     this.#silence.end();
     this.#bspWorker.terminate();
     for (const mlWorker of this.#mlWorkers.values()) mlWorker.terminate();

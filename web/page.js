@@ -97,6 +97,11 @@ const server = new ServerWatch({
 });
 server.watch();
 
+// A frozen tab may be discarded without another word, and one that is closed is gone. If the tab is shown again after
+// all, its workers go on by themselves.
+window.addEventListener('pagehide', () => volunteer.closing());
+document.addEventListener('freeze', () => volunteer.closing());
+
 function showState() {
   const isIdle = tabState === 'not-contributing';
   controls.show(isRunFinished && isIdle ? 'finished' : tabState, tabDetail, volunteer.isPauseWanted);
@@ -135,7 +140,7 @@ function showReachable() {
   } else if (!isServerReachable && tabState === 'restarting') {
     setText('unreachable', 'The server does not answer. The page keeps trying; nothing is computed meanwhile.');
   } else if (!isServerReachable) {
-    const isComputing = isAtWork(tabState) && !volunteer.isPauseWanted;
+    const isComputing = isAtWork(tabState) && tabState !== 'waiting' && !volunteer.isPauseWanted;
     const meanwhile = isComputing ? ' Your cores go on meanwhile; what they finish is sent afterwards.' : '';
     setText('unreachable', `The server does not answer, so the numbers are old. The page keeps trying.${meanwhile}`);
   }

@@ -4,6 +4,7 @@
 /** @import { BspState, Progress, Told, ToBspWorker } from './types' */
 
 import { waitMs } from './backoff.js';
+import { sayReturn } from './absence.js';
 import { Crew, SILENCE_MS } from './crew.js';
 
 /** Before a fresh start in place of workers that can't say themselves how long to wait. */
@@ -81,6 +82,11 @@ export class Volunteer {
     this.#tell({ type: 'resume' });
   }
 
+  /** The tab may end at any moment: what is computed is sent. */
+  closing() {
+    this.#crew?.closing();
+  }
+
   /** Stops contributing: what is computed is sent, then the workers end and their memory is free again. */
   leave() {
     clearTimeout(this.#restart);
@@ -99,22 +105,29 @@ export class Volunteer {
       isPaused: this.#isPauseWanted,
       vainStarts: this.#vainStarts,
     };
-    this.#crew = new Crew(join, {
+    const crew = new Crew(join, {
       onTold: (told) => this.#onTold(told),
       onProgress: (progress) => {
+        // One that is leaving still tells, unless there is another already.
+        if (this.#crew !== crew && this.#crew !== null) return;
         this.#hasContributed ||= progress.accepted > 0;
         this.#onProgress(progress);
       },
       onFailed: (detail) => this.#dismiss('failed', detail),
+      onLeft: () => {
+        if (this.#crew === null) this.#onState('not-contributing', '');
+      },
       onSilence: () => this.#onSilence(),
     });
+    this.#crew = crew;
   }
 
   /** @param {Told} told */
-  #onTold({ state, detail, delayMs, vainStarts }) {
+  #onTold(told) {
+    const { state, detail, delayMs, vainStarts } = told;
     if (state === 'restarting') this.#startAfresh(detail, delayMs, vainStarts);
     else if (ENDS.includes(state)) this.#dismiss(state, detail);
-    else this.#onState(state, detail);
+    else this.#onState(state, detail === '' ? sayReturn(told) : detail);
   }
 
   #onSilence() {

@@ -4,7 +4,8 @@
 //! and time-outs, and does the actions that come out, in order. The ML modules (105) run on other threads. Neither side
 //! waits for the other.
 //!
-//! It reads out at the central module's period, and at most one contribution on its link is not acknowledged. It keeps
+//! It reads out at the central module's period, and at most one contribution on its link is not acknowledged. (A tab
+//! that may end at any moment sends all that it has, one right behind the other.) It keeps
 //! contributions until they are durable, as bytes, and sends the same bytes again after a reconnect. When it can keep
 //! no more it stops reading out. Gradients then collect in the shared memory, so that a slow link makes fewer, larger
 //! contributions and never a queue. Reading out allocates nothing.
@@ -47,6 +48,7 @@ use crate::protocol::message::{Ack, FromCentral, FromVolunteer, Report, SessionI
 use crate::shared_memory::LocalSide;
 use crate::time::Time;
 
+mod absence;
 mod action;
 mod config;
 mod contributions;
@@ -58,6 +60,8 @@ mod read_out;
 mod schedule;
 mod shutdown;
 
+use absence::Absence;
+pub use absence::Return;
 pub use action::Action;
 pub use config::Config;
 use contributions::Contributions;
@@ -85,6 +89,9 @@ pub struct Local {
     contributions: Contributions,
     schedule: Schedule,
     in_model: InModel,
+    absence: Absence,
+    /// The tab may end at any moment, and not all that it has is sent.
+    is_closing: bool,
     shutdown: Option<Shutdown>,
 }
 
@@ -100,6 +107,8 @@ impl Local {
             contributions: Contributions::new(parameters),
             schedule: Schedule::new(now, config.mode.has_barrier()),
             in_model: InModel::default(),
+            absence: Absence::default(),
+            is_closing: false,
             shutdown: None,
         }
     }
@@ -118,7 +127,7 @@ impl Local {
 
     /// The link could not be opened, or has closed.
     pub fn on_closed(&mut self, now: Time, actions: &mut Vec<Action>) {
-        self.link.on_closed(now);
+        self.lose_link(now, now);
         self.turn(now, actions);
     }
 
@@ -186,6 +195,15 @@ impl Local {
         self.turn(now, actions);
     }
 
+    /// The tab may end at any moment: what is added by now is read out, whatever the period, and all that was not sent
+    /// is sent at once, without waiting for acknowledgements. A tab that lives on has lost nothing by it. In a baseline
+    /// there is nothing to hurry: gradients are read out as they are added.
+    pub fn on_closing(&mut self, now: Time, actions: &mut Vec<Action>) {
+        self.notice_freeze(now, actions);
+        self.is_closing = self.link.state() == LinkState::Welcomed && !self.schedule.has_barrier();
+        self.turn(now, actions);
+    }
+
     /// The volunteer leaves: the ML modules stop after their minibatch, their gradients are read out and acknowledged,
     /// and the membership ends.
     pub fn leave(&mut self, now: Time, actions: &mut Vec<Action>) {
@@ -250,6 +268,11 @@ impl Local {
         self.link.is_back_soon()
     }
 
+    /// The last absence that was worth a word.
+    pub fn last_return(&self) -> Option<Return> {
+        self.absence.last()
+    }
+
     /// The state of the link.
     pub fn link_state(&self) -> LinkState {
         self.link.state()
@@ -298,7 +321,8 @@ impl Local {
         self.contributions.settle(welcome.settled, !welcome.is_last_refused);
         self.contributions.forget(welcome.durable);
         self.link.on_settled(now);
-        self.send_first_unsettled(now, actions);
+        self.absence.end(now, &self.contributions);
+        self.send_unsettled(now, actions);
     }
 
     fn on_model(
@@ -326,7 +350,8 @@ impl Local {
         self.contributions.settle(ack.through, is_accepted);
         self.contributions.forget(ack.durable);
         self.link.on_settled(now);
-        self.send_first_unsettled(now, actions);
+        self.absence.on_settled(&self.contributions);
+        self.send_unsettled(now, actions);
     }
 
     /// Under local steps a refused update leaves the working copies with a published model that settles it. The next
@@ -344,15 +369,22 @@ impl Local {
     /// Does what is due now. Every event ends with this.
     fn turn(&mut self, now: Time, actions: &mut Vec<Action>) {
         if self.link.is_overdue(now) {
+            let since = self.link.waiting_since().unwrap_or(now);
             self.link.on_overdue();
-            self.break_link(now, actions);
+            self.lose_link(now, since);
+            actions.push(Action::Disconnect);
         }
         if !self.modules.has_dead() && self.link.connect_if_due(now) {
             actions.push(Action::Connect);
         }
         if self.link.state() == LinkState::Welcomed {
-            if self.read_out.is_under_way() || (self.can_read_out() && now >= self.schedule.due()) {
+            let is_due = self.is_closing || now >= self.schedule.due();
+            if self.read_out.is_under_way() || (self.can_read_out() && is_due) {
                 self.read_out(now, actions);
+            }
+            if self.is_closing && !self.read_out.is_under_way() {
+                self.send_unsettled(now, actions);
+                self.is_closing = false;
             }
             if now >= self.link.heartbeat_due() {
                 self.send_heartbeat(now, actions);
@@ -394,11 +426,12 @@ impl Local {
     /// it does not wait for an acknowledgement.)
     ///
     /// Under local steps the last contribution must have come back in a model, too. (A volunteer that leaves does not
-    /// wait for that: it computes on no further model.)
+    /// wait for that: it computes on no further model. A tab that may end at any moment waits for nothing.)
     fn can_read_out(&self) -> bool {
         let is_awaited = self.membership.has_local_steps() && self.in_model.is_outstanding() && self.shutdown.is_none();
         let is_under_way = self.link.has_contribution_on_its_way() || is_awaited;
-        (!is_under_way || self.modules.has_dead()) && self.contributions.has_room()
+        let waits_for_nothing = self.modules.has_dead() || (self.is_closing && self.in_model.has_room());
+        (!is_under_way || waits_for_nothing) && self.contributions.has_room()
     }
 
     /// Reads out all ML modules. Those that are in the middle of an add follow at the next turn.
@@ -428,7 +461,7 @@ impl Local {
         if self.modules.has_dead() {
             actions.push(Action::SendContribution { sequence });
         } else {
-            self.send_first_unsettled(now, actions);
+            self.send_unsettled(now, actions);
         }
     }
 
@@ -442,6 +475,7 @@ impl Local {
     /// as well as time-outs.
     fn notice_freeze(&mut self, now: Time, actions: &mut Vec<Action>) {
         if self.schedule.was_frozen(now) && self.link.state() == LinkState::Welcomed {
+            self.absence.begin(self.schedule.wake_by());
             self.say_hello(now, actions);
         }
     }
@@ -463,6 +497,8 @@ impl Local {
         let (published, durable) = (self.modules.published(), self.contributions.durable());
         let hello = self.membership.hello(published, durable, self.report());
         self.link.on_greeting(now);
+        self.contributions.on_new_link();
+        self.is_closing = false;
         self.send(now, &FromVolunteer::Hello(hello), actions);
     }
 
@@ -481,12 +517,20 @@ impl Local {
         }
     }
 
-    /// Sends the first contribution that is not acknowledged, if there is one.
-    fn send_first_unsettled(&mut self, now: Time, actions: &mut Vec<Action>) {
-        if self.link.state() == LinkState::Welcomed
-            && let Some(sequence) = self.contributions.first_unsettled()
+    /// Sends the first contribution that is not acknowledged, if it was not sent; before a close, all of them.
+    fn send_unsettled(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if self.link.state() != LinkState::Welcomed {
+            return;
+        }
+        if self.contributions.are_on_their_way() {
+            // The next answer is awaited from here on.
+            self.link.on_contribution_sent(now);
+        }
+        while let Some(sequence) = self.contributions.next_to_send()
+            && (self.is_closing || !self.contributions.are_on_their_way())
         {
             self.link.on_contribution_sent(now);
+            self.contributions.on_sent(sequence);
             actions.push(Action::SendContribution { sequence });
         }
     }
@@ -503,8 +547,17 @@ impl Local {
 
     /// Closes the link. It is opened again after a wait.
     fn break_link(&mut self, now: Time, actions: &mut Vec<Action>) {
-        self.link.on_closed(now);
+        self.lose_link(now, now);
         actions.push(Action::Disconnect);
+    }
+
+    /// The link is closed, and nothing has come over it since then.
+    fn lose_link(&mut self, now: Time, since: Time) {
+        if self.session().is_some() {
+            self.absence.begin(since);
+        }
+        self.link.on_closed(now);
+        self.is_closing = false;
     }
 
     /// The ML modules stop; the membership ends when all is settled.

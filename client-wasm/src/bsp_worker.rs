@@ -10,7 +10,7 @@ use std::rc::{Rc, Weak};
 use js_sys::Function;
 use volunteer::action::Action;
 use volunteer::fetch::Resource;
-use volunteer::messages::{FromBspWorker, ToBspWorker};
+use volunteer::messages::{FromBspWorker, State, ToBspWorker};
 use volunteer::settings::Settings;
 use volunteer::volunteer_loop::VolunteerLoop;
 use wasm_bindgen::prelude::*;
@@ -104,6 +104,7 @@ impl BspWorker {
             ToBspWorker::CpuPercent { cpu_percent } => volunteer.set_cpu_percent(now, cpu_percent, actions),
             ToBspWorker::Pause => volunteer.pause(now, actions),
             ToBspWorker::Resume => volunteer.resume(now, actions),
+            ToBspWorker::Closing => volunteer.on_closing(now, actions),
             ToBspWorker::Leave => volunteer.leave(now, actions),
             // These come as calls of their own, the one before there is a module, the other without taking memory.
             ToBspWorker::Join(_) | ToBspWorker::Died { .. } => {}
@@ -167,7 +168,13 @@ impl Driver {
                 ml_module: number,
                 address: ml_worker::into_shared(ml_module),
             }),
-            Action::Tell(told) => self.page.tell(&told),
+            Action::Tell(told) => {
+                if told.state == State::Left {
+                    // What was finished last is counted, too.
+                    self.tell_progress();
+                }
+                self.page.tell(&told);
+            }
             Action::Log(level, line) => log(level, &line),
             // The page has been told; it ends this worker, and starts another where one is to follow.
             Action::End(_) => {}

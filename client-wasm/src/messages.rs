@@ -26,6 +26,14 @@ extern "C" {
     fn set_delay_ms(this: &StateMessage, delay_ms: u32);
     #[wasm_bindgen(method, setter = vainStarts)]
     fn set_vain_starts(this: &StateMessage, vain_starts: u32);
+    #[wasm_bindgen(method, setter = awaySeconds)]
+    fn set_away_seconds(this: &StateMessage, away_seconds: u32);
+    #[wasm_bindgen(method, setter = keptSamples)]
+    fn set_kept_samples(this: &StateMessage, kept_samples: u32);
+    #[wasm_bindgen(method, setter = acceptedSamples)]
+    fn set_accepted_samples(this: &StateMessage, accepted_samples: u32);
+    #[wasm_bindgen(method, setter = areSent)]
+    fn set_are_sent(this: &StateMessage, are_sent: bool);
 
     #[wasm_bindgen(js_namespace = console, js_name = info)]
     fn console_info(line: &str);
@@ -59,6 +67,10 @@ impl Page {
         self.state.set_detail(&told.detail);
         self.state.set_delay_ms(told.delay_ms);
         self.state.set_vain_starts(told.vain_starts);
+        self.state.set_away_seconds(told.away_seconds);
+        self.state.set_kept_samples(told.kept_samples);
+        self.state.set_accepted_samples(told.accepted_samples);
+        self.state.set_are_sent(told.are_sent);
         // The message is a copy. It fails only for what can't be copied.
         drop(self.scope.post_message(&self.state));
     }

@@ -25,6 +25,8 @@ enum Said {
     Waiting,
     Training,
     Away,
+    /// Nothing more can be kept.
+    Full,
     Ended,
 }
 
@@ -77,11 +79,26 @@ impl States {
                 self.say(Said::Away, |states| {
                     let clock = clock(SystemTime::now());
                     let until = states.how_long();
-                    let why = match &told.detail[..] {
-                        "" => "the server does not answer",
-                        _ => "the server has stopped and said that it will be back",
-                    };
-                    format!("away since {clock}: {why}; computing on, and trying again {until}")
+                    format!("away since {clock}: the server does not answer; computing on, and trying again {until}")
+                })
+            }
+            State::BackSoon => {
+                self.begin_absence(now);
+                self.say(Said::Away, |states| {
+                    let (clock, until) = (clock(SystemTime::now()), states.how_long());
+                    format!(
+                        "away since {clock}: the server said that it will be back; computing on, and trying again \
+                         {until}"
+                    )
+                })
+            }
+            State::Waiting => {
+                if told.detail.is_empty() {
+                    // Otherwise it has a link, and the server does not store what it gets.
+                    self.begin_absence(now);
+                }
+                self.say(Said::Full, |_| {
+                    "waiting: the memory for finished work is full; what is finished is kept".to_owned()
                 })
             }
             State::Restarting => {
@@ -91,7 +108,7 @@ impl States {
             }
             State::Finished => self.say(Said::Ended, |_| "finished: the run is finished; thank you".to_owned()),
             // The program's error says these.
-            State::Refused | State::Failed => None,
+            State::Refused | State::Failed | State::Left => None,
         }
     }
 

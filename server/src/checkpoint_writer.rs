@@ -74,8 +74,13 @@ impl IdleWriter {
                         let written = folder.write(&checkpoint, accuracy, state);
                         drop(checkpoint);
                         let outcome = Outcome { number, written };
+                        let lost = outcome.written.is_err().then(|| folder.lost()).flatten();
                         if controller.tell_blocking(Event::CheckpointWritten(outcome)).is_err() {
                             return;
+                        }
+                        if let Some(line) = lost {
+                            tracing::error!("{}: {line}", folder.path().display());
+                            let _ = controller.tell_blocking(Event::Stop);
                         }
                     }
                     Job::GoBack => {

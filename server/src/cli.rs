@@ -46,8 +46,8 @@ pub(crate) struct ServeArguments {
     /// Where to write the model and a summary of the run at the end. What another run left there gets other names.
     #[arg(long, value_name = "DIR", default_value = "out")]
     pub(crate) out: PathBuf,
-    /// Where the run is kept, so that the next start goes on with it. By default the folder `state` beside the run
-    /// file.
+    /// Where the run is kept, so that the next start goes on with it: a folder, or a store, `s3://BUCKET/PREFIX`. By
+    /// default the folder `state` beside the run file.
     #[arg(long, value_name = "DIR")]
     pub(crate) state: Option<PathBuf>,
     /// Begin anew. What the run has learned stays in the state folder under another name.
@@ -122,7 +122,7 @@ pub(crate) struct EvaluateArguments {
 
 #[derive(Args, Debug)]
 pub(crate) struct RunsArguments {
-    /// The state folder.
+    /// The state folder, or a store: `s3://BUCKET/PREFIX`.
     #[arg(value_name = "DIR", default_value = "state")]
     pub(crate) state: PathBuf,
     /// Print JSON, for programs.

@@ -131,6 +131,8 @@ struct Connection {
     outbox: Outbox,
     /// The session of its volunteer, once it has said hello.
     session: Option<SessionId>,
+    /// It is being closed: what still comes from it was sent before its volunteer heard of that.
+    is_leaving: bool,
 }
 
 /// How others reach the controller.
@@ -467,12 +469,16 @@ impl Controller {
                 outbox,
             } => {
                 tracing::debug!("{peer}: connected");
-                let session = None;
-                self.connections
-                    .insert(connection, Connection { peer, outbox, session });
+                let new = Connection {
+                    peer,
+                    outbox,
+                    session: None,
+                    is_leaving: false,
+                };
+                self.connections.insert(connection, new);
             }
             // What comes now is not acknowledged, and so it is sent again to the next server.
-            Event::Frame { .. } if self.is_closing => {}
+            Event::Frame { connection, .. } if self.is_closing || self.is_leaving(connection) => {}
             Event::Frame { connection, frame } => {
                 self.central.on_frame(now, connection, &frame, &mut self.actions);
                 self.note_joined(now, connection);
@@ -538,6 +544,12 @@ impl Controller {
         false
     }
 
+    fn is_leaving(&self, connection: ConnectionId) -> bool {
+        self.connections
+            .get(&connection)
+            .is_some_and(|connection| connection.is_leaving)
+    }
+
     /// Writes down that a volunteer has joined, if this connection's first hello was just accepted.
     fn note_joined(&mut self, now: Time, connection: ConnectionId) {
         if let Some(Connection { session, .. }) = self.connections.get_mut(&connection)
@@ -570,6 +582,9 @@ impl Controller {
                         }
                     }
                     self.send(from, Outgoing::Close);
+                    if let Some(connection) = self.connections.get_mut(&from) {
+                        connection.is_leaving = true;
+                    }
                 }
                 Action::ContributionRefused {
                     session,

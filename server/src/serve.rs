@@ -139,7 +139,9 @@ fn start_controller(
         mut folder,
         ledger,
     } = opened;
-    let history = History::open(Some(&folder.path().join(HISTORY_FILE)));
+    // A run in a store has no folder here; its history lasts as long as its server.
+    let history = folder.local_path().map(|folder| folder.join(HISTORY_FILE));
+    let history = History::open(history.as_deref());
     let best = run.run_file.checkpoints.best.then(|| folder.best());
     let best = best.transpose().unwrap_or_else(|warning| {
         tracing::warn!("{warning}");

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod simulation {
+    mod away;
     mod checks;
     mod crowd;
     mod gradients;

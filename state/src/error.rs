@@ -89,6 +89,20 @@ pub enum OpenError {
         /// The run's folder.
         folder: PathBuf,
     },
+    /// A store can't be used.
+    #[cfg(feature = "s3")]
+    #[error(transparent)]
+    Store(#[from] crate::s3::StoreError),
+    /// A run in a store can't be set aside.
+    #[error(
+        "{}: a run in a store can't get another name, so --fresh can't keep it; choose another prefix with --state, or \
+         start a run of another name with --fork NEW_NAME",
+        .path.display()
+    )]
+    FreshInStore {
+        /// The run's place.
+        path: PathBuf,
+    },
     /// A name that no run can have.
     #[error("--fork {name}: a run's name has 1 to 64 letters, digits, `-` and `_`; choose another")]
     Name {

@@ -1,6 +1,5 @@
-//! A run's folder in the file system: opened by one server at a time, written on a thread of its own.
+//! A run's folder, in the file system or in a store: opened by one server at a time, written on a thread of its own.
 
-use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -9,20 +8,22 @@ use bsp::central::{Awaited, Checkpoint};
 
 use crate::checkpoint::{self, About, Best};
 use crate::clock::now_ms;
-use crate::disk::{Access, Disk, DiskError, Doing, FileSystem};
+use crate::disk::{Access, Disk, DiskError, Doing};
 use crate::error::OpenError;
 use crate::identity::{Change, Identity, Secrets, Wanted};
 use crate::ledger::Ledger;
 use crate::newest::{self, Newest, RunState};
-use crate::open::{Compare, open_on, read_identity};
-use crate::owner::{self, Owned};
+use crate::open::{Compare, open_on};
 use crate::snapshot::Snapshot;
 use crate::writing::{Content, Writing, perform_all, replace_file, write_checkpoint};
 
 mod fork;
+mod place;
 mod rollback;
 
 pub use rollback::WentBack;
+
+use place::{Hold, Place};
 
 /// The best model's file.
 pub const BEST_FILE: &str = "best.superstep";
@@ -31,7 +32,7 @@ const MAX_NAME: usize = 64;
 
 /// What is opened, and how.
 pub struct Options<'a> {
-    /// The folder of all runs.
+    /// The folder of all runs, or the address of a store: `s3://BUCKET/PREFIX`.
     pub state: &'a Path,
     /// The run.
     pub wanted: &'a Wanted,
@@ -68,11 +69,11 @@ pub struct OpenedFolder {
 /// The folder of a run that this process owns.
 pub struct Folder {
     path: PathBuf,
-    disk: FileSystem,
+    disk: Box<dyn Disk>,
     about: About,
     newest: Newest,
     keep: usize,
-    _owned: Owned,
+    hold: Hold,
 }
 
 /// A checkpoint that was written: it is durable.
@@ -100,24 +101,22 @@ impl Folder {
             return Err(OpenError::Name { name: wanted.run });
         }
         let mut warnings = Vec::new();
-        let path = options.state.join(&wanted.run);
-        create(options.state, &path)?;
-        let mut owned = owner::claim(&path, now_ms())?;
+        let place = Place::of(options.state)?;
+        let mut owned = place.own(&wanted.run)?;
         if options.is_fresh
-            && let Some(kept) = set_aside(options.state, &wanted.run)?
+            && let Some(kept) = place.set_aside(&wanted.run)?
         {
             warnings.push(format!("{}: the run before is kept there", kept.display()));
-            create(options.state, &path)?;
-            owned = owner::claim(&path, now_ms())?;
-        }
-        if options.fork.is_some() {
-            let source = options.state.join(&options.wanted.run);
-            fork::begin(&source, &path, &wanted, random_secrets()?, &mut warnings)?;
+            owned = place.own(&wanted.run)?;
         }
         // Only a new run needs them, but whether there are any is to be known before anything is written.
         let secrets = random_secrets()?;
-        let mut disk = FileSystem::new(&path);
-        let opened = open_on(&mut disk, &wanted, &mut || secrets, options.compare, now_ms())?;
+        let disk = &mut *owned.disk;
+        if options.fork.is_some() {
+            let mut source = place.files_of(&options.wanted.run);
+            fork::begin(&mut *source, disk, &wanted, secrets, &mut warnings)?;
+        }
+        let opened = open_on(disk, &wanted, &mut || secrets, options.compare, now_ms())?;
         warnings.extend(opened.warnings);
         let start = Snapshot {
             incarnation: opened.incarnation,
@@ -125,14 +124,14 @@ impl Folder {
         };
         Ok(OpenedFolder {
             folder: Folder {
-                disk,
+                disk: owned.disk,
                 about: opened.identity.about(opened.incarnation),
                 newest: opened.newest,
                 keep: options.keep,
-                _owned: owned,
-                path: path.clone(),
+                hold: owned.hold,
+                path: owned.path,
             },
-            ledger: Ledger::new(Box::new(FileSystem::new(path)), start),
+            ledger: Ledger::new(owned.ledger, start),
             identity: opened.identity,
             incarnation: opened.incarnation,
             checkpoint: opened.checkpoint,
@@ -142,9 +141,20 @@ impl Folder {
         })
     }
 
-    /// Where it is: the run's other files are here too.
+    /// Where it is, as errors name it.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The folder, for the run's other files; none where the run is kept in a store.
+    pub fn local_path(&self) -> Option<&Path> {
+        self.hold.is_local().then_some(&self.path)
+    }
+
+    /// Who has taken the run over, in a line; none as long as this process owns it. A lock of this machine can't be
+    /// taken over, a lease in a store can: then nothing that is written from here on is durable.
+    pub fn lost(&self) -> Option<String> {
+        self.hold.lost()
     }
 
     /// Writes a checkpoint. When this returns, it is durable, and so is all that it has settled. `accuracy` is that of
@@ -164,7 +174,7 @@ impl Folder {
         newest.accuracy = accuracy.or(newest.accuracy);
         newest.state = state;
         newest.written_at_ms = now_ms();
-        let written = write_checkpoint(&mut self.disk, &self.about, checkpoint, &newest, self.keep)?;
+        let written = write_checkpoint(&mut *self.disk, &self.about, checkpoint, &newest, self.keep)?;
         self.newest = newest;
         Ok(Written {
             bytes: written.bytes,
@@ -181,7 +191,7 @@ impl Folder {
         self.newest.accuracy = accuracy.or(self.newest.accuracy);
         self.newest.state = state;
         self.newest.written_at_ms = now_ms();
-        replace_file(&mut self.disk, newest::FILE, Access::Default, self.newest.to_json())
+        replace_file(&mut *self.disk, newest::FILE, Access::Default, self.newest.to_json())
     }
 
     /// Keeps this model as the best one, in place of the one before.
@@ -191,7 +201,7 @@ impl Folder {
     pub fn keep_best(&mut self, best: &Best) -> Result<(), DiskError> {
         let steps = Writing::replace(BEST_FILE, Access::Default, Content::Given);
         let mut encode = |to: &mut dyn Write| checkpoint::encode_best(&self.about, best, to).map(|_| ());
-        perform_all(steps, &mut self.disk, &mut encode).map(|_| ())
+        perform_all(steps, &mut *self.disk, &mut encode).map(|_| ())
     }
 
     /// The best model until now; none before the first. One that can't be read is a line to warn of.
@@ -213,38 +223,6 @@ impl Folder {
 fn is_name(name: &str) -> bool {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     (1..=MAX_NAME).contains(&name.len()) && name.chars().all(is_allowed)
-}
-
-/// Makes the folder of all runs, and in it that of one, where they are missing, for good.
-fn create(state: &Path, path: &Path) -> Result<(), DiskError> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    fs::create_dir_all(path).map_err(DiskError::at(path, Doing::Created))?;
-    let mut state = FileSystem::new(state);
-    state
-        .sync_folder()
-        .map_err(DiskError::at(state.path(""), Doing::Synced))
-}
-
-/// Gives the folder of a run that has begun another name, which it says.
-fn set_aside(state: &Path, name: &str) -> Result<Option<PathBuf>, OpenError> {
-    let path = state.join(name);
-    let mut names = FileSystem::new(&path);
-    let names = names.list().map_err(DiskError::at(&path, Doing::Listed))?;
-    if names.iter().all(|name| name == owner::FILE) {
-        return Ok(None);
-    }
-    // No run has a name with a full stop in it.
-    let free = (1..u32::MAX).map(|number| state.join(format!("{name}.before-{number}")));
-    let mut free = free.skip_while(|path| path.exists());
-    let kept = free.next().unwrap_or_else(|| state.join(format!("{name}.before")));
-    fs::rename(&path, &kept).map_err(DiskError::at(&path, Doing::Renamed))?;
-    let mut state = FileSystem::new(state);
-    state
-        .sync_folder()
-        .map_err(DiskError::at(state.path(""), Doing::Synced))?;
-    Ok(Some(kept))
 }
 
 /// Numbers that nobody can guess, from the system.

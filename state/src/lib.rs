@@ -6,6 +6,7 @@
 //! - [`identity`] (`run.json`), [`newest`] (`newest.json`), [`ledger`], [`snapshot`] (the names of files).
 //! - [`open`]: how a run is opened over these files.
 //! - [`folder`]: a run's folder in the file system, and [`owner`]: one server at a time owns it. [`runs`] lists them.
+//! - `s3`: the same files in an S3-compatible store.
 //!
 //! Nothing is removed but checkpoints and ledgers that newer ones replace, and unfinished files of this process.
 
@@ -20,6 +21,8 @@ pub mod newest;
 pub mod open;
 pub mod owner;
 pub mod runs;
+#[cfg(feature = "s3")]
+pub mod s3;
 pub mod snapshot;
 #[cfg(test)]
 mod test_disk;

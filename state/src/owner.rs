@@ -74,13 +74,17 @@ pub fn claim(folder: &Path, now_ms: u64) -> Result<Owned, OwnerError> {
         }
         Err(TryLockError::Error(error)) => return Err(DiskError::at(&path, Doing::Locked)(error).into()),
     }
-    let owner = Owner {
+    write(&mut file, &this_process(now_ms)).map_err(DiskError::at(&path, Doing::Written))?;
+    Ok(Owned { _file: file })
+}
+
+/// This process as an owner.
+pub(crate) fn this_process(now_ms: u64) -> Owner {
+    Owner {
         host: host(),
         process: std::process::id(),
         since_ms: now_ms,
-    };
-    write(&mut file, &owner).map_err(DiskError::at(&path, Doing::Written))?;
-    Ok(Owned { _file: file })
+    }
 }
 
 /// The process that owns the run in the folder now, if any does.

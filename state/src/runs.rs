@@ -5,10 +5,15 @@ use std::path::Path;
 
 use serde::Serialize;
 
+#[cfg(feature = "s3")]
+use crate::clock::now_ms;
 use crate::disk::{Disk, DiskError, Doing, FileSystem};
+use crate::error::OpenError;
 use crate::identity::{self, Identity};
 use crate::newest::{self, Newest, RunState};
 use crate::owner::{Owner, owner_of};
+#[cfg(feature = "s3")]
+use crate::s3::{self, Store};
 
 /// A run, as its folder shows it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -39,20 +44,38 @@ pub struct ListedRun {
 ///
 /// # Errors
 /// The folder can't be read.
-pub fn list(state: &Path) -> Result<Vec<ListedRun>, DiskError> {
+pub fn list(state: &Path) -> Result<Vec<ListedRun>, OpenError> {
+    #[cfg(feature = "s3")]
+    if let Some(address) = state.to_str().filter(|text| s3::is_address(text)) {
+        return in_store(&Store::from_env(address)?);
+    }
     let entries = fs::read_dir(state).map_err(DiskError::at(state, Doing::Listed))?;
     let mut names: Vec<String> = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| state.join(name).is_dir())
         .collect();
     names.sort_unstable();
-    Ok(names.into_iter().filter_map(|name| listed(state, name)).collect())
+    let listed = names.into_iter().filter_map(|name| {
+        let folder = state.join(&name);
+        listed(&mut FileSystem::new(&folder), name, |_| owner_of(&folder))
+    });
+    Ok(listed.collect())
 }
 
-/// The run in a folder; none where there is none.
-fn listed(state: &Path, name: String) -> Option<ListedRun> {
-    let folder = state.join(&name);
-    let mut disk = FileSystem::new(&folder);
+/// All runs in a store, by name.
+#[cfg(feature = "s3")]
+fn in_store(store: &Store) -> Result<Vec<ListedRun>, OpenError> {
+    let mut names = store.runs()?;
+    names.sort_unstable();
+    let listed = names.into_iter().filter_map(|name| {
+        let mut disk = s3::S3Disk::reader(store.run(&name));
+        listed(&mut disk, name, |newest| s3::owner_in(newest, now_ms()))
+    });
+    Ok(listed.collect())
+}
+
+/// The run in a folder; none where there is none. `owner_of` says who owns it, given its `newest.json`.
+fn listed(disk: &mut dyn Disk, name: String, owner_of: impl Fn(&[u8]) -> Option<Owner>) -> Option<ListedRun> {
     let mut problem = None;
     let identity = match disk.read(identity::FILE) {
         Ok(json) => Identity::from_json(&json).map_err(|problem| problem.to_string()),
@@ -62,8 +85,9 @@ fn listed(state: &Path, name: String) -> Option<ListedRun> {
     let identity = identity
         .inspect_err(|what| problem = Some(format!("{}: {what}", disk.path(identity::FILE).display())))
         .ok();
-    let newest = disk.read(newest::FILE).ok().and_then(|json| Newest::from_json(&json));
-    let owner = owner_of(&folder);
+    let json = disk.read(newest::FILE).unwrap_or_default();
+    let newest = Newest::from_json(&json);
+    let owner = owner_of(&json);
     let files = disk.list().unwrap_or_default();
     let newest = newest.as_ref();
     Some(ListedRun {

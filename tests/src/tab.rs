@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
+use serde_json::json;
 use thirtyfour::{By, WindowHandle};
 
 use crate::driver::Driver;
@@ -162,12 +163,47 @@ impl<'driver> Tab<'driver> {
         self.driver.run(element.is_enabled())
     }
 
+    /// Freezes the page and its workers, as a browser does in the background, or lets them go on.
+    ///
+    /// # Errors
+    /// A browser without developer tools.
+    pub fn set_frozen(&self, is_frozen: bool) -> Result<()> {
+        let state = if is_frozen { "frozen" } else { "active" };
+        let web_driver = self.driver.in_window(&self.window)?;
+        let parameters = json!({ "state": state });
+        let command = web_driver.cdp();
+        self.driver
+            .run(command.send_raw("Page.setWebLifecycleState", parameters))?;
+        Ok(())
+    }
+
+    /// A picture of the page as a reader of this width sees it, in light or dark colours.
+    ///
+    /// # Errors
+    /// A browser without developer tools.
+    pub fn picture(&self, width: u32, is_dark: bool) -> Result<Vec<u8>> {
+        let web_driver = self.driver.in_window(&self.window)?;
+        let scheme = if is_dark { "dark" } else { "light" };
+        let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        let size = json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false });
+        self.driver
+            .run(web_driver.cdp().send_raw("Emulation.setEmulatedMedia", media))?;
+        self.driver
+            .run(web_driver.cdp().send_raw("Emulation.setDeviceMetricsOverride", size))?;
+        self.driver.run(web_driver.screenshot_as_png())
+    }
+
     /// Closes the window.
     ///
     /// # Errors
     /// A window that is gone already.
     pub fn close(self) -> Result<()> {
         let web_driver = self.driver.in_window(&self.window)?;
-        self.driver.run(web_driver.close_window())
+        self.driver.run(web_driver.close_window())?;
+        // Commands go to a window that is there.
+        let windows = self.driver.run(web_driver.windows())?;
+        let other = windows.into_iter().next().context("the browser has no window left")?;
+        self.driver.in_window(&other)?;
+        Ok(())
     }
 }

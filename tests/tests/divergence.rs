@@ -108,6 +108,32 @@ fn a_run_whose_gradients_overflow_says_so_and_takes_nobodys_time_in_every_mode()
 }
 
 #[test]
+fn a_run_that_may_go_back_does_with_a_lower_learning_rate_and_reaches_its_aim_with_the_same_volunteers() -> Result<()> {
+    let go_back = "on_divergence = { factor = 0.000001, at_most = 2 }\nminibatch";
+    let run = RunText::digits()?
+        .with("minibatch", go_back)?
+        .with("learning_rate = 0.003", "learning_rate = 3000.0")?;
+    let mut server = Serve {
+        stop_at_target: true,
+        ..Serve::default().run(run)
+    }
+    .start()?;
+    let native = native_volunteer(server.url())?;
+    let code = server.wait_for_end()?;
+    ensure!(code.success(), "the server ended with {code}");
+    let log = server.log();
+    let went_back = |line: &&String| line.contains("going back to version");
+    ensure!(log.iter().filter(went_back).count() == 1, "{log:#?}");
+    ensure!(log.iter().any(|line| line.contains("as incarnation 2")), "{log:#?}");
+    let said = native.stdout();
+    ensure!(
+        !said.iter().any(|line| line.contains("afresh")),
+        "it starts afresh: {said:#?}"
+    );
+    Ok(())
+}
+
+#[test]
 fn a_classifier_whose_loss_is_finite_but_beyond_hope_has_diverged_too() -> Result<()> {
     let run = RunText::digits()?
         .with("kind = \"adam\"", "kind = \"sgd\"\nmomentum = 0.9")?

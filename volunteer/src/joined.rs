@@ -1,15 +1,24 @@
 //! One start of a volunteer that has the run's description: its membership, its local BSP module (103), and the ML
 //! modules (105) that were started.
 
+use std::borrow::Cow;
+use std::time::Duration;
+
 use bsp::local::{self, LinkState, Local};
 use bsp::time::Time;
 
 use crate::action::{Action, MOST_ACTIONS};
 use crate::fetch::Resource;
 use crate::membership::{Membership, MembershipError};
-use crate::messages::State;
+use crate::messages::{State, Told};
 use crate::progress::{Progress, Speed};
 use crate::settings::Settings;
+
+/// For how long a return is said.
+const RETURN_IS_SAID_FOR: Duration = Duration::from_secs(60);
+/// Why it waits although there is a link.
+const NOT_STORED: &str = "The server has not stored what it got, so that must be kept, and the memory for it is full. \
+     Your cores rest until the server has.";
 
 /// A start from its description to its end.
 pub(crate) struct Joined {
@@ -77,12 +86,30 @@ impl Joined {
         Some(Resource::Shard { index, name })
     }
 
-    /// What it is doing.
-    pub(crate) fn state(&self) -> State {
+    /// What it is doing, and for a while after an absence, what is to be said of that.
+    pub(crate) fn told(&self, now: Time) -> Told {
+        let state = self.state();
+        let last = self.local.last_return();
+        let recent = last.filter(|returned| now.since(returned.at) < RETURN_IS_SAID_FOR || !returned.is_settled);
+        match (state, recent) {
+            (State::Waiting, _) if self.local.link_state() == LinkState::Welcomed => Told {
+                detail: Cow::Borrowed(NOT_STORED),
+                ..state.into()
+            },
+            (State::Training | State::Paused, Some(returned)) => Told::after(state, &returned),
+            _ => state.into(),
+        }
+    }
+
+    fn state(&self) -> State {
+        let is_resting = self.local.is_resting() && !self.local.is_paused();
         match (self.local.link_state(), self.local.session()) {
             (LinkState::Welcomed, _) if self.local.is_paused() => State::Paused,
+            (LinkState::Welcomed, _) if is_resting => State::Waiting,
             (LinkState::Welcomed, _) => State::Training,
             (_, None) => State::Connecting,
+            (_, Some(_)) if is_resting => State::Waiting,
+            (_, Some(_)) if self.local.is_back_soon() => State::BackSoon,
             (_, Some(_)) => State::Reconnecting,
         }
     }

@@ -208,3 +208,32 @@ pub fn memory_need(model: &Model, minibatch: usize, sample_bytes: u64, local_ste
             + model.scratch_bytes(minibatch) as u64,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tab_asks_for_as_much_memory_as_its_shared_memory_and_all_that_it_can_keep_take() {
+        for outputs in [2, 100, 10_000, 1_000_000] {
+            let spec = serde_json::json!({ "input": [4], "layers": [{ "kind": "linear", "outputs": outputs }] });
+            let model = Model::new(&serde_json::from_value(spec).unwrap()).unwrap();
+            let (parameters, ml_modules) = (model.parameter_count() as u64, 3);
+            let need = memory_need(&model, 16, 0, None);
+            let kept = local::kept_contributions(parameters as usize) as u64;
+            // Slots, aggregates, a gradient for each; the contributions, their sum, and what its encoding loses.
+            let vectors = (ml_modules + 2) + 2 * ml_modules + ml_modules + kept + 2;
+            let asked = need.tab_bytes + ml_modules * need.ml_module_bytes;
+            assert!(asked >= vectors * parameters * 4, "{outputs} outputs");
+            let kept_bytes = kept * parameters * 4;
+            assert!(
+                kept == 4 || kept_bytes <= 8 << 20,
+                "{kept} contributions of {parameters} parameters"
+            );
+            assert!(
+                asked < 50 << 20 || kept == 4,
+                "a small model asks for little: {asked} bytes"
+            );
+        }
+    }
+}

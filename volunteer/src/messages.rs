@@ -2,13 +2,14 @@
 
 use std::borrow::Cow;
 
+use bsp::local::Return;
 use serde::{Deserialize, Serialize};
 
 use crate::progress::Progress;
 
 /// What a volunteer is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 #[cfg_attr(feature = "typescript", derive(ts_rs::TS), ts(rename = "BspState"))]
 pub enum State {
     /// It fetches the run's description, or waits for its first session.
@@ -19,6 +20,10 @@ pub enum State {
     Paused,
     /// The link is lost; its ML modules go on.
     Reconnecting,
+    /// The same, and the server has said that it will be back.
+    BackSoon,
+    /// Its ML modules sleep, because no more can be kept of what they compute.
+    Waiting,
     /// The server does not accept it, and another try would change nothing.
     Refused,
     /// It starts afresh after a wait, with new memory and a new session.
@@ -27,6 +32,8 @@ pub enum State {
     Failed,
     /// The run has reached its end.
     Finished,
+    /// It has left, at its own wish.
+    Left,
 }
 
 impl State {
@@ -37,10 +44,13 @@ impl State {
             State::Training => "training",
             State::Paused => "paused",
             State::Reconnecting => "reconnecting",
+            State::BackSoon => "back-soon",
+            State::Waiting => "waiting",
             State::Refused => "refused",
             State::Restarting => "restarting",
             State::Failed => "failed",
             State::Finished => "finished",
+            State::Left => "left",
         }
     }
 }
@@ -58,6 +68,33 @@ pub struct Told {
     pub delay_ms: u32,
     /// For `restarting`: how many starts in a row have contributed nothing. The next start is told so.
     pub vain_starts: u32,
+    /// For `training` and `paused`, soon after an absence: how long it was away; otherwise 0.
+    pub away_seconds: u32,
+    /// Samples that were finished by then, and had not reached the server.
+    pub kept_samples: u32,
+    /// How many of them the server has accepted, once all are sent.
+    pub accepted_samples: u32,
+    /// Whether all of them are sent and acknowledged.
+    pub are_sent: bool,
+}
+
+impl Told {
+    /// It is in this state, after an absence.
+    pub(crate) fn after(state: State, returned: &Return) -> Told {
+        let saturating = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        let accepted = if returned.is_settled {
+            returned.accepted_samples
+        } else {
+            0
+        };
+        Told {
+            away_seconds: saturating(returned.away.as_secs()),
+            kept_samples: saturating(returned.kept_samples),
+            accepted_samples: saturating(accepted),
+            are_sent: returned.is_settled,
+            ..state.into()
+        }
+    }
 }
 
 impl From<State> for Told {
@@ -67,6 +104,10 @@ impl From<State> for Told {
             detail: Cow::Borrowed(""),
             delay_ms: 0,
             vain_starts: 0,
+            away_seconds: 0,
+            kept_samples: 0,
+            accepted_samples: 0,
+            are_sent: false,
         }
     }
 }
@@ -110,6 +151,8 @@ pub enum ToBspWorker {
     Pause,
     /// Go on.
     Resume,
+    /// The tab may end at any moment: send what is computed.
+    Closing,
     /// Send what is computed, and end.
     Leave,
     /// An ML worker raised an error event, and was terminated.
@@ -149,10 +192,13 @@ mod tests {
             State::Training,
             State::Paused,
             State::Reconnecting,
+            State::BackSoon,
+            State::Waiting,
             State::Refused,
             State::Restarting,
             State::Failed,
             State::Finished,
+            State::Left,
         ] {
             assert_eq!(serde_json::to_value(state).unwrap(), state.word());
         }
@@ -163,7 +209,10 @@ mod tests {
         let told = Told::from(State::Training);
         assert_eq!(
             serde_json::to_string(&FromBspWorker::State(told)).unwrap(),
-            r#"{"type":"state","state":"training","detail":"","delayMs":0,"vainStarts":0}"#
+            concat!(
+                r#"{"type":"state","state":"training","detail":"","delayMs":0,"vainStarts":0,"#,
+                r#""awaySeconds":0,"keptSamples":0,"acceptedSamples":0,"areSent":false}"#
+            )
         );
         assert_eq!(
             serde_json::from_str::<ToBspWorker>(r#"{"type":"cpuPercent","cpuPercent":50}"#).unwrap(),

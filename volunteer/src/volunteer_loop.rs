@@ -29,8 +29,6 @@ use crate::settings::Settings;
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 /// … up to this.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// What a server has said before it went away.
-const BACK_SOON: &str = "The server has stopped and said that it will be back.";
 const NEVER: Time = Time::from_micros(u64::MAX);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +53,7 @@ pub struct VolunteerLoop {
     restarts: Backoff,
     /// The number of the next start's first ML module.
     next_number: usize,
-    told: Option<State>,
+    told: Option<Told>,
 }
 
 impl VolunteerLoop {
@@ -79,7 +77,7 @@ impl VolunteerLoop {
         self.phase = Phase::Describing;
         // Another jitter for each start.
         self.settings.seed = self.settings.seed.wrapping_add(1);
-        self.tell(State::Connecting, actions);
+        self.tell(State::Connecting.into(), actions);
         self.fetch(Resource::Description, actions);
     }
 
@@ -107,7 +105,7 @@ impl VolunteerLoop {
         self.fetch.end();
         match resource {
             Resource::Description => self.on_description(now, outcome, actions),
-            Resource::Shard { index, .. } => self.on_shard(*index, outcome, actions),
+            Resource::Shard { index, .. } => self.on_shard(now, *index, outcome, actions),
         }
     }
 
@@ -184,13 +182,18 @@ impl VolunteerLoop {
         self.drive_while_all_live(now, actions, |local, steps| local.set_duty(now, percent, steps));
     }
 
+    /// The tab may end at any moment: what is computed is sent, as far as there is a link.
+    pub fn on_closing(&mut self, now: Time, actions: &mut Vec<Action>) {
+        self.drive_while_all_live(now, actions, |local, steps| local.on_closing(now, steps));
+    }
+
     /// The volunteer leaves: what is computed is sent, then the loop ends.
     pub fn leave(&mut self, now: Time, actions: &mut Vec<Action>) {
         if self.phase != Phase::Ended && !self.is_dying() {
             actions.push(Action::Log(Level::Info, "leaving".into()));
         }
         match self.phase {
-            Phase::Describing | Phase::Waiting { .. } => self.end(Ending::Left, actions),
+            Phase::Describing | Phase::Waiting { .. } => self.end_left(actions),
             Phase::Joined => self.drive_while_all_live(now, actions, |local, steps| local.leave(now, steps)),
             Phase::Ended => {}
         }
@@ -219,7 +222,8 @@ impl VolunteerLoop {
     /// measured from one call to the next.
     pub fn measure_progress(&mut self, now: Time) -> Option<Progress> {
         match (self.phase, &mut self.joined) {
-            (Phase::Joined, Some(joined)) if !joined.is_dying => Some(joined.measure_progress(now)),
+            // The last samples are counted when all is over.
+            (Phase::Joined | Phase::Ended, Some(joined)) if !joined.is_dying => Some(joined.measure_progress(now)),
             _ => None,
         }
     }
@@ -266,7 +270,7 @@ impl VolunteerLoop {
         });
     }
 
-    fn on_shard(&mut self, index: usize, outcome: Result<&[u8], String>, actions: &mut Vec<Action>) {
+    fn on_shard(&mut self, now: Time, index: usize, outcome: Result<&[u8], String>, actions: &mut Vec<Action>) {
         let (Phase::Joined, Some(joined)) = (self.phase, &mut self.joined) else {
             return;
         };
@@ -280,7 +284,7 @@ impl VolunteerLoop {
             let line = format!("{why}; going on without this shard");
             actions.push(Action::Log(Level::Warning, line.into()));
         }
-        self.see_to_the_rest(actions);
+        self.see_to_the_rest(now, actions);
     }
 
     /// As [`VolunteerLoop::drive`], for what a dying tab does not hear any more: it would take memory, and change
@@ -309,7 +313,7 @@ impl VolunteerLoop {
         if let Some(joined) = &mut self.joined {
             joined.actions = steps;
         }
-        self.see_to_the_rest(actions);
+        self.see_to_the_rest(now, actions);
     }
 
     fn on_step(&mut self, now: Time, step: local::Action, actions: &mut Vec<Action>) {
@@ -334,7 +338,7 @@ impl VolunteerLoop {
 
     fn on_end(&mut self, now: Time, end: End, actions: &mut Vec<Action>) {
         match end {
-            End::Left => self.end(Ending::Left, actions),
+            End::Left => self.end_left(actions),
             End::Refused(Refusal::Finished) => {
                 actions.push(Action::Tell(State::Finished.into()));
                 actions.push(Action::Log(Level::Info, "the run is finished; thank you".into()));
@@ -363,13 +367,13 @@ impl VolunteerLoop {
             self.restarts.on_success();
         }
         let wait = self.restarts.on_failure();
-        self.told = Some(State::Restarting);
+        self.told = Some(State::Restarting.into());
         actions.push(Action::Log(Level::Warning, detail.clone()));
         actions.push(Action::Tell(Told {
-            state: State::Restarting,
             detail,
             delay_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
             vain_starts: self.restarts.failures(),
+            ..State::Restarting.into()
         }));
         match self.settings.restarts_here {
             true => self.phase = Phase::Waiting { until: now + wait },
@@ -388,13 +392,18 @@ impl VolunteerLoop {
         self.end(Ending::Failed(why), actions);
     }
 
+    fn end_left(&mut self, actions: &mut Vec<Action>) {
+        actions.push(Action::Tell(State::Left.into()));
+        self.end(Ending::Left, actions);
+    }
+
     fn end(&mut self, ending: Ending, actions: &mut Vec<Action>) {
         self.phase = Phase::Ended;
         actions.push(Action::End(ending));
     }
 
     /// What may be due after any event: ML modules to start, a shard to fetch, a state to tell.
-    fn see_to_the_rest(&mut self, actions: &mut Vec<Action>) {
+    fn see_to_the_rest(&mut self, now: Time, actions: &mut Vec<Action>) {
         let (Phase::Joined, Some(joined)) = (self.phase, &mut self.joined) else {
             return;
         };
@@ -402,25 +411,17 @@ impl VolunteerLoop {
             return;
         }
         joined.start_ml_modules(self.settings.active.min(self.settings.ml_modules), actions);
-        let state = joined.state();
+        let told = joined.told(now);
         if let Some(resource) = joined.start_next_fetch() {
             self.fetch(resource, actions);
         }
-        self.tell(state, actions);
+        self.tell(told, actions);
     }
 
-    fn tell(&mut self, state: State, actions: &mut Vec<Action>) {
-        if self.told != Some(state) {
-            self.told = Some(state);
-            let is_back_soon = self.joined.as_ref().is_some_and(|joined| joined.local.is_back_soon());
-            let detail = match state {
-                State::Reconnecting if is_back_soon => BACK_SOON,
-                _ => "",
-            };
-            actions.push(Action::Tell(Told {
-                detail: Cow::Borrowed(detail),
-                ..state.into()
-            }));
+    fn tell(&mut self, told: Told, actions: &mut Vec<Action>) {
+        if self.told.as_ref() != Some(&told) {
+            self.told = Some(told.clone());
+            actions.push(Action::Tell(told));
         }
     }
 }

@@ -38,7 +38,7 @@ test('nothing runs before the button is pressed, and the slider leaves a core', 
 
 test('each state has a word, and the buttons that fit it', () => {
   const shown = controls();
-  for (const state of ['connecting', 'training', 'paused', 'reconnecting', 'restarting']) {
+  for (const state of ['connecting', 'training', 'paused', 'reconnecting', 'back-soon', 'waiting', 'restarting']) {
     shown.show(state, '', state === 'paused');
     assert.ok(isAtWork(state));
     assert.ok(find('state').textContent.length > 3, state);
@@ -46,7 +46,7 @@ test('each state has a word, and the buttons that fit it', () => {
     assert.deepEqual([find('start').hidden, find('stop').hidden], [true, false], state);
     assert.equal(find('pause').textContent, state === 'paused' ? 'Resume' : 'Pause');
   }
-  for (const state of ['not-contributing', 'refused', 'failed', 'finished', 'unsupported']) {
+  for (const state of ['not-contributing', 'refused', 'failed', 'finished', 'left', 'unsupported']) {
     shown.show(state, '', false);
     assert.ok(!isAtWork(state));
     assert.deepEqual([find('start').hidden, find('stop').hidden], [false, true], state);
@@ -64,7 +64,7 @@ test('what a reporter says of a state is shown in place of the usual sentence', 
 test('a tab that lost its link is not said to compute while the visitor has paused', () => {
   const shown = controls();
   shown.show('reconnecting', '', false);
-  assert.match(find('state-detail').textContent, /go on computing/);
+  assert.match(find('state-detail').textContent, /compute on/);
   shown.show('reconnecting', '', true);
   assert.match(find('state-detail').textContent, /Your cores rest/);
 });
@@ -93,4 +93,16 @@ test('a share of a core that only a link asks for has its place among the others
   const shown = controls({ cpuPercent: 30 });
   assert.deepEqual(find('cpu-percent').options.map(({ value }) => value), ['100', '75', '50', '30', '25', '10']);
   assert.equal(shown.cpuPercent, 30);
+});
+
+test('a server that is away: the page says whether the cores compute on, and what becomes of their work', () => {
+  const shown = controls();
+  const said = (state, isPauseWanted = false) => {
+    shown.show(state, '', isPauseWanted);
+    return find('state-detail').textContent;
+  };
+  assert.match(said('reconnecting'), /^The server is away: your cores compute on\. What they finish is kept/);
+  assert.match(said('back-soon'), /^The server said that it will be back: your cores compute on\./);
+  assert.match(said('waiting'), /^The server is away, and the memory for finished work is full\. Your cores rest/);
+  for (const state of ['reconnecting', 'back-soon']) assert.match(said(state, true), /Your cores rest; press Resume/);
 });

@@ -9,6 +9,7 @@ let clock;
 /** All workers that were created, in order. */
 let workers = [];
 let states = [];
+let progress = [];
 
 class FakeWorker {
   posted = [];
@@ -43,7 +44,7 @@ class FakeWorker {
 
 beforeEach(() => {
   clock = new Clock();
-  [workers, states] = [[], []];
+  [workers, states, progress] = [[], [], []];
   globalThis.Worker = FakeWorker;
 });
 
@@ -51,7 +52,7 @@ function volunteer() {
   return new Volunteer({
     capacity: 4,
     onState: (state, detail) => states.push([state, detail]),
-    onProgress: () => {},
+    onProgress: (shown) => progress.push(shown),
   });
 }
 
@@ -177,13 +178,55 @@ test('wishes are passed on and outlive a fresh start', async () => {
   assert.deepEqual([join.workers, join.cpuPercent, join.isPaused], [3, 25, true]);
 });
 
-test('a tab that leaves has a second to send what was computed', async () => {
+test('a tab that leaves ends its workers when all is sent', () => {
   const { tab, bsp, ml } = training();
   tab.leave();
   assert.deepEqual(bsp.posted.at(-1), { type: 'leave' });
+  bsp.says(told('reconnecting'));
   assert.ok(!bsp.isTerminated);
-  await clock.pass(1_100);
+  bsp.says({ type: 'progress', samples: 512, accepted: 512, mlModules: [] });
+  assert.equal(progress.at(-1).samples, 512, 'what was finished last is counted');
+  bsp.says(told('left'));
+  assert.ok(bsp.isTerminated && ml.isTerminated);
+  assert.deepEqual(words(), ['connecting', 'training', 'not-contributing', 'not-contributing']);
+});
+
+test('a tab that may end at any moment says so to its BSP worker, and goes on if it does not', async () => {
+  const { tab, bsp, ml } = training();
+  tab.closing();
+  assert.deepEqual(bsp.posted.at(-1), { type: 'closing' });
+  await clock.pass(8_000);
+  assert.ok(!bsp.isTerminated && !ml.isTerminated);
+});
+
+test('a tab that was away says for how long, and what became of the work that it had kept', () => {
+  const { bsp } = training();
+  const said = (more) => {
+    bsp.says(told('training', { awaySeconds: 180, keptSamples: 0, acceptedSamples: 0, areSent: true, ...more }));
+    return states.at(-1)[1];
+  };
+  assert.equal(said({}), 'Back after 3 min.');
+  assert.equal(said({ awaySeconds: 65 }), 'Back after 1 min 5 s.');
+  assert.equal(said({ awaySeconds: 7_500 }), 'Back after 2 h 5 min.');
+  const beingSent = 'Back after 3 min: 4,096 samples were kept, and are being sent.';
+  assert.equal(said({ keptSamples: 4096, areSent: false }), beingSent);
+  const sent = 'Back after 3 min: 4,096 samples were kept and sent.';
+  assert.equal(said({ keptSamples: 4096, acceptedSamples: 4096 }), sent);
+  assert.equal(
+    said({ keptSamples: 4096, acceptedSamples: 1024 }),
+    'Back after 3 min: 4,096 samples were kept and sent; the server accepted 1,024 of them.',
+  );
+  assert.match(said({ keptSamples: 4096 }), /accepted none of them\.$/);
+  assert.equal(said({ awaySeconds: 0 }), '');
+});
+
+test('a tab that leaves and hears nothing waits for six seconds', async () => {
+  const { tab, bsp, ml } = training();
+  tab.leave();
+  await clock.pass(5_900);
+  assert.ok(!bsp.isTerminated);
+  await clock.pass(200);
   assert.ok(bsp.isTerminated && ml.isTerminated);
   await clock.pass(60_000);
-  assert.deepEqual(words(), ['connecting', 'training', 'not-contributing']);
+  assert.deepEqual(words(), ['connecting', 'training', 'not-contributing', 'not-contributing']);
 });

@@ -25,9 +25,19 @@ pub(super) fn check_hello(hello: &Hello, config: &Config, phase: Phase) -> Resul
         () if phase.has_diverged() => Err(Refusal::Diverged),
         () if hello.run != config.run => Err(Refusal::AnotherRun),
         () if hello.spec_hash != config.spec_hash => Err(Refusal::AnotherModel),
+        () if hello.durable > MAX_SEQUENCE => {
+            let durable = hello.durable;
+            Err(Refusal::Malformed(format!(
+                "no session has {durable} durable contributions"
+            )))
+        }
         () => Ok(()),
     }
 }
+
+/// No session makes more contributions: with one each millisecond it would take 35 years. So numbers never overflow,
+/// whatever a hello claims.
+const MAX_SEQUENCE: u64 = 1 << 40;
 
 /// The most samples that one contribution may claim: what a million volunteers compute in a day. So totals never
 /// overflow.

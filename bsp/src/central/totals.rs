@@ -61,7 +61,7 @@ impl Totals {
 
     /// So many durable contributions are lost.
     pub(super) fn on_gap(&mut self, contributions: u64) {
-        self.lost_with_disk += contributions;
+        self.lost_with_disk = self.lost_with_disk.saturating_add(contributions);
     }
 
     /// A superstep has closed and made a version.

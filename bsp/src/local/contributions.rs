@@ -38,6 +38,8 @@ pub(super) struct Contributions {
     /// Free frames.
     spare: Vec<ContributionFrame>,
     last_sequence: u64,
+    /// Contributions up to this number were sent over the present link.
+    sent: u64,
     /// Contributions up to this number are settled.
     settled: u64,
     /// Contributions up to this number are durable.
@@ -54,6 +56,7 @@ impl Contributions {
             kept: VecDeque::with_capacity(kept),
             spare: (0..kept).map(|_| ContributionFrame::new(parameters)).collect(),
             last_sequence: 0,
+            sent: 0,
             settled: 0,
             durable: 0,
             accepted_samples: 0,
@@ -97,10 +100,36 @@ impl Contributions {
         );
     }
 
-    /// The first contribution that is not settled, if there is one.
-    pub(super) fn first_unsettled(&self) -> Option<u64> {
-        let next = self.settled + 1;
+    /// The first contribution that is neither settled nor sent over the present link, if there is one.
+    pub(super) fn next_to_send(&self) -> Option<u64> {
+        let next = self.settled.max(self.sent) + 1;
         self.kept.iter().any(|kept| kept.sequence == next).then_some(next)
+    }
+
+    /// This contribution was sent.
+    pub(super) fn on_sent(&mut self, sequence: u64) {
+        self.sent = sequence;
+    }
+
+    /// Whether a contribution that was sent over the present link is not acknowledged yet.
+    pub(super) fn are_on_their_way(&self) -> bool {
+        self.sent > self.settled
+    }
+
+    /// There is a new link: what is not settled is sent over it again.
+    pub(super) fn on_new_link(&mut self) {
+        self.sent = 0;
+    }
+
+    /// Contributions up to this number are settled.
+    pub(super) fn settled(&self) -> u64 {
+        self.settled
+    }
+
+    /// Samples in contributions that are kept and not settled.
+    pub(super) fn unsettled_samples(&self) -> u64 {
+        let unsettled = self.kept.iter().filter(|kept| kept.sequence > self.settled);
+        unsettled.map(|kept| kept.samples).sum()
     }
 
     /// Whether all that were read out are settled.
@@ -174,7 +203,7 @@ mod tests {
             keep(&mut contributions, samples);
         }
         assert_eq!(
-            (contributions.first_unsettled(), contributions.next_sequence()),
+            (contributions.next_to_send(), contributions.next_sequence()),
             (Some(1), 4)
         );
         contributions.settle(1, true);
@@ -183,13 +212,13 @@ mod tests {
         assert_eq!(contributions.accepted_samples(), 10, "the second one was refused");
         assert!(contributions.frame(1).is_none() && contributions.frame(2).is_some());
         assert_eq!(
-            (contributions.first_unsettled(), contributions.are_settled()),
+            (contributions.next_to_send(), contributions.are_settled()),
             (Some(3), false)
         );
         contributions.settle(3, true);
         contributions.forget(3);
         assert_eq!(
-            (contributions.first_unsettled(), contributions.are_settled()),
+            (contributions.next_to_send(), contributions.are_settled()),
             (None, true)
         );
         assert_eq!(contributions.accepted_samples(), 50);
@@ -210,6 +239,26 @@ mod tests {
     }
 
     #[test]
+    fn what_was_sent_over_a_lost_link_is_sent_again_over_the_next() {
+        let mut contributions = Contributions::new(1);
+        keep(&mut contributions, 10);
+        keep(&mut contributions, 20);
+        contributions.on_sent(1);
+        assert_eq!(contributions.next_to_send(), Some(2), "right behind");
+        contributions.on_sent(2);
+        assert_eq!(contributions.next_to_send(), None);
+        contributions.settle(1, true);
+        assert!(contributions.are_on_their_way() && contributions.next_to_send().is_none());
+        contributions.on_new_link();
+        assert_eq!(
+            (contributions.next_to_send(), contributions.unsettled_samples()),
+            (Some(2), 20)
+        );
+        contributions.settle(2, true);
+        assert!(!contributions.are_on_their_way() && contributions.next_to_send().is_none());
+    }
+
+    #[test]
     fn what_a_server_has_forgotten_is_sent_again_and_counts_once() {
         let mut contributions = Contributions::new(1);
         for (sequence, samples) in [(1, 10), (2, 20), (3, 40), (4, 80)] {
@@ -221,7 +270,7 @@ mod tests {
         // The checkpoint holds the first contribution; the acknowledgement of the second is not known any more.
         contributions.settle(1, true);
         assert_eq!(
-            (contributions.first_unsettled(), contributions.accepted_samples()),
+            (contributions.next_to_send(), contributions.accepted_samples()),
             (Some(2), 10)
         );
         assert_eq!(contributions.sent_again(), 2, "the third one was refused before");
@@ -229,7 +278,7 @@ mod tests {
             contributions.settle(sequence, true);
         }
         assert_eq!(
-            (contributions.first_unsettled(), contributions.accepted_samples()),
+            (contributions.next_to_send(), contributions.accepted_samples()),
             (None, 150)
         );
     }

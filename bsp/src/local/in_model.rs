@@ -2,9 +2,15 @@
 //!
 //! ML modules count read-outs by the flips of their shared memory. The central module counts contributions by their
 //! numbers. This file translates. At most one contribution at a time is neither in a model that has arrived nor
-//! refused. Until it is, nothing more is read out, and the aggregates keep collecting.
+//! refused: until it is, nothing more is read out, and the aggregates keep collecting. Only a tab that may close at any
+//! moment adds others.
 
-/// The contribution that was read out last.
+use std::collections::VecDeque;
+
+/// More than this are not outstanding. A tab that is shown again seldom has two.
+const MOST_OUTSTANDING: usize = 4;
+
+/// A contribution that was read out.
 #[derive(Clone, Copy, Debug)]
 struct Outstanding {
     sequence: u64,
@@ -12,19 +18,39 @@ struct Outstanding {
 }
 
 /// How far the tab's own displacements are settled in its model.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct InModel {
     /// The next model settles contributions up to this number, as the central module has announced.
     next_model_settles: u64,
-    outstanding: Option<Outstanding>,
+    /// In the order of their numbers.
+    outstanding: VecDeque<Outstanding>,
     /// Read-outs up to this number are settled.
     settled_read_outs: u64,
+}
+
+impl Default for InModel {
+    fn default() -> InModel {
+        InModel {
+            next_model_settles: 0,
+            outstanding: VecDeque::with_capacity(MOST_OUTSTANDING),
+            settled_read_outs: 0,
+        }
+    }
 }
 
 impl InModel {
     /// A contribution was made of this read-out.
     pub(super) fn on_read_out(&mut self, sequence: u64, read_out: u64) {
-        self.outstanding = Some(Outstanding { sequence, read_out });
+        if !self.has_room() {
+            // Without local steps nobody asks what is outstanding.
+            self.outstanding.pop_front();
+        }
+        self.outstanding.push_back(Outstanding { sequence, read_out });
+    }
+
+    /// Whether one more may be outstanding.
+    pub(super) fn has_room(&self) -> bool {
+        self.outstanding.len() < MOST_OUTSTANDING
     }
 
     /// The next model settles contributions up to this number.
@@ -32,29 +58,31 @@ impl InModel {
         self.next_model_settles = through;
     }
 
-    /// Whether the last contribution is neither in a model that has arrived nor refused.
+    /// Whether a contribution is neither in a model that has arrived nor refused.
     pub(super) fn is_outstanding(&self) -> bool {
-        self.outstanding.is_some()
+        !self.outstanding.is_empty()
     }
 
-    /// This contribution was refused: no model will hold it. If it was outstanding, returns the number up to which
-    /// read-outs are settled now.
+    /// This contribution was refused: no model will hold it. Returns the number up to which read-outs are settled now,
+    /// if that changes. With another one outstanding before it, it is settled together with that.
     pub(super) fn on_refused(&mut self, sequence: u64) -> Option<u64> {
-        self.settle(sequence).then_some(self.settled_read_outs)
+        let place = self.outstanding.iter().position(|o| o.sequence == sequence)?;
+        let refused = self.outstanding.remove(place)?;
+        if let Some(before) = place.checked_sub(1).and_then(|place| self.outstanding.get_mut(place)) {
+            before.read_out = refused.read_out;
+            return None;
+        }
+        self.settled_read_outs = refused.read_out;
+        Some(refused.read_out)
     }
 
     /// The model has arrived. Returns the number up to which read-outs are settled in it.
     pub(super) fn on_model(&mut self) -> u64 {
-        self.settle(self.next_model_settles);
-        self.settled_read_outs
-    }
-
-    fn settle(&mut self, through: u64) -> bool {
-        let settled = self.outstanding.take_if(|last| last.sequence <= through);
-        if let Some(Outstanding { read_out, .. }) = settled {
-            self.settled_read_outs = read_out;
+        let through = self.next_model_settles;
+        while let Some(first) = self.outstanding.pop_front_if(|first| first.sequence <= through) {
+            self.settled_read_outs = first.read_out;
         }
-        settled.is_some()
+        self.settled_read_outs
     }
 }
 
@@ -93,5 +121,19 @@ mod tests {
         in_model.on_read_out(4, 6);
         assert_eq!(in_model.on_model(), 5, "the next one is not in a model yet");
         assert!(in_model.is_outstanding());
+    }
+
+    #[test]
+    fn of_two_that_are_outstanding_each_is_settled_by_the_model_that_holds_it() {
+        let mut in_model = after_a_read_out();
+        in_model.on_read_out(4, 6);
+        in_model.on_next_model_settles(3);
+        assert_eq!(in_model.on_model(), 5);
+        assert!(in_model.is_outstanding());
+        in_model.on_read_out(5, 7);
+        assert_eq!(in_model.on_refused(5), None, "the fourth is not in a model yet");
+        in_model.on_next_model_settles(4);
+        assert_eq!(in_model.on_model(), 7, "the refused one with it");
+        assert!(!in_model.is_outstanding());
     }
 }

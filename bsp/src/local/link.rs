@@ -202,6 +202,11 @@ impl Link {
         is_time
     }
 
+    /// Since when it waits for an answer; `None` if no answer is due.
+    pub(super) fn waiting_since(&self) -> Option<Time> {
+        Some(self.answer_due()?.min(self.last_heard))
+    }
+
     /// Whether an answer has been due for too long.
     pub(super) fn is_overdue(&self, now: Time) -> bool {
         self.answer_due().is_some_and(|due| now > due)

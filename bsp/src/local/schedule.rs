@@ -60,6 +60,11 @@ impl Schedule {
         self.wake_by = at;
     }
 
+    /// The time at which the driver was asked to call again, at the latest.
+    pub(super) fn wake_by(&self) -> Time {
+        self.wake_by
+    }
+
     /// Whether an event at `now` comes so late that the tab must have been frozen.
     pub(super) fn was_frozen(&self, now: Time) -> bool {
         now.since(self.wake_by) > FROZEN

@@ -161,6 +161,9 @@ fn events() -> Vec<Event> {
             Event::new("the page leaves", "leave", |local, now, actions| {
                 local.leave(now, actions)
             }),
+            Event::new("the tab closes", "on_closing", |local, now, actions| {
+                local.on_closing(now, actions)
+            }),
             Event::new("the link opens", "on_open", |local, now, actions| {
                 local.on_open(now, actions)
             }),
@@ -238,14 +241,22 @@ fn the_events_after_a_death_are_all_that_a_local_module_has() {
 /// The state of a local BSP module before the death, by its name.
 type Before = (&'static str, fn(&mut Local, Time, &mut Vec<Action>));
 
-const BEFORE: [Before; 7] = [
+const BEFORE: [Before; 9] = [
     ("welcomed", |_, _, _| ()),
     ("with a contribution on its way", |local, now, actions| {
         local.on_timeout(now, actions)
     }),
+    ("closing", |local, now, actions| local.on_closing(now, actions)),
     ("paused", |local, now, actions| local.pause(now, actions)),
     ("leaving", |local, now, actions| local.leave(now, actions)),
     ("without a link", |local, now, actions| local.on_closed(now, actions)),
+    (
+        "without a link, with a contribution that is kept",
+        |local, now, actions| {
+            local.on_closed(now, actions);
+            local.on_timeout(now, actions);
+        },
+    ),
     ("connecting", |local, now, actions| {
         local.on_closed(now, actions);
         local.on_timeout(local.next_timeout(now), actions);

@@ -123,7 +123,7 @@ fn welcomed_to(codec: Codec, has_local_steps: bool) -> (Local, Vec<MlModule<Ones
         spec_hash: 2,
         mode: Mode::Decoupled,
         has_local_steps,
-        max_read_out_gradients: u64::MAX,
+        max_read_out_gradients: 3,
         jitter_seed: 3,
     };
     let mut local = Local::new(Time::ZERO, config, memory);
@@ -200,6 +200,47 @@ fn reading_out_allocates_nothing_however_contributions_are_encoded() {
         assert_eq!(actions, [Action::SendContribution { sequence: 1 }]);
         assert_eq!(counted, 0, "{codec:?}");
     }
+}
+
+#[test]
+fn reading_out_without_a_link_allocates_nothing_until_as_many_as_can_be_kept_are_full_nor_does_sleeping() {
+    for (codec, has_local_steps) in [(Codec::F32, false), (Codec::Int8, false), (Codec::F32, true)] {
+        let (mut local, mut ml_modules, mut actions) = welcomed_to(codec, has_local_steps);
+        let mut now = Time::ZERO + Duration::from_millis(1);
+        local.on_closed(now, &mut actions);
+        // Connecting is not part of it.
+        local.on_timeout(local.next_timeout(now), &mut actions);
+        local.on_timeout(Time::ZERO + Duration::from_secs(1), &mut actions);
+        now = Time::ZERO + Duration::from_secs(1);
+        actions.clear();
+        for _ in 0..100 {
+            if !local.is_resting() {
+                for ml_module in &mut ml_modules {
+                    assert_eq!(ml_module.turn(&mut || Time::ZERO), Turn::Computed);
+                }
+            }
+            now = now + Duration::from_millis(10);
+            assert_eq!(allocations(|| local.on_timeout(now, &mut actions)), 0, "{codec:?}");
+            assert_eq!(actions, []);
+        }
+        assert!(local.is_resting());
+        let kept = (1..=100).filter(|sequence| local.contribution_frame(*sequence).is_some());
+        assert_eq!(kept.count(), if has_local_steps { 1 } else { 64 });
+    }
+}
+
+#[test]
+fn what_a_closing_tab_sends_allocates_nothing() {
+    let (mut local, mut ml_modules, mut actions) = welcomed();
+    for sequence in 1..=2 {
+        for ml_module in &mut ml_modules {
+            assert_eq!(ml_module.turn(&mut || Time::ZERO), Turn::Computed);
+        }
+        let now = Time::from_micros(sequence);
+        assert_eq!(allocations(|| local.on_closing(now, &mut actions)), 0);
+    }
+    let sent = [1, 2].map(|sequence| Action::SendContribution { sequence });
+    assert_eq!(actions, sent, "one right behind the other");
 }
 
 #[test]

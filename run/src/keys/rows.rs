@@ -221,8 +221,8 @@ pub const KEYS: &[Key] = keys! {
             "how the learning rate follows a superstep of more than `superstep_samples`: `\"none\"`, \
              `\"square_root\"` or `\"linear\"`";
         "session_ttl_seconds" Is("600"), Whole(1, 604_800),
-            "after so long without a word a session rests: what it may still send counts as lost until it comes; at most \
-             a week";
+            "after so long without a word a session rests: what it may still send counts as lost until it comes; at \
+             most a week";
         "on_divergence" Is("\"stop\""), Any,
             "what happens when nothing is finite any more: `\"stop\"`, or back to a good checkpoint with the learning \
              rate times a factor, such as `{ factor = 0.5, at_most = 3 }`; after so many times it stops";

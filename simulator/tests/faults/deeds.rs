@@ -43,7 +43,7 @@ fn plan_tab(world: &mut FaultWorld, tab: usize, random: &mut Random) {
 /// A fault of the server, its machine, or its disk.
 fn befall_server(world: &mut FaultWorld, mut random: Random) {
     let span = random.between_ms(5, 1500);
-    match random.below(16) {
+    match random.below(17) {
         0..=4 => crash(world, Crash::Process, span, random),
         5..=7 => crash(world, Crash::Machine, span, random),
         8 => {

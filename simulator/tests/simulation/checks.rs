@@ -47,6 +47,8 @@ pub(super) struct TabChecks {
     /// One of its ML modules is dead.
     has_dead: bool,
     is_leaving: bool,
+    /// It may close at any moment, and waits for no acknowledgement.
+    pub(super) may_close: bool,
     unsettled: Unsettled,
     /// The arrival of each model.
     pub(super) models: Vec<(Time, ModelStamp)>,
@@ -126,16 +128,16 @@ impl Observer for Checks {
         assert!(!tab.must_say_hello, "a contribution was sent before the hello");
         let first = tab.sent.entry(sequence).or_insert_with(|| frame.clone());
         assert_eq!(first, frame, "other bytes under the same number");
-        if self.gradients == Gradients::Descending && !tab.is_leaving && !tab.has_dead {
+        if self.gradients == Gradients::Descending && !tab.is_leaving && !tab.may_close && !tab.has_dead {
             let outstanding = &mut tab.unsettled.outstanding;
             outstanding.insert(sequence);
             assert_eq!(outstanding.len(), 1, "one more, before the last came back in a model");
         }
         if let Some(connection) = connection {
             let on_its_way = self.on_their_way.entry(connection).or_default();
-            // After a death it does not wait for an acknowledgement.
+            // After a death, and before a close, it does not wait for an acknowledgement.
             assert!(
-                tab.has_dead || !on_its_way.has_contribution,
+                tab.has_dead || tab.may_close || !on_its_way.has_contribution,
                 "a second contribution on its way"
             );
             on_its_way.has_contribution = true;

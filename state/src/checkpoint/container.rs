@@ -1,7 +1,7 @@
 //! The container: a header that names the parts, and the parts one behind the other, nothing between them.
 //!
 //! ```text
-//! magic, 8 bytes | format, u32 | number of parts, u32 | entry of each part, 32 bytes | CRC-32 of all before, u32 | parts
+//! magic, 8 bytes | format, u32 | number of parts, u32 | entry of each part, 32 bytes | CRC-32 of all before | parts
 //! entry: name, 16 bytes, zeros behind it | length, u64 | CRC-32 of the part, u32 | zeros, 4 bytes
 //! ```
 //!

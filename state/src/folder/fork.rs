@@ -1,32 +1,28 @@
 //! How a run goes on under another name.
 
-use std::path::Path;
-
 use bsp::central::Checkpoint;
 
-use super::read_identity;
 use crate::clock::now_ms;
-use crate::disk::{Access, FileSystem};
+use crate::disk::{Access, Disk};
 use crate::error::OpenError;
 use crate::identity::{self, Identity, Secrets, Wanted};
 use crate::newest::Newest;
-use crate::open::newest_checkpoint;
+use crate::open::{newest_checkpoint, read_identity};
 use crate::writing::{replace_file, write_checkpoint};
 
-/// Begins the run `wanted` in the folder `target` with the newest checkpoint of the run in `source`, if their models
+/// Begins the run `wanted` in `target` with the newest checkpoint of the run in `source`, if their models
 /// are the same. A fork that has begun stays as it is.
 ///
 /// The checkpoint is written as it is, for the new run: its number of samples goes on. Its sessions can't be resumed,
 /// since the new run has another number and another key.
 pub(super) fn begin(
-    source: &Path,
-    target: &Path,
+    source: &mut dyn Disk,
+    target: &mut dyn Disk,
     wanted: &Wanted,
     secrets: Secrets,
     warnings: &mut Vec<String>,
 ) -> Result<(), OpenError> {
-    let mut target = FileSystem::new(target);
-    if read_identity(&mut target)?.is_some() {
+    if read_identity(target)?.is_some() {
         return Ok(());
     }
     let forked = checkpoint_of(source, wanted, warnings)?;
@@ -39,28 +35,32 @@ pub(super) fn begin(
         let incarnation = checkpoint.trainer.incarnation;
         let mut newest = Newest::new(incarnation, now_ms());
         newest.point_to(&checkpoint);
-        write_checkpoint(&mut target, &identity.about(incarnation), &checkpoint, &newest, 1)?;
+        write_checkpoint(target, &identity.about(incarnation), &checkpoint, &newest, 1)?;
     }
     // Last: without it the fork has not begun, and is begun again.
-    replace_file(&mut target, identity::FILE, Access::Owner, identity.to_json())?;
+    replace_file(target, identity::FILE, Access::Owner, identity.to_json())?;
     Ok(())
 }
 
 /// The newest checkpoint of the run in the folder, if it is of the same model.
-fn checkpoint_of(source: &Path, wanted: &Wanted, warnings: &mut Vec<String>) -> Result<Option<Checkpoint>, OpenError> {
-    let mut disk = FileSystem::new(source);
-    let Some(identity) = read_identity(&mut disk)? else {
+fn checkpoint_of(
+    source: &mut dyn Disk,
+    wanted: &Wanted,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Checkpoint>, OpenError> {
+    let place = source.path("");
+    let Some(identity) = read_identity(source)? else {
         warnings.push(format!(
             "{}: is no run to go on from; the fork begins anew",
-            source.display()
+            place.display()
         ));
         return Ok(None);
     };
     if (identity.run.spec_hash, identity.run.parameters) != (wanted.spec_hash, wanted.parameters) {
-        warnings.push(format!("{}: has another model; the fork begins anew", source.display()));
+        warnings.push(format!("{}: has another model; the fork begins anew", place.display()));
         return Ok(None);
     }
-    let (checkpoint, more) = newest_checkpoint(&mut disk, &identity)?;
+    let (checkpoint, more) = newest_checkpoint(source, &identity)?;
     warnings.extend(more);
     Ok(checkpoint)
 }

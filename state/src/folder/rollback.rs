@@ -4,7 +4,7 @@ use bsp::central::Checkpoint;
 
 use super::Folder;
 use crate::clock::now_ms;
-use crate::disk::{Access, Disk, DiskError, Doing};
+use crate::disk::{Access, DiskError, Doing};
 use crate::newest::{self, RunState};
 use crate::open::{leave_trace, read_checkpoint};
 use crate::snapshot::Snapshot;
@@ -31,7 +31,7 @@ impl Folder {
         let snapshots = names.iter().filter_map(|name| Snapshot::of_checkpoint_file(name));
         let mut best: Option<(f64, Checkpoint)> = None;
         for snapshot in snapshots {
-            let read = read_checkpoint(&mut self.disk, &self.about, &snapshot.checkpoint_file());
+            let read = read_checkpoint(&mut *self.disk, &self.about, &snapshot.checkpoint_file());
             // A run that can't read its own checkpoint has others, or its beginning.
             let Ok(checkpoint) = read else { continue };
             let Some(loss) = checkpoint.totals.last_loss.filter(|loss| loss.is_finite()) else {
@@ -50,8 +50,8 @@ impl Folder {
         if let Some(checkpoint) = &checkpoint {
             newest.point_to(checkpoint);
         }
-        leave_trace(&mut self.disk, incarnation)?;
-        replace_file(&mut self.disk, newest::FILE, Access::Default, newest.to_json())?;
+        leave_trace(&mut *self.disk, incarnation)?;
+        replace_file(&mut *self.disk, newest::FILE, Access::Default, newest.to_json())?;
         self.newest = newest;
         self.about.incarnation = incarnation;
         Ok(WentBack {

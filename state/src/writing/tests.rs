@@ -97,6 +97,18 @@ fn an_incarnation_is_never_used_twice_even_if_the_pointer_is_an_old_one() {
 }
 
 #[test]
+fn an_incarnation_that_wrote_nothing_is_never_used_twice_even_if_its_pointer_is_lost() {
+    let mut disk = TestDisk::default();
+    open(&mut disk);
+    let old = disk.read(newest::FILE).expect("reads");
+    assert_eq!(open(&mut disk).incarnation, 2);
+    disk.change(newest::FILE, |json| *json = old);
+    assert_eq!(open(&mut disk).incarnation, 3);
+    disk.remove(newest::FILE).expect("removes");
+    assert_eq!(open(&mut disk).incarnation, 4);
+}
+
+#[test]
 fn the_last_two_stay_and_with_them_the_ledgers_that_they_need() {
     let mut disk = TestDisk::default();
     let opened = open(&mut disk);

@@ -264,6 +264,19 @@ fn a_session_whose_durable_contributions_were_lost_with_the_disk_goes_on_behind_
 }
 
 #[test]
+fn a_number_that_no_session_reaches_is_not_believed() {
+    let mut central = begun();
+    let Welcome { session, token, .. } = join(&mut central, 1, None, 0).unwrap();
+    let refusal = join(&mut central, 1, Some((session, token)), u64::MAX).unwrap_err();
+    assert!(matches!(refusal, Refusal::Malformed(_)), "{refusal:?}");
+    // A number of 0 would be the next one after all numbers, and nothing comes before it.
+    let lie = contribution_of(session, 0, 0, 8, 1.0);
+    assert!(join(&mut central, 1, Some((session, token)), 0).is_ok());
+    arrive(&mut central, at(1), 1, &lie);
+    assert_eq!((central.totals().accepted, central.totals().duplicates), (0, 1));
+}
+
+#[test]
 fn a_server_that_goes_away_tells_its_volunteers_and_keeps_their_sessions() {
     let mut central = begun();
     let Welcome { session, token, .. } = join(&mut central, 1, None, 0).unwrap();
