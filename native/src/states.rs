@@ -79,11 +79,7 @@ impl States {
                 self.say(Said::Away, |states| {
                     let clock = clock(SystemTime::now());
                     let until = states.how_long();
-                    let why = match &told.detail[..] {
-                        "" => "the server does not answer",
-                        _ => "the server has stopped and said that it will be back",
-                    };
-                    format!("away since {clock}: {why}; computing on, and trying again {until}")
+                    format!("away since {clock}: the server does not answer; computing on, and trying again {until}")
                 })
             }
             State::BackSoon => {
