@@ -53,6 +53,7 @@ fn a_run_needs_no_reader_of_its_address() -> Result<()> {
         let mut serve = superstep();
         serve.args(["serve", "--listen", "127.0.0.1:0", "--out"]);
         serve.arg(directory.path());
+        serve.arg("--state").arg(directory.path().join("state"));
         let mut server = Program::start("superstep serve", in_shell(&format!(r#"exec "$@" {output}"#), &serve))?;
         wait_for("the run to begin", || {
             ensure!(server.is_running()?, "{output}: it ended");
