@@ -16,7 +16,7 @@ const KILLS: u64 = 5;
 const SEED: u64 = 0x5eed;
 
 #[test]
-fn no_sample_is_lost_or_counted_twice_when_the_server_is_killed_again_and_again() -> Result<()> {
+fn a_server_that_is_killed_again_and_again_counts_all_that_it_had_accepted() -> Result<()> {
     let state = TempDir::new()?;
     println!("seed {SEED:#x}");
     let mut server = serve_in(&state, 0)?;
