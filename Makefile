@@ -6,6 +6,8 @@ SHELL := /bin/bash
 
 RUN ?= runs/fashion-mnist.toml
 LISTEN ?= 127.0.0.1:8000
+# Where `make run` keeps its run, as its results in a folder that git ignores.
+STATE ?= out/state
 
 # One toolchain builds everything: Debian's `rustc-web`, or elsewhere a rustup nightly; build/toolchain.sh finds it.
 TOOLCHAIN = eval "$$(build/toolchain.sh)"
@@ -42,7 +44,7 @@ RUST = Cargo.toml Cargo.lock .cargo/config.toml \
   $(shell find bsp nn volunteer -name '*.rs' -o -name Cargo.toml)
 WEB = $(wildcard web/*.html web/*.css web/*.js web/*.svg) web/package-lock.json
 CLIENT = $(shell find client-wasm xtask -name '*.rs' -o -name Cargo.toml)
-SERVER = $(shell find server lab run state native simulator runs -type f)
+SERVER = $(shell find server lab run state/src state/Cargo.toml native simulator runs -type f -not -path 'runs/state/*')
 ENGINE = target/engine/index.html
 PEERS = $(wildcard bench/peers/*.html bench/peers/*.js) \
   $(shell find bench/engine-wasm bench/peers/rust xtask -name '*.rs' -o -name Cargo.toml)
@@ -69,8 +71,8 @@ $(BINARY): $(RUST) $(SERVER) $(PAGES)
 	@touch $@
 
 .PHONY: run
-run: build ## Train Fashion-MNIST: open the printed address in a browser (RUN=… another run file, LISTEN=addr:port)
-	$(BINARY) serve $(RUN) --listen $(LISTEN)
+run: build ## Train Fashion-MNIST: open the printed address in a browser (RUN=file, LISTEN=addr:port, STATE=folder)
+	$(BINARY) serve $(RUN) --listen $(LISTEN) --state $(STATE)
 
 .PHONY: test
 test: setup-test ## All checks: lint, unit, property, loom and simulation tests, real browsers against the real binary

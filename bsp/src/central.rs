@@ -27,7 +27,7 @@
 //! # let (now, run, spec_hash) = (Time::ZERO, RunId(1), 2);
 //! # let report = Report { ml_modules: 1, ..Report::default() };
 //! # let (session, codecs) = (None, Vec::new());
-//! # let hello = Hello { protocol: PROTOCOL, run, spec_hash, incarnation: None, session, codecs, report };
+//! # let hello = Hello { protocol: PROTOCOL, run, spec_hash, incarnation: None, session, durable: 0, codecs, report };
 //! # let contribution = Contribution {
 //! #     run, spec_hash, incarnation: 1, session: SessionId(1), sequence: 1, samples: 32, gradients: 1, loss_sum: 9.0,
 //! #     version_sum: 0, step_sum: 0, codec: Codec::F32, step_runs: Vec::new(), step_runs_not_listed: 0, report,

@@ -164,14 +164,14 @@ fn restricted(options: &mut OpenOptions, _access: Access) -> &mut OpenOptions {
 
 /// What the system says against an operation.
 #[derive(Debug, Error)]
-#[error("{}: can't be {doing}: {source}; {}", .path.display(), fix(.source))]
+#[error("{}: can't be {doing}: {error}; {}", .path.display(), fix(.error))]
 pub struct DiskError {
     /// The file or the folder.
     pub path: PathBuf,
     /// What was to be done to it.
     pub doing: Doing,
-    /// What the system says.
-    pub source: io::Error,
+    /// What the system says; a part of the message, and so no cause of its own.
+    pub error: io::Error,
 }
 
 /// What is done to a file.
@@ -207,7 +207,7 @@ impl DiskError {
     /// What makes the system's error one of this kind.
     pub(crate) fn at(path: impl AsRef<Path>, doing: Doing) -> impl FnOnce(io::Error) -> DiskError {
         let path = path.as_ref().to_owned();
-        move |source| DiskError { path, doing, source }
+        move |error| DiskError { path, doing, error }
     }
 }
 

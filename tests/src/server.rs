@@ -37,6 +37,9 @@ pub struct Serve {
     pub environment: Vec<(&'static str, PathBuf)>,
     /// Where it writes at its end; a folder of its own by default.
     pub out: Option<PathBuf>,
+    /// Where the run is kept; a folder of its own by default. A server that goes on with a run is given that of the one
+    /// before.
+    pub state: Option<PathBuf>,
 }
 
 /// A running server. It ends when it is dropped.
@@ -46,6 +49,7 @@ pub struct Server {
     address: SocketAddr,
     directory: TempDir,
     out: PathBuf,
+    state: PathBuf,
 }
 
 impl Serve {
@@ -80,7 +84,8 @@ impl Serve {
             .arg(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)).to_string());
         let out = self.out.unwrap_or_else(|| directory.path().join("out"));
         command.arg("--out").arg(&out);
-        command.arg("--state").arg(directory.path().join("state"));
+        let state = self.state.unwrap_or_else(|| directory.path().join("state"));
+        command.arg("--state").arg(&state);
         add_flag(&mut command, "--kiosk", self.kiosk);
         add_flag(&mut command, "--stop-at-target", self.stop_at_target);
         if let Some(script) = self.script {
@@ -98,6 +103,7 @@ impl Serve {
             address,
             directory,
             out,
+            state,
         })
     }
 }
@@ -136,6 +142,11 @@ impl Server {
     /// Where it writes at its end.
     pub fn out(&self) -> PathBuf {
         self.out.clone()
+    }
+
+    /// Where it keeps the run.
+    pub fn state(&self) -> PathBuf {
+        self.state.clone()
     }
 
     /// The run file that it was given.

@@ -254,8 +254,10 @@ fn a_model_that_does_not_suit_a_text_is_named() -> Result<()> {
 fn an_address_that_is_taken_is_named() -> Result<()> {
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let address = taken.local_addr()?.to_string();
+    let directory = TempDir::new()?;
     let mut command = superstep();
-    command.args(["serve", "--listen", &address]);
+    command.args(["serve", "--listen", &address, "--state"]);
+    command.arg(directory.path());
     expect_one_line(command, &[&address, "--listen"])
 }
 

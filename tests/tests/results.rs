@@ -85,6 +85,7 @@ fn a_folder_that_cant_be_written_is_named_before_anybody_contributes() -> Result
     for out in [file.clone(), file.join("out"), PathBuf::from("/proc/superstep")] {
         let mut serve = superstep();
         serve.args(["serve", "--listen", "127.0.0.1:0", "--out"]).arg(&out);
+        serve.arg("--state").arg(directory.path().join("state"));
         expect_one_line(serve, &[&out.display().to_string(), "can't be written", "--out"])?;
         let mut simulate = superstep();
         let scenario = tests::program::root().join("scenarios/equal.toml");

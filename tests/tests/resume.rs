@@ -1,0 +1,133 @@
+//! A server that is killed, stopped or started twice goes on with its run, and the same volunteers go on with it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+use tests::native_volunteer::native_volunteer;
+use tests::program::{output_of, superstep};
+use tests::server::{Serve, Server, whole};
+use tests::wait::wait_until;
+
+const KILLS: u64 = 5;
+
+/// Where the instants of kills begin; a failing test shows it.
+const SEED: u64 = 0x5eed;
+
+#[test]
+fn a_server_that_is_killed_again_and_again_counts_all_that_it_had_accepted() -> Result<()> {
+    let state = TempDir::new()?;
+    println!("seed {SEED:#x}");
+    let mut server = serve_in(&state, 0)?;
+    let _volunteers = [native_volunteer(server.url())?, native_volunteer(server.url())?];
+    server.wait_for_contributors(2)?;
+    let mut random = SEED;
+    for kill in 1..=KILLS {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        std::thread::sleep(Duration::from_millis(100 + (random >> 33) % 1_500));
+        let before = server.samples()?;
+        server.kill()?;
+        server = serve_in(&state, server.address().port())?;
+        ensure!(
+            whole(&server.status()?, "incarnation")? == kill + 1,
+            "{}",
+            server.status()?
+        );
+        wait_until("what was accepted before the kill, and more", || {
+            let status = server.status()?;
+            Ok(whole(&status, "samples_awaited")? == 0 && whole(&status, "samples")? > before)
+        })?;
+        let status = server.status()?;
+        ensure!(whole(&status, "samples_lost")? == 0, "kill {kill}: {status}");
+        let counted: u64 = server.volunteers()?.iter().map(|volunteer| volunteer.samples).sum();
+        println!("kill {kill}: {before} samples before; {counted} of volunteers; {status}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_second_server_on_the_same_run_says_who_owns_it_and_ends() -> Result<()> {
+    let state = TempDir::new()?;
+    let server = serve_in(&state, 0)?;
+    let mut second = superstep();
+    second.args(["serve", "--listen", "127.0.0.1:0", "--out"]);
+    second.arg(state.path().join("out")).arg("--state").arg(state.path());
+    let output = output_of(second)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(!output.status.success(), "it started");
+    ensure!(said.lines().last().is_some_and(|line| line.contains("since")), "{said}");
+    println!("{said}");
+    server.status().map(drop)
+}
+
+#[test]
+fn a_run_that_was_stopped_goes_on_with_the_volunteers_that_stayed() -> Result<()> {
+    let state = TempDir::new()?;
+    let mut server = serve_in(&state, 0)?;
+    let _volunteer = native_volunteer(server.url())?;
+    let id = server.wait_for_contributors(1)?[0].id;
+    let status = server.stop()?;
+    ensure!(status.success(), "{status}: {:?}", server.log());
+    let server = serve_in(&state, server.address().port())?;
+    server.wait_for_contributors(1)?;
+    println!(
+        "session {id} before, {:?} after; {}",
+        server.volunteers()?,
+        server.status()?
+    );
+    ensure!(whole(&server.status()?, "samples_lost")? == 0, "{}", server.status()?);
+    server.wait_for_more_of(id)
+}
+
+#[test]
+fn a_damaged_newest_checkpoint_is_named_and_the_one_before_it_is_taken() -> Result<()> {
+    let state = TempDir::new()?;
+    let mut server = serve_in(&state, 0)?;
+    let _volunteer = native_volunteer(server.url())?;
+    wait_until("two checkpoints", || Ok(checkpoints(&state)?.len() >= 2))?;
+    server.kill()?;
+    let newest = checkpoints(&state)?.pop().context("a checkpoint")?;
+    let mut bytes = std::fs::read(&newest)?;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&newest, bytes)?;
+
+    let server = serve_in(&state, server.address().port())?;
+    let name = newest.file_name().context("a name")?.to_string_lossy().into_owned();
+    println!("{:#?}", server.log());
+    ensure!(
+        server.log().iter().any(|line| line.contains(&name)),
+        "{name}: {:?}",
+        server.log()
+    );
+    ensure!(newest.exists(), "{name} is gone");
+    server.wait_for_contributors(1).map(drop)
+}
+
+fn serve_in(state: &TempDir, port: u16) -> Result<Server> {
+    let state = Some(state.path().to_owned());
+    Serve {
+        port,
+        state,
+        ..Serve::default()
+    }
+    .start()
+}
+
+/// The numbered checkpoints of the only run in the folder, the newest last.
+fn checkpoints(state: &TempDir) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for run in std::fs::read_dir(state.path())?
+        .flatten()
+        .filter(|run| run.path().is_dir())
+    {
+        found.extend(std::fs::read_dir(run.path())?.flatten().map(|file| file.path()));
+    }
+    found.retain(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("checkpoint-") && name.ends_with(".superstep")
+    });
+    found.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
+    Ok(found)
+}
