@@ -168,7 +168,7 @@ pub fn perform(
     done.map_err(|source| DiskError {
         path: disk.path(file),
         doing,
-        source,
+        error: source,
     })
 }
 
