@@ -5,9 +5,10 @@ set -eu
 cd "$(dirname "$0")/.."
 
 # Each with its limit in KiB. A volunteer waits for the wasm before its first gradient: 200 KiB are a third of a second
-# on 5 Mbit/s. The binary was at 9,978 KiB when its limit was set: what makes it half as large again should be noticed.
+# on 5 Mbit/s. The binary was at 21,988 KiB when its limit was set: 13,000 before SQLite had a part of it, 14,300 before
+# S3-compatible stores brought HTTP and TLS. What makes it larger by another twentieth should be noticed.
 limits="target/web/wasm/client_wasm_bg.wasm.br 200
-target/release/superstep 15000"
+target/release/superstep 23000"
 
 too_large=0
 while read -r file limit; do
