@@ -155,7 +155,13 @@ impl Driver {
             }
             Action::Log(Level::Info, line) => tracing::info!("{line}"),
             Action::Log(Level::Warning, line) => tracing::warn!("{line}"),
-            Action::End(ending) => return Ok(Some(ending)),
+            Action::End(ending) => {
+                if let Some(progress) = self.volunteer.measure_progress(self.now()) {
+                    let (session, accepted) = (progress.session, progress.accepted);
+                    tracing::info!("session {session}: {accepted} samples were accepted");
+                }
+                return Ok(Some(ending));
+            }
         }
         Ok(None)
     }
