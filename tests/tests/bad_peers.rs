@@ -196,22 +196,22 @@ fn a_hello_for_another_run_or_session_is_refused_and_the_others_go_on() -> Resul
 
 #[test]
 fn a_gradient_that_cannot_be_is_refused_and_the_others_go_on() -> Result<()> {
-    let busy = Busy::start()?;
-    busy.expect_contribution_refused(
+    // A run for each: the log mentions one refused contribution in ten seconds.
+    Busy::start()?.expect_contribution_refused(
         |_, gradient| gradient.truncate(10),
         |refusal| matches!(refusal, ContributionRefusal::WrongLength { got: 40, .. }),
     )?;
     for bad in [f32::NAN, f32::INFINITY] {
-        busy.expect_contribution_refused(
+        Busy::start()?.expect_contribution_refused(
             |_, gradient| gradient[7] = bad,
             |refusal| *refusal == ContributionRefusal::NotFinite,
         )?;
     }
-    busy.expect_contribution_refused(
+    Busy::start()?.expect_contribution_refused(
         |header, _| header.loss_sum = f64::NAN,
         |refusal| *refusal == ContributionRefusal::NotFinite,
     )?;
-    busy.expect_contribution_refused(
+    Busy::start()?.expect_contribution_refused(
         |header, _| header.samples = 0,
         |refusal| matches!(refusal, ContributionRefusal::Implausible { .. }),
     )

@@ -109,10 +109,11 @@ fn a_run_whose_gradients_overflow_says_so_and_takes_nobodys_time_in_every_mode()
 
 #[test]
 fn a_run_that_may_go_back_does_with_a_lower_learning_rate_and_reaches_its_aim_with_the_same_volunteers() -> Result<()> {
-    let go_back = "on_divergence = { factor = 0.000001, at_most = 2 }\nminibatch";
+    let go_back = "on_divergence = { factor = 0.0000005, at_most = 2 }\nminibatch";
     let run = RunText::digits()?
         .with("minibatch", go_back)?
-        .with("learning_rate = 0.003", "learning_rate = 3000.0")?;
+        .with("kind = \"adam\"", "kind = \"sgd\"\nmomentum = 0.9")?
+        .with("learning_rate = 0.003", "learning_rate = 100000.0")?;
     let mut server = Serve {
         stop_at_target: true,
         ..Serve::default().run(run)
