@@ -86,6 +86,7 @@ mod sessions;
 mod supersteps;
 #[cfg(test)]
 mod test_config;
+mod timers;
 mod token_key;
 mod totals;
 mod trainer;
@@ -316,6 +317,11 @@ impl Central {
     /// How the run was found to have diverged, if it has.
     pub fn divergence(&self) -> Option<Divergence> {
         self.training.divergence()
+    }
+
+    /// The run has diverged, and its driver can't go back: volunteers that come are told so from now on.
+    pub fn give_up_going_back(&mut self) {
+        self.training.give_up_going_back();
     }
 
     /// What divergences have cost.

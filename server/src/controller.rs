@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bsp::central::{Action, Awaited, Central, ClosedSuperstep, ConnectionId, Divergence};
 use bsp::protocol::message::{Refusal, SessionId};
+use bsp::shared_memory::ModelStamp;
 use bsp::time::Time;
 use bytes::Bytes;
 use run::Run;
@@ -23,6 +24,10 @@ use crate::outbox::{Outbox, Outgoing};
 use crate::refusals::Refusals;
 use crate::run_state::GoingBack;
 use crate::traffic::Traffic;
+
+mod handle;
+
+pub(crate) use handle::{ControllerHandle, HasEnded};
 
 /// The most events that wait for the controller. While this many wait, sockets don't read on.
 const QUEUE: usize = 1024;
@@ -53,11 +58,15 @@ pub(crate) enum Event {
     /// The run has gone back to an earlier checkpoint, or could not.
     WentBack(Box<Result<WentBack, DiskError>>),
     /// A model was evaluated; a run whose model is not sound has diverged.
-    Evaluated { model: EvaluatedModel, is_sound: bool },
+    Evaluated {
+        model: EvaluatedModel,
+        incarnation: u32,
+        is_sound: bool,
+    },
     /// Another thread looks at the controller.
     Inspect(Look),
-    /// Gradients of this version were computed.
-    GradientsChecked { version: u64, are_finite: bool },
+    /// Gradients of this model were computed.
+    GradientsChecked { stamp: ModelStamp, are_finite: bool },
     /// The run ends, at the operator's wish.
     Stop,
 }
@@ -135,62 +144,6 @@ struct Connection {
     is_leaving: bool,
 }
 
-/// How others reach the controller.
-#[derive(Clone)]
-pub(crate) struct ControllerHandle {
-    events: mpsc::Sender<Event>,
-    traffic: Arc<Traffic>,
-}
-
-/// The controller has ended.
-#[derive(Debug, thiserror::Error)]
-#[error("the run has ended")]
-pub(crate) struct HasEnded;
-
-impl ControllerHandle {
-    /// Where sockets count what they send and receive.
-    pub(crate) fn traffic(&self) -> &Traffic {
-        &self.traffic
-    }
-
-    /// Hands over an event; waits while [`QUEUE`] events are waiting.
-    pub(crate) async fn tell(&self, event: Event) -> Result<(), HasEnded> {
-        self.events.send(event).await.map_err(|_| HasEnded)
-    }
-
-    /// The same, from a thread.
-    pub(crate) fn tell_blocking(&self, event: Event) -> Result<(), HasEnded> {
-        self.events.blocking_send(event).map_err(|_| HasEnded)
-    }
-
-    /// Looks at the controller, between two events.
-    pub(crate) async fn inspect<T: Send + 'static>(
-        &self,
-        look: impl FnOnce(&Controller, Time) -> T + Send + 'static,
-    ) -> Result<T, HasEnded> {
-        let (answer, answered) = oneshot::channel();
-        let look = Box::new(move |controller: &Controller, now| {
-            // The one that asked may be gone by now.
-            let _ = answer.send(look(controller, now));
-        });
-        self.tell(Event::Inspect(look)).await?;
-        answered.await.map_err(|_| HasEnded)
-    }
-
-    /// The same, from a thread; `None` when the run has ended.
-    pub(crate) fn inspect_blocking<T: Send + 'static>(
-        &self,
-        look: impl FnOnce(&Controller, Time) -> T + Send + 'static,
-    ) -> Option<T> {
-        let (answer, answered) = oneshot::channel();
-        let look = Box::new(move |controller: &Controller, now| {
-            let _ = answer.send(look(controller, now));
-        });
-        self.tell_blocking(Event::Inspect(look)).ok()?;
-        answered.blocking_recv().ok()
-    }
-}
-
 /// Starts the controller on a thread of its own. It ends when it is told to stop, or when an evaluation reaches
 /// `stop_at`.
 pub(crate) fn start(runtime: Handle, start: Start) -> std::io::Result<(ControllerHandle, oneshot::Receiver<Ended>)> {
@@ -230,7 +183,7 @@ pub(crate) fn start(runtime: Handle, start: Start) -> std::io::Result<(Controlle
             // Nobody waits for the end of a server that was not fully started.
             let _ = ended.send(Ended { controller, elapsed });
         })?;
-    Ok((ControllerHandle { events, traffic }, end))
+    Ok((ControllerHandle::new(events, traffic), end))
 }
 
 /// Waits for the next event: `None` when `patience` is over, and `Some(None)` when nobody is left to tell one.
@@ -372,7 +325,10 @@ impl Controller {
             .and_then(|went| going_back.central(now, &self.central, went));
         let central = match resumed {
             Ok(central) => central,
-            Err(error) => return tracing::error!("the run can't go back to an earlier model: {error:#}"),
+            Err(error) => {
+                tracing::error!("the run can't go back to an earlier model: {error:#}. Volunteers rest");
+                return self.central.give_up_going_back();
+            }
         };
         self.central = central;
         let (stamp, setbacks, totals) = (self.central.stamp(), self.central.setbacks(), self.central.totals());
@@ -495,7 +451,9 @@ impl Controller {
             Event::CheckpointWritten(outcome) => self.on_checkpoint_written(now, outcome),
             Event::WentBack(went) => self.go_on_from(now, *went),
             Event::Evaluated { .. } if self.is_closing => {}
-            Event::Evaluated { model, is_sound } => {
+            // The run has gone back meanwhile: this model is none of its own any more.
+            Event::Evaluated { incarnation, .. } if incarnation != self.central.stamp().incarnation => {}
+            Event::Evaluated { model, is_sound, .. } => {
                 let EvaluationPoint {
                     version,
                     samples,
@@ -529,9 +487,10 @@ impl Controller {
                     self.best = Some(model);
                 }
             }
-            Event::GradientsChecked { version, are_finite } => {
+            Event::GradientsChecked { stamp, are_finite } => {
+                let version = stamp.version;
                 // Somebody has contributed if there is a newer version.
-                if are_finite || version != self.central.stamp().version {
+                if are_finite || stamp != self.central.stamp() {
                     self.central.on_gradients_finite(now);
                 } else {
                     self.central

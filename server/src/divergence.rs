@@ -35,13 +35,13 @@ impl GradientChecker {
             return;
         }
         let (run, events, is_at_work) = (self.run.clone(), self.events.clone(), Arc::clone(&self.is_at_work));
-        let (version, parameters) = (central.stamp().version, central.model().to_vec());
+        let (stamp, parameters) = (central.stamp(), central.model().to_vec());
         let body = move || {
             let are_finite = run.has_finite_gradients(&parameters);
             is_at_work.store(false, Ordering::Relaxed);
             if let Some(events) = events.upgrade() {
                 // The run may have ended.
-                let _ = events.blocking_send(Event::GradientsChecked { version, are_finite });
+                let _ = events.blocking_send(Event::GradientsChecked { stamp, are_finite });
             }
         };
         if let Err(error) = thread::Builder::new().name("gradient-check".to_owned()).spawn(body) {

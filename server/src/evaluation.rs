@@ -17,26 +17,26 @@ const REST: u32 = 3;
 /// last evaluation, or [`REST`] times as long as that took if it took long. Ends with the controller.
 pub(crate) fn evaluate_at_intervals(controller: ControllerHandle, mut evaluator: Evaluator, interval: Duration) {
     let body = move || {
-        let mut last_version = None;
+        let mut last = None;
         let mut rest = interval;
         loop {
             thread::sleep(rest);
             let current = controller.inspect_blocking(|controller, now| {
                 let central = controller.central();
                 (
-                    central.stamp().version,
+                    central.stamp(),
                     central.totals().samples_in_model,
                     now,
                     central.model().to_vec(),
                 )
             });
-            let Some((version, samples, now, parameters)) = current else {
+            let Some((stamp, samples, now, parameters)) = current else {
                 return;
             };
-            if last_version == Some(version) {
+            if last == Some(stamp) {
                 continue;
             }
-            last_version = Some(version);
+            last = Some(stamp);
             let began = Instant::now();
             let evaluated = evaluator.evaluate(&parameters);
             let is_sound = evaluator.is_sound(&evaluated);
@@ -45,13 +45,14 @@ pub(crate) fn evaluate_at_intervals(controller: ControllerHandle, mut evaluator:
             let point = EvaluationPoint {
                 samples,
                 elapsed_seconds: now.as_micros() as f64 / 1e6,
-                version,
+                version: stamp.version,
                 accuracy,
                 loss,
             };
             if controller
                 .tell_blocking(Event::Evaluated {
                     model: EvaluatedModel { point, parameters },
+                    incarnation: stamp.incarnation,
                     is_sound,
                 })
                 .is_err()

@@ -13,6 +13,7 @@ use super::config::Config;
 use super::link::LinkTimes;
 use super::resting_sessions::RestingSessions;
 use super::session::{Codecs, Resting, Session, VolunteerStatus};
+use super::timers::{Instants, Timers};
 use crate::protocol::codec::Codec;
 use crate::protocol::message::{Hello, Refusal, Report, SessionId, Welcome};
 use crate::shared_memory::ModelStamp;
@@ -31,73 +32,6 @@ pub(super) struct Sessions {
     last_session: u64,
     /// The current model.
     current: ModelStamp,
-}
-
-/// Instants, each beside the session that it belongs to.
-#[derive(Debug, Default)]
-struct Timers {
-    /// When sessions without a connection expire.
-    expiries: BTreeSet<(Time, SessionId)>,
-    /// The last message of connected volunteers that compute.
-    heard: BTreeSet<(Time, SessionId)>,
-    /// When a model may be sent to volunteers that wait for one.
-    deliveries: BTreeSet<(Time, SessionId)>,
-    /// Volunteers that wait for a model other than the one that they have, and from when on one may be sent.
-    waiting: BTreeSet<(Time, SessionId)>,
-    /// Each session's instants in the sets above.
-    instants: BTreeMap<SessionId, Instants>,
-}
-
-/// The instants of one session in [`Timers`].
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Instants {
-    expiry: Option<Time>,
-    heard: Option<Time>,
-    delivery: Option<Time>,
-    waiting: Option<Time>,
-}
-
-impl Instants {
-    fn of_session(session: &Session, current: ModelStamp, ttl: Duration) -> Instants {
-        let Session {
-            connection, activity, ..
-        } = session;
-        let is_heard = connection.is_some() && activity.is_computing();
-        Instants {
-            expiry: connection.is_none().then(|| activity.last_heard + ttl),
-            heard: is_heard.then_some(activity.last_heard),
-            delivery: session.wants_model(current).then(|| session.delivery.next_at()),
-            waiting: session.waits_for_model().then(|| session.delivery.next_at()),
-        }
-    }
-}
-
-impl Timers {
-    fn set(&mut self, id: SessionId, after: Instants) {
-        let before = self.instants.insert(id, after).unwrap_or_default();
-        let sets = [
-            (&mut self.expiries, before.expiry, after.expiry),
-            (&mut self.heard, before.heard, after.heard),
-            (&mut self.deliveries, before.delivery, after.delivery),
-            (&mut self.waiting, before.waiting, after.waiting),
-        ];
-        for (set, before, after) in sets {
-            if before == after {
-                continue;
-            }
-            if let Some(before) = before {
-                set.remove(&(before, id));
-            }
-            if let Some(after) = after {
-                set.insert((after, id));
-            }
-        }
-    }
-
-    fn forget(&mut self, id: SessionId) {
-        self.set(id, Instants::default());
-        self.instants.remove(&id);
-    }
 }
 
 /// Sessions of an incarnation have numbers above this one, so that no number is given twice.

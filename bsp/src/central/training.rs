@@ -161,6 +161,11 @@ impl Training {
         actions.push(Action::Diverged(divergence));
     }
 
+    /// The run can't go back to an earlier model.
+    pub(super) fn give_up_going_back(&mut self) {
+        self.config.goes_back = false;
+    }
+
     /// A volunteer reports this many gradients that were not finite.
     pub(super) fn on_not_finite(&mut self, now: Time, gradients: u64, actions: &mut Vec<Action>) {
         self.watch.on_not_finite(gradients);
