@@ -320,8 +320,14 @@ impl Central {
     }
 
     /// The run has diverged, and its driver can't go back: volunteers that come are told so from now on.
-    pub fn give_up_going_back(&mut self) {
+    pub fn give_up_going_back(&mut self, actions: &mut Vec<Action>) {
         self.training.give_up_going_back();
+        self.turn_all_away_if_diverged(actions);
+    }
+
+    /// The incarnations that have diverged before this one.
+    pub fn diverged_incarnations(&self) -> &[u32] {
+        self.training.diverged_incarnations()
     }
 
     /// What divergences have cost.

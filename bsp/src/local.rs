@@ -167,6 +167,7 @@ impl Local {
             return;
         }
         self.begin_shutdown(now, End::MlModuleDied);
+        self.send_unsettled(now, actions);
         self.turn(now, actions);
     }
 
@@ -459,11 +460,7 @@ impl Local {
         self.read_out.seal(&mut frame, session, sequence, report);
         self.in_model.on_read_out(sequence, self.modules.read_outs());
         self.contributions.keep(self.read_out.samples(), frame);
-        if self.modules.has_dead() {
-            actions.push(Action::SendContribution { sequence });
-        } else {
-            self.send_unsettled(now, actions);
-        }
+        self.send_unsettled(now, actions);
     }
 
     /// Whether there are gradients to read out; in a baseline, whether every ML module has added its one gradient.
@@ -518,7 +515,8 @@ impl Local {
         }
     }
 
-    /// Sends the first contribution that is not acknowledged, if it was not sent; before a close, all of them.
+    /// Sends the first contribution that is not acknowledged, if it was not sent; before a close, and after an ML
+    /// module's death, all of them: no acknowledgement is waited for then.
     fn send_unsettled(&mut self, now: Time, actions: &mut Vec<Action>) {
         if self.link.state() != LinkState::Welcomed {
             return;
@@ -527,8 +525,9 @@ impl Local {
             // The next answer is awaited from here on.
             self.link.on_contribution_sent(now);
         }
+        let waits_for_nothing = self.is_closing || self.modules.has_dead();
         while let Some(sequence) = self.contributions.next_to_send()
-            && (self.is_closing || !self.contributions.are_on_their_way())
+            && (waits_for_nothing || !self.contributions.are_on_their_way())
         {
             self.link.on_contribution_sent(now);
             self.contributions.on_sent(sequence);

@@ -242,7 +242,7 @@ fn reasons(volunteers_gone: u64, diverged: u64, lost_with_disk: u64) -> Vec<Stri
         (diverged, "samples: their step made the model diverge"),
         (
             lost_with_disk,
-            "contributions: the checkpoints that held them could not be read",
+            "contributions, as their volunteers say: the checkpoints that held them could not be read",
         ),
     ];
     let lost = reasons.into_iter().filter(|(count, _)| *count > 0);

@@ -17,6 +17,8 @@ enum Job {
     Checkpoint(Box<Checkpoint>, Option<f64>, RunState),
     /// The best evaluated model.
     Best(Best),
+    /// How the run stands, where no checkpoint says it.
+    State(Option<f64>, RunState),
     /// Go back to the best checkpoint that is kept.
     GoBack,
 }
@@ -47,6 +49,13 @@ impl CheckpointWriter {
     /// Hands a checkpoint over. Its outcome comes as [`Event::CheckpointWritten`]. Returns whether it was taken.
     pub(crate) fn write(&self, checkpoint: Box<Checkpoint>, accuracy: Option<f64>, state: RunState) -> bool {
         self.jobs.try_send(Job::Checkpoint(checkpoint, accuracy, state)).is_ok()
+    }
+
+    /// Notes how the run stands without a checkpoint, for who lists runs.
+    pub(crate) fn note_state(&self, accuracy: Option<f64>, state: RunState) {
+        if self.jobs.try_send(Job::State(accuracy, state)).is_err() {
+            tracing::warn!("the disk is slow: it is not noted that the run has ended");
+        }
     }
 
     /// Asks for the best checkpoint that is kept, and another incarnation to go on from there. The answer comes as
@@ -81,6 +90,11 @@ impl IdleWriter {
                         if let Some(line) = lost {
                             tracing::error!("{}: {line}", folder.path().display());
                             let _ = controller.tell_blocking(Event::Stop);
+                        }
+                    }
+                    Job::State(accuracy, state) => {
+                        if let Err(error) = folder.set_state(accuracy, state) {
+                            tracing::warn!("how the run stands can't be noted: {error}");
                         }
                     }
                     Job::GoBack => {

@@ -35,7 +35,7 @@ const QUEUE: usize = 1024;
 /// How long the end of a run waits for the history's disk: within the seconds that a service manager leaves.
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long the last checkpoint may take. An operator who stops a server waits for five seconds at the most.
+/// How long the last checkpoint may take at the end.
 const DURABLE_WITHIN: Duration = Duration::from_secs(3);
 
 /// A look at the controller, and what is done with what is seen.
@@ -327,7 +327,7 @@ impl Controller {
             Ok(central) => central,
             Err(error) => {
                 tracing::error!("the run can't go back to an earlier model: {error:#}. Volunteers rest");
-                return self.central.give_up_going_back();
+                return self.central.give_up_going_back(&mut self.actions);
             }
         };
         self.central = central;
@@ -524,6 +524,7 @@ impl Controller {
     fn act(&mut self) {
         let now = self.now();
         let mut actions = std::mem::take(&mut self.actions);
+        let mut rests = false;
         for action in actions.drain(..) {
             match action {
                 Action::Send { to, frame } => self.send(to, Outgoing::Frame(frame)),
@@ -558,9 +559,13 @@ impl Controller {
                 Action::NoteAccepted(contribution) => self.note_accepted(contribution),
                 Action::WriteCheckpoint(checkpoint) => {
                     self.ledger.rotate(Snapshot::of(&checkpoint));
-                    let accuracy = self.history.last_evaluation().and_then(|point| point.accuracy);
+                    let accuracy = self.accuracy();
                     let number = checkpoint.number;
                     if !self.writer.write(checkpoint, accuracy, self.state()) {
+                        if !self.checkpoints.is_failing {
+                            tracing::error!("a checkpoint can't be written: the disk is still busy with earlier ones");
+                        }
+                        self.checkpoints.is_failing = true;
                         self.central.on_checkpoint_failed(now, number);
                     }
                 }
@@ -578,11 +583,22 @@ impl Controller {
                         tracing::error!(
                             "the run has diverged: {reason}. Volunteers rest; the best model so far is kept"
                         );
+                        rests = true;
                     }
                 }
             }
         }
         self.actions = actions;
+        if rests {
+            // No checkpoint follows that would say how the run stands.
+            self.writer.note_state(self.accuracy(), RunState::Diverged);
+            self.central.give_up_going_back(&mut self.actions);
+        }
+    }
+
+    /// The accuracy of the last evaluation.
+    fn accuracy(&self) -> Option<f64> {
+        self.history.last_evaluation().and_then(|point| point.accuracy)
     }
 
     fn on_superstep_closed(&mut self, now: Time, closed: &ClosedSuperstep) {

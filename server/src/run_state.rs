@@ -124,6 +124,7 @@ impl GoingBack {
             rate_factor: before.rate_factor * self.factor,
         };
         checkpoint.trainer.setbacks = setbacks;
+        checkpoint.diverged = diverged.diverged_incarnations().to_vec();
         checkpoint.diverged.push(diverged.stamp().incarnation);
         config.goes_back = self.goes_back_after(setbacks);
         let optimizer = optimizer(&self.run);

@@ -32,6 +32,17 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// A file's name, or `newest.json`, has an incarnation that can't be.
+    #[error(
+        "{}: a file there is of incarnation {last}, more than a run ever has; take the file away, or start anew with \
+         --fresh", .folder.display()
+    )]
+    Incarnation {
+        /// The run's folder.
+        folder: PathBuf,
+        /// The incarnation.
+        last: u32,
+    },
     /// Its only checkpoint is gone.
     #[error("{}: is missing, though it was written; put it back, or start anew with --fresh", .path.display())]
     Missing {

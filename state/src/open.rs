@@ -15,6 +15,9 @@ use crate::newest::{self, Newest, RunState};
 use crate::snapshot::Snapshot;
 use crate::writing::replace_file;
 
+/// More starts than a run has in a century, one each hour. A checkpoint has a few bytes for each.
+const MAX_INCARNATION: u32 = 1_000_000;
+
 /// Compares run files: the one that a run was last served with, and the one that it is to be served with.
 pub type Compare<'a> = dyn Fn(&Value, &Value) -> Vec<Change> + 'a;
 
@@ -77,7 +80,12 @@ pub fn open_on(
     let mut loaded = load(disk, &identity.about(0), &names)?;
     let awaited = read_awaited(disk, loaded.checkpoint.as_ref())?;
 
-    let incarnation = last_incarnation(&names, loaded.newest.as_ref()) + 1;
+    let last = last_incarnation(&names, loaded.newest.as_ref());
+    if last >= MAX_INCARNATION {
+        let folder = disk.path("");
+        return Err(OpenError::Incarnation { folder, last });
+    }
+    let incarnation = last + 1;
     let before = loaded.newest.take();
     let mut newest = Newest::new(incarnation, now_ms);
     newest.accuracy = before.as_ref().and_then(|before| before.accuracy);
@@ -219,7 +227,7 @@ fn load(disk: &mut dyn Disk, run: &About, names: &[String]) -> Result<Loaded, Op
 
 /// Why a checkpoint is passed over.
 pub(crate) struct Unreadable {
-    line: String,
+    pub(crate) line: String,
     is_newer: bool,
 }
 

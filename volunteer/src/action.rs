@@ -12,7 +12,7 @@ use crate::messages::Told;
 use crate::volunteer_loop::VolunteerLoop;
 
 /// More actions than any event causes: after a death none may be made room for.
-pub(crate) const MOST_ACTIONS: usize = 32;
+pub(crate) const MOST_ACTIONS: usize = 96;
 
 /// What the driver has to do next.
 pub enum Action {

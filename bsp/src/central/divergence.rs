@@ -77,7 +77,6 @@ impl DivergenceWatch {
     /// A contribution was accepted.
     pub(super) fn on_accepted(&mut self) {
         self.not_finite = 0;
-        self.next_wait = FIRST_WAIT;
     }
 
     /// Whether there is a suspicion now; then an answer is awaited.

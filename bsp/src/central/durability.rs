@@ -25,6 +25,8 @@ pub(super) struct Durability {
     is_being_written: bool,
     /// When the next one is due, once there is something new for it to hold.
     due: Option<Time>,
+    /// After a failure none is made before this time, whatever is due.
+    not_before: Time,
     written: u64,
 }
 
@@ -39,6 +41,7 @@ impl Durability {
             last_made: now,
             is_being_written: false,
             due: None,
+            not_before: now,
             written: 0,
         }
     }
@@ -59,7 +62,8 @@ impl Durability {
 
     /// When the next one is to be made, if nothing comes before.
     pub(super) fn next_timeout(&self) -> Option<Time> {
-        self.due.filter(|_| !self.is_being_written)
+        let due = self.due.filter(|_| !self.is_being_written);
+        due.map(|due| due.max(self.not_before))
     }
 
     /// One is made now, if it is due. Returns its number.
@@ -84,7 +88,8 @@ impl Durability {
     pub(super) fn on_failed(&mut self, now: Time, number: u64) {
         if self.is_awaited(number) {
             self.is_being_written = false;
-            self.due = Some(now + AFTER_FAILURE);
+            self.not_before = now + AFTER_FAILURE;
+            self.due = Some(self.not_before);
         }
     }
 
@@ -151,6 +156,8 @@ mod tests {
         assert_eq!(durability.begin_if_due(at(1)), Some(1));
         durability.on_failed(at(2), 1);
         assert!(!durability.on_written(1) && !durability.is_complete());
+        // A volunteer whose room is used up does not make a full disk be tried back to back.
+        durability.on_settled(at(3), 8);
         assert_eq!(durability.next_timeout(), Some(at(2) + AFTER_FAILURE));
         assert_eq!((durability.begin_if_due(at(7)), durability.written()), (Some(2), 0));
         durability.on_failed(at(8), 1);

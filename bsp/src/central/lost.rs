@@ -27,7 +27,7 @@ impl Lost {
         }
     }
 
-    /// A contribution was settled.
+    /// A contribution was settled: accepted, or refused with a reason that its volunteer is told.
     pub(super) fn on_settled(&mut self, session: SessionId, sequence: u64) {
         self.samples.remove(&(session, sequence));
     }

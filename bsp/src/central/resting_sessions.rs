@@ -48,8 +48,17 @@ impl RestingSessions {
     /// A session rests from now on.
     pub(super) fn insert(&mut self, id: SessionId, resting: Resting) {
         self.sessions.insert(id, resting);
-        if self.sessions.len() > MAX_RESTING
-            && let Some((over, _)) = self.sessions.pop_first()
+        if self.sessions.len() > MAX_RESTING {
+            self.make_room();
+        }
+    }
+
+    /// Nothing of a session without a settled contribution can be counted twice, so such a one is over first.
+    fn make_room(&mut self) {
+        let empty = self.sessions.iter().find(|(_, resting)| resting.numbers.settled() == 0);
+        if let Some(empty) = empty.map(|(id, _)| *id) {
+            self.sessions.remove(&empty);
+        } else if let Some((over, _)) = self.sessions.pop_first()
             && let Some(last) = self.last_known.get_mut(incarnation_of(over))
         {
             *last = (*last).max(over.0);
@@ -120,11 +129,17 @@ mod tests {
     #[test]
     fn what_is_over_for_want_of_room_stays_over() {
         let mut sessions = RestingSessions::resumed(Vec::new(), 0, 2);
-        for id in 1..=MAX_RESTING as u64 + 2 {
-            sessions.insert(SessionId(id), Resting::default());
+        let insert = |sessions: &mut RestingSessions, id| {
+            let mut resting = Resting::default();
+            resting.numbers.settle_next(0);
+            sessions.insert(SessionId(id), resting);
+        };
+        sessions.insert(SessionId(5), Resting::default());
+        for id in (1..=MAX_RESTING as u64 + 2).filter(|id| *id != 5) {
+            insert(&mut sessions, id);
         }
-        assert!(sessions.take(SessionId(1)).is_none() && sessions.take(SessionId(2)).is_none());
-        assert!(sessions.take(SessionId(3)).is_some());
+        // The one without a settled contribution went first, and then the one that was opened first.
+        assert!(sessions.take(SessionId(1)).is_none() && sessions.take(SessionId(2)).is_some());
         assert_eq!(sessions.make_records().len(), MAX_RESTING - 1);
     }
 }

@@ -197,6 +197,8 @@ impl Numbers {
     pub(super) fn on_forgotten(&mut self, through: u64) -> u64 {
         let gap = through.saturating_sub(self.settled);
         self.settled += gap;
+        // No checkpoint is owed for what is lost.
+        self.in_checkpoint += gap;
         gap
     }
 

@@ -130,8 +130,9 @@ impl Sessions {
             None => self.open(now, from, config)?,
         };
         let replaced = self.attach(session, from, config);
-        // An ordinary session has none. It is the volunteer's word, and costs it alone if it is a lie.
-        let durable = hello.session.map_or(0, |_| hello.durable);
+        // Only a session of an earlier incarnation can have a gap. There it is the volunteer's word.
+        let is_of_this_incarnation = session.0 > first_session(self.current.incarnation);
+        let durable = if is_of_this_incarnation { 0 } else { hello.durable };
         let gap = self.change(session, config, |session| {
             session.activity.last_heard = now;
             session.codecs = Codecs::agreed(hello, config);

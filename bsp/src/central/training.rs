@@ -161,6 +161,11 @@ impl Training {
         actions.push(Action::Diverged(divergence));
     }
 
+    /// The incarnations that have diverged before this one.
+    pub(super) fn diverged_incarnations(&self) -> &[u32] {
+        self.lineage.diverged()
+    }
+
     /// The run can't go back to an earlier model.
     pub(super) fn give_up_going_back(&mut self) {
         self.config.goes_back = false;

@@ -148,6 +148,29 @@ fn an_ml_modules_death_without_a_link_ends_the_tab_and_what_it_kept_is_counted_a
 }
 
 #[test]
+fn an_ml_modules_death_while_what_was_kept_is_sent_loses_none_of_it() {
+    let (mut world, tab, _) = away(soon_full(config()), Gradients::Counting, 2);
+    world.run_until(seconds(61));
+    while world.local(tab).link_state() != LinkState::Welcomed {
+        world.run_for(ms(1));
+    }
+    // The first are acknowledged, so that there is room for the last read-out.
+    world.run_for(ms(200));
+    let before = world.observer.tabs[tab].added.clone();
+    let accepted = |world: &World| world.observer.ledger.accepted.clone();
+    let missing = before.iter().filter(|name| !accepted(&world).contains(name)).count();
+    assert!(missing > 100, "{missing} gradients are kept");
+    // From here on it waits for no acknowledgement.
+    world.observer.tabs[tab].may_close = true;
+    world.kill_ml_module(tab, 0);
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(world.end_of(tab), Some(&End::MlModuleDied));
+    let accepted = accepted(&world);
+    let lost: Vec<_> = before.iter().filter(|name| !accepted.contains(name)).collect();
+    assert!(lost.is_empty(), "{} of {} are lost", lost.len(), before.len());
+}
+
+#[test]
 fn all_that_a_tab_has_is_on_its_way_when_it_may_close_at_any_moment() {
     for micros in (0..300_000).step_by(1_900) {
         let mut world = World::new(micros);

@@ -1,5 +1,7 @@
 //! Going back to an earlier checkpoint while the run is served: its model has diverged since.
 
+use std::io;
+
 use bsp::central::Checkpoint;
 
 use super::Folder;
@@ -30,16 +32,27 @@ impl Folder {
         let names = self.disk.list().map_err(DiskError::at(path, Doing::Listed))?;
         let snapshots = names.iter().filter_map(|name| Snapshot::of_checkpoint_file(name));
         let mut best: Option<(f64, Checkpoint)> = None;
+        let mut unreadable = None;
         for snapshot in snapshots {
             let read = read_checkpoint(&mut *self.disk, &self.about, &snapshot.checkpoint_file());
-            // A run that can't read its own checkpoint has others, or its beginning.
-            let Ok(checkpoint) = read else { continue };
+            let checkpoint = match read {
+                Ok(checkpoint) => checkpoint,
+                Err(why) => {
+                    unreadable.get_or_insert(why.line);
+                    continue;
+                }
+            };
             let Some(loss) = checkpoint.totals.last_loss.filter(|loss| loss.is_finite()) else {
                 continue;
             };
             if best.as_ref().is_none_or(|(least, _)| loss < *least) {
                 best = Some((loss, checkpoint));
             }
+        }
+        // A disk that gives none of them for a moment must not send a trained run back to its beginning.
+        if let (None, Some(line)) = (&best, unreadable) {
+            let path = self.disk.path("");
+            return Err(DiskError::at(path, Doing::Read)(io::Error::other(line)));
         }
         let checkpoint = best.map(|(_, checkpoint)| checkpoint);
         let incarnation = self.newest.incarnation + 1;

@@ -290,3 +290,25 @@ fn a_run_goes_back_to_the_kept_checkpoint_of_the_least_loss_as_another_incarnati
     let again = Start::of(state.path()).open().unwrap();
     assert_eq!(again.incarnation, 4);
 }
+
+#[test]
+fn a_file_of_an_incarnation_that_cant_be_is_refused_in_one_line() {
+    let state = tempfile::tempdir().unwrap();
+    drop(Start::of(state.path()).open().unwrap());
+    let run = state.path().join(wanted().run);
+    fs::write(run.join("ledger-4294967295-0"), b"").unwrap();
+    let said = Start::of(state.path()).refused();
+    assert!(said.contains("incarnation 4294967295"), "{said}");
+}
+
+#[test]
+fn a_run_does_not_go_back_to_its_beginning_because_its_checkpoints_cant_be_read() {
+    let state = tempfile::tempdir().unwrap();
+    let mut opened = Start::of(state.path()).open().unwrap();
+    let mut checkpoint = checkpoint();
+    checkpoint.trainer.incarnation = 1;
+    opened.folder.write(&checkpoint, None, RunState::Training).unwrap();
+    let file = opened.folder.path().join(Snapshot::of(&checkpoint).checkpoint_file());
+    fs::write(file, b"damaged").unwrap();
+    assert!(opened.folder.go_back().is_err());
+}
