@@ -137,18 +137,20 @@ mod tests {
     use super::*;
     use std::sync::mpsc;
 
-    type Taken = Arc<Mutex<Vec<u8>>>;
-
     /// Takes a line each time that the test lets it.
     struct Reader {
+        /// A line has come.
+        begun: mpsc::Sender<()>,
         permits: mpsc::Receiver<io::Result<()>>,
-        taken: Taken,
+        taken: mpsc::Sender<Vec<u8>>,
     }
 
     impl Write for Reader {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            // The test may have heard enough.
+            let _ = self.begun.send(());
             self.permits.recv().unwrap_or(Ok(()))?;
-            self.taken.lock().unwrap().extend_from_slice(bytes);
+            let _ = self.taken.send(bytes.to_vec());
             Ok(bytes.len())
         }
 
@@ -157,38 +159,48 @@ mod tests {
         }
     }
 
-    fn log_to_a_reader() -> (Log, mpsc::Sender<io::Result<()>>, Taken) {
+    /// The test's side of the reader.
+    struct Reading {
+        begun: mpsc::Receiver<()>,
+        permit: mpsc::Sender<io::Result<()>>,
+        taken: mpsc::Receiver<Vec<u8>>,
+    }
+
+    fn log_to_a_reader() -> (Log, Reading) {
+        let (begun, has_begun) = mpsc::channel();
         let (permit, permits) = mpsc::channel();
-        let taken = Taken::default();
-        let reader = Reader {
-            permits,
-            taken: Arc::clone(&taken),
+        let (taken, was_taken) = mpsc::channel();
+        let reader = Reader { begun, permits, taken };
+        let reading = Reading {
+            begun: has_begun,
+            permit,
+            taken: was_taken,
         };
-        (Log::to(reader).unwrap(), permit, taken)
+        (Log::to(reader).unwrap(), reading)
     }
 
     #[test]
     fn lines_that_cant_be_written_are_lost_and_later_ones_are_not() {
-        let (log, permit, taken) = log_to_a_reader();
+        let (log, reading) = log_to_a_reader();
         log.say("lost");
-        permit.send(Err(io::ErrorKind::BrokenPipe.into())).unwrap();
         log.say("there");
-        drop(permit);
-        log.flush();
-        assert_eq!(*taken.lock().unwrap(), b"there\n");
+        reading.permit.send(Err(io::ErrorKind::BrokenPipe.into())).unwrap();
+        drop(reading.permit);
+        assert_eq!(reading.taken.recv().unwrap(), b"there\n");
     }
 
     #[test]
     fn nobody_waits_for_a_reader_that_stalls_and_the_log_says_how_much_it_missed() {
-        let (log, permit, taken) = log_to_a_reader();
-        for number in 0..MOST_WAITING + 3 {
+        let (log, reading) = log_to_a_reader();
+        log.say("0");
+        // From here on the log's thread waits for its reader, and takes nothing from the queue.
+        reading.begun.recv().unwrap();
+        for number in 1..=MOST_WAITING + 2 {
             log.say(&number.to_string());
         }
-        drop(permit);
-        log.say("back");
-        log.flush();
-        let taken = String::from_utf8(taken.lock().unwrap().clone()).unwrap();
-        assert!(taken.starts_with("0\n1\n"));
-        assert!(taken.contains(" lines of the log were lost"), "{taken}");
+        drop(reading.permit);
+        assert_eq!(reading.taken.recv().unwrap(), b"0\n");
+        let next = String::from_utf8(reading.taken.recv().unwrap()).unwrap();
+        assert_eq!(next, "1\n(2 lines of the log were lost: nothing took them)\n");
     }
 }
