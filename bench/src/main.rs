@@ -9,11 +9,15 @@
 //! - [`round_trips`]: what a bare peer waits for an answer, for small frames and behind large ones.
 //! - [`first_gradient`]: from opening the page to the first gradient; the wasm package's size.
 //! - [`frame_cost`]: what a frame costs the controller, by how many sessions there are.
+//! - [`checkpoints`]: what a checkpoint every five seconds costs.
+//! - [`come_and_go`]: the server's memory while two hundred native volunteers come and go; ten minutes.
 //! - [`engine`]: the gradient engine beside others, in the browser and natively.
 //!
 //! Without an argument all of them; with names, those, printed only. `--seconds` is how long [`engine`] takes for each
 //! figure in each round.
 
+mod checkpoints;
+mod come_and_go;
 mod engine;
 mod fashion_mnist;
 mod first_gradient;
@@ -48,6 +52,8 @@ fn main() -> Result<()> {
         "minibatches",
         "stragglers",
         "fashion-mnist",
+        "checkpoints",
+        "come-and-go",
         "engine",
     ]
     .map(str::to_owned);
@@ -64,6 +70,8 @@ fn main() -> Result<()> {
             "minibatches" => minibatches::measure()?,
             "stragglers" => stragglers::measure()?,
             "fashion-mnist" => fashion_mnist::measure()?,
+            "checkpoints" => checkpoints::measure()?,
+            "come-and-go" => come_and_go::measure()?,
             "engine" => engine::measure(engine_seconds)?,
             other => bail!("{other}: there are {}", all.join(", ")),
         };

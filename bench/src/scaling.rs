@@ -107,7 +107,7 @@ fn tab(run: &str, period: &str, ml_modules: usize) -> Result<Figure> {
 
 /// When the next one has come in, and how many samples there are then: between two such moments is what was computed
 /// between two read-outs, however rare they are.
-fn next_contribution(server: &Server) -> Result<(Instant, u64)> {
+pub(crate) fn next_contribution(server: &Server) -> Result<(Instant, u64)> {
     let before = server.samples()?;
     let asked = Instant::now();
     while asked.elapsed() < PATIENCE {

@@ -125,12 +125,17 @@ impl Program {
         Ok(status)
     }
 
+    /// Its process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal, such as `TERM`.
     ///
     /// # Errors
     /// A program that is not there any more.
     pub fn signal(&self, signal: &str) -> Result<()> {
-        send_signal(signal, self.child.id())
+        send_signal(signal, self.process())
     }
 
     /// Ends it at once, as `kill -9` does.

@@ -85,6 +85,11 @@ impl RunText {
         Ok(RunText(self.0.replace(old, new)))
     }
 
+    /// The same with further tables at its end.
+    pub fn and(self, tables: &str) -> RunText {
+        RunText(format!("{}\n{tables}\n", self.0))
+    }
+
     /// The same with other layers.
     ///
     /// # Errors

@@ -139,6 +139,11 @@ impl Server {
         self.address
     }
 
+    /// Its process.
+    pub fn process(&self) -> u32 {
+        self.program.process()
+    }
+
     /// Where it writes at its end.
     pub fn out(&self) -> PathBuf {
         self.out.clone()

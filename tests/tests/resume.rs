@@ -1,14 +1,17 @@
 //! A server that is killed, stopped or started twice goes on with its run, and the same volunteers go on with it.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use tempfile::TempDir;
-use tests::native_volunteer::native_volunteer;
+use tests::browser::Browser;
+use tests::driver::Driver;
+use tests::native_volunteer::{native_volunteer, native_volunteer_with};
 use tests::program::{Program, output_of, superstep};
 use tests::server::{Serve, Server, whole};
-use tests::wait::wait_until;
+use tests::tab::Tab;
+use tests::wait::{PATIENCE, wait_until};
 
 /// How often the server is killed, unless the environment says `KILLS=n`.
 const KILLS: u64 = 5;
@@ -17,20 +20,26 @@ const KILLS: u64 = 5;
 const SEED: u64 = 0x5eed;
 
 #[test]
-fn a_server_that_is_killed_again_and_again_counts_each_sample_once_as_its_volunteers_were_told() -> Result<()> {
+fn a_server_that_is_killed_again_and_again_counts_each_sample_once_as_tabs_and_native_volunteers_were_told()
+-> Result<()> {
     let kills = std::env::var("KILLS").ok().map_or(Ok(KILLS), |kills| kills.parse())?;
     let state = TempDir::new()?;
     println!("seed {SEED:#x}");
     let mut server = serve_in(&state, 0)?;
-    let mut volunteers = [native_volunteer(server.url())?, native_volunteer(server.url())?];
-    server.wait_for_contributors(2)?;
+    let driver = Driver::start(Browser::Chromium)?;
+    let tabs = [(); 2].map(|()| Tab::open(&driver, &server.joining_url_with_cpu_percent(1, 30)));
+    let mut volunteers = [(); 2].map(|()| native_volunteer_with(server.url(), &["--cpu-percent", "30"]));
+    server.wait_for_contributors(tabs.len() + volunteers.len())?;
+    let mut waits = Vec::new();
     let mut random = SEED;
     for kill in 1..=kills {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         std::thread::sleep(Duration::from_millis(100 + (random >> 33) % 1_500));
         let before = server.samples()?;
         server.kill()?;
+        let began = Instant::now();
         server = serve_in(&state, server.address().port())?;
+        waits.push(until_a_contribution_is_accepted(&server, began)?);
         ensure!(
             whole(&server.status()?, "incarnation")? == kill + 1,
             "{}",
@@ -44,19 +53,49 @@ fn a_server_that_is_killed_again_and_again_counts_each_sample_once_as_its_volunt
         ensure!(whole(&status, "samples_lost")? == 0, "kill {kill}: {status}");
         println!("kill {kill}: {before} samples before; {status}");
     }
-    let mut told = 0;
+    // So that each of them has come back at least once more than it was cut off.
+    server.wait_for_contributors(tabs.len() + volunteers.len())?;
+    let mut told = Vec::new();
     for volunteer in &mut volunteers {
+        let volunteer = volunteer.as_mut().map_err(|error| anyhow!("{error:#}"))?;
         volunteer.signal("TERM")?;
         volunteer.wait_for_end()?;
-        told += accepted_samples(volunteer)?;
+        told.push(accepted_samples(volunteer)?);
+    }
+    for tab in tabs {
+        let tab = tab?;
+        tab.press("stop")?;
+        tab.wait_for_state("not-contributing")?;
+        told.push(
+            tab.look()?
+                .number("my-accepted")
+                .context("what was accepted of a tab")? as u64,
+        );
     }
     let status = server.status()?;
+    println!("volunteers were told {told:?}: {status}");
     ensure!(
-        whole(&status, "samples")? == told,
-        "volunteers were told {told}: {status}"
+        whole(&status, "samples")? == told.iter().sum::<u64>(),
+        "volunteers were told {told:?}: {status}"
     );
-    println!("volunteers were told {told}: {status}");
+    waits.sort_by(f64::total_cmp);
+    println!(
+        "from a start to the first accepted contribution: median {:.3} s, longest {:.3} s",
+        waits[waits.len() / 2],
+        waits[waits.len() - 1]
+    );
     Ok(())
+}
+
+/// The seconds from the start of a server to its first accepted contribution.
+fn until_a_contribution_is_accepted(server: &Server, began: Instant) -> Result<f64> {
+    const LOOK_AGAIN: Duration = Duration::from_millis(2);
+    let resumed = whole(&server.status()?, "contributions_accepted")?;
+    while whole(&server.status()?, "contributions_accepted")? == resumed {
+        ensure!(began.elapsed() < PATIENCE, "nothing was accepted: {}", server.status()?);
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    Ok(began.elapsed().as_secs_f64())
 }
 
 /// What a native volunteer says at its end.
@@ -132,7 +171,7 @@ fn serve_in(state: &TempDir, port: u16) -> Result<Server> {
     Serve {
         port,
         state,
-        ..Serve::default()
+        ..Serve::kiosk()
     }
     .start()
 }
