@@ -28,6 +28,11 @@ const WORDS = {
     'The server is away, and the memory for finished work is full. Your cores rest until it is back; ' +
       'what they finished is kept, and sent then.',
   ],
+  'not-stored': [
+    'Waiting',
+    'The server has not stored what it got, so that must be kept, and the memory for it is full. ' +
+      'Your cores rest until the server has.',
+  ],
   restarting: ['Waiting to start afresh', 'An ML module has stopped; the tab begins again with new memory.'],
   refused: ['Refused', 'The server does not accept contributions from this tab.'],
   failed: ['Stopped by an error', 'Nothing is computed any more.'],
@@ -42,11 +47,14 @@ const AWAY = new Set(['reconnecting', 'back-soon']);
 
 /** In these states the tab has workers, or is about to have them again. @type {ReadonlySet<TabState>} */
 const AT_WORK = new Set([
-  'connecting', 'training', 'paused', 'reconnecting', 'back-soon', 'waiting', 'restarting',
+  'connecting', 'training', 'paused', 'reconnecting', 'back-soon', 'waiting', 'not-stored', 'restarting',
 ]);
 
 /** @param {TabState} state */
 export const isAtWork = (state) => AT_WORK.has(state);
+
+/** The same, but for those in which its cores rest by themselves. @param {TabState} state */
+export const isComputingIn = (state) => isAtWork(state) && state !== 'waiting' && state !== 'not-stored';
 
 /** The card with which a volunteer steers this tab. */
 export class Controls {

@@ -127,25 +127,36 @@ function showTarget({ eval: evaluated, target_accuracy: accuracy, target_loss: a
   }
 }
 
-/** What this tab has done, over all its sessions: a session counts from zero. */
+/** What this tab has done, over all starts of its workers: each counts from zero. */
 export class MyNumbers {
   #session = '';
-  #inSession = 0;
-  #before = 0;
+  /** The last start of which anything was heard. */
+  #start = 0;
+  /** By the number of their start. @type {Map<number, number>} */
+  #samples = new Map();
+  /** The same. @type {Map<number, number>} */
+  #accepted = new Map();
 
-  /** @param {Progress} progress */
-  show(progress) {
-    if (progress.session !== this.#session) {
-      this.#before += this.#inSession;
-      this.#session = progress.session;
-    }
-    this.#inSession = progress.samples;
-    setNumber('my-samples', this.#before + this.#inSession);
+  /** @param {Progress} progress @param {number} start the number of the start that it is of */
+  show(progress, start) {
+    this.#samples.set(start, progress.samples);
+    setNumber('my-samples', sum(this.#samples));
+    this.showAccepted(progress.accepted, start);
+    // An earlier one that is leaving is still counted.
+    if (start < this.#start) return;
+    this.#start = start;
+    this.#session = progress.session;
     setNumber('my-rate', progress.samplesPerSecond, rate);
     // The tab has room for as many as there are cores; only those that were started are its ML modules.
     const started = progress.mlModules.filter(({ steps }) => steps > 0);
     setNumber('my-modules', started.length);
     byId('modules', HTMLTableSectionElement).replaceChildren(...started.map(moduleRow));
+  }
+
+  /** @param {number} accepted samples that the server has said are accepted @param {number} start of this one */
+  showAccepted(accepted, start) {
+    this.#accepted.set(start, accepted);
+    setNumber('my-accepted', sum(this.#accepted));
   }
 
   /** The number under which the server knows this tab; empty before there is one. */
@@ -169,6 +180,9 @@ export class MyNumbers {
     byId('modules', HTMLTableSectionElement).replaceChildren();
   }
 }
+
+/** @param {Map<number, number>} numbers */
+const sum = (numbers) => [...numbers.values()].reduce((total, number) => total + number, 0);
 
 /** @param {Progress['mlModules'][number]} mlModule @param {number} index */
 function moduleRow(mlModule, index) {

@@ -1,7 +1,7 @@
 // Runs on the page: wires the controls, this tab as a volunteer, the server's reports and the curves together.
 
 import { Charts } from './charts.js';
-import { Controls, isAtWork } from './controls.js';
+import { Controls, isAtWork, isComputingIn } from './controls.js';
 import { byId, setShown, setText } from './dom.js';
 import { MyNumbers, showRun, showRunState, showStatus } from './numbers.js';
 import { ServerWatch } from './status.js';
@@ -42,7 +42,8 @@ const volunteer = new Volunteer({
     if (!isAtWork(tabState)) myNumbers.showNobodyAtWork();
     showState();
   },
-  onProgress: (progress) => myNumbers.show(progress),
+  onProgress: (progress, start) => myNumbers.show(progress, start),
+  onAccepted: (accepted, start) => myNumbers.showAccepted(accepted, start),
 });
 
 const controls = new Controls({
@@ -138,7 +139,7 @@ function showReachable() {
   } else if (!isServerReachable && tabState === 'restarting') {
     setText('unreachable', 'The server does not answer. The page keeps trying; nothing is computed meanwhile.');
   } else if (!isServerReachable) {
-    const isComputing = isAtWork(tabState) && tabState !== 'waiting' && !volunteer.isPauseWanted;
+    const isComputing = isComputingIn(tabState) && !volunteer.isPauseWanted;
     const meanwhile = isComputing ? ' Your cores go on meanwhile; what they finish is sent afterwards.' : '';
     setText('unreachable', `The server does not answer, so the numbers are old. The page keeps trying.${meanwhile}`);
   }

@@ -318,7 +318,7 @@ export type Told = {
   delayMs: number;
   /** For `restarting`: how many starts in a row have contributed nothing. The next start is told so. */
   vainStarts: number;
-  /** For `training`, `paused` and `waiting`, soon after an absence: how long it was away; otherwise 0. */
+  /** For `training`, `paused` and `not-stored`, soon after an absence: how long it was away; otherwise 0. */
   awaySeconds: number;
   /** Samples that were finished by then, and had not reached the server. */
   keptSamples: number;
@@ -326,6 +326,11 @@ export type Told = {
   acceptedSamples: number;
   /** Whether all of them are sent and acknowledged. */
   areSent: boolean;
+  /**
+   * For `restarting`: samples of this start that the server has said are accepted. After an ML module's death
+   * nothing else can say so.
+   */
+  accepted: number;
 };
 
 /** What a volunteer is doing. */
@@ -335,6 +340,7 @@ export type BspState = 'connecting'
   | 'reconnecting'
   | 'back-soon'
   | 'waiting'
+  | 'not-stored'
   | 'refused'
   | 'restarting'
   | 'failed'
@@ -347,7 +353,7 @@ export type Progress = {
   session: string;
   /** Samples that its ML modules have computed. */
   samples: number;
-  /** Samples in contributions that were accepted. */
+  /** Samples in contributions that the server has said are accepted. */
   accepted: number;
   /** A mean over the last seconds. */
   samplesPerSecond: number;

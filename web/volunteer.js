@@ -20,6 +20,7 @@ const ENDS = ['failed', 'refused', 'finished'];
 export class Volunteer {
   #onState;
   #onProgress;
+  #onAccepted;
   #capacity;
   /** @type {Crew | null} */
   #crew = null;
@@ -29,6 +30,7 @@ export class Volunteer {
   /** How many starts in a row have contributed nothing. */
   #vainStarts = 0;
   #hasContributed = false;
+  #starts = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   #restart;
 
@@ -36,12 +38,15 @@ export class Volunteer {
    * @param {object} options
    * @param {number} options.capacity how many ML modules there can be
    * @param {(state: BspState | 'not-contributing', detail: string) => void} options.onState
-   * @param {(progress: Progress) => void} options.onProgress
+   * @param {(progress: Progress, start: number) => void} options.onProgress of the start with this number; one that
+   *   is leaving still tells when the next has begun
+   * @param {(accepted: number, start: number) => void} options.onAccepted what was accepted of a start, at its end
    */
-  constructor({ capacity, onState, onProgress }) {
+  constructor({ capacity, onState, onProgress, onAccepted }) {
     this.#capacity = capacity;
     this.#onState = onState;
     this.#onProgress = onProgress;
+    this.#onAccepted = onAccepted;
   }
 
   /** Whether the volunteer has asked for a pause; the state says when it has come. */
@@ -97,6 +102,8 @@ export class Volunteer {
 
   #startWorkers() {
     this.#hasContributed = false;
+    this.#starts += 1;
+    const start = this.#starts;
     this.#onState('connecting', '');
     const join = {
       workers: this.#workers,
@@ -106,12 +113,13 @@ export class Volunteer {
       vainStarts: this.#vainStarts,
     };
     const crew = new Crew(join, {
-      onTold: (told) => this.#onTold(told),
+      onTold: (told) => {
+        if (told.state === 'restarting') this.#onAccepted(told.accepted, start);
+        this.#onTold(told);
+      },
       onProgress: (progress) => {
-        // One that is leaving still tells, unless there is another already.
-        if (this.#crew !== crew && this.#crew !== null) return;
-        this.#hasContributed ||= progress.accepted > 0;
-        this.#onProgress(progress);
+        if (this.#crew === crew) this.#hasContributed ||= progress.accepted > 0;
+        this.#onProgress(progress, start);
       },
       onFailed: (detail) => this.#dismiss('failed', detail),
       onLeft: () => {

@@ -10,7 +10,7 @@ use std::rc::{Rc, Weak};
 use js_sys::Function;
 use volunteer::action::Action;
 use volunteer::fetch::Resource;
-use volunteer::messages::{FromBspWorker, State, ToBspWorker};
+use volunteer::messages::{FromBspWorker, ToBspWorker};
 use volunteer::settings::Settings;
 use volunteer::volunteer_loop::VolunteerLoop;
 use wasm_bindgen::prelude::*;
@@ -169,8 +169,8 @@ impl Driver {
                 address: ml_worker::into_shared(ml_module),
             }),
             Action::Tell(told) => {
-                if told.state == State::Left {
-                    // What was finished last is counted, too.
+                if told.state.is_end() {
+                    // What was finished and accepted last is counted, too.
                     self.tell_progress();
                 }
                 self.page.tell(&told);

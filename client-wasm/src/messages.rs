@@ -34,6 +34,8 @@ extern "C" {
     fn set_accepted_samples(this: &StateMessage, accepted_samples: u32);
     #[wasm_bindgen(method, setter = areSent)]
     fn set_are_sent(this: &StateMessage, are_sent: bool);
+    #[wasm_bindgen(method, setter)]
+    fn set_accepted(this: &StateMessage, accepted: f64);
 
     #[wasm_bindgen(js_namespace = console, js_name = info)]
     fn console_info(line: &str);
@@ -71,6 +73,7 @@ impl Page {
         self.state.set_kept_samples(told.kept_samples);
         self.state.set_accepted_samples(told.accepted_samples);
         self.state.set_are_sent(told.are_sent);
+        self.state.set_accepted(told.accepted as f64);
         // The message is a copy. It fails only for what can't be copied.
         drop(self.scope.post_message(&self.state));
     }

@@ -157,8 +157,8 @@ impl Driver {
             Action::Log(Level::Warning, line) => tracing::warn!("{line}"),
             Action::End(ending) => {
                 if let Some(progress) = self.volunteer.measure_progress(self.now()) {
-                    let (session, accepted) = (progress.session, progress.accepted);
-                    tracing::info!("session {session}: {accepted} samples were accepted");
+                    let (session, accepted) = (progress.session, self.volunteer.accepted_samples());
+                    tracing::info!("the last session was {session}; in all {accepted} samples were accepted");
                 }
                 return Ok(Some(ending));
             }

@@ -1,5 +1,6 @@
 //! What a native volunteer does, as plain lines: one whenever that changes.
 
+use std::borrow::Cow;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bsp::time::Time;
@@ -12,21 +13,24 @@ pub(crate) struct States {
     /// `None` for ever.
     give_up_after: Option<Duration>,
     said: Said,
-    /// What it waits for, while it does.
-    reason: String,
     away: Option<Away>,
 }
 
 /// The last line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Said {
     Nothing,
     Connecting,
-    Waiting,
+    /// It never was a member, and no try to become one has been answered.
+    NoAnswer,
+    /// It waits to start afresh, for this reason.
+    Restarting(Cow<'static, str>),
     Training,
     Away,
     /// Nothing more can be kept.
     Full,
+    /// The same, and the server is there.
+    NotStored,
     Ended,
 }
 
@@ -47,7 +51,6 @@ impl States {
             url: url.to_owned(),
             give_up_after,
             said: Said::Nothing,
-            reason: String::new(),
             away: None,
         }
     }
@@ -57,7 +60,7 @@ impl States {
         match told.state {
             State::Connecting => {
                 self.begin_absence(now);
-                if self.said == Said::Waiting {
+                if matches!(self.said, Said::NoAnswer | Said::Restarting(_)) {
                     // Each try would be a line, for ever.
                     return None;
                 }
@@ -93,18 +96,27 @@ impl States {
                 })
             }
             State::Waiting => {
-                if told.detail.is_empty() && told.away_seconds == 0 {
-                    // Otherwise it has a link, and the server does not store what it gets.
-                    self.begin_absence(now);
-                }
+                self.begin_absence(now);
                 self.say(Said::Full, |_| {
                     "waiting: the memory for finished work is full; what is finished is kept".to_owned()
                 })
             }
+            State::NotStored => {
+                if let Some(away) = &mut self.away {
+                    // The server has answered.
+                    away.has_failed = false;
+                }
+                self.say(Said::NotStored, |_| {
+                    "waiting: the server has not stored what it got, so that is kept, and the memory for it is full"
+                        .to_owned()
+                })
+            }
             State::Restarting => {
                 self.begin_absence(now);
-                self.wait_because(&told.detail)
-                    .then(|| format!("waiting to start afresh: {}", told.detail))
+                let because = told.detail.clone();
+                self.say(Said::Restarting(because), |_| {
+                    format!("waiting to start afresh: {}", told.detail)
+                })
             }
             State::Finished => self.say(Said::Ended, |_| "finished: the run is finished; thank you".to_owned()),
             // The program's error says these.
@@ -116,9 +128,11 @@ impl States {
     pub(crate) fn on_failure(&mut self) -> Option<String> {
         let away = self.away.as_mut()?;
         away.has_failed = true;
-        let is_waiting = matches!(self.said, Said::Connecting | Said::Waiting);
-        (is_waiting && self.wait_because("no answer")).then(|| {
-            let (clock, until) = (clock(SystemTime::now()), self.how_long());
+        if !matches!(self.said, Said::Connecting | Said::Restarting(_)) {
+            return None;
+        }
+        self.say(Said::NoAnswer, |states| {
+            let (clock, until) = (clock(SystemTime::now()), states.how_long());
             format!("waiting since {clock}: the server does not answer; trying again {until}")
         })
     }
@@ -130,7 +144,7 @@ impl States {
     }
 
     fn begin_absence(&mut self, now: Time) {
-        let is_again = self.said == Said::Training;
+        let is_again = matches!(self.said, Said::Training | Said::NotStored);
         // A link that is lost is a try that has failed.
         let has_failed = is_again;
         self.away.get_or_insert(Away {
@@ -138,14 +152,6 @@ impl States {
             is_again,
             has_failed,
         });
-    }
-
-    /// Returns whether that is news.
-    fn wait_because(&mut self, reason: &str) -> bool {
-        let is_news = self.said != Said::Waiting || self.reason != reason;
-        self.said = Said::Waiting;
-        reason.clone_into(&mut self.reason);
-        is_news
     }
 
     fn say(&mut self, said: Said, line: impl FnOnce(&States) -> String) -> Option<String> {
@@ -217,6 +223,28 @@ mod tests {
             say(4004, State::Finished).unwrap(),
             "finished: the run is finished; thank you"
         );
+    }
+
+    #[test]
+    fn a_server_that_is_there_and_stores_nothing_is_not_away_and_no_reason_to_give_up() {
+        let mut states = States::new("http://a:1", Some(Duration::from_secs(60)));
+        let mut say = |seconds, state: State| states.on_told(at(seconds), &state.into());
+        say(0, State::Connecting);
+        say(1, State::Training);
+        let waiting = say(2, State::NotStored).unwrap();
+        assert!(waiting.contains("the server has not stored what it got"), "{waiting}");
+        assert_eq!(say(3, State::Training).unwrap(), "training");
+        say(10, State::Reconnecting);
+        let waiting = say(20, State::Waiting).unwrap();
+        assert!(waiting.contains("the memory for finished work is full"), "{waiting}");
+        // It is back, and its memory is still full.
+        say(30, State::NotStored).unwrap();
+        assert_eq!(say(31, State::Training).unwrap(), "training: resumed after 21 s");
+        say(40, State::NotStored);
+        assert_eq!(states.gives_up_at(), None);
+        states.on_told(at(50), &State::Reconnecting.into());
+        states.on_told(at(51), &State::NotStored.into());
+        assert_eq!(states.gives_up_at(), None, "the server has answered");
     }
 
     #[test]

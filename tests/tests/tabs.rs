@@ -84,11 +84,15 @@ fn a_tab_that_is_stopped_sends_what_it_has_finished_and_no_sample_is_lost() -> R
         tab.press("stop")?;
         tab.wait_for_state("not-contributing")?;
         wait_until("the tab to be gone", || Ok(server.volunteers()?.is_empty()))?;
-        let mine = tab.look()?.number("my-samples").context("a number")? as u64;
+        let view = tab.wait_until("all of it as accepted", |view| {
+            view.number("my-accepted") >= view.number("my-samples")
+        })?;
+        let told = |id: &str| Ok::<_, anyhow::Error>(view.number(id).context("a number")? as u64);
+        let (mine, accepted) = (told("my-samples")?, told("my-accepted")?);
         sum += mine;
         ensure!(
-            server.samples()? == sum,
-            "the server has {} of {sum} samples",
+            server.samples()? == sum && accepted == mine,
+            "the server has {} of {sum} samples; the tab was told that {accepted} of {mine} were accepted",
             server.samples()?
         );
         tab.close()?;

@@ -1,7 +1,6 @@
 //! One start of a volunteer that has the run's description: its membership, its local BSP module (103), and the ML
 //! modules (105) that were started.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use bsp::local::{self, LinkState, Local};
@@ -18,9 +17,6 @@ use crate::settings::Settings;
 const RETURN_IS_SAID_FOR: Duration = Duration::from_secs(60);
 /// After a return, the server may take this long to store what it gets.
 const MAY_TAKE_TO_STORE: Duration = Duration::from_secs(20);
-/// Why it waits although there is a link.
-const NOT_STORED: &str = "The server has not stored what it got, so that must be kept, and the memory for it is full. \
-     Your cores rest until the server has.";
 
 /// A start from its description to its end.
 pub(crate) struct Joined {
@@ -93,16 +89,11 @@ impl Joined {
         let state = self.state();
         let last = self.local.last_return();
         let recent = last.filter(|returned| now.since(returned.at) < RETURN_IS_SAID_FOR || !returned.is_settled);
-        let is_welcomed = self.local.link_state() == LinkState::Welcomed;
         match (state, recent) {
             // It has only just returned, and the server is storing what was kept.
-            (State::Waiting, Some(returned)) if is_welcomed && now.since(returned.at) < MAY_TAKE_TO_STORE => {
+            (State::NotStored, Some(returned)) if now.since(returned.at) < MAY_TAKE_TO_STORE => {
                 Told::after(state, &returned)
             }
-            (State::Waiting, _) if is_welcomed => Told {
-                detail: Cow::Borrowed(NOT_STORED),
-                ..state.into()
-            },
             (State::Training | State::Paused, Some(returned)) => Told::after(state, &returned),
             _ => state.into(),
         }
@@ -112,7 +103,7 @@ impl Joined {
         let is_resting = self.local.is_resting() && !self.local.is_paused();
         match (self.local.link_state(), self.local.session()) {
             (LinkState::Welcomed, _) if self.local.is_paused() => State::Paused,
-            (LinkState::Welcomed, _) if is_resting => State::Waiting,
+            (LinkState::Welcomed, _) if is_resting => State::NotStored,
             (LinkState::Welcomed, _) => State::Training,
             (_, None) => State::Connecting,
             (_, Some(_)) if is_resting => State::Waiting,

@@ -22,8 +22,10 @@ pub enum State {
     Reconnecting,
     /// The same, and the server has said that it will be back.
     BackSoon,
-    /// Its ML modules sleep, because no more can be kept of what they compute.
+    /// The link is lost, and its ML modules sleep, because no more can be kept of what they compute.
     Waiting,
+    /// There is a link. Its ML modules sleep, because the server has not stored what it got: that must be kept.
+    NotStored,
     /// The server does not accept it, and another try would change nothing.
     Refused,
     /// It starts afresh after a wait, with new memory and a new session.
@@ -46,11 +48,26 @@ impl State {
             State::Reconnecting => "reconnecting",
             State::BackSoon => "back-soon",
             State::Waiting => "waiting",
+            State::NotStored => "not-stored",
             State::Refused => "refused",
             State::Restarting => "restarting",
             State::Failed => "failed",
             State::Finished => "finished",
             State::Left => "left",
+        }
+    }
+
+    /// Whether nothing follows it in this start: what is finished is sent, as far as it could be.
+    pub const fn is_end(self) -> bool {
+        match self {
+            State::Refused | State::Restarting | State::Failed | State::Finished | State::Left => true,
+            State::Connecting
+            | State::Training
+            | State::Paused
+            | State::Reconnecting
+            | State::BackSoon
+            | State::Waiting
+            | State::NotStored => false,
         }
     }
 }
@@ -68,7 +85,7 @@ pub struct Told {
     pub delay_ms: u32,
     /// For `restarting`: how many starts in a row have contributed nothing. The next start is told so.
     pub vain_starts: u32,
-    /// For `training`, `paused` and `waiting`, soon after an absence: how long it was away; otherwise 0.
+    /// For `training`, `paused` and `not-stored`, soon after an absence: how long it was away; otherwise 0.
     pub away_seconds: u32,
     /// Samples that were finished by then, and had not reached the server.
     pub kept_samples: u32,
@@ -76,6 +93,9 @@ pub struct Told {
     pub accepted_samples: u32,
     /// Whether all of them are sent and acknowledged.
     pub are_sent: bool,
+    /// For `restarting`: samples of this start that the server has said are accepted. After an ML module's death
+    /// nothing else can say so.
+    pub accepted: u64,
 }
 
 impl Told {
@@ -108,6 +128,7 @@ impl From<State> for Told {
             kept_samples: 0,
             accepted_samples: 0,
             are_sent: false,
+            accepted: 0,
         }
     }
 }
@@ -194,6 +215,7 @@ mod tests {
             State::Reconnecting,
             State::BackSoon,
             State::Waiting,
+            State::NotStored,
             State::Refused,
             State::Restarting,
             State::Failed,
@@ -211,7 +233,7 @@ mod tests {
             serde_json::to_string(&FromBspWorker::State(told)).unwrap(),
             concat!(
                 r#"{"type":"state","state":"training","detail":"","delayMs":0,"vainStarts":0,"#,
-                r#""awaySeconds":0,"keptSamples":0,"acceptedSamples":0,"areSent":false}"#
+                r#""awaySeconds":0,"keptSamples":0,"acceptedSamples":0,"areSent":false,"accepted":0}"#
             )
         );
         assert_eq!(

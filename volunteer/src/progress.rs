@@ -14,7 +14,7 @@ pub struct Progress {
     pub session: String,
     /// Samples that its ML modules have computed.
     pub samples: u64,
-    /// Samples in contributions that were accepted.
+    /// Samples in contributions that the server has said are accepted.
     pub accepted: u64,
     /// A mean over the last seconds.
     pub samples_per_second: f64,

@@ -53,6 +53,8 @@ pub struct VolunteerLoop {
     restarts: Backoff,
     /// The number of the next start's first ML module.
     next_number: usize,
+    /// Samples of the starts before this one that were accepted.
+    accepted_before: u64,
     told: Option<Told>,
 }
 
@@ -66,6 +68,7 @@ impl VolunteerLoop {
             fetch: Fetch::new(settings.seed),
             restarts: Backoff::new(FIRST_WAIT, LONGEST_WAIT, settings.seed).after(settings.vain_starts),
             next_number: 0,
+            accepted_before: 0,
             told: None,
         }
     }
@@ -73,6 +76,7 @@ impl VolunteerLoop {
     /// Begins: the description is fetched.
     pub fn start(&mut self, actions: &mut Vec<Action>) {
         actions.reserve(MOST_ACTIONS);
+        self.accepted_before = self.accepted_samples();
         self.joined = None;
         self.phase = Phase::Describing;
         // Another jitter for each start.
@@ -228,6 +232,15 @@ impl VolunteerLoop {
         }
     }
 
+    /// Samples that the server has said are accepted, over all starts.
+    pub fn accepted_samples(&self) -> u64 {
+        self.accepted_before + self.accepted_in_this_start()
+    }
+
+    fn accepted_in_this_start(&self) -> u64 {
+        self.joined.as_ref().map_or(0, |joined| joined.local.accepted_samples())
+    }
+
     /// Whether anything is to be fetched, or can be.
     fn is_at_work(&self) -> bool {
         matches!(self.phase, Phase::Describing | Phase::Joined) && !self.is_dying()
@@ -362,8 +375,8 @@ impl VolunteerLoop {
     }
 
     fn start_afresh(&mut self, now: Time, detail: Cow<'static, str>, actions: &mut Vec<Action>) {
-        let samples = self.joined.as_ref().map_or(0, |joined| joined.local.accepted_samples());
-        if samples > 0 {
+        let accepted = self.accepted_in_this_start();
+        if accepted > 0 {
             self.restarts.on_success();
         }
         let wait = self.restarts.on_failure();
@@ -373,6 +386,7 @@ impl VolunteerLoop {
             detail,
             delay_ms: u32::try_from(wait.as_millis()).unwrap_or(u32::MAX),
             vain_starts: self.restarts.failures(),
+            accepted,
             ..State::Restarting.into()
         }));
         match self.settings.restarts_here {

@@ -48,7 +48,7 @@ fn a_volunteer_that_is_back_says_how_long_it_was_away_and_what_became_of_its_wor
     let told = world.take_told().pop().unwrap();
     assert_eq!(
         told.state,
-        State::Waiting,
+        State::NotStored,
         "there is no room before the first is durable"
     );
     assert!(told.away_seconds > 5 && told.kept_samples > 16, "{told:?}");

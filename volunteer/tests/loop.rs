@@ -352,6 +352,32 @@ fn a_start_that_contributed_was_not_in_vain() {
 }
 
 #[test]
+fn what_was_accepted_is_counted_over_all_starts_also_where_an_ml_module_died() {
+    let mut world = World::training(settings());
+    for start in 1..=3 {
+        world.compute();
+        world.pass(2 * world::PERIOD);
+        world.accept();
+        world.take_told();
+        // Two gradients of four samples each.
+        assert_eq!(world.volunteer.accepted_samples(), 8 * start);
+        let first = world.volunteer.measure_progress(world.now).unwrap();
+        assert_eq!(first.accepted, 8, "each start counts its own");
+        let (now, number) = (world.now, 3 * (start as usize - 1));
+        world.ml_modules.clear();
+        world.volunteer.on_ml_module_died(now, number, &mut world.actions);
+        world.pass(Duration::from_secs(6));
+        let told = world.take_told();
+        assert_eq!((told[0].state, told[0].accepted), (State::Restarting, 8));
+        world.pass(Duration::from_secs(60));
+        world.answer(Resource::Description, Ok(&description_bytes()));
+        world.welcome();
+        world.answer_shards();
+    }
+    assert_eq!(world.volunteer.accepted_samples(), 24);
+}
+
+#[test]
 fn where_new_memory_is_needed_the_loop_ends_with_the_wait_that_it_has_told() {
     let mut world = World::training(Settings {
         vain_starts: 2,

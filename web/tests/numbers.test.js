@@ -99,17 +99,22 @@ test('a run in which cores wait for models has no period to show', () => {
   assert.deepEqual(['period-figure', 'grace-figure', 'my-link'].map((id) => find(id).hidden), [true, true, true]);
 });
 
-test('a tab’s samples add up over its sessions', () => {
+test('a tab’s samples add up over the starts of its workers, also where one is leaving and the next has begun', () => {
   const mine = new MyNumbers();
-  mine.show(progress('1', 100));
-  mine.show(progress('1', 150));
-  mine.show(progress('2', 20));
-  assert.equal(value('my-samples'), '170');
-  assert.equal(mine.session, '2');
+  mine.show({ ...progress('1', 100), accepted: 90 }, 1);
+  mine.show({ ...progress('1', 150), accepted: 120 }, 1);
+  // The same session number: another run at this address.
+  mine.show({ ...progress('1', 20), accepted: 10 }, 2);
+  mine.show({ ...progress('1', 160, [1, 1]), accepted: 160 }, 1);
+  assert.equal(value('my-samples'), '180');
+  assert.equal(value('my-accepted'), '170');
+  assert.equal(value('my-modules'), '1', 'those of the present start');
+  mine.showAccepted(20, 2);
+  assert.equal(value('my-accepted'), '180');
 });
 
 test('only ML modules that were started are listed, with shares of their time', () => {
-  new MyNumbers().show(progress('1', 100, [5, 0, 0]));
+  new MyNumbers().show(progress('1', 100, [5, 0, 0]), 1);
   assert.equal(value('my-modules'), '1');
   assert.equal(find('modules').children.length, 1);
   assert.equal(find('modules').text, '1 100 50.0 25.0 12.5 12.5');
@@ -119,7 +124,7 @@ test('a tab that has stopped keeps what it has done', () => {
   const mine = new MyNumbers();
   mine.showNobodyAtWork();
   assert.equal(value('my-samples'), undefined, 'it never began');
-  mine.show(progress('1', 100));
+  mine.show(progress('1', 100), 1);
   mine.showReport({ period_seconds: 0.5, link_share: 1.7 });
   assert.equal(find('my-link-share').textContent, '100.0 %');
   mine.showNobodyAtWork();

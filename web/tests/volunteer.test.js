@@ -10,6 +10,8 @@ let clock;
 let workers = [];
 let states = [];
 let progress = [];
+/** What was accepted of a start at its end, and its number. */
+let accepted = [];
 
 class FakeWorker {
   posted = [];
@@ -45,7 +47,7 @@ class FakeWorker {
 
 beforeEach(() => {
   clock = new Clock();
-  [workers, states, progress] = [[], [], []];
+  [workers, states, progress, accepted] = [[], [], [], []];
   globalThis.Worker = FakeWorker;
 });
 
@@ -53,7 +55,8 @@ function volunteer() {
   return new Volunteer({
     capacity: 4,
     onState: (state, detail) => states.push([state, detail]),
-    onProgress: (shown) => progress.push(shown),
+    onProgress: (shown, start) => progress.push({ ...shown, start }),
+    onAccepted: (...end) => accepted.push(end),
   });
 }
 
@@ -190,6 +193,21 @@ test('a tab that leaves ends its workers when all is sent', () => {
   bsp.says(told('left'));
   assert.ok(bsp.isTerminated && ml.isTerminated);
   assert.deepEqual(words(), ['connecting', 'training', 'not-contributing', 'not-contributing']);
+});
+
+test('what a crew that is leaving has finished is counted even where the next has begun', () => {
+  const { tab, bsp } = training();
+  tab.leave();
+  tab.join(1, 100);
+  workers.at(-1).says({ type: 'progress', samples: 16, accepted: 0, mlModules: [] });
+  bsp.says({ type: 'progress', samples: 512, accepted: 512, mlModules: [] });
+  assert.deepEqual(progress.map(({ start, samples }) => [start, samples]), [[2, 16], [1, 512]]);
+});
+
+test('what was accepted before an ML worker’s death is counted', () => {
+  const { bsp } = training();
+  bsp.says(told('restarting', { delayMs: 10, accepted: 640 }));
+  assert.deepEqual(accepted, [[640, 1]]);
 });
 
 test('a tab that may end at any moment says so to its BSP worker, and goes on if it does not', async () => {
