@@ -15,11 +15,11 @@ use crate::engine::stopwatch::median;
 use crate::scaling::next_contribution;
 
 /// Turns with and without checkpoints, by turns, so that a machine's moods hit both alike.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 /// Until shards have come and the processor has its pace.
 const WARM_UP: Duration = Duration::from_secs(5);
-/// Six checkpoints.
-const MEASURE: Duration = Duration::from_secs(30);
+/// Nine checkpoints.
+const MEASURE: Duration = Duration::from_secs(45);
 
 /// Models, in order of size.
 const RUNS: [&str; 2] = ["bench/models/eighty-thousand.toml", "bench/models/twenty-million.toml"];
