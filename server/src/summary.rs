@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use bsp::time::Time;
 use run::Run;
 use run::model_file::{About, model_file};
 use run::out_folder::{self, Kept, Left, Results};
@@ -27,7 +28,7 @@ struct Summary<'a> {
     supersteps: u64,
     /// Samples in the last version.
     samples_in_model: u64,
-    /// Accepted samples that came too late for any model: none, unless it diverged.
+    /// Accepted samples that no model holds, and none will, by the same count as the status's.
     samples_lost: u64,
     mean_superstep_samples: f64,
     mean_staleness: f64,
@@ -116,7 +117,7 @@ fn summary<'a>(run: &'a Run, status: Status, ended: &'a Ended, about: &About) ->
         model_version: about.version,
         supersteps: totals.supersteps,
         samples_in_model: totals.samples_in_model,
-        samples_lost: samples - totals.samples_in_model,
+        samples_lost: controller.central().samples_lost(Time::ZERO + ended.elapsed).total(),
         mean_superstep_samples: totals.samples_in_model as f64 / totals.supersteps.max(1) as f64,
         mean_staleness: totals.mean_staleness(),
         mean_weight: totals.mean_weight(),

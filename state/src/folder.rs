@@ -21,8 +21,6 @@ mod fork;
 mod place;
 mod rollback;
 
-pub use rollback::WentBack;
-
 use place::{Hold, Place};
 
 /// The best model's file.

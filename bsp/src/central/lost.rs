@@ -9,6 +9,26 @@ use super::checkpoint::Awaited;
 use crate::protocol::message::SessionId;
 use crate::time::Time;
 
+/// Accepted samples that no model holds, and none will, by the cause.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LostSamples {
+    /// They were lost with a server before they were durable, and their volunteers have not sent them again in time.
+    pub with_volunteers: u64,
+    /// The run went back to an earlier model, which does not hold them.
+    pub gone_back: u64,
+    /// The step that was to hold them made the model diverge, and the run rests since.
+    pub diverged: u64,
+}
+
+impl LostSamples {
+    /// All of them.
+    pub fn total(self) -> u64 {
+        self.with_volunteers
+            .saturating_add(self.gone_back)
+            .saturating_add(self.diverged)
+    }
+}
+
 /// The contributions that have not come again.
 #[derive(Debug, Default)]
 pub(super) struct Lost {

@@ -64,6 +64,17 @@ impl Totals {
         self.lost_with_disk = self.lost_with_disk.saturating_add(contributions);
     }
 
+    /// The run goes back to an earlier checkpoint, of these totals. What was accepted stays accepted; what is said of
+    /// the model is said of the earlier one.
+    pub(super) fn gone_back_to(self, earlier: &Totals) -> Totals {
+        Totals {
+            supersteps: earlier.supersteps,
+            samples_in_model: earlier.samples_in_model,
+            last_loss: earlier.last_loss,
+            ..self
+        }
+    }
+
     /// A superstep has closed and made a version.
     pub(super) fn on_closed(&mut self, closed: &ClosedSuperstep) {
         self.supersteps += 1;

@@ -6,11 +6,11 @@ use crate::protocol::message::{Hello, Token, Welcome};
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
-fn at(seconds: u64) -> Time {
+pub(super) fn at(seconds: u64) -> Time {
     Time::ZERO + Duration::from_secs(seconds)
 }
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     Config {
         checkpoint_interval: Some(INTERVAL),
         token_key: TokenKey([7; 32]),
@@ -22,20 +22,20 @@ fn begun() -> Central {
     Central::new(Time::ZERO, config(), vec![1.0; PARAMETERS], Box::new(Descent))
 }
 
-fn resumed(checkpoint: Checkpoint, incarnation: u32, awaited: Vec<Awaited>) -> Central {
+pub(super) fn resumed(checkpoint: Checkpoint, incarnation: u32, awaited: Vec<Awaited>) -> Central {
     let optimizer = Box::new(Descent);
     Central::resume(Time::ZERO, config(), checkpoint, incarnation, optimizer, awaited).unwrap()
 }
 
 /// A frame of this connection arrives at this time.
-fn arrive(central: &mut Central, now: Time, from: u64, frame: &Bytes) -> Vec<Action> {
+pub(super) fn arrive(central: &mut Central, now: Time, from: u64, frame: &Bytes) -> Vec<Action> {
     let mut actions = Vec::new();
     central.on_frame(now, ConnectionId(from), frame, &mut actions);
     actions
 }
 
 /// A volunteer says hello, with the session and what is durable of it if it has one.
-fn join(
+pub(super) fn join(
     central: &mut Central,
     from: u64,
     session: Option<(SessionId, Token)>,
@@ -55,14 +55,14 @@ fn join(
 }
 
 /// The checkpoint among these actions.
-fn made(actions: Vec<Action>) -> Option<Checkpoint> {
+pub(super) fn made(actions: Vec<Action>) -> Option<Checkpoint> {
     actions.into_iter().find_map(|action| match action {
         Action::WriteCheckpoint(checkpoint) => Some(*checkpoint),
         _ => None,
     })
 }
 
-fn make(central: &mut Central, now: Time) -> Checkpoint {
+pub(super) fn make(central: &mut Central, now: Time) -> Checkpoint {
     let mut actions = Vec::new();
     central.make_checkpoint(now, &mut actions);
     made(actions).unwrap()
@@ -189,7 +189,10 @@ fn a_session_goes_on_where_the_checkpoint_stands_also_one_that_no_checkpoint_kno
     });
 
     let mut central = resumed(checkpoint, 2, lost.to_vec());
-    assert_eq!((central.samples_awaited(at(0)), central.samples_lost(at(0))), (24, 0));
+    assert_eq!(
+        (central.samples_awaited(at(0)), central.samples_lost(at(0)).total()),
+        (24, 0)
+    );
     let new = join(&mut central, 9, None, 0).unwrap();
     assert!(
         new.session.0 > unknown.session.0 + 1_000_000,
@@ -202,7 +205,7 @@ fn a_session_goes_on_where_the_checkpoint_stands_also_one_that_no_checkpoint_kno
     arrive(&mut central, at(1), 1, &contribution_of(known.session, 2, 0, 8, 1.0));
     assert_eq!((central.totals().samples, central.samples_awaited(at(1))), (16, 16));
     assert_eq!(
-        central.samples_lost(Time::ZERO + config().session_ttl),
+        central.samples_lost(Time::ZERO + config().session_ttl).with_volunteers,
         16,
         "its volunteer is gone"
     );
@@ -213,7 +216,7 @@ fn a_session_goes_on_where_the_checkpoint_stands_also_one_that_no_checkpoint_kno
         &contribution_of(unknown.session, 1, 0, 16, 1.0),
     );
     assert_eq!(
-        (central.totals().samples, central.samples_lost(at(99))),
+        (central.totals().samples, central.samples_lost(at(99)).total()),
         (32, 0),
         "it has come after all"
     );
