@@ -59,7 +59,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::local::kept_contributions;
-use crate::protocol::message::{FromCentral, FromVolunteer, Refusal, SessionId};
+use crate::protocol::message::{FromCentral, FromVolunteer, Hello, Refusal, SessionId};
 use crate::shared_memory::ModelStamp;
 use crate::time::Time;
 
@@ -390,6 +390,9 @@ impl Central {
                 actions.push(Action::Disconnect { from, reason: None });
             }
             FromVolunteer::Hello(hello) => {
+                if let Some(incarnation) = later_incarnation(&hello, training) {
+                    actions.push(Action::LaterIncarnationSeen { incarnation });
+                }
                 check_hello(&hello, training.config(), training.phase())?;
                 let Joined { session, replaced, gap } = sessions.on_hello(now, from, &hello, training.config())?;
                 if let Some(from) = replaced {
@@ -442,6 +445,7 @@ impl Central {
             .as_mut()
             .and_then(|durability| durability.begin_if_due(now))
         {
+            self.training.forget_if_due(now);
             let checkpoint = self.training.make_checkpoint(&mut self.sessions, number);
             actions.push(Action::WriteCheckpoint(Box::new(checkpoint)));
         }
@@ -485,6 +489,12 @@ impl Central {
             "sessions are sent the trainer's model"
         );
     }
+}
+
+/// The incarnation of this run that a volunteer has seen, if it is a later one than this.
+fn later_incarnation(hello: &Hello, training: &Training) -> Option<u32> {
+    let (run, ours) = (training.config().run, training.trainer().stamp().incarnation);
+    hello.incarnation.filter(|theirs| hello.run == run && *theirs > ours)
 }
 
 #[cfg(test)]

@@ -470,6 +470,10 @@ impl Controller {
                 sequence,
                 reason,
             } => self.on_contribution_refused(now, session, sequence, &reason),
+            Action::LaterIncarnationSeen { incarnation } => {
+                let ours = self.central.stamp().incarnation;
+                self.refusals.log_later_incarnation(ours, incarnation);
+            }
             Action::NoteAccepted(contribution) => self.keeping.note_accepted(contribution),
             Action::WriteCheckpoint(checkpoint) => {
                 let (number, accuracy, state) = (checkpoint.number, self.accuracy(), self.state());

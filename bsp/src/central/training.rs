@@ -100,7 +100,7 @@ impl Training {
             broadcast,
             totals,
             gone_back,
-            lost: Lost::new(awaited, now + config.session_ttl),
+            lost: Lost::new(awaited, now, config.session_ttl),
             watch: DivergenceWatch::default(),
             divergence: None,
             trainer,
@@ -134,6 +134,11 @@ impl Training {
             diverged,
             setbacks: self.trainer.setbacks(),
         }
+    }
+
+    /// Time has passed: what has not come again for long is remembered as one number.
+    pub(super) fn forget_if_due(&mut self, now: Time) {
+        self.lost.forget_if_due(now);
     }
 
     /// Samples of contributions that were accepted, and then lost with their server, and that may still come again.

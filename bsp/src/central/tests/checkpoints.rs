@@ -280,6 +280,65 @@ fn a_number_that_no_session_reaches_is_not_believed() {
 }
 
 #[test]
+fn a_gap_is_believed_once_and_within_reason() {
+    let mut central = resumed(make(&mut begun(), at(1)), 2, Vec::new());
+    let proof = |session| Some((SessionId(session), config().token_key.token(SessionId(session))));
+    let over = join(&mut central, 1, proof(1), 1 << 30).unwrap_err();
+    assert_eq!(over, Refusal::SessionOver(SessionId(1)));
+    for (durable, settled) in [(5, 5), (500, 5), (5, 5)] {
+        assert_eq!(join(&mut central, 2, proof(2), durable).unwrap().settled, settled);
+    }
+    assert_eq!(central.totals().lost_with_disk, 5);
+}
+
+#[test]
+fn what_a_volunteer_that_left_has_contributed_is_lost_with_its_cause_if_no_checkpoint_held_it() {
+    let mut central = begun();
+    let session = join(&mut central, 1, None, 0).unwrap().session;
+    let before = make(&mut central, at(1));
+    let actions = arrive(&mut central, at(1), 1, &contribution_of(session, 1, 0, 8, 1.0));
+    let noted: Vec<Awaited> = actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::NoteAccepted(noted) => Some(*noted),
+            _ => None,
+        })
+        .collect();
+    arrive(&mut central, at(2), 1, &FromVolunteer::Leave.encode());
+    central.on_checkpoint_written(at(2), 1, &mut Vec::new());
+    assert!(!central.is_durable(), "a checkpoint is due for what it has left");
+    // The server is killed before that.
+    let mut central = resumed(before, 2, noted);
+    assert_eq!(
+        (central.samples_awaited(at(0)), central.samples_lost(at(0)).total()),
+        (8, 0)
+    );
+    let end = Time::ZERO + config().session_ttl;
+    central.on_timeout(end, &mut Vec::new());
+    assert_eq!(
+        (central.samples_awaited(end), central.samples_lost(end).with_volunteers),
+        (0, 8)
+    );
+}
+
+#[test]
+fn a_volunteer_that_has_seen_a_later_incarnation_shows_that_the_state_is_an_older_one() {
+    let mut central = resumed(make(&mut begun(), at(1)), 2, Vec::new());
+    let mut seen_by = |from, incarnation| {
+        let hello = Hello {
+            incarnation: Some(incarnation),
+            ..hello(report())
+        };
+        let actions = arrive(&mut central, at(1), from, &FromVolunteer::Hello(hello).encode());
+        actions.into_iter().find_map(|action| match action {
+            Action::LaterIncarnationSeen { incarnation } => Some(incarnation),
+            _ => None,
+        })
+    };
+    assert_eq!([seen_by(1, 1), seen_by(2, 2), seen_by(3, 7)], [None, None, Some(7)]);
+}
+
+#[test]
 fn a_server_that_goes_away_tells_its_volunteers_and_keeps_their_sessions() {
     let mut central = begun();
     let Welcome { session, token, .. } = join(&mut central, 1, None, 0).unwrap();
