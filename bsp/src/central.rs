@@ -59,7 +59,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::local::kept_contributions;
-use crate::protocol::message::{FromCentral, FromVolunteer, Hello, Refusal, SessionId};
+use crate::protocol::message::{FromCentral, FromVolunteer, Refusal, SessionId};
 use crate::shared_memory::ModelStamp;
 use crate::time::Time;
 
@@ -94,7 +94,7 @@ mod trainer;
 mod training;
 
 pub use action::{Action, ConnectionId};
-use admission::check_hello;
+use admission::{check_hello, later_incarnation};
 pub use checkpoint::{Awaited, Checkpoint, ContributionRecord, OpenRecord, SessionRecord, SessionsRecord};
 pub use config::{Config, LearningRateScaling};
 pub use divergence::Divergence;
@@ -390,7 +390,7 @@ impl Central {
                 actions.push(Action::Disconnect { from, reason: None });
             }
             FromVolunteer::Hello(hello) => {
-                if let Some(incarnation) = later_incarnation(&hello, training) {
+                if let Some(incarnation) = later_incarnation(&hello, training.config(), training.trainer().stamp()) {
                     actions.push(Action::LaterIncarnationSeen { incarnation });
                 }
                 check_hello(&hello, training.config(), training.phase())?;
@@ -489,12 +489,6 @@ impl Central {
             "sessions are sent the trainer's model"
         );
     }
-}
-
-/// The incarnation of this run that a volunteer has seen, if it is a later one than this.
-fn later_incarnation(hello: &Hello, training: &Training) -> Option<u32> {
-    let (run, ours) = (training.config().run, training.trainer().stamp().incarnation);
-    hello.incarnation.filter(|theirs| hello.run == run && *theirs > ours)
 }
 
 #[cfg(test)]

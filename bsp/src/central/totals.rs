@@ -86,6 +86,13 @@ impl Totals {
         );
     }
 
+    /// Accepted samples that are neither in the model, which holds `in_model`, nor in the open superstep, which holds
+    /// `open`. None if these are not the totals of that model.
+    pub(super) fn in_no_model(&self, in_model: u64, open: u64) -> Option<u64> {
+        let rest = self.samples.checked_sub(in_model)?.checked_sub(open)?;
+        (self.samples_in_model == in_model).then_some(rest)
+    }
+
     /// Mean staleness of an accepted sample, in versions; 0 before the first.
     pub fn mean_staleness(&self) -> f64 {
         self.staleness_sum / self.samples.max(1) as f64

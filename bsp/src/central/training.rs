@@ -81,12 +81,8 @@ impl Training {
         let broadcast = Broadcast::resumed(config.model_codec, stamp, trainer.model(), checkpoint.replica)?;
         let totals = checkpoint.totals;
         // What was accepted and is in neither: the run has gone back from it.
-        let gone_back = totals
-            .samples
-            .checked_sub(totals.samples_in_model)
-            .and_then(|rest| rest.checked_sub(open.samples()))
-            .filter(|_| totals.samples_in_model == trainer.samples_in_model())
-            .ok_or(RecordError::Totals)?;
+        let gone_back = totals.in_no_model(trainer.samples_in_model(), open.samples());
+        let gone_back = gone_back.ok_or(RecordError::Totals)?;
         let awaited = checkpoint.awaited.into_iter().chain(awaited);
         Ok(Training {
             phase: Phase::Open,
@@ -125,13 +121,11 @@ impl Training {
 
     /// What the run keeps when its model goes back.
     pub(super) fn books(&self, sessions: &mut Sessions) -> Books {
-        let mut diverged = self.lineage.diverged().to_vec();
-        diverged.push(self.lineage.incarnation());
         Books {
             sessions: sessions.make_record(),
             awaited: self.lost.record(),
             totals: self.totals,
-            diverged,
+            diverged: self.lineage.diverged_with_this(),
             setbacks: self.trainer.setbacks(),
         }
     }
@@ -148,14 +142,11 @@ impl Training {
 
     /// Accepted samples that no model holds, and none will.
     pub(super) fn samples_lost(&self, now: Time) -> LostSamples {
-        let held = self
-            .totals
-            .samples_in_model
-            .saturating_add(self.supersteps.open().samples());
+        let in_no_model = self.totals.samples - self.totals.samples_in_model - self.supersteps.open().samples();
         LostSamples {
             with_volunteers: self.lost.lost_samples(now),
             gone_back: self.gone_back,
-            diverged: self.totals.samples - held - self.gone_back,
+            diverged: in_no_model - self.gone_back,
         }
     }
 
