@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use bsp::central::ServerOptimizer as _;
 use bsp::central::{Awaited, Books, Central, Checkpoint, Config, Setbacks, TokenKey};
 use bsp::protocol::message::RunId;
 use bsp::time::Time;
@@ -43,6 +44,7 @@ pub(crate) fn open(arguments: &ServeArguments, run: &Run) -> Result<OpenedRun> {
         is_fresh: arguments.fresh,
         fork: arguments.fork.as_deref(),
         compare: &|before, now| changed_keys(before, now).into_iter().map(change).collect(),
+        adapt: &|checkpoint| adapt(run, checkpoint),
     })?;
     for change in &opened.changes {
         tracing::info!("the run file has changed: {change}");
@@ -76,6 +78,14 @@ pub(crate) fn open(arguments: &ServeArguments, run: &Run) -> Result<OpenedRun> {
         ledger,
         changes,
     })
+}
+
+/// A checkpoint that a fork begins with: another optimizer begins with nothing remembered.
+fn adapt(run: &Run, checkpoint: &mut Checkpoint) -> Option<String> {
+    let memory = checkpoint.trainer.optimizer.clone();
+    optimizer(run).load(memory).err()?;
+    checkpoint.trainer.optimizer = optimizer(run).record();
+    Some("the fork has another optimizer than the run: it goes on with the model, and remembers nothing".to_owned())
 }
 
 /// A changed key, as the run's folder tells it.
@@ -116,7 +126,8 @@ impl GoingBack {
         setbacks.count < self.at_most
     }
 
-    /// Where the run `diverged` goes on, given the best checkpoint that is kept and the incarnation: with its own books.
+    /// Where the run `diverged` goes on, given the best checkpoint that is kept, and the incarnation: with the books of
+    /// that run.
     pub(crate) fn where_to(&self, diverged: &mut Central) -> WhereTo {
         let (run, config, factor) = (self.run.clone(), diverged.config().clone(), self.factor);
         let books: Books = diverged.books();

@@ -3,6 +3,8 @@ use std::fs;
 use serde_json::json;
 
 use super::*;
+use bsp::central::OptimizerMemory;
+
 use crate::checkpoint::tests::checkpoint;
 use crate::identity::tests::identity;
 
@@ -53,6 +55,10 @@ impl Start<'_> {
             is_fresh: self.is_fresh,
             fork: self.fork,
             compare: &compare,
+            adapt: &|checkpoint| {
+                let other = std::mem::take(&mut checkpoint.trainer.optimizer);
+                Some(format!("{} is left out", other.kind))
+            },
         })
     }
 
@@ -165,12 +171,15 @@ fn a_fork_goes_on_under_its_own_name_with_what_was_learned() {
     start.wanted.run_file["seed"] = json!(10);
     start.fork = Some("digits-10");
     let opened = start.open().expect("opens");
-    assert_eq!(opened.checkpoint, Some(checkpoint));
+    let mut adapted = checkpoint;
+    adapted.trainer.optimizer = OptimizerMemory::default();
+    assert_eq!(opened.checkpoint, Some(adapted));
     assert_eq!((opened.incarnation, &opened.identity.run.run[..]), (2, "digits-10"));
+    assert_eq!(opened.warnings, ["moments is left out"]);
     drop(opened);
     // A restart with the same command goes on with the fork.
     let again = start.open().expect("opens");
-    assert_eq!(again.incarnation, 3);
+    assert_eq!((again.incarnation, &again.warnings[..]), (3, &[][..]));
     drop(again);
     start.wanted.spec_hash = 1;
     start.fork = Some("another-model");
@@ -179,6 +188,25 @@ fn a_fork_goes_on_under_its_own_name_with_what_was_learned() {
     assert!(opened.warnings[0].contains("has another model; the fork begins anew"));
     start.fork = Some("../elsewhere");
     assert!(start.refused().starts_with("--fork ../elsewhere: a run's name has"));
+}
+
+#[test]
+fn a_run_whose_name_was_changed_in_its_run_file_is_told_of_the_one_that_it_was() {
+    let state = tempfile::tempdir().expect("a folder");
+    let mut start = Start::of(state.path());
+    serve_once(&start);
+    start.wanted.run = "numerals".to_owned();
+    let warnings = start.open().expect("opens").warnings;
+    assert_eq!(warnings.len(), 1);
+    assert!(
+        warnings[0].starts_with("run numerals begins anew, and run digits in the same place has its model")
+            && warnings[0].contains("set name = \"digits\""),
+        "{warnings:?}"
+    );
+    assert_eq!(start.open().expect("it has begun").warnings.len(), 0);
+    start.wanted.run = "others".to_owned();
+    start.wanted.seed = 10;
+    assert_eq!(start.open().expect("opens").warnings.len(), 0, "another seed");
 }
 
 #[test]
