@@ -42,7 +42,8 @@ pub(crate) fn serve(arguments: &ServeArguments, log: &Log) -> Result<()> {
     );
     // Before anybody contributes: the end would be too late to find out.
     let model_bytes = size_of::<f32>() * run.model.parameter_count();
-    out_folder::probe(&arguments.out, model_bytes)
+    let models = if run.run_file.checkpoints.best { 2 } else { 1 };
+    out_folder::probe(&arguments.out, models * model_bytes)
         .map_err(|error| anyhow!("{error}: {}; choose another folder with --out", error.source))?;
     let runtime = tokio::runtime::Runtime::new().context("the runtime can't be started")?;
     let is_written = Arc::new(AtomicBool::new(false));

@@ -10,7 +10,7 @@ pub(super) struct Evaluations {
     stop_at: Option<Goal>,
     /// The model whose evaluation reached it.
     reached: Option<EvaluatedModel>,
-    /// The best model that was evaluated until now.
+    /// The best model that was evaluated until now, if that is not the one that reached the aim.
     best: Option<EvaluatedModel>,
 }
 
@@ -40,6 +40,9 @@ impl Evaluations {
         let evaluated = model.evaluated();
         if self.stop_at.is_some_and(|goal| goal.is_reached_by(&evaluated)) {
             self.reached = Some(model);
+            if is_best {
+                self.best = None;
+            }
             return true;
         }
         if is_best {
@@ -53,7 +56,7 @@ impl Evaluations {
         self.reached.as_ref()
     }
 
-    /// The best model that was evaluated before the run reached its aim.
+    /// The best model that was evaluated; none if that is the one that reached the run's aim.
     pub(super) fn best(&self) -> Option<&EvaluatedModel> {
         self.best.as_ref()
     }

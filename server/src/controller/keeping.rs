@@ -171,7 +171,13 @@ pub(crate) type WentBack = Result<Checkpoint, DiskError>;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+
+    use bsp::protocol::message::SessionId;
     use state::folder::Written;
+    use state::{Folder, Newest, Options, Wanted};
+
+    use crate::controller::ControllerHandle;
 
     fn failed() -> Outcome {
         let error = DiskError {
@@ -219,5 +225,54 @@ mod tests {
             (keeping.checkpoints().written, keeping.checkpoints().is_failing),
             (3, false)
         );
+    }
+
+    #[test]
+    fn when_all_is_closed_what_was_handed_over_is_written_and_the_run_is_free() {
+        let state = tempfile::tempdir().unwrap();
+        let wanted = Wanted {
+            run: "digits".to_owned(),
+            spec_hash: 1,
+            data_hash: 2,
+            seed: 3,
+            parameters: 4,
+            run_file: serde_json::Value::Null,
+        };
+        let options = Options {
+            state: state.path(),
+            wanted: &wanted,
+            keep: 1,
+            is_fresh: false,
+            fork: None,
+            compare: &|_, _| Vec::new(),
+            adapt: &|_| None,
+        };
+        let opened = Folder::open(&options).unwrap();
+        let (events, _inbox) = tokio::sync::mpsc::channel(8);
+        let (writer, idle) = CheckpointWriter::new();
+        idle.start(opened.folder, ControllerHandle::new(events, Arc::default()))
+            .unwrap();
+        let start = Snapshot {
+            incarnation: 1,
+            number: 0,
+        };
+        let mut keeping = Keeping::new(writer, LedgerWriter::start(opened.ledger, start).unwrap(), false);
+        let contribution = Awaited {
+            session: SessionId(5),
+            sequence: 1,
+            samples: 8,
+        };
+        keeping.note_accepted(contribution);
+        for accuracy in [0.25, 0.5, 0.75] {
+            keeping.note_state(Some(accuracy), RunState::Stopped);
+        }
+        keeping.close(Stopping::now());
+        let folder = state.path().join("digits");
+        let lock = std::fs::File::open(folder.join(state::owner::FILE)).unwrap();
+        lock.try_lock().unwrap();
+        let newest = Newest::from_json(&std::fs::read(folder.join(state::newest::FILE)).unwrap()).unwrap();
+        assert_eq!((newest.state, newest.accuracy), (RunState::Stopped, Some(0.75)));
+        drop(lock);
+        assert_eq!(Folder::open(&options).unwrap().awaited, [contribution]);
     }
 }
