@@ -72,6 +72,7 @@ mod config;
 mod delivery;
 mod divergence;
 mod durability;
+mod going_back;
 mod lineage;
 mod link;
 mod lost;
@@ -93,11 +94,13 @@ mod trainer;
 mod training;
 
 pub use action::{Action, ConnectionId};
-use admission::check_hello;
+use admission::{check_hello, later_incarnation};
 pub use checkpoint::{Awaited, Checkpoint, ContributionRecord, OpenRecord, SessionRecord, SessionsRecord};
 pub use config::{Config, LearningRateScaling};
 pub use divergence::Divergence;
 use durability::Durability;
+pub use going_back::Books;
+pub use lost::LostSamples;
 pub use phase::Phase;
 pub use session::VolunteerStatus;
 use sessions::{Joined, Sessions};
@@ -219,6 +222,11 @@ impl Central {
         self.training.make_checkpoint(&mut self.sessions, 0)
     }
 
+    /// What the run keeps when it goes back to an earlier model: it has diverged, and its volunteers were sent away.
+    pub fn books(&mut self) -> Books {
+        self.training.books(&mut self.sessions)
+    }
+
     /// The server stops, and will be back: every volunteer is told, and keeps its session.
     pub fn go_away(&mut self, actions: &mut Vec<Action>) {
         for from in self.sessions.connections() {
@@ -278,20 +286,15 @@ impl Central {
         self.durability.as_ref().is_none_or(Durability::is_complete)
     }
 
-    /// Checkpoints that were written since the start.
-    pub fn checkpoints(&self) -> u64 {
-        self.durability.as_ref().map_or(0, Durability::written)
-    }
-
     /// Samples of contributions that an earlier incarnation had accepted, that no checkpoint holds, and that may still
     /// come again.
     pub fn samples_awaited(&self, now: Time) -> u64 {
-        self.training.lost().awaited_samples(now)
+        self.training.samples_awaited(now)
     }
 
-    /// Those that have not come again within `session_ttl` of the start: their volunteers were gone.
-    pub fn samples_lost(&self, now: Time) -> u64 {
-        self.training.lost().lost_samples(now)
+    /// Accepted samples that no model holds, and none will.
+    pub fn samples_lost(&self, now: Time) -> LostSamples {
+        self.training.samples_lost(now)
     }
 
     /// The current model's parameters.
@@ -323,11 +326,6 @@ impl Central {
     pub fn give_up_going_back(&mut self, actions: &mut Vec<Action>) {
         self.training.give_up_going_back();
         self.turn_all_away_if_diverged(actions);
-    }
-
-    /// The incarnations that have diverged before this one.
-    pub fn diverged_incarnations(&self) -> &[u32] {
-        self.training.diverged_incarnations()
     }
 
     /// What divergences have cost.
@@ -392,6 +390,9 @@ impl Central {
                 actions.push(Action::Disconnect { from, reason: None });
             }
             FromVolunteer::Hello(hello) => {
+                if let Some(incarnation) = later_incarnation(&hello, training.config(), training.trainer().stamp()) {
+                    actions.push(Action::LaterIncarnationSeen { incarnation });
+                }
                 check_hello(&hello, training.config(), training.phase())?;
                 let Joined { session, replaced, gap } = sessions.on_hello(now, from, &hello, training.config())?;
                 if let Some(from) = replaced {
@@ -444,6 +445,7 @@ impl Central {
             .as_mut()
             .and_then(|durability| durability.begin_if_due(now))
         {
+            self.training.forget_if_due(now);
             let checkpoint = self.training.make_checkpoint(&mut self.sessions, number);
             actions.push(Action::WriteCheckpoint(Box::new(checkpoint)));
         }

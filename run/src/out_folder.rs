@@ -13,6 +13,8 @@ use crate::model_file::{About, WriteError, about_model_file, write_whole};
 
 /// The model's file, as `safetensors`.
 pub const MODEL: &str = "model.safetensors";
+/// The best evaluated model, where one is kept and the model's file holds another one.
+pub const BEST: &str = "best.safetensors";
 /// What is known of the run, as JSON.
 pub const SUMMARY: &str = "summary.json";
 
@@ -25,6 +27,8 @@ pub struct Results<'a> {
     pub run_id: &'a str,
     /// The model's file.
     pub model: &'a [u8],
+    /// The best model's file, if that is another model.
+    pub best: Option<&'a [u8]>,
     /// The summary.
     pub summary: &'a [u8],
 }
@@ -34,8 +38,8 @@ pub struct Results<'a> {
 pub enum Left {
     /// They are here.
     Written {
-        /// The model and the summary.
-        paths: [PathBuf; 2],
+        /// The model, the summary, and the best model if there is another one.
+        paths: Vec<PathBuf>,
         /// Where the results that lay there are now, and what they are, if they were of another run.
         kept: Option<Kept>,
     },
@@ -95,7 +99,7 @@ pub fn leave(folder: &Path, results: &Results<'_>) -> Result<Left, WriteError> {
         path: folder.to_owned(),
         source,
     })?;
-    let paths = [MODEL, SUMMARY].map(|name| folder.join(name));
+    let paths = [MODEL, SUMMARY, BEST].map(|name| folder.join(name));
     let earlier = Earlier::look(&paths, results);
     if let (0, Some(earlier)) = (results.about.version, &earlier) {
         return Ok(Left::Nothing(Kept {
@@ -107,7 +111,7 @@ pub fn leave(folder: &Path, results: &Results<'_>) -> Result<Left, WriteError> {
         Some(earlier) => earlier.move_aside(folder, &paths)?,
         None => Vec::new(),
     };
-    let written = write_whole(&paths[0], results.model).and_then(|()| write_whole(&paths[1], results.summary));
+    let written = write_all(folder, &paths, results);
     if let Err(error) = written {
         for (from, to) in moved {
             // A folder that takes no files may take no names either; the results have the names that they have.
@@ -119,7 +123,21 @@ pub fn leave(folder: &Path, results: &Results<'_>) -> Result<Left, WriteError> {
         path,
         about: earlier.about,
     });
+    let best = results.best.map(|_| folder.join(BEST));
+    let paths = paths.into_iter().take(2).chain(best).collect();
     Ok(Left::Written { paths, kept })
+}
+
+/// Writes the files. Where the model is the best one itself, an earlier best one of the run is not left beside it.
+fn write_all(folder: &Path, paths: &[PathBuf; 3], results: &Results<'_>) -> Result<(), WriteError> {
+    let [model, summary, best] = paths;
+    write_whole(model, results.model)?;
+    match results.best {
+        Some(bytes) => write_whole(best, bytes)?,
+        None if fs::symlink_metadata(folder.join(BEST)).is_ok() => write_whole(best, results.model)?,
+        None => {}
+    }
+    write_whole(summary, results.summary)
 }
 
 /// A model of another run that is in the folder.
@@ -129,7 +147,7 @@ struct Earlier {
 
 impl Earlier {
     /// None if there is no model, the same model, or an earlier one of the same run.
-    fn look(paths: &[PathBuf; 2], results: &Results<'_>) -> Option<Earlier> {
+    fn look(paths: &[PathBuf; 3], results: &Results<'_>) -> Option<Earlier> {
         if fs::symlink_metadata(&paths[0]).is_err() {
             return None;
         }
@@ -149,13 +167,13 @@ impl Earlier {
     }
 
     /// Gives its files other names, and returns the old and the new ones, the model's first.
-    fn move_aside(&self, folder: &Path, paths: &[PathBuf; 2]) -> Result<Vec<(PathBuf, PathBuf)>, WriteError> {
+    fn move_aside(&self, folder: &Path, paths: &[PathBuf; 3]) -> Result<Vec<(PathBuf, PathBuf)>, WriteError> {
         let names = self.free_names(folder);
         let mut moved = Vec::new();
         for (from, to) in paths.iter().zip(names) {
             match fs::rename(from, &to) {
                 Ok(()) => moved.push((from.clone(), to)),
-                // A model without a summary.
+                // A model without a summary, or without another one that was the best.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => {
                     let path = to;
@@ -166,7 +184,7 @@ impl Earlier {
         Ok(moved)
     }
 
-    fn free_names(&self, folder: &Path) -> [PathBuf; 2] {
+    fn free_names(&self, folder: &Path) -> [PathBuf; 3] {
         let name = match &self.about {
             Some(About { run, version, .. }) => format!("{}-{version}", in_a_file_name(run)),
             None => "earlier".to_owned(),
@@ -178,7 +196,11 @@ impl Earlier {
             } else {
                 format!("{name}-{number}")
             };
-            let names = [format!("model-{name}.safetensors"), format!("summary-{name}.json")];
+            let names = [
+                format!("model-{name}.safetensors"),
+                format!("summary-{name}.json"),
+                format!("best-{name}.safetensors"),
+            ];
             let names = names.map(|name| folder.join(name));
             if names.iter().all(|path| fs::symlink_metadata(path).is_err()) {
                 return names;
@@ -258,6 +280,7 @@ mod tests {
             about: &files.about,
             run_id: &files.run_id,
             model: &files.model,
+            best: None,
             summary: &files.summary,
         };
         leave(folder, &results).unwrap()
@@ -288,7 +311,7 @@ mod tests {
         assert_eq!(
             left,
             Left::Written {
-                paths: [MODEL, SUMMARY].map(|name| folder.join(name)),
+                paths: [MODEL, SUMMARY].map(|name| folder.join(name)).to_vec(),
                 kept: Some(Kept {
                     path: folder.join("model-a_b-7-2.safetensors"),
                     about: Some(first.about)
@@ -310,6 +333,37 @@ mod tests {
         assert_eq!(listing(directory.path()), [MODEL, SUMMARY]);
         let left = leave_in(directory.path(), &files("digits", 5, "01"));
         assert!(matches!(left, Left::Written { kept: Some(_), .. }), "{left:?}");
+    }
+
+    #[test]
+    fn the_best_model_lies_beside_another_last_one_and_is_never_older_than_its_run() {
+        let directory = tempfile::tempdir().unwrap();
+        let leave_with = |files: &Files, best: Option<&Files>| {
+            let results = Results {
+                about: &files.about,
+                run_id: &files.run_id,
+                model: &files.model,
+                best: best.map(|best| &best.model[..]),
+                summary: &files.summary,
+            };
+            leave(directory.path(), &results).unwrap()
+        };
+        let (best, last) = (files("digits", 5, "01"), files("digits", 9, "01"));
+        let left = leave_with(&last, Some(&best));
+        assert!(
+            matches!(left, Left::Written { ref paths, .. } if paths.len() == 3),
+            "{left:?}"
+        );
+        assert_eq!(fs::read(directory.path().join(BEST)).unwrap(), best.model);
+        // The run goes on, and its last model is the best one.
+        let last = files("digits", 12, "01");
+        leave_with(&last, None);
+        assert_eq!(fs::read(directory.path().join(BEST)).unwrap(), last.model);
+        // Another run's results leave it as it is, under another name.
+        leave_with(&files("others", 3, "02"), None);
+        let kept = directory.path().join("best-digits-12.safetensors");
+        assert_eq!(fs::read(kept).unwrap(), last.model);
+        assert!(!directory.path().join(BEST).exists());
     }
 
     #[test]
@@ -347,6 +401,7 @@ mod tests {
             about: &files.about,
             run_id: &files.run_id,
             model: &files.model,
+            best: None,
             summary: &files.summary,
         };
         leave(directory.path(), &results).unwrap_err();

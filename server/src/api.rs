@@ -1,6 +1,6 @@
 //! The JSON that pages, scripts and volunteers read.
 
-use bsp::central::VolunteerStatus;
+use bsp::central::{LostSamples, VolunteerStatus};
 use bsp::protocol::codec::Codec;
 use bsp::protocol::message::Mode;
 use bsp::shared_memory::PhaseTimes;
@@ -145,11 +145,8 @@ impl Status {
         let volunteers: Vec<VolunteerStatus> = central.volunteers(now).collect();
         let is_training = volunteers.iter().any(|volunteer| !volunteer.is_paused);
         let version = central.stamp().version;
-        let checkpoint = controller.last_checkpoint();
-        let diverged = match central.phase().has_diverged() {
-            true => totals.samples - totals.samples_in_model,
-            false => 0,
-        };
+        let checkpoint = controller.checkpoints();
+        let lost = central.samples_lost(now);
         Status {
             run,
             mode: config.mode,
@@ -182,10 +179,10 @@ impl Status {
             incarnation: central.stamp().incarnation,
             contributions_resent: totals.resent,
             duplicates_refused: totals.duplicates,
-            samples_lost: central.samples_lost(now) + diverged,
-            samples_lost_because: reasons(central.samples_lost(now), diverged, totals.lost_with_disk),
+            samples_lost: lost.total(),
+            samples_lost_because: reasons(lost, totals.lost_with_disk),
             samples_awaited: central.samples_awaited(now),
-            checkpoints: central.checkpoints(),
+            checkpoints: checkpoint.written,
             last_checkpoint_seconds: checkpoint.last_at.map(|at| now.since(at).as_secs_f64()),
             checkpoint_took_seconds: checkpoint.seconds,
             checkpoint_bytes: checkpoint.bytes,
@@ -233,13 +230,17 @@ impl From<VolunteerStatus> for Volunteer {
 }
 
 /// Why samples are lost.
-fn reasons(volunteers_gone: u64, diverged: u64, lost_with_disk: u64) -> Vec<String> {
+fn reasons(lost: LostSamples, lost_with_disk: u64) -> Vec<String> {
     let reasons = [
         (
-            volunteers_gone,
+            lost.with_volunteers,
             "samples: their volunteers were gone before a checkpoint held them",
         ),
-        (diverged, "samples: their step made the model diverge"),
+        (
+            lost.gone_back,
+            "samples: the run went back to an earlier checkpoint, since their models diverged",
+        ),
+        (lost.diverged, "samples: their step made the model diverge"),
         (
             lost_with_disk,
             "contributions, as their volunteers say: the checkpoints that held them could not be read",

@@ -53,7 +53,8 @@ pub(crate) struct ServeArguments {
     /// Begin anew. What the run has learned stays in the state folder under another name.
     #[arg(long, conflicts_with = "fork")]
     pub(crate) fresh: bool,
-    /// Go on under another name, with another data set, seed or way to train; the run itself stays as it is.
+    /// Go on under another name, with another data set, seed or way to train; the run itself stays as it is. With
+    /// another optimizer it goes on with the model alone.
     #[arg(long, value_name = "NEW_NAME")]
     pub(crate) fork: Option<String>,
 }

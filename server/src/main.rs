@@ -5,7 +5,7 @@
 //! - [`serve`]: `superstep serve`. It starts the [`controller`] (the driver around the central BSP module, 102), the
 //!   [`evaluation`] beside it, and [`http`], which serves the [`assets`], the [`api`], the [`shards`] and the
 //!   [`socket`]s.
-//!   Before that, [`run_state`] opens the run where it was left; [`checkpoint_writer`] keeps it.
+//!   Before that, [`run_state`] opens the run where it was left; [`checkpoint_writer`] and [`ledger_writer`] keep it.
 //! - [`native_volunteer`]: `superstep volunteer`, a local BSP module (103) without a browser.
 //! - [`lab`]: `superstep reference`, the sequential baseline; `superstep simulate`, whole runs in virtual time;
 //!   `superstep evaluate`, how a model file does.
@@ -22,6 +22,7 @@ mod divergence;
 mod evaluation;
 mod history;
 mod http;
+mod ledger_writer;
 mod log;
 mod outbox;
 #[cfg(test)]
@@ -34,6 +35,7 @@ mod serve;
 mod shards;
 mod signals;
 mod socket;
+mod stopping;
 mod summary;
 mod traffic;
 

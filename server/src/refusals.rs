@@ -14,6 +14,8 @@ pub(crate) struct Refusals {
     quiet_until: Option<Time>,
     /// Those that the log has not mentioned.
     unmentioned: u64,
+    /// The log has said that the state is an older one.
+    has_said_older: bool,
 }
 
 impl Refusals {
@@ -28,6 +30,13 @@ impl Refusals {
         }
     }
 
+    /// A volunteer says that it has seen incarnation `theirs` of this run, which is incarnation `ours`: one line, once.
+    pub(crate) fn log_later_incarnation(&mut self, ours: u32, theirs: u32) {
+        if !std::mem::replace(&mut self.has_said_older, true) {
+            tracing::warn!("{}", later_incarnation_line(ours, theirs));
+        }
+    }
+
     /// Whether to mention one now, and how many others with it.
     fn mention(&mut self, now: Time) -> Option<u64> {
         if self.quiet_until.is_some_and(|until| now < until) {
@@ -37,6 +46,15 @@ impl Refusals {
         self.quiet_until = Some(now + QUIET);
         Some(std::mem::take(&mut self.unmentioned))
     }
+}
+
+/// What it means that a volunteer has seen a later incarnation, and what helps.
+fn later_incarnation_line(ours: u32, theirs: u32) -> String {
+    format!(
+        "a volunteer has seen incarnation {theirs} of this run, and this is {ours}: the state folder is older than the \
+         run was, such as a restored backup. Sessions of later incarnations begin anew. Incarnation {theirs} must not \
+         begin twice: stop the server and go on with --fork NEW_NAME, or put the newest state back"
+    )
 }
 
 #[cfg(test)]

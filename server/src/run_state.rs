@@ -4,16 +4,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bsp::central::{Awaited, Central, Checkpoint, Setbacks, TokenKey};
+use bsp::central::ServerOptimizer as _;
+use bsp::central::{Awaited, Books, Central, Checkpoint, Config, Setbacks, TokenKey};
 use bsp::protocol::message::RunId;
 use bsp::time::Time;
 use run::Run;
 use run::central::{ServerOptimizer, central_config};
 use run::keys::changes::{ChangedKey, as_json, changed_keys};
 use run::run_file::{GoBack, OnDivergence};
-use state::{Change, Folder, Ledger, OpenedFolder, Options, Wanted, WentBack};
+use state::{Change, Folder, OpenedFolder, Options, Snapshot, Wanted};
 
+use crate::checkpoint_writer::GoBack as WhereTo;
 use crate::cli::ServeArguments;
+use crate::ledger_writer::LedgerWriter;
 
 /// A run that is ready to go on.
 pub(crate) struct OpenedRun {
@@ -22,7 +25,9 @@ pub(crate) struct OpenedRun {
     /// Where its checkpoints go.
     pub(crate) folder: Folder,
     /// Where accepted contributions are noted until a checkpoint holds them.
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: LedgerWriter,
+    /// Keys of the run file that were changed since the run was last served.
+    pub(crate) changes: Vec<Change>,
 }
 
 /// Opens the run's folder, and makes the central module of what is there, or of a first model.
@@ -39,6 +44,7 @@ pub(crate) fn open(arguments: &ServeArguments, run: &Run) -> Result<OpenedRun> {
         is_fresh: arguments.fresh,
         fork: arguments.fork.as_deref(),
         compare: &|before, now| changed_keys(before, now).into_iter().map(change).collect(),
+        adapt: &|checkpoint| adapt(run, checkpoint),
     })?;
     for change in &opened.changes {
         tracing::info!("the run file has changed: {change}");
@@ -53,10 +59,13 @@ pub(crate) fn open(arguments: &ServeArguments, run: &Run) -> Result<OpenedRun> {
         incarnation,
         checkpoint,
         awaited,
+        changes,
         ..
     } = opened;
+    let start = Snapshot { incarnation, number: 0 };
+    let ledger = LedgerWriter::start(ledger, start).context("a thread can't be started")?;
     let interval = run.run_file.checkpoints.interval_seconds;
-    let config = bsp::central::Config {
+    let config = Config {
         token_key: TokenKey(identity.secrets.token_key),
         checkpoint_interval: (interval > 0.0).then(|| Duration::from_secs_f64(interval)),
         ..central_config(&run.run_file, run.model.spec().hash(), RunId(identity.secrets.run_id))
@@ -67,7 +76,16 @@ pub(crate) fn open(arguments: &ServeArguments, run: &Run) -> Result<OpenedRun> {
         central,
         folder,
         ledger,
+        changes,
     })
+}
+
+/// A checkpoint that a fork begins with: another optimizer begins with nothing remembered.
+fn adapt(run: &Run, checkpoint: &mut Checkpoint) -> Option<String> {
+    let memory = checkpoint.trainer.optimizer.clone();
+    optimizer(run).load(memory).err()?;
+    checkpoint.trainer.optimizer = optimizer(run).record();
+    Some("the fork has another optimizer than the run: it goes on with the model, and remembers nothing".to_owned())
 }
 
 /// A changed key, as the run's folder tells it.
@@ -108,31 +126,34 @@ impl GoingBack {
         setbacks.count < self.at_most
     }
 
-    /// The central module that goes on where the run went back to, in place of `diverged`.
+    /// Where the run `diverged` goes on, given the best checkpoint that is kept, and the incarnation: with the books of
+    /// that run.
+    pub(crate) fn where_to(&self, diverged: &mut Central) -> WhereTo {
+        let (run, config, factor) = (self.run.clone(), diverged.config().clone(), self.factor);
+        let books: Books = diverged.books();
+        Box::new(move |best, incarnation| {
+            let checkpoint = best.unwrap_or_else(|| first(&run, config).into_checkpoint());
+            checkpoint.with_books(books, incarnation, factor)
+        })
+    }
+
+    /// The central module that goes on at `now` from the checkpoint that the run went back to, with the settings that
+    /// it had.
     ///
     /// # Errors
     /// The checkpoint does not fit the run, though this server has written it.
-    pub(crate) fn central(&self, now: Time, diverged: &Central, went: WentBack) -> Result<Central> {
-        let mut config = diverged.config().clone();
-        let mut checkpoint = match went.checkpoint {
-            Some(checkpoint) => checkpoint,
-            None => first(&self.run, config.clone()).into_checkpoint(),
+    pub(crate) fn central(&self, now: Time, config: Config, checkpoint: Checkpoint) -> Result<Central> {
+        let config = Config {
+            goes_back: self.goes_back_after(checkpoint.trainer.setbacks),
+            ..config
         };
-        let before = diverged.setbacks();
-        let setbacks = Setbacks {
-            count: before.count + 1,
-            rate_factor: before.rate_factor * self.factor,
-        };
-        checkpoint.trainer.setbacks = setbacks;
-        checkpoint.diverged = diverged.diverged_incarnations().to_vec();
-        checkpoint.diverged.push(diverged.stamp().incarnation);
-        config.goes_back = self.goes_back_after(setbacks);
+        let incarnation = checkpoint.trainer.incarnation;
         let optimizer = optimizer(&self.run);
         Ok(Central::resume(
             now,
             config,
             checkpoint,
-            went.incarnation,
+            incarnation,
             optimizer,
             Vec::new(),
         )?)
@@ -144,7 +165,7 @@ fn optimizer(run: &Run) -> Box<ServerOptimizer> {
 }
 
 /// The central module of a run at its beginning.
-fn first(run: &Run, config: bsp::central::Config) -> Central {
+fn first(run: &Run, config: Config) -> Central {
     let model = run.model.initial_parameters(run.run_file.seed);
     Central::new(Time::ZERO, config, model, optimizer(run))
 }
@@ -152,14 +173,14 @@ fn first(run: &Run, config: bsp::central::Config) -> Central {
 /// The central module of a run at its beginning, or where a checkpoint stands.
 fn central(
     run: &Run,
-    config: bsp::central::Config,
+    config: Config,
     incarnation: u32,
     checkpoint: Option<Checkpoint>,
     awaited: Vec<Awaited>,
 ) -> Result<Central> {
     let setbacks = checkpoint.as_ref().map(|checkpoint| checkpoint.trainer.setbacks);
     let setbacks = setbacks.unwrap_or_default();
-    let config = bsp::central::Config {
+    let config = Config {
         goes_back: GoingBack::new(run).is_some_and(|going_back| going_back.goes_back_after(setbacks)),
         ..config
     };

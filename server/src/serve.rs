@@ -27,13 +27,11 @@ use crate::http::{Site, router};
 use crate::log::Log;
 use crate::run_state::{self, GoingBack, OpenedRun};
 use crate::shards::Shards;
+use crate::stopping::{Stage, Stopping};
 use crate::{divergence, signals, summary};
 
 /// The history of a run, in its folder.
 const HISTORY_FILE: &str = "history.sqlite";
-
-/// How long sockets may take to close at the end.
-const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 
 /// Serves a run until it ends.
 pub(crate) fn serve(arguments: &ServeArguments, log: &Log) -> Result<()> {
@@ -44,7 +42,8 @@ pub(crate) fn serve(arguments: &ServeArguments, log: &Log) -> Result<()> {
     );
     // Before anybody contributes: the end would be too late to find out.
     let model_bytes = size_of::<f32>() * run.model.parameter_count();
-    out_folder::probe(&arguments.out, model_bytes)
+    let models = if run.run_file.checkpoints.best { 2 } else { 1 };
+    out_folder::probe(&arguments.out, models * model_bytes)
         .map_err(|error| anyhow!("{error}: {}; choose another folder with --out", error.source))?;
     let runtime = tokio::runtime::Runtime::new().context("the runtime can't be started")?;
     let is_written = Arc::new(AtomicBool::new(false));
@@ -115,7 +114,7 @@ async fn serve_run(arguments: &ServeArguments, run: &Run, stopped: oneshot::Rece
         let _ = server.await;
         sockets.recv().await
     };
-    let _ = tokio::time::timeout(CLOSE_WITHIN, all_closed).await;
+    let _ = tokio::time::timeout(ended.stopping.left_for(Stage::Sockets), all_closed).await;
 
     let now = Time::ZERO + ended.elapsed;
     let status = Status::new(run_file.name.clone(), run_file.goal(), &ended.controller, now);
@@ -138,6 +137,7 @@ fn start_controller(
         central,
         mut folder,
         ledger,
+        changes,
     } = opened;
     // A run in a store has no folder here; its history lasts as long as its server.
     let history = folder.local_path().map(|folder| folder.join(HISTORY_FILE));
@@ -159,6 +159,7 @@ fn start_controller(
         going_back: GoingBack::new(run),
         ledger,
         writer,
+        changes,
     };
     let (controller, end) = controller::start(tokio::runtime::Handle::current(), start)?;
     idle_writer.start(folder, controller.clone())?;
@@ -184,7 +185,7 @@ async fn wait_for_end(
     let stop = async {
         // Without a watch for signals nobody can wish to stop.
         if stopped.await.is_ok() {
-            let _ = controller.tell(Event::Stop).await;
+            let _ = controller.tell(Event::Stop(Stopping::now())).await;
         }
         // Only the controller's end ends the wait below.
         std::future::pending::<()>().await;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use bsp::time::Time;
 use run::Run;
 use run::model_file::{About, model_file};
 use run::out_folder::{self, Kept, Left, Results};
@@ -27,7 +28,7 @@ struct Summary<'a> {
     supersteps: u64,
     /// Samples in the last version.
     samples_in_model: u64,
-    /// Accepted samples that came too late for any model: none, unless it diverged.
+    /// Accepted samples that no model holds, and none will, by the same count as the status's.
     samples_lost: u64,
     mean_superstep_samples: f64,
     mean_staleness: f64,
@@ -43,20 +44,22 @@ struct Summary<'a> {
     run_file: &'a RunFile,
 }
 
-/// Leaves the model and the summary in `out`, and says in the log where they are. If they can't be written there, they
-/// are left in a new folder elsewhere.
+/// Leaves the model, the best one if that is another, and the summary in `out`, and says in the log where they are. If
+/// they can't be written there, they are left in a new folder elsewhere.
 ///
 /// # Errors
 /// They could not be written in `out`; the error says where they are.
 pub(crate) fn write(out: &Path, run: &Run, status: Status, ended: &Ended) -> Result<()> {
     let (about, parameters) = divergence::result(run, &ended.controller);
     let model = model_file(&run.model, &parameters, run.dataset.legend.as_ref(), &about)?;
+    let best = best_model(run, &ended.controller, &parameters)?;
     let run_id = run_id(&ended.controller);
     let summary = serde_json::to_vec_pretty(&summary(run, status, ended, &about))?;
     let results = Results {
         about: &about,
         run_id: &run_id,
         model: &model,
+        best: best.as_deref(),
         summary: &summary,
     };
     let Err(error) = leave(out, &results) else {
@@ -72,6 +75,20 @@ pub(crate) fn write(out: &Path, run: &Run, status: Status, ended: &Ended) -> Res
         }
     }
     Err(error).context("the model is lost: it can't be written anywhere")
+}
+
+/// The file of the best model, where one is kept and it is another than the one that the run leaves.
+fn best_model(run: &Run, controller: &Controller, parameters: &[f32]) -> Result<Option<Vec<u8>>> {
+    let Some(best) = controller.kept_best().filter(|best| best.parameters != parameters) else {
+        return Ok(None);
+    };
+    let about = About {
+        run: run.run_file.name.clone(),
+        version: best.point.version,
+        samples: best.point.samples,
+    };
+    let file = model_file(&run.model, &best.parameters, run.dataset.legend.as_ref(), &about)?;
+    Ok(Some(file))
 }
 
 fn leave(folder: &Path, results: &Results<'_>) -> Result<()> {
@@ -116,7 +133,7 @@ fn summary<'a>(run: &'a Run, status: Status, ended: &'a Ended, about: &About) ->
         model_version: about.version,
         supersteps: totals.supersteps,
         samples_in_model: totals.samples_in_model,
-        samples_lost: samples - totals.samples_in_model,
+        samples_lost: controller.central().samples_lost(Time::ZERO + ended.elapsed).total(),
         mean_superstep_samples: totals.samples_in_model as f64 / totals.supersteps.max(1) as f64,
         mean_staleness: totals.mean_staleness(),
         mean_weight: totals.mean_weight(),

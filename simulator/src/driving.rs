@@ -188,6 +188,8 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
                 }
             }
             central::Action::WriteCheckpoint(checkpoint) => self.begin_checkpoint(checkpoint),
+            // A volunteer has seen what its disk has lost.
+            central::Action::LaterIncarnationSeen { .. } => {}
             // The central module's phase says whether it has diverged. No simulated gradient overflows by itself.
             central::Action::CheckGradients | central::Action::Diverged(_) => {}
         }

@@ -13,15 +13,13 @@ use crate::error::OpenError;
 use crate::identity::{Change, Identity, Secrets, Wanted};
 use crate::ledger::Ledger;
 use crate::newest::{self, Newest, RunState};
-use crate::open::{Compare, open_on};
+use crate::open::{Compare, open_on, read_identity};
 use crate::snapshot::Snapshot;
 use crate::writing::{Content, Writing, perform_all, replace_file, write_checkpoint};
 
 mod fork;
 mod place;
 mod rollback;
-
-pub use rollback::WentBack;
 
 use place::{Hold, Place};
 
@@ -44,7 +42,12 @@ pub struct Options<'a> {
     pub fork: Option<&'a str>,
     /// What a changed run file means.
     pub compare: &'a Compare<'a>,
+    /// Makes a checkpoint of another run that a fork begins with fit this run. Says what of it is left out, in a line.
+    pub adapt: &'a Adapt<'a>,
 }
+
+/// Makes a checkpoint fit a run that is trained in another way; see [`Options::adapt`].
+pub type Adapt<'a> = dyn Fn(&mut Checkpoint) -> Option<String> + 'a;
 
 /// A run that was opened in its folder.
 pub struct OpenedFolder {
@@ -114,7 +117,9 @@ impl Folder {
         let disk = &mut *owned.disk;
         if options.fork.is_some() {
             let mut source = place.files_of(&options.wanted.run);
-            fork::begin(&mut *source, disk, &wanted, secrets, &mut warnings)?;
+            warnings.extend(fork::begin(&mut *source, disk, &wanted, secrets, options.adapt)?);
+        } else if read_identity(disk)?.is_none() {
+            warnings.extend(place.alike(&wanted));
         }
         let opened = open_on(disk, &wanted, &mut || secrets, options.compare, now_ms())?;
         warnings.extend(opened.warnings);

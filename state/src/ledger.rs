@@ -58,6 +58,13 @@ impl Ledger {
         appended.map_err(DiskError::at(self.disk.path(&self.file), Doing::Written))
     }
 
+    /// Goes on with the ledger that begins at `snapshot`; with the same one as it is.
+    pub fn continue_at(&mut self, snapshot: Snapshot) {
+        if self.file != snapshot.ledger_file() {
+            self.rotate(snapshot);
+        }
+    }
+
     /// A checkpoint's snapshot was taken: what comes now belongs to the ledger that begins with it.
     pub fn rotate(&mut self, snapshot: Snapshot) {
         self.file = snapshot.ledger_file();

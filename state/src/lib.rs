@@ -31,7 +31,7 @@ pub mod writing;
 pub use checkpoint::{About, Best};
 pub use disk::{Access, Disk, DiskError, FileSystem};
 pub use error::OpenError;
-pub use folder::{Folder, OpenedFolder, Options, WentBack, Written};
+pub use folder::{Folder, OpenedFolder, Options, Written};
 pub use identity::{Change, Identity, Secrets, Wanted};
 pub use ledger::Ledger;
 pub use newest::{Newest, RunState};

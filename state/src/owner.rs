@@ -4,6 +4,8 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -13,6 +15,10 @@ use crate::disk::{DiskError, Doing};
 
 /// The file's name.
 pub const FILE: &str = "owner.json";
+
+/// Who lists runs asks for the lock, too, and holds it for some microseconds. So a claim is tried again a few times.
+const TRIES: usize = 20;
+const BETWEEN_TRIES: Duration = Duration::from_millis(10);
 
 /// The process that owns a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,26 +62,72 @@ pub enum OwnerError {
 /// Another process owns it, or the system refuses.
 pub fn claim(folder: &Path, now_ms: u64) -> Result<Owned, OwnerError> {
     let path = folder.join(FILE);
+    for _ in 0..TRIES {
+        let mut file = open(&path)?;
+        match lock(&file, &path)? {
+            Locked::Ours => {
+                write(&mut file, &this_process(now_ms)).map_err(DiskError::at(&path, Doing::Written))?;
+                return Ok(Owned { _file: file });
+            }
+            // Its folder got another name between the two steps: the file of this name is another one by now.
+            Locked::AnotherFile => {}
+            Locked::ByAnother => thread::sleep(BETWEEN_TRIES),
+        }
+    }
+    Err(OwnerError::Held {
+        folder: folder.display().to_string(),
+        owner: read(&mut open(&path)?),
+        now_ms,
+    })
+}
+
+fn open(path: &Path) -> Result<File, DiskError> {
     let opened = OpenOptions::new()
         .read(true)
         .write(true)
         .create(true)
         .truncate(false)
-        .open(&path);
-    let mut file = opened.map_err(DiskError::at(&path, Doing::Created))?;
+        .open(path);
+    opened.map_err(DiskError::at(path, Doing::Created))
+}
+
+/// What came of an attempt to lock.
+#[derive(Debug, PartialEq, Eq)]
+enum Locked {
+    /// This process holds the lock of the file at its path.
+    Ours,
+    /// The lock is of a file that is at another path, or at none.
+    AnotherFile,
+    /// Another process holds it.
+    ByAnother,
+}
+
+/// Locks the file, which was opened at `path`.
+fn lock(file: &File, path: &Path) -> Result<Locked, DiskError> {
     match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            return Err(OwnerError::Held {
-                folder: folder.display().to_string(),
-                owner: read(&mut file),
-                now_ms,
-            });
-        }
-        Err(TryLockError::Error(error)) => return Err(DiskError::at(&path, Doing::Locked)(error).into()),
+        Ok(()) if is_at(file, path).map_err(DiskError::at(path, Doing::Locked))? => Ok(Locked::Ours),
+        Ok(()) => Ok(Locked::AnotherFile),
+        Err(TryLockError::WouldBlock) => Ok(Locked::ByAnother),
+        Err(TryLockError::Error(error)) => Err(DiskError::at(path, Doing::Locked)(error)),
     }
-    write(&mut file, &this_process(now_ms)).map_err(DiskError::at(&path, Doing::Written))?;
-    Ok(Owned { _file: file })
+}
+
+/// Whether the file at `path` is this one.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let ours = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(there) => Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Elsewhere a folder with an open file in it gets no other name.
+#[cfg(not(unix))]
+fn is_at(_file: &File, _path: &Path) -> io::Result<bool> {
+    Ok(true)
 }
 
 /// This process as an owner.
@@ -148,6 +200,40 @@ mod tests {
         drop(owned);
         assert_eq!(owner_of(folder.path()), None);
         drop(claim(folder.path(), 2_000_000).expect("it is free again"));
+    }
+
+    #[test]
+    fn a_run_can_be_begun_while_others_list_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        drop(claim(folder.path(), 1_000).expect("it is free"));
+        // Somebody lists it, and holds the lock until the claim has met it.
+        let file = File::open(folder.path().join(FILE)).expect("it is there");
+        file.try_lock_shared().expect("it is free");
+        let listing = thread::spawn(move || {
+            thread::sleep(2 * BETWEEN_TRIES);
+            drop(file);
+        });
+        drop(claim(folder.path(), 2_000).expect("who lists owns nothing"));
+        listing.join().expect("it ends");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_lock_of_a_folder_that_got_another_name_meanwhile_is_no_ownership() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let folder = parent.path().join("digits");
+        fs::create_dir(&folder).expect("creates");
+        let path = folder.join(FILE);
+        let file = open(&path).expect("opens");
+        // A fresh start gives the folder another name, and begins one in its place.
+        fs::rename(&folder, parent.path().join("digits.before-1")).expect("renames");
+        assert_eq!(lock(&file, &path).expect("locks"), Locked::AnotherFile, "there is none");
+        fs::create_dir(&folder).expect("creates");
+        let owned = claim(&folder, 1_000).expect("it is free");
+        assert_eq!(lock(&file, &path).expect("locks"), Locked::AnotherFile);
+        drop(owned);
+        let file = open(&path).expect("opens");
+        assert_eq!(lock(&file, &path).expect("locks"), Locked::Ours);
     }
 
     #[test]

@@ -139,6 +139,7 @@ mod tests {
                 is_fresh: false,
                 fork: None,
                 compare: &|_, _| Vec::new(),
+                adapt: &|_| None,
             };
             Folder::open(&options).expect("opens")
         };

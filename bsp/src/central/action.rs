@@ -39,6 +39,12 @@ pub enum Action {
         /// The reason.
         reason: ContributionRefusal,
     },
+    /// A volunteer says that it has seen a later incarnation of this run than this one is. So the run goes on from an
+    /// older state than it had: a backup, perhaps. For the log.
+    LaterIncarnationSeen {
+        /// The incarnation.
+        incarnation: u32,
+    },
     /// A superstep closed and made a version.
     SuperstepClosed(ClosedSuperstep),
     /// In a run with checkpoints: a contribution was accepted that no checkpoint holds yet. Note it where it outlives

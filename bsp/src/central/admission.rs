@@ -35,6 +35,13 @@ pub(super) fn check_hello(hello: &Hello, config: &Config, phase: Phase) -> Resul
     }
 }
 
+/// The incarnation of this run that a volunteer has seen, if it is a later one than that of `stamp`.
+pub(super) fn later_incarnation(hello: &Hello, config: &Config, stamp: ModelStamp) -> Option<u32> {
+    hello
+        .incarnation
+        .filter(|theirs| hello.run == config.run && *theirs > stamp.incarnation)
+}
+
 /// No session makes more contributions: with one each millisecond it would take 35 years. So numbers never overflow,
 /// whatever a hello claims.
 const MAX_SEQUENCE: u64 = 1 << 40;

@@ -27,7 +27,6 @@ pub(super) struct Durability {
     due: Option<Time>,
     /// After a failure none is made before this time, whatever is due.
     not_before: Time,
-    written: u64,
 }
 
 impl Durability {
@@ -42,7 +41,6 @@ impl Durability {
             is_being_written: false,
             due: None,
             not_before: now,
-            written: 0,
         }
     }
 
@@ -79,7 +77,6 @@ impl Durability {
         let is_awaited = self.is_awaited(number);
         if is_awaited {
             self.is_being_written = false;
-            self.written += 1;
         }
         is_awaited
     }
@@ -96,11 +93,6 @@ impl Durability {
     /// Whether all that was settled is durable.
     pub(super) fn is_complete(&self) -> bool {
         !self.is_being_written && self.due.is_none()
-    }
-
-    /// Checkpoints that were written.
-    pub(super) fn written(&self) -> u64 {
-        self.written
     }
 
     fn is_awaited(&self, number: u64) -> bool {
@@ -159,7 +151,7 @@ mod tests {
         // A volunteer whose room is used up does not make a full disk be tried back to back.
         durability.on_settled(at(3), 8);
         assert_eq!(durability.next_timeout(), Some(at(2) + AFTER_FAILURE));
-        assert_eq!((durability.begin_if_due(at(7)), durability.written()), (Some(2), 0));
+        assert_eq!(durability.begin_if_due(at(7)), Some(2));
         durability.on_failed(at(8), 1);
         assert!(durability.on_written(2));
     }

@@ -41,6 +41,13 @@ impl Lineage {
         &self.diverged
     }
 
+    /// The same, and this one.
+    pub(super) fn diverged_with_this(&self) -> Vec<u32> {
+        let mut diverged = self.diverged.clone();
+        diverged.push(self.incarnation());
+        diverged
+    }
+
     /// Whether a part of a contribution was computed on a version that led to a divergence.
     pub(super) fn has_diverged(&self, header: &Contribution) -> bool {
         self.diverged.contains(&header.incarnation) && self.version_sum(header) < header.version_sum

@@ -137,6 +137,7 @@ impl Resting {
                 is_last_refused: record.is_last_refused,
                 in_checkpoint: record.settled,
                 durable: record.settled,
+                is_compared: false,
             },
             tally: Tally {
                 samples: record.samples,
@@ -160,6 +161,9 @@ pub(super) struct Numbers {
     in_checkpoint: u64,
     /// … and the last that was written those up to this one.
     durable: u64,
+    /// Its volunteer has said, in this incarnation, what it was told is durable. From then on it can't know of more
+    /// than is settled here.
+    is_compared: bool,
 }
 
 impl Numbers {
@@ -193,13 +197,19 @@ impl Numbers {
 
     /// The volunteer has forgotten contributions up to this number, because they were called durable. If less is
     /// settled, the checkpoint that held them was lost with its disk: their session goes on behind the gap. Returns how
-    /// many are in it.
+    /// many are in it. Only the first word of an incarnation can be true.
     pub(super) fn on_forgotten(&mut self, through: u64) -> u64 {
-        let gap = through.saturating_sub(self.settled);
+        let is_first = !std::mem::replace(&mut self.is_compared, true);
+        let gap = if is_first { self.gap_to(through) } else { 0 };
         self.settled += gap;
         // No checkpoint is owed for what is lost.
         self.in_checkpoint += gap;
         gap
+    }
+
+    /// How many contributions up to this number are not settled.
+    pub(super) fn gap_to(&self, through: u64) -> u64 {
+        through.saturating_sub(self.settled)
     }
 
     /// A checkpoint is made: it holds all that is settled.

@@ -39,6 +39,10 @@ pub(super) fn first_session(incarnation: u32) -> u64 {
     u64::from(incarnation.saturating_sub(1)) << 32
 }
 
+/// The most durable contributions of one session that a volunteer is believed to have lost with a disk: those of twelve
+/// days, with one each second. One that says more begins a session anew.
+const MAX_GAP: u64 = 1 << 20;
+
 /// The outcome of a hello.
 #[derive(Debug, PartialEq)]
 pub(super) struct Joined {
@@ -129,10 +133,14 @@ impl Sessions {
             Some((id, _)) => return Err(Refusal::SessionOver(id)),
             None => self.open(now, from, config)?,
         };
-        let replaced = self.attach(session, from, config);
         // Only a session of an earlier incarnation can have a gap. There it is the volunteer's word.
         let is_of_this_incarnation = session.0 > first_session(self.current.incarnation);
         let durable = if is_of_this_incarnation { 0 } else { hello.durable };
+        let gap = self.get(session).map_or(0, |session| session.numbers.gap_to(durable));
+        if gap > MAX_GAP {
+            return Err(Refusal::SessionOver(session));
+        }
+        let replaced = self.attach(session, from, config);
         let gap = self.change(session, config, |session| {
             session.activity.last_heard = now;
             session.codecs = Codecs::agreed(hello, config);

@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod crowd;
+mod going_back;
 
 use super::test_config::{Descent, test_config};
 use super::*;
@@ -54,6 +55,15 @@ fn contribution(sequence: u64, samples: u64, slope: f32) -> Bytes {
 
 /// The same of a session, on a version.
 fn contribution_of(session: SessionId, sequence: u64, version: u64, samples: u64, slope: f32) -> Bytes {
+    contribution_with(session, sequence, version * samples, samples, slope)
+}
+
+/// A contribution of several versions: a sample for each, the sum of which is `versions`.
+fn contribution_spanning(session: SessionId, sequence: u64, versions: u64, samples: u64) -> Bytes {
+    contribution_with(session, sequence, versions, samples, 0.0)
+}
+
+fn contribution_with(session: SessionId, sequence: u64, version_sum: u64, samples: u64, slope: f32) -> Bytes {
     let sum = [slope * samples as f32; PARAMETERS];
     let mut frame = ContributionFrame::new(PARAMETERS);
     let payload = frame.payload_mut(Codec::F32.encoded_bytes(PARAMETERS));
@@ -67,7 +77,7 @@ fn contribution_of(session: SessionId, sequence: u64, version: u64, samples: u64
         samples,
         gradients: samples,
         loss_sum: 1.0,
-        version_sum: u128::from(version * samples),
+        version_sum: u128::from(version_sum),
         step_sum: 0,
         codec: Codec::F32,
         step_runs: Vec::new(),

@@ -64,6 +64,17 @@ impl Totals {
         self.lost_with_disk = self.lost_with_disk.saturating_add(contributions);
     }
 
+    /// The run goes back to an earlier checkpoint, of these totals. What was accepted stays accepted; what is said of
+    /// the model is said of the earlier one.
+    pub(super) fn gone_back_to(self, earlier: &Totals) -> Totals {
+        Totals {
+            supersteps: earlier.supersteps,
+            samples_in_model: earlier.samples_in_model,
+            last_loss: earlier.last_loss,
+            ..self
+        }
+    }
+
     /// A superstep has closed and made a version.
     pub(super) fn on_closed(&mut self, closed: &ClosedSuperstep) {
         self.supersteps += 1;
@@ -73,6 +84,13 @@ impl Totals {
             self.samples_in_model <= self.samples,
             "a model holds no samples that were not accepted"
         );
+    }
+
+    /// Accepted samples that are neither in the model, which holds `in_model`, nor in the open superstep, which holds
+    /// `open`. None if these are not the totals of that model.
+    pub(super) fn in_no_model(&self, in_model: u64, open: u64) -> Option<u64> {
+        let rest = self.samples.checked_sub(in_model)?.checked_sub(open)?;
+        (self.samples_in_model == in_model).then_some(rest)
     }
 
     /// Mean staleness of an accepted sample, in versions; 0 before the first.

@@ -55,6 +55,9 @@ pub enum RecordError {
     /// A contribution of its open superstep does not fit the model.
     #[error("a contribution in the record does not fit the model: {0}")]
     Contribution(#[from] CodecError),
+    /// Its totals belong to another model.
+    #[error("the record's totals don't belong to its model; take an older checkpoint")]
+    Totals,
 }
 
 /// The optimizer diverged: the model would not be finite. The version before stays.

@@ -11,8 +11,9 @@ use super::broadcast::Broadcast;
 use super::checkpoint::{Awaited, Checkpoint};
 use super::config::Config;
 use super::divergence::{Divergence, DivergenceWatch};
+use super::going_back::Books;
 use super::lineage::Lineage;
-use super::lost::Lost;
+use super::lost::{Lost, LostSamples};
 use super::open_superstep::{OpenSuperstep, max_contributions};
 use super::phase::Phase;
 use super::policy::Receivers;
@@ -33,6 +34,8 @@ pub(super) struct Training {
     lineage: Lineage,
     broadcast: Broadcast,
     totals: Totals,
+    /// Accepted samples of models that the run has gone back from.
+    gone_back: u64,
     lost: Lost,
     watch: DivergenceWatch,
     divergence: Option<Divergence>,
@@ -47,6 +50,7 @@ impl Training {
             supersteps: Supersteps::new(OpenSuperstep::open_at(now), &config),
             broadcast: Broadcast::new(config.model_codec, trainer.stamp(), trainer.model()),
             totals: Totals::default(),
+            gone_back: 0,
             lost: Lost::default(),
             watch: DivergenceWatch::default(),
             divergence: None,
@@ -75,6 +79,10 @@ impl Training {
         let stamp = trainer.stamp();
         let open = OpenSuperstep::resumed(now, checkpoint.open, parameters)?;
         let broadcast = Broadcast::resumed(config.model_codec, stamp, trainer.model(), checkpoint.replica)?;
+        let totals = checkpoint.totals;
+        // What was accepted and is in neither: the run has gone back from it.
+        let gone_back = totals.in_no_model(trainer.samples_in_model(), open.samples());
+        let gone_back = gone_back.ok_or(RecordError::Totals)?;
         let awaited = checkpoint.awaited.into_iter().chain(awaited);
         Ok(Training {
             phase: Phase::Open,
@@ -86,8 +94,9 @@ impl Training {
                 stamp.version,
             ),
             broadcast,
-            totals: checkpoint.totals,
-            lost: Lost::new(awaited, now + config.session_ttl),
+            totals,
+            gone_back,
+            lost: Lost::new(awaited, now, config.session_ttl),
             watch: DivergenceWatch::default(),
             divergence: None,
             trainer,
@@ -110,9 +119,35 @@ impl Training {
         }
     }
 
-    /// Contributions that were accepted, and then lost with their server.
-    pub(super) fn lost(&self) -> &Lost {
-        &self.lost
+    /// What the run keeps when its model goes back.
+    pub(super) fn books(&self, sessions: &mut Sessions) -> Books {
+        Books {
+            sessions: sessions.make_record(),
+            awaited: self.lost.record(),
+            totals: self.totals,
+            diverged: self.lineage.diverged_with_this(),
+            setbacks: self.trainer.setbacks(),
+        }
+    }
+
+    /// Time has passed: what has not come again for long is remembered as one number.
+    pub(super) fn forget_if_due(&mut self, now: Time) {
+        self.lost.forget_if_due(now);
+    }
+
+    /// Samples of contributions that were accepted, and then lost with their server, and that may still come again.
+    pub(super) fn samples_awaited(&self, now: Time) -> u64 {
+        self.lost.awaited_samples(now)
+    }
+
+    /// Accepted samples that no model holds, and none will.
+    pub(super) fn samples_lost(&self, now: Time) -> LostSamples {
+        let in_no_model = self.totals.samples - self.totals.samples_in_model - self.supersteps.open().samples();
+        LostSamples {
+            with_volunteers: self.lost.lost_samples(now),
+            gone_back: self.gone_back,
+            diverged: in_no_model - self.gone_back,
+        }
     }
 
     /// The run's settings.
@@ -159,11 +194,6 @@ impl Training {
         self.divergence = Some(divergence);
         self.supersteps.close(now);
         actions.push(Action::Diverged(divergence));
-    }
-
-    /// The incarnations that have diverged before this one.
-    pub(super) fn diverged_incarnations(&self) -> &[u32] {
-        self.lineage.diverged()
     }
 
     /// The run can't go back to an earlier model.
@@ -364,11 +394,12 @@ impl Training {
     pub(super) fn assert_consistent(&self) {
         let open = self.supersteps.open();
         open.assert_consistent();
-        let counted = self.totals.samples_in_model.saturating_add(open.samples());
+        let held = self.totals.samples_in_model.saturating_add(open.samples());
+        let counted = held.saturating_add(self.gone_back);
         // The superstep whose step diverged is in no model.
         assert!(
-            self.totals.samples == counted || self.phase.has_diverged(),
-            "each accepted sample is in the model or in the open superstep"
+            self.totals.samples == counted || self.phase.has_diverged() && self.totals.samples > counted,
+            "each accepted sample is in the model or in the open superstep, or the run has gone back from it"
         );
         assert_eq!(
             self.totals.samples_in_model,
@@ -465,28 +496,4 @@ impl Training {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::central::test_config::{Descent, test_config, test_contribution};
-
-    fn training() -> Training {
-        Training::new(Time::ZERO, test_config(), vec![0.0], Box::new(Descent))
-    }
-
-    #[test]
-    #[should_panic(expected = "each accepted sample is in the model or in the open superstep")]
-    fn a_lost_sample_is_noticed() {
-        let mut training = training();
-        training.assert_consistent();
-        training.totals.on_accepted(8, 1, 0.0, 1.0);
-        training.assert_consistent();
-    }
-
-    #[test]
-    #[should_panic(expected = "totals and trainer count the same samples")]
-    fn a_version_that_the_totals_miss_is_noticed() {
-        let mut training = training();
-        training.trainer.step(&mut [test_contribution()], 1.0).unwrap();
-        training.assert_consistent();
-    }
-}
+mod tests;

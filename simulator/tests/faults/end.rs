@@ -99,7 +99,7 @@ fn close_books(world: &FaultWorld) -> Outcome {
     let lost = once.lost();
     let lost_samples: u64 = lost.iter().map(|(_, samples)| samples).sum();
     let now = world.server_time();
-    let said = world.central.samples_awaited(now) + world.central.samples_lost(now);
+    let said = world.central.samples_awaited(now) + world.central.samples_lost(now).total();
     if *is_ledger_whole {
         assert_eq!(said, lost_samples, "the samples that are lost: {lost:?}");
     } else {

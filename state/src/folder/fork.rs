@@ -2,6 +2,7 @@
 
 use bsp::central::Checkpoint;
 
+use super::Adapt;
 use crate::clock::now_ms;
 use crate::disk::{Access, Disk};
 use crate::error::OpenError;
@@ -11,21 +12,23 @@ use crate::open::{newest_checkpoint, read_identity};
 use crate::writing::{replace_file, write_checkpoint};
 
 /// Begins the run `wanted` in `target` with the newest checkpoint of the run in `source`, if their models
-/// are the same. A fork that has begun stays as it is.
+/// are the same. A fork that has begun stays as it is. Returns what an operator should know.
 ///
-/// The checkpoint is written as it is, for the new run: its number of samples goes on. Its sessions can't be resumed,
-/// since the new run has another number and another key.
+/// The checkpoint is written for the new run as `adapt` leaves it: its number of samples goes on. Its sessions can't be
+/// resumed, since the new run has another number and another key.
 pub(super) fn begin(
     source: &mut dyn Disk,
     target: &mut dyn Disk,
     wanted: &Wanted,
     secrets: Secrets,
-    warnings: &mut Vec<String>,
-) -> Result<(), OpenError> {
+    adapt: &Adapt<'_>,
+) -> Result<Vec<String>, OpenError> {
+    let mut warnings = Vec::new();
     if read_identity(target)?.is_some() {
-        return Ok(());
+        return Ok(warnings);
     }
-    let forked = checkpoint_of(source, wanted, warnings)?;
+    let mut forked = checkpoint_of(source, wanted, &mut warnings)?;
+    warnings.extend(forked.as_mut().and_then(adapt));
     let identity = Identity {
         secrets,
         run: wanted.clone(),
@@ -39,7 +42,7 @@ pub(super) fn begin(
     }
     // Last: without it the fork has not begun, and is begun again.
     replace_file(target, identity::FILE, Access::Owner, identity.to_json())?;
-    Ok(())
+    Ok(warnings)
 }
 
 /// The newest checkpoint of the run in the folder, if it is of the same model.

@@ -3,9 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::is_name;
 use crate::clock::now_ms;
 use crate::disk::{Disk, DiskError, Doing, FileSystem};
 use crate::error::OpenError;
+use crate::identity::Wanted;
+use crate::open::read_identity;
 use crate::owner::{self, Owned};
 #[cfg(feature = "s3")]
 use crate::s3::{self, S3Disk, Store};
@@ -96,6 +99,33 @@ impl Place {
             #[cfg(feature = "s3")]
             Place::Store(store) => Box::new(S3Disk::reader(store.run(run))),
         }
+    }
+
+    /// A line for each run here that has the model, the data and the seed of `wanted`, which begins now: its name was
+    /// changed in the run file, perhaps. What can't be read says nothing.
+    pub(super) fn alike(&self, wanted: &Wanted) -> Vec<String> {
+        let names = match self {
+            Place::Folder(state) => FileSystem::new(state).list().unwrap_or_default(),
+            #[cfg(feature = "s3")]
+            Place::Store(store) => store.runs().unwrap_or_default(),
+        };
+        let others = names.into_iter().filter(|name| *name != wanted.run && is_name(name));
+        let alike = others.filter(|name| {
+            let identity = read_identity(&mut *self.files_of(name)).ok().flatten();
+            identity.is_some_and(|identity| {
+                let run = identity.run;
+                (run.spec_hash, run.data_hash, run.seed) == (wanted.spec_hash, wanted.data_hash, wanted.seed)
+            })
+        });
+        let line = |name: String| {
+            let new = &wanted.run;
+            format!(
+                "run {new} begins anew, and run {name} in the same place has its model, data and seed; to go on with \
+                 that one, set name = \"{name}\" in the run file, and to give it the new name, start it with --fork \
+                 {new} then"
+            )
+        };
+        alike.map(line).collect()
     }
 
     /// Gives the folder of a run that has begun another name, which it says.

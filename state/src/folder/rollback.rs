@@ -5,29 +5,17 @@ use std::io;
 use bsp::central::Checkpoint;
 
 use super::Folder;
-use crate::clock::now_ms;
-use crate::disk::{Access, DiskError, Doing};
-use crate::newest::{self, RunState};
+use crate::disk::{DiskError, Doing};
 use crate::open::{leave_trace, read_checkpoint};
 use crate::snapshot::Snapshot;
-use crate::writing::replace_file;
-
-/// Where a run goes back to.
-#[derive(Clone, Debug, PartialEq)]
-pub struct WentBack {
-    /// The checkpoint; none if there was no good one, and the run goes back to its beginning.
-    pub checkpoint: Option<Checkpoint>,
-    /// The incarnation that goes on from there. It is durable that it has begun.
-    pub incarnation: u32,
-}
 
 impl Folder {
-    /// Goes back to the best of the checkpoints that are kept: that of the least training loss. The newest may be of a
-    /// model that was diverging already. The incarnation is raised.
+    /// The best of the checkpoints that are kept: that of the least training loss. The newest may be of a model that
+    /// was diverging already. None if there is no good one.
     ///
     /// # Errors
-    /// What the disk says. Then nothing has changed.
-    pub fn go_back(&mut self) -> Result<WentBack, DiskError> {
+    /// What the disk says.
+    pub fn best_checkpoint(&mut self) -> Result<Option<Checkpoint>, DiskError> {
         let path = self.disk.path("");
         let names = self.disk.list().map_err(DiskError::at(path, Doing::Listed))?;
         let snapshots = names.iter().filter_map(|name| Snapshot::of_checkpoint_file(name));
@@ -54,22 +42,19 @@ impl Folder {
             let path = self.disk.path("");
             return Err(DiskError::at(path, Doing::Read)(io::Error::other(line)));
         }
-        let checkpoint = best.map(|(_, checkpoint)| checkpoint);
+        Ok(best.map(|(_, checkpoint)| checkpoint))
+    }
+
+    /// Raises the incarnation, durably, and says which it is now. A start from here on goes on from the newest
+    /// checkpoint, as ever: where the run goes back to is there once [`Folder::write`] has written it.
+    ///
+    /// # Errors
+    /// What the disk says. Then the incarnation is as it was.
+    pub fn raise_incarnation(&mut self) -> Result<u32, DiskError> {
         let incarnation = self.newest.incarnation + 1;
-        let mut newest = self.newest.clone();
-        newest.incarnation = incarnation;
-        newest.state = RunState::Training;
-        newest.written_at_ms = now_ms();
-        if let Some(checkpoint) = &checkpoint {
-            newest.point_to(checkpoint);
-        }
         leave_trace(&mut *self.disk, incarnation)?;
-        replace_file(&mut *self.disk, newest::FILE, Access::Default, newest.to_json())?;
-        self.newest = newest;
+        self.newest.incarnation = incarnation;
         self.about.incarnation = incarnation;
-        Ok(WentBack {
-            checkpoint,
-            incarnation,
-        })
+        Ok(incarnation)
     }
 }

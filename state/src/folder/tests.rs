@@ -3,6 +3,8 @@ use std::fs;
 use serde_json::json;
 
 use super::*;
+use bsp::central::OptimizerMemory;
+
 use crate::checkpoint::tests::checkpoint;
 use crate::identity::tests::identity;
 
@@ -53,6 +55,10 @@ impl Start<'_> {
             is_fresh: self.is_fresh,
             fork: self.fork,
             compare: &compare,
+            adapt: &|checkpoint| {
+                let other = std::mem::take(&mut checkpoint.trainer.optimizer);
+                Some(format!("{} is left out", other.kind))
+            },
         })
     }
 
@@ -165,12 +171,15 @@ fn a_fork_goes_on_under_its_own_name_with_what_was_learned() {
     start.wanted.run_file["seed"] = json!(10);
     start.fork = Some("digits-10");
     let opened = start.open().expect("opens");
-    assert_eq!(opened.checkpoint, Some(checkpoint));
+    let mut adapted = checkpoint;
+    adapted.trainer.optimizer = OptimizerMemory::default();
+    assert_eq!(opened.checkpoint, Some(adapted));
     assert_eq!((opened.incarnation, &opened.identity.run.run[..]), (2, "digits-10"));
+    assert_eq!(opened.warnings, ["moments is left out"]);
     drop(opened);
     // A restart with the same command goes on with the fork.
     let again = start.open().expect("opens");
-    assert_eq!(again.incarnation, 3);
+    assert_eq!((again.incarnation, &again.warnings[..]), (3, &[][..]));
     drop(again);
     start.wanted.spec_hash = 1;
     start.fork = Some("another-model");
@@ -179,6 +188,25 @@ fn a_fork_goes_on_under_its_own_name_with_what_was_learned() {
     assert!(opened.warnings[0].contains("has another model; the fork begins anew"));
     start.fork = Some("../elsewhere");
     assert!(start.refused().starts_with("--fork ../elsewhere: a run's name has"));
+}
+
+#[test]
+fn a_run_whose_name_was_changed_in_its_run_file_is_told_of_the_one_that_it_was() {
+    let state = tempfile::tempdir().expect("a folder");
+    let mut start = Start::of(state.path());
+    serve_once(&start);
+    start.wanted.run = "numerals".to_owned();
+    let warnings = start.open().expect("opens").warnings;
+    assert_eq!(warnings.len(), 1);
+    assert!(
+        warnings[0].starts_with("run numerals begins anew, and run digits in the same place has its model")
+            && warnings[0].contains("set name = \"digits\""),
+        "{warnings:?}"
+    );
+    assert_eq!(start.open().expect("it has begun").warnings.len(), 0);
+    start.wanted.run = "others".to_owned();
+    start.wanted.seed = 10;
+    assert_eq!(start.open().expect("opens").warnings.len(), 0, "another seed");
 }
 
 #[test]
@@ -267,28 +295,50 @@ fn the_best_model_is_replaced_and_read() {
 }
 
 #[test]
-fn a_run_goes_back_to_the_kept_checkpoint_of_the_least_loss_as_another_incarnation() {
+fn a_run_goes_back_to_the_kept_checkpoint_of_the_least_loss_and_a_restart_goes_on_from_there() {
     let state = tempfile::tempdir().unwrap();
     let mut opened = Start::of(state.path()).open().unwrap();
-    let nothing = opened.folder.go_back().unwrap();
-    assert_eq!(
-        (nothing.checkpoint, nothing.incarnation),
-        (None, 2),
-        "there is none yet"
-    );
     let losses = [Some(0.1), Some(0.2), Some(f64::INFINITY)];
+    assert_eq!(opened.folder.best_checkpoint().unwrap(), None, "there is none yet");
     for (number, last_loss) in (1..).zip(losses) {
         let mut checkpoint = Checkpoint { number, ..checkpoint() };
-        checkpoint.trainer.incarnation = 2;
+        checkpoint.trainer.incarnation = 1;
         checkpoint.totals.last_loss = last_loss;
         opened.folder.write(&checkpoint, None, RunState::Training).unwrap();
     }
     // Two are kept: the first one, of the least loss, is no more.
-    let went = opened.folder.go_back().unwrap();
-    assert_eq!((went.checkpoint.unwrap().number, went.incarnation), (2, 3));
+    let mut best = opened.folder.best_checkpoint().unwrap().unwrap();
+    assert_eq!(best.number, 2);
+    assert_eq!(opened.folder.raise_incarnation().unwrap(), 2);
+    (best.number, best.trainer.incarnation) = (0, 2);
+    opened.folder.write(&best, None, RunState::Training).unwrap();
+    // What is accepted from here on is noted behind it.
+    let contribution = Awaited {
+        session: bsp::protocol::message::SessionId(77),
+        sequence: 1,
+        samples: 32,
+    };
+    opened.ledger.rotate(Snapshot::of(&best));
+    opened.ledger.append(contribution).unwrap();
     drop(opened);
     let again = Start::of(state.path()).open().unwrap();
-    assert_eq!(again.incarnation, 4);
+    assert_eq!(
+        (again.incarnation, again.checkpoint, again.awaited),
+        (3, Some(best), vec![contribution])
+    );
+}
+
+#[test]
+fn a_crash_before_the_run_has_gone_back_uses_no_incarnation_twice() {
+    let state = tempfile::tempdir().unwrap();
+    let mut opened = Start::of(state.path()).open().unwrap();
+    let mut checkpoint = checkpoint();
+    checkpoint.trainer.incarnation = 1;
+    opened.folder.write(&checkpoint, None, RunState::Training).unwrap();
+    opened.folder.raise_incarnation().unwrap();
+    drop(opened);
+    let again = Start::of(state.path()).open().unwrap();
+    assert_eq!((again.incarnation, again.checkpoint), (3, Some(checkpoint)));
 }
 
 #[test]
@@ -310,5 +360,5 @@ fn a_run_does_not_go_back_to_its_beginning_because_its_checkpoints_cant_be_read(
     opened.folder.write(&checkpoint, None, RunState::Training).unwrap();
     let file = opened.folder.path().join(Snapshot::of(&checkpoint).checkpoint_file());
     fs::write(file, b"damaged").unwrap();
-    assert!(opened.folder.go_back().is_err());
+    assert!(opened.folder.best_checkpoint().is_err());
 }

@@ -6,11 +6,11 @@ use crate::protocol::message::{Hello, Token, Welcome};
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
-fn at(seconds: u64) -> Time {
+pub(super) fn at(seconds: u64) -> Time {
     Time::ZERO + Duration::from_secs(seconds)
 }
 
-fn config() -> Config {
+pub(super) fn config() -> Config {
     Config {
         checkpoint_interval: Some(INTERVAL),
         token_key: TokenKey([7; 32]),
@@ -22,20 +22,20 @@ fn begun() -> Central {
     Central::new(Time::ZERO, config(), vec![1.0; PARAMETERS], Box::new(Descent))
 }
 
-fn resumed(checkpoint: Checkpoint, incarnation: u32, awaited: Vec<Awaited>) -> Central {
+pub(super) fn resumed(checkpoint: Checkpoint, incarnation: u32, awaited: Vec<Awaited>) -> Central {
     let optimizer = Box::new(Descent);
     Central::resume(Time::ZERO, config(), checkpoint, incarnation, optimizer, awaited).unwrap()
 }
 
 /// A frame of this connection arrives at this time.
-fn arrive(central: &mut Central, now: Time, from: u64, frame: &Bytes) -> Vec<Action> {
+pub(super) fn arrive(central: &mut Central, now: Time, from: u64, frame: &Bytes) -> Vec<Action> {
     let mut actions = Vec::new();
     central.on_frame(now, ConnectionId(from), frame, &mut actions);
     actions
 }
 
 /// A volunteer says hello, with the session and what is durable of it if it has one.
-fn join(
+pub(super) fn join(
     central: &mut Central,
     from: u64,
     session: Option<(SessionId, Token)>,
@@ -55,14 +55,14 @@ fn join(
 }
 
 /// The checkpoint among these actions.
-fn made(actions: Vec<Action>) -> Option<Checkpoint> {
+pub(super) fn made(actions: Vec<Action>) -> Option<Checkpoint> {
     actions.into_iter().find_map(|action| match action {
         Action::WriteCheckpoint(checkpoint) => Some(*checkpoint),
         _ => None,
     })
 }
 
-fn make(central: &mut Central, now: Time) -> Checkpoint {
+pub(super) fn make(central: &mut Central, now: Time) -> Checkpoint {
     let mut actions = Vec::new();
     central.make_checkpoint(now, &mut actions);
     made(actions).unwrap()
@@ -189,7 +189,10 @@ fn a_session_goes_on_where_the_checkpoint_stands_also_one_that_no_checkpoint_kno
     });
 
     let mut central = resumed(checkpoint, 2, lost.to_vec());
-    assert_eq!((central.samples_awaited(at(0)), central.samples_lost(at(0))), (24, 0));
+    assert_eq!(
+        (central.samples_awaited(at(0)), central.samples_lost(at(0)).total()),
+        (24, 0)
+    );
     let new = join(&mut central, 9, None, 0).unwrap();
     assert!(
         new.session.0 > unknown.session.0 + 1_000_000,
@@ -202,7 +205,7 @@ fn a_session_goes_on_where_the_checkpoint_stands_also_one_that_no_checkpoint_kno
     arrive(&mut central, at(1), 1, &contribution_of(known.session, 2, 0, 8, 1.0));
     assert_eq!((central.totals().samples, central.samples_awaited(at(1))), (16, 16));
     assert_eq!(
-        central.samples_lost(Time::ZERO + config().session_ttl),
+        central.samples_lost(Time::ZERO + config().session_ttl).with_volunteers,
         16,
         "its volunteer is gone"
     );
@@ -213,7 +216,7 @@ fn a_session_goes_on_where_the_checkpoint_stands_also_one_that_no_checkpoint_kno
         &contribution_of(unknown.session, 1, 0, 16, 1.0),
     );
     assert_eq!(
-        (central.totals().samples, central.samples_lost(at(99))),
+        (central.totals().samples, central.samples_lost(at(99)).total()),
         (32, 0),
         "it has come after all"
     );
@@ -274,6 +277,65 @@ fn a_number_that_no_session_reaches_is_not_believed() {
     assert!(join(&mut central, 1, Some((session, token)), 0).is_ok());
     arrive(&mut central, at(1), 1, &lie);
     assert_eq!((central.totals().accepted, central.totals().duplicates), (0, 1));
+}
+
+#[test]
+fn a_gap_is_believed_once_and_within_reason() {
+    let mut central = resumed(make(&mut begun(), at(1)), 2, Vec::new());
+    let proof = |session| Some((SessionId(session), config().token_key.token(SessionId(session))));
+    let over = join(&mut central, 1, proof(1), 1 << 30).unwrap_err();
+    assert_eq!(over, Refusal::SessionOver(SessionId(1)));
+    for (durable, settled) in [(5, 5), (500, 5), (5, 5)] {
+        assert_eq!(join(&mut central, 2, proof(2), durable).unwrap().settled, settled);
+    }
+    assert_eq!(central.totals().lost_with_disk, 5);
+}
+
+#[test]
+fn what_a_volunteer_that_left_has_contributed_is_lost_with_its_cause_if_no_checkpoint_held_it() {
+    let mut central = begun();
+    let session = join(&mut central, 1, None, 0).unwrap().session;
+    let before = make(&mut central, at(1));
+    let actions = arrive(&mut central, at(1), 1, &contribution_of(session, 1, 0, 8, 1.0));
+    let noted: Vec<Awaited> = actions
+        .iter()
+        .filter_map(|action| match action {
+            Action::NoteAccepted(noted) => Some(*noted),
+            _ => None,
+        })
+        .collect();
+    arrive(&mut central, at(2), 1, &FromVolunteer::Leave.encode());
+    central.on_checkpoint_written(at(2), 1, &mut Vec::new());
+    assert!(!central.is_durable(), "a checkpoint is due for what it has left");
+    // The server is killed before that.
+    let mut central = resumed(before, 2, noted);
+    assert_eq!(
+        (central.samples_awaited(at(0)), central.samples_lost(at(0)).total()),
+        (8, 0)
+    );
+    let end = Time::ZERO + config().session_ttl;
+    central.on_timeout(end, &mut Vec::new());
+    assert_eq!(
+        (central.samples_awaited(end), central.samples_lost(end).with_volunteers),
+        (0, 8)
+    );
+}
+
+#[test]
+fn a_volunteer_that_has_seen_a_later_incarnation_shows_that_the_state_is_an_older_one() {
+    let mut central = resumed(make(&mut begun(), at(1)), 2, Vec::new());
+    let mut seen_by = |from, incarnation| {
+        let hello = Hello {
+            incarnation: Some(incarnation),
+            ..hello(report())
+        };
+        let actions = arrive(&mut central, at(1), from, &FromVolunteer::Hello(hello).encode());
+        actions.into_iter().find_map(|action| match action {
+            Action::LaterIncarnationSeen { incarnation } => Some(incarnation),
+            _ => None,
+        })
+    };
+    assert_eq!([seen_by(1, 1), seen_by(2, 2), seen_by(3, 7)], [None, None, Some(7)]);
 }
 
 #[test]
