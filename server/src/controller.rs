@@ -57,11 +57,11 @@ pub(crate) enum Event {
     CheckpointWritten(Outcome),
     /// The run has gone back to an earlier checkpoint, or could not.
     WentBack(Box<Result<WentBack, DiskError>>),
-    /// A model was evaluated; a run whose model is not sound has diverged.
+    /// A model was evaluated; `divergence` says how the run has diverged, if it has.
     Evaluated {
         model: EvaluatedModel,
         incarnation: u32,
-        is_sound: bool,
+        divergence: Option<Divergence>,
     },
     /// Another thread looks at the controller.
     Inspect(Look),
@@ -453,7 +453,7 @@ impl Controller {
             Event::Evaluated { .. } if self.is_closing => {}
             // The run has gone back meanwhile: this model is none of its own any more.
             Event::Evaluated { incarnation, .. } if incarnation != self.central.stamp().incarnation => {}
-            Event::Evaluated { model, is_sound, .. } => {
+            Event::Evaluated { model, divergence, .. } => {
                 let EvaluationPoint {
                     version,
                     samples,
@@ -462,9 +462,8 @@ impl Controller {
                     ..
                 } = model.point;
                 let evaluated = Evaluated { loss, accuracy };
-                if !is_sound {
-                    self.central
-                        .diverge(now, Divergence::Evaluation { version }, &mut self.actions);
+                if let Some(divergence) = divergence {
+                    self.central.diverge(now, divergence, &mut self.actions);
                     return false;
                 }
                 tracing::info!(

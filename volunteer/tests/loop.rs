@@ -339,7 +339,11 @@ fn a_volunteer_that_comes_back_to_a_full_server_keeps_what_it_has_finished_and_c
         world.on(|volunteer, now, actions| volunteer.on_open(now, actions));
         world.refuse(Refusal::Full { max: 5 });
         let news = [State::NoRoom];
-        assert_eq!(world.take_states(), news[..usize::from(round == 0)], "each change is told once");
+        assert_eq!(
+            world.take_states(),
+            news[..usize::from(round == 0)],
+            "each change is told once"
+        );
         assert!(world.take_endings().is_empty());
     }
     world.take_connects();
