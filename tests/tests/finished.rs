@@ -37,7 +37,7 @@ fn a_tab_is_told_that_the_run_has_reached_its_aim_and_rests_and_so_is_one_that_c
     ensure!(said.contains("reached its end"), "{said}");
     tab.take_pictures("finished")?;
     let summary: Value = serde_json::from_slice(&std::fs::read(server.out().join("summary.json"))?)?;
-    let (told, all) = (tab.whole("my-accepted")?, whole(&summary, "samples")?);
+    let (told, all) = (tab.whole("my-accepted")?, whole(&summary["status"], "samples")?);
     ensure!(
         told == all,
         "the tab was told of {told} samples, the summary says {all}"
