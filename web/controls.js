@@ -23,6 +23,11 @@ const WORDS = {
     'Reconnecting',
     'The server said that it will be back: your cores compute on. What they finish is kept, and sent then.',
   ],
+  'no-room': [
+    'Waiting for a place',
+    'The server has as many volunteers as it takes at present. Your cores compute on. What they finish is kept, and ' +
+      'sent when there is a place.',
+  ],
   waiting: [
     'Waiting',
     'The server is away, and the memory for finished work is full. Your cores rest until it is back; ' +
@@ -47,7 +52,7 @@ const AWAY = new Set(['reconnecting', 'back-soon']);
 
 /** In these states the tab has workers, or is about to have them again. @type {ReadonlySet<TabState>} */
 const AT_WORK = new Set([
-  'connecting', 'training', 'paused', 'reconnecting', 'back-soon', 'waiting', 'not-stored', 'restarting',
+  'connecting', 'training', 'paused', 'reconnecting', 'back-soon', 'no-room', 'waiting', 'not-stored', 'restarting',
 ]);
 
 /** @param {TabState} state */

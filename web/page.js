@@ -100,6 +100,8 @@ server.watch();
 
 // A tab that is shown again after all goes on by itself.
 window.addEventListener('pagehide', () => volunteer.closing());
+// A worker of a page that was frozen may sleep on until something is said to it.
+document.addEventListener('resume', () => volunteer.thawed());
 
 function showState() {
   const isIdle = tabState === 'not-contributing';

@@ -269,6 +269,9 @@ export type ToBspWorker = {
     type: 'closing';
   }
   | {
+    type: 'thawed';
+  }
+  | {
     type: 'leave';
   }
   | {
@@ -339,6 +342,7 @@ export type BspState = 'connecting'
   | 'paused'
   | 'reconnecting'
   | 'back-soon'
+  | 'no-room'
   | 'waiting'
   | 'not-stored'
   | 'refused'

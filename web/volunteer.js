@@ -16,6 +16,8 @@ const RESTART_WAITS = { firstMs: 2_000, longestMs: 60_000 };
  */
 const ENDS = ['failed', 'refused', 'finished'];
 
+const LEAVING = 'Your cores have stopped. What they have finished is being sent.';
+
 /** This tab as a volunteer: at most one crew at a time. */
 export class Volunteer {
   #onState;
@@ -92,12 +94,18 @@ export class Volunteer {
     this.#crew?.closing();
   }
 
+  /** The browser lets the frozen tab go on. */
+  thawed() {
+    this.#tell({ type: 'thawed' });
+  }
+
   /** Stops contributing: what is computed is sent, then the workers end and their memory is free again. */
   leave() {
     clearTimeout(this.#restart);
+    const isAtWork = this.#crew !== null;
     this.#crew?.leave();
     this.#crew = null;
-    this.#onState('not-contributing', '');
+    this.#onState('not-contributing', isAtWork ? LEAVING : '');
   }
 
   #startWorkers() {
@@ -123,7 +131,8 @@ export class Volunteer {
       },
       onFailed: (detail) => this.#dismiss('failed', detail),
       onLeft: () => {
-        if (this.#crew === null) this.#onState('not-contributing', '');
+        // The next start may have begun, or wait to begin.
+        if (this.#starts === start) this.#onState('not-contributing', '');
       },
       onSilence: () => this.#onSilence(),
     });

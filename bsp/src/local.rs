@@ -44,7 +44,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::protocol::frame::{FrameError, Received};
-use crate::protocol::message::{Ack, FromCentral, FromVolunteer, Report, SessionId, StoreModel, Welcome};
+use crate::protocol::message::{Ack, FromCentral, FromVolunteer, Refusal, Report, SessionId, StoreModel, Welcome};
 use crate::shared_memory::LocalSide;
 use crate::time::Time;
 
@@ -127,7 +127,8 @@ impl Local {
 
     /// The link could not be opened, or has closed.
     pub fn on_closed(&mut self, now: Time, actions: &mut Vec<Action>) {
-        self.lose_link(now, now);
+        // After a freeze a closed link may be the first that is heard.
+        self.lose_link(now, self.frozen_since(now).unwrap_or(now));
         self.turn(now, actions);
     }
 
@@ -269,6 +270,11 @@ impl Local {
         self.link.is_back_soon()
     }
 
+    /// Whether the central module has had no room for this session when it came back, and has not had any since.
+    pub fn has_no_room(&self) -> bool {
+        self.link.has_no_room()
+    }
+
     /// The last absence that was worth a word.
     pub fn last_return(&self) -> Option<Return> {
         self.absence.last()
@@ -300,6 +306,7 @@ impl Local {
     ) -> Result<(), FrameError> {
         match message {
             FromCentral::Welcome(welcome) => self.on_welcome(now, &welcome, actions),
+            FromCentral::Refused(Refusal::Full { .. }) if self.session().is_some() => self.on_no_room(now, actions),
             FromCentral::Refused(refusal) => self.end(End::of_refusal(refusal), actions),
             FromCentral::StoreModel(model) => return self.on_model(now, &model, payload, actions),
             FromCentral::NextModelSettles { through } => self.in_model.on_next_model_settles(through),
@@ -353,6 +360,13 @@ impl Local {
         self.link.on_settled(now);
         self.absence.on_settled(&self.contributions);
         self.send_unsettled(now, actions);
+    }
+
+    /// Others have come while it was away, as many as the central module takes. What is kept here is nobody else's, so
+    /// it comes again, ever more seldom.
+    fn on_no_room(&mut self, now: Time, actions: &mut Vec<Action>) {
+        self.link.on_no_room();
+        self.break_link(now, actions);
     }
 
     /// Under local steps a refused update leaves the working copies with a published model that settles it. The next
@@ -472,10 +486,16 @@ impl Local {
     /// Says hello if the tab must have been frozen before this event. Every event calls this: frames may have waited
     /// as well as time-outs.
     fn notice_freeze(&mut self, now: Time, actions: &mut Vec<Action>) {
-        if self.schedule.was_frozen(now) && self.link.state() == LinkState::Welcomed {
-            self.absence.begin(self.schedule.wake_by());
+        if let Some(since) = self.frozen_since(now) {
+            self.absence.begin(since);
             self.say_hello(now, actions);
         }
+    }
+
+    /// Since when the tab, welcomed by then, must have been frozen before an event at `now`, if it was.
+    fn frozen_since(&self, now: Time) -> Option<Time> {
+        let was_frozen = self.schedule.was_frozen(now) && self.link.state() == LinkState::Welcomed;
+        was_frozen.then(|| self.schedule.wake_by())
     }
 
     fn set_paused(&mut self, now: Time, is_paused: bool, actions: &mut Vec<Action>) {

@@ -12,6 +12,7 @@ use volunteer::action::Action;
 use volunteer::fetch::Resource;
 use volunteer::messages::{FromBspWorker, ToBspWorker};
 use volunteer::settings::Settings;
+use volunteer::sleep_clock::SleepClock;
 use volunteer::volunteer_loop::VolunteerLoop;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::spawn_local;
@@ -41,6 +42,7 @@ struct Driver {
     timer: Timer,
     fetcher: Fetcher,
     page: Page,
+    clock: SleepClock,
     /// What the loop asks for; kept for its memory.
     actions: Vec<Action>,
     /// For what comes back later.
@@ -77,6 +79,7 @@ impl BspWorker {
                 timer: Timer::new(&scope, on_timeout),
                 fetcher: Fetcher::new(&scope, description),
                 page: Page::new(&scope),
+                clock: SleepClock::default(),
                 actions: Vec::new(),
                 this: Weak::clone(this),
             })
@@ -105,6 +108,7 @@ impl BspWorker {
             ToBspWorker::Pause => volunteer.pause(now, actions),
             ToBspWorker::Resume => volunteer.resume(now, actions),
             ToBspWorker::Closing => volunteer.on_closing(now, actions),
+            ToBspWorker::Thawed => volunteer.on_timeout(now, actions),
             ToBspWorker::Leave => volunteer.leave(now, actions),
             // These come as calls of their own, the one before there is a module, the other without taking memory.
             ToBspWorker::Join(_) | ToBspWorker::Died { .. } => {}
@@ -143,12 +147,13 @@ impl Driver {
     /// Hands an event to the loop, does what it asks for, and sets its timer.
     fn drive(&mut self, event: impl FnOnce(&mut VolunteerLoop, bsp::time::Time, &mut Vec<Action>)) {
         let mut actions = std::mem::take(&mut self.actions);
-        event(&mut self.volunteer, clock::now(), &mut actions);
+        let now = clock::now_awake_or_asleep(&mut self.clock);
+        event(&mut self.volunteer, now, &mut actions);
         for action in actions.drain(..) {
             self.act(action);
         }
         self.actions = actions;
-        let now = clock::now();
+        let now = clock::now_awake_or_asleep(&mut self.clock);
         self.timer
             .set(self.volunteer.next_timeout(now).map(|due| due.since(now)));
     }
@@ -202,7 +207,10 @@ impl Driver {
     }
 
     fn tell_progress(&mut self) {
-        if let Some(progress) = self.volunteer.measure_progress(clock::now()) {
+        if let Some(progress) = self
+            .volunteer
+            .measure_progress(clock::now_awake_or_asleep(&mut self.clock))
+        {
             self.page.post(&FromBspWorker::Progress(progress));
         }
     }

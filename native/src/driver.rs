@@ -1,6 +1,6 @@
 //! The driver around a volunteer's loop: events in, actions done.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 use bsp::time::Time;
@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use volunteer::action::{Action, Ending, Level};
 use volunteer::fetch::{FetchError, Resource};
 use volunteer::settings::Settings;
+use volunteer::sleep_clock::SleepClock;
 use volunteer::volunteer_loop::VolunteerLoop;
 
 use crate::address::Address;
@@ -34,6 +35,7 @@ pub(crate) struct Driver {
     states: States,
     report: Report,
     began: Instant,
+    clock: SleepClock,
     sender: Option<Sender>,
     /// Which socket events are about: those of one that was closed here come too late.
     socket: u64,
@@ -50,6 +52,7 @@ impl Driver {
             states,
             report,
             began: Instant::now(),
+            clock: SleepClock::default(),
             sender: None,
             socket: 0,
             events,
@@ -149,14 +152,16 @@ impl Driver {
                 ml_module::start(number, ml_module, clock, on_death)?;
             }
             Action::Tell(told) => {
-                if let Some(line) = self.states.on_told(self.now(), &told) {
+                let now = self.now();
+                if let Some(line) = self.states.on_told(now, &told) {
                     (self.report)(&line);
                 }
             }
             Action::Log(Level::Info, line) => tracing::info!("{line}"),
             Action::Log(Level::Warning, line) => tracing::warn!("{line}"),
             Action::End(ending) => {
-                if let Some(progress) = self.volunteer.measure_progress(self.now()) {
+                let now = self.now();
+                if let Some(progress) = self.volunteer.measure_progress(now) {
                     let (session, accepted) = (progress.session, self.volunteer.accepted_samples());
                     tracing::info!("the last session was {session}; in all {accepted} samples were accepted");
                 }
@@ -204,8 +209,10 @@ impl Driver {
         }
     }
 
-    fn now(&self) -> Time {
-        Time::ZERO + self.began.elapsed()
+    fn now(&mut self) -> Time {
+        // A clock before 1970 is set wrong, and goes on all the same.
+        let day = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.clock.now(self.began.elapsed(), day)
     }
 }
 

@@ -27,6 +27,8 @@ enum Said {
     Restarting(Cow<'static, str>),
     Training,
     Away,
+    /// The same, since the server has no room.
+    NoRoom,
     /// Nothing more can be kept.
     Full,
     /// The same, and the server is there.
@@ -95,6 +97,13 @@ impl States {
                     )
                 })
             }
+            State::NoRoom => {
+                self.begin_absence(now);
+                self.note_answer();
+                self.say(Said::NoRoom, |_| {
+                    "away: the server has as many volunteers as it takes; computing on, and trying again".to_owned()
+                })
+            }
             State::Waiting => {
                 self.begin_absence(now);
                 self.say(Said::Full, |_| {
@@ -102,10 +111,7 @@ impl States {
                 })
             }
             State::NotStored => {
-                if let Some(away) = &mut self.away {
-                    // The server has answered.
-                    away.has_failed = false;
-                }
+                self.note_answer();
                 self.say(Said::NotStored, |_| {
                     "waiting: the server has not stored what it got, so that is kept, and the memory for it is full"
                         .to_owned()
@@ -152,6 +158,13 @@ impl States {
             is_again,
             has_failed,
         });
+    }
+
+    /// The server has answered, so that there is nothing to give up.
+    fn note_answer(&mut self) {
+        if let Some(away) = &mut self.away {
+            away.has_failed = false;
+        }
     }
 
     fn say(&mut self, said: Said, line: impl FnOnce(&States) -> String) -> Option<String> {

@@ -73,8 +73,13 @@ impl Evaluator {
         if evaluated.loss <= HOPELESS {
             return true;
         }
+        evaluated.loss.is_finite() && evaluated.loss <= HOPELESS * self.first_loss()
+    }
+
+    /// The loss of the run's first model.
+    pub fn first_loss(&mut self) -> f64 {
         let first = self.model.initial_parameters(self.seed);
-        evaluated.loss.is_finite() && evaluated.loss <= HOPELESS * self.evaluate(&first).loss
+        self.evaluate(&first).loss
     }
 
     /// The same with the same bits, by several evaluators at once, each on a thread.

@@ -58,11 +58,11 @@ pub(crate) enum Event {
     CheckpointWritten(Outcome),
     /// The run has gone back to an earlier checkpoint, or could not.
     WentBack(Box<WentBack>),
-    /// A model was evaluated; a run whose model is not sound has diverged.
+    /// A model was evaluated; `divergence` says how the run has diverged, if it has.
     Evaluated {
         model: EvaluatedModel,
         incarnation: u32,
-        is_sound: bool,
+        divergence: Option<Divergence>,
     },
     /// Another thread looks at the controller.
     Inspect(Look),
@@ -320,7 +320,7 @@ impl Controller {
             Event::Evaluated { .. } if self.is_closing => {}
             // The run has gone back meanwhile: this model is none of its own any more.
             Event::Evaluated { incarnation, .. } if incarnation != self.central.stamp().incarnation => {}
-            Event::Evaluated { model, is_sound, .. } => return self.on_evaluated(now, model, is_sound),
+            Event::Evaluated { model, divergence, .. } => return self.on_evaluated(now, model, divergence),
             Event::GradientsChecked { stamp, are_finite } => {
                 let version = stamp.version;
                 // Somebody has contributed if there is a newer version.
@@ -338,13 +338,17 @@ impl Controller {
     }
 
     /// A model was evaluated. Says whether the run ends with it.
-    fn on_evaluated(&mut self, now: Time, model: EvaluatedModel, is_sound: bool) -> Option<Stopping> {
+    fn on_evaluated(
+        &mut self,
+        now: Time,
+        model: EvaluatedModel,
+        divergence: Option<Divergence>,
+    ) -> Option<Stopping> {
         let EvaluationPoint {
             version, samples, loss, ..
         } = model.point;
-        if !is_sound {
-            self.central
-                .diverge(now, Divergence::Evaluation { version }, &mut self.actions);
+        if let Some(divergence) = divergence {
+            self.central.diverge(now, divergence, &mut self.actions);
             return None;
         }
         tracing::info!(

@@ -7,6 +7,7 @@ use run::Evaluator;
 use run::goal::Evaluated;
 
 use crate::controller::{ControllerHandle, Event};
+use crate::divergence::EvaluationWatch;
 use crate::history::{EvaluatedModel, EvaluationPoint};
 
 /// After an evaluation its thread rests for at least this many times as long as it computed, so that it takes at most a
@@ -19,6 +20,7 @@ pub(crate) fn evaluate_at_intervals(controller: ControllerHandle, mut evaluator:
     let body = move || {
         let mut last = None;
         let mut rest = interval;
+        let mut watch = EvaluationWatch::default();
         loop {
             thread::sleep(rest);
             let current = controller.inspect_blocking(|controller, now| {
@@ -39,7 +41,7 @@ pub(crate) fn evaluate_at_intervals(controller: ControllerHandle, mut evaluator:
             last = Some(stamp);
             let began = Instant::now();
             let evaluated = evaluator.evaluate(&parameters);
-            let is_sound = evaluator.is_sound(&evaluated);
+            let divergence = watch.on_evaluated(stamp, &evaluated, &mut evaluator);
             let Evaluated { loss, accuracy } = evaluated;
             rest = rest_after(began.elapsed(), interval);
             let point = EvaluationPoint {
@@ -53,7 +55,7 @@ pub(crate) fn evaluate_at_intervals(controller: ControllerHandle, mut evaluator:
                 .tell_blocking(Event::Evaluated {
                     model: EvaluatedModel { point, parameters },
                     incarnation: stamp.incarnation,
-                    is_sound,
+                    divergence,
                 })
                 .is_err()
             {

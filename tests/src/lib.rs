@@ -8,6 +8,7 @@
 //! - [`driver`], [`tab`]: a headless browser over WebDriver, and a page in it.
 //! - [`devtools`]: a browser's own protocol, for what WebDriver does not reach.
 //! - [`peer`]: a peer on a bare WebSocket, that may say anything.
+//! - [`network`]: the network between them, which can be gone for a while.
 //! - [`relay`]: the wire between a tab and a server, recorded.
 //! - [`run_file`], [`model`]: what goes in, and what comes out.
 //! - [`wait`]: how tests wait.
@@ -18,6 +19,7 @@ pub mod driver;
 pub mod http;
 pub mod model;
 pub mod native_volunteer;
+pub mod network;
 pub mod peer;
 pub mod program;
 pub mod relay;

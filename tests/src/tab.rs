@@ -1,6 +1,7 @@
 //! A page of a server in a browser's window.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -191,6 +192,31 @@ impl<'driver> Tab<'driver> {
         self.driver
             .run(web_driver.cdp().send_raw("Emulation.setDeviceMetricsOverride", size))?;
         self.driver.run(web_driver.screenshot_as_png())
+    }
+
+    /// With the environment's `PICTURES`, a folder, takes pictures of the page there: wide and narrow, light and dark.
+    ///
+    /// # Errors
+    /// As [`Tab::picture`], or a folder that can't be written to.
+    pub fn take_pictures(&self, name: &str) -> Result<()> {
+        let Some(folder) = std::env::var_os("PICTURES").map(PathBuf::from) else {
+            return Ok(());
+        };
+        for (width, is_dark) in [(1280, false), (1280, true), (390, false), (390, true)] {
+            let colours = if is_dark { "dark" } else { "light" };
+            let picture = self.picture(width, is_dark)?;
+            std::fs::write(folder.join(format!("{name}-{width}-{colours}.png")), picture)?;
+        }
+        Ok(())
+    }
+
+    /// The whole number that the page shows in the element with this id.
+    ///
+    /// # Errors
+    /// None there.
+    pub fn whole(&self, id: &str) -> Result<u64> {
+        let number = self.look()?.number(id).with_context(|| format!("no number {id}"))?;
+        Ok(number as u64)
     }
 
     /// Closes the window.

@@ -146,6 +146,20 @@ fn a_classifier_whose_loss_is_finite_but_beyond_hope_has_diverged_too() -> Resul
 }
 
 #[test]
+fn a_run_whose_loss_stays_far_above_that_of_the_first_model_has_diverged_too() -> Result<()> {
+    let run = RunText::digits()?.with("learning_rate = 0.003", "learning_rate = 3000.0")?;
+    let server = Serve::default().run(run).start()?;
+    let native = native_volunteer(server.url())?;
+    let status = wait_for_divergence(&server)?;
+    let reason = status["reason"].as_str().context("a reason")?;
+    ensure!(
+        reason.contains("times that of the first model") && reason.contains("lower the learning rate"),
+        "{reason}"
+    );
+    expect_rest(&server, &native)
+}
+
+#[test]
 fn a_held_out_loss_that_is_not_finite_is_a_divergence_though_training_losses_are_finite() -> Result<()> {
     let directory = TempDir::new()?;
     let run = regression(&directory, &sgd("0.01"))?;

@@ -107,6 +107,7 @@ impl Joined {
             (LinkState::Welcomed, _) => State::Training,
             (_, None) => State::Connecting,
             (_, Some(_)) if is_resting => State::Waiting,
+            (_, Some(_)) if self.local.has_no_room() => State::NoRoom,
             (_, Some(_)) if self.local.is_back_soon() => State::BackSoon,
             (_, Some(_)) => State::Reconnecting,
         }

@@ -10,6 +10,7 @@
 //! - [`next_shard`]: which shard is fetched next, and when.
 //! - [`engine`]: the gradient of a step, computed by `nn` on the CPU.
 //! - [`local_steps`]: how an ML module moves along its own gradients.
+//! - [`sleep_clock`]: a clock that goes on while the machine sleeps.
 //! - [`messages`], [`progress`]: what a tab's page and its BSP worker tell each other.
 
 pub mod action;
@@ -23,4 +24,5 @@ pub mod messages;
 mod next_shard;
 pub mod progress;
 pub mod settings;
+pub mod sleep_clock;
 pub mod volunteer_loop;

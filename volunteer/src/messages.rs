@@ -22,6 +22,8 @@ pub enum State {
     Reconnecting,
     /// The same, and the server has said that it will be back.
     BackSoon,
+    /// The server has no room for it at present. It keeps its session, its ML modules go on, and it comes again.
+    NoRoom,
     /// The link is lost, and its ML modules sleep, because no more can be kept of what they compute.
     Waiting,
     /// There is a link. Its ML modules sleep, because the server has not stored what it got: that must be kept.
@@ -47,6 +49,7 @@ impl State {
             State::Paused => "paused",
             State::Reconnecting => "reconnecting",
             State::BackSoon => "back-soon",
+            State::NoRoom => "no-room",
             State::Waiting => "waiting",
             State::NotStored => "not-stored",
             State::Refused => "refused",
@@ -66,6 +69,7 @@ impl State {
             | State::Paused
             | State::Reconnecting
             | State::BackSoon
+            | State::NoRoom
             | State::Waiting
             | State::NotStored => false,
         }
@@ -174,6 +178,8 @@ pub enum ToBspWorker {
     Resume,
     /// The tab may end at any moment: send what is computed.
     Closing,
+    /// The browser lets the frozen tab go on. A worker may sleep on until something is said to it.
+    Thawed,
     /// Send what is computed, and end.
     Leave,
     /// An ML worker raised an error event, and was terminated.
@@ -214,6 +220,7 @@ mod tests {
             State::Paused,
             State::Reconnecting,
             State::BackSoon,
+            State::NoRoom,
             State::Waiting,
             State::NotStored,
             State::Refused,

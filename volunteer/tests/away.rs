@@ -77,6 +77,26 @@ fn a_volunteer_that_is_back_says_how_long_it_was_away_and_what_became_of_its_wor
 }
 
 #[test]
+fn a_freeze_whose_first_sign_is_a_closed_link_counts_from_its_beginning() {
+    let mut world = World::training(settings());
+    world.pass(Duration::from_secs(1));
+    // Nobody calls until the browser lets the tab go on, and says first that it has closed the socket.
+    world.now = world.now + Duration::from_secs(60);
+    world.on(|volunteer, now, actions| volunteer.on_closed(now, actions));
+    world.take_connects();
+    while world.take_connects() == 0 {
+        world.next_timeout().unwrap();
+    }
+    world.take_told();
+    world.welcome();
+    let told = world.take_told().pop().unwrap();
+    assert!(
+        told.state == State::Training && (59..=61).contains(&told.away_seconds),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn a_tab_that_may_close_sends_what_it_has_whatever_the_period() {
     let mut world = World::training(settings());
     world.compute();

@@ -279,9 +279,8 @@ fn a_finished_run_and_a_refusal_end_the_volunteer() {
 }
 
 #[test]
-fn another_run_at_the_same_address_and_a_full_server_are_joined_afresh_after_a_wait() {
+fn another_run_at_the_same_address_is_joined_afresh_after_a_wait() {
     for refusal in [
-        Refusal::Full { max: 5 },
         Refusal::AnotherRun,
         Refusal::AnotherModel,
         Refusal::SessionOver(SessionId(21)),
@@ -310,6 +309,58 @@ fn another_run_at_the_same_address_and_a_full_server_are_joined_afresh_after_a_w
         world.pass(Duration::from_secs(1));
         assert_eq!(world.take_states(), [State::Connecting, State::Training]);
     }
+}
+
+#[test]
+fn a_full_server_is_tried_again_after_a_wait() {
+    let mut world = World::connecting(settings());
+    world.on(|volunteer, now, actions| volunteer.on_open(now, actions));
+    world.take_told();
+    world.refuse(Refusal::Full { max: 5 });
+    let told = world.take_told();
+    assert_eq!(told[0].state, State::Restarting);
+    world.pass(Duration::from_millis(u64::from(told[0].delay_ms)));
+    assert_eq!(world.take_fetches(), [Resource::Description]);
+}
+
+#[test]
+fn a_volunteer_that_comes_back_to_a_full_server_keeps_what_it_has_finished_and_comes_again() {
+    let mut world = World::training(settings());
+    world.compute();
+    world.pass(2 * world::PERIOD);
+    assert_eq!(world.take_contributions(), [1]);
+    world.on(|volunteer, now, actions| volunteer.on_closed(now, actions));
+    for round in 0..3 {
+        world.take_connects();
+        while world.take_connects() == 0 {
+            world.next_timeout().unwrap();
+        }
+        world.take_told();
+        world.on(|volunteer, now, actions| volunteer.on_open(now, actions));
+        world.refuse(Refusal::Full { max: 5 });
+        let news = [State::NoRoom];
+        assert_eq!(
+            world.take_states(),
+            news[..usize::from(round == 0)],
+            "each change is told once"
+        );
+        assert!(world.take_endings().is_empty());
+    }
+    world.take_connects();
+    while world.take_connects() == 0 {
+        world.next_timeout().unwrap();
+    }
+    world.take_sent();
+    world.welcome();
+    let sent = world.take_sent();
+    assert!(
+        matches!(&sent[0], FromVolunteer::Hello(hello) if hello.session.is_some()),
+        "{sent:?}"
+    );
+    assert_eq!(world.take_states(), [State::Training]);
+    assert_eq!(world.take_contributions(), [1], "the same once more");
+    world.accept();
+    assert_eq!(world.volunteer.accepted_samples(), 8);
 }
 
 #[test]

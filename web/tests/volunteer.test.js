@@ -204,6 +204,16 @@ test('what a crew that is leaving has finished is counted even where the next ha
   assert.deepEqual(progress.map(({ start, samples }) => [start, samples]), [[2, 16], [1, 512]]);
 });
 
+test('a crew that has left says nothing of a tab that is joining again', () => {
+  const { tab, bsp } = training();
+  tab.leave();
+  assert.match(states.at(-1)[1], /is being sent/);
+  tab.join(1, 100);
+  workers.at(-1).says(told('restarting', { delayMs: 3_000, vainStarts: 1 }));
+  bsp.says(told('left'));
+  assert.deepEqual(words().slice(2), ['not-contributing', 'connecting', 'restarting']);
+});
+
 test('what was accepted before an ML worker’s death is counted', () => {
   const { bsp } = training();
   bsp.says(told('restarting', { delayMs: 10, accepted: 640 }));

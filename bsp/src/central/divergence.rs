@@ -37,6 +37,19 @@ pub enum Divergence {
         /// The version.
         version: u64,
     },
+    /// The loss on the held-out samples has stayed far above that of the first model, until this version.
+    #[error(
+        "the held-out loss is {times} times that of the first model, and has been far above it for {evaluations} \
+         evaluations, until version {version}"
+    )]
+    Lost {
+        /// The version.
+        version: u64,
+        /// How many times the first model's loss its loss is.
+        times: u64,
+        /// Evaluations in a row in which it was far above.
+        evaluations: u32,
+    },
 }
 
 /// Notices when nobody contributes because no gradient is finite. Each event costs O(1).

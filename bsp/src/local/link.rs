@@ -50,6 +50,8 @@ pub(super) struct Link {
     contribution_on_its_way: Option<Time>,
     /// The central module has said that it stops and will be back.
     is_back_soon: bool,
+    /// The central module had no room at the last hello.
+    has_no_room: bool,
     times: Times,
 }
 
@@ -91,6 +93,7 @@ impl Link {
             answer_within: ANSWER_WITHIN,
             contribution_on_its_way: None,
             is_back_soon: false,
+            has_no_room: false,
             times: Times::default(),
         }
     }
@@ -140,6 +143,7 @@ impl Link {
         }
         self.state = LinkState::Welcomed;
         self.is_back_soon = false;
+        self.has_no_room = false;
         self.backoff.on_success();
     }
 
@@ -151,6 +155,16 @@ impl Link {
     /// Whether it has said so, and is not back yet.
     pub(super) fn is_back_soon(&self) -> bool {
         self.is_back_soon
+    }
+
+    /// The central module has no room at present.
+    pub(super) fn on_no_room(&mut self) {
+        self.has_no_room = true;
+    }
+
+    /// Whether it had none at the last hello that was answered.
+    pub(super) fn has_no_room(&self) -> bool {
+        self.has_no_room
     }
 
     /// The central module has said which contributions are settled.
