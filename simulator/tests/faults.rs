@@ -8,5 +8,6 @@
 
 mod faults {
     mod seeds;
+    mod shown;
     mod steps;
 }

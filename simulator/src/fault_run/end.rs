@@ -74,7 +74,7 @@ fn check_agreement(world: &FaultWorld, checks: &mut Checks) {
             continue;
         };
         checks.require(Invariant::Agreement, world.is_welcomed(tab), || {
-            format!("volunteer {tab} is not back")
+            format!("volunteer {} is not back", tab + 1)
         });
         let Watch {
             once, durable, added, ..
@@ -83,17 +83,17 @@ fn check_agreement(world: &FaultWorld, checks: &mut Checks) {
         let told = local.accepted_samples();
         let counted = once.samples_of(session);
         checks.require_eq(Invariant::Agreement, missing, 0, || {
-            format!("gradients of volunteer {tab}, which lives, that are not settled")
+            format!("gradients of volunteer {}, which lives, that are not settled", tab + 1)
         });
         if !has_lied {
             checks.require_eq(Invariant::Agreement, told, counted, || {
-                format!("accepted samples that volunteer {tab} was told of")
+                format!("accepted samples that volunteer {} was told of", tab + 1)
             });
         }
         // It may not have noticed that its link is dead: it has nothing to send.
         if let Some(status) = world.central.volunteer(world.server_time(), session) {
             checks.require_eq(Invariant::Agreement, status.samples, counted, || {
-                format!("the server's own count for volunteer {tab}")
+                format!("the server's own count for volunteer {}", tab + 1)
             });
         }
     }
@@ -104,7 +104,7 @@ pub(super) fn close_books(world: &mut FaultWorld, left: &[usize]) -> Outcome {
     let mut checks = std::mem::take(&mut world.observer.checks);
     for tab in left {
         checks.require_eq(Invariant::Agreement, world.end_of(*tab), Some(&End::Left), || {
-            format!("the end of volunteer {tab}")
+            format!("the end of volunteer {}", tab + 1)
         });
     }
     let Watch {
@@ -136,7 +136,7 @@ pub(super) fn close_books(world: &mut FaultWorld, left: &[usize]) -> Outcome {
                 continue;
             };
             checks.require_eq(Invariant::Books, once.lost_of(session), 0, || {
-                format!("samples lost of volunteer {number}, which lived to the end")
+                format!("samples lost of volunteer {}, which lived to the end", number + 1)
             });
         }
     }

@@ -33,7 +33,7 @@ pub struct Entry {
     pub seconds: f64,
     /// What it is about.
     pub subject: Subject,
-    /// The number of the volunteer, if it is about one.
+    /// The number of the volunteer, from 0, if it is about one.
     pub volunteer: Option<usize>,
     /// What happened, as a sentence.
     pub text: String,

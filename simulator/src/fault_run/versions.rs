@@ -43,7 +43,7 @@ impl Versions {
         let (before, after) = (self.of_tabs[tab], model.stamp);
         let order = |stamp: ModelStamp| (stamp.incarnation, stamp.version);
         checks.require(Invariant::Versions, order(after) >= order(before), || {
-            format!("volunteer {tab} had {before:?} and is sent {after:?}")
+            format!("volunteer {} had {before:?} and is sent {after:?}", tab + 1)
         });
         self.of_tabs[tab] = after;
     }

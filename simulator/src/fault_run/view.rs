@@ -30,8 +30,6 @@ pub struct View {
     pub invariants: Vec<InvariantView>,
     /// What was found where one did not hold; empty as long as all hold.
     pub violation: String,
-    /// Entries of the log so far.
-    pub log_entries: usize,
     /// A hash of all that has arrived at the server, of the totals and of the model's bits, in hexadecimal. It is the
     /// same wherever this seed is run.
     pub digest: String,
@@ -125,6 +123,8 @@ pub enum VolunteerState {
     Connected,
     /// It is connected and computes nothing.
     Paused,
+    /// Its link is cut, and it has not noticed.
+    CutOff,
     /// It has no connection yet, or none any more, and tries again.
     Connecting,
     /// No connection can be opened.
@@ -232,7 +232,6 @@ impl View {
             volunteers,
             invariants: invariants.into(),
             violation: violation.map(ToString::to_string).unwrap_or_default(),
-            log_entries: watch.log.entries().len(),
             digest: digest(run),
         }
     }
@@ -334,6 +333,7 @@ fn volunteer_state<B>(run: &FaultRun, tab: &Tab<B>) -> VolunteerState {
         return VolunteerState::Frozen;
     }
     match local.link_state() {
+        LinkState::Welcomed if tab.connection.is_none() => VolunteerState::CutOff,
         LinkState::Welcomed if local.is_paused() => VolunteerState::Paused,
         LinkState::Welcomed => VolunteerState::Connected,
         _ if tab.outage.offline_until > now => VolunteerState::Offline,
