@@ -30,10 +30,11 @@ export function drawPicture(place, run) {
   const rows = Math.ceil(present.length / columns);
   const height = SERVER.height + (rows === 0 ? 0 : LINKS_HEIGHT + rows * (BOX.height + BOX.gap));
   const places = present.map((numbered, index) => ({ ...numbered, ...placeOf(index, present.length, columns, width) }));
+  const { serverX, diskX, size } = serverPlaces(width);
   const drawn = [
     // Links first: boxes of another row cover them.
-    ...places.map((at) => link(width / 2, at)),
-    ...server(width, run),
+    ...places.map((at) => link(serverX + size / 2, at)),
+    ...server(serverX, diskX, size, run),
     ...places.flatMap(volunteerBox),
   ];
   place.replaceChildren(svg('svg', { viewBox: `0 0 ${width} ${height}`, 'aria-hidden': 'true' }, drawn));
@@ -59,16 +60,24 @@ function placeOf(index, count, columns, width) {
   return { x, y: SERVER.height + LINKS_HEIGHT + row * (BOX.height + BOX.gap) };
 }
 
-/** @param {number} width @param {SimulatedRun} run */
-function server(width, { server: { state, incarnation, version, files, disk_bytes: diskBytes, step } }) {
-  // Both fit into the narrowest page.
+/**
+ * The left edges of server and disk, which fit into the narrowest page, and their width. The server is in the middle
+ * where there is room.
+ * @param {number} width
+ */
+function serverPlaces(width) {
   const size = Math.min(SERVER.width, (width - SERVER.gap) / 2);
-  const left = width / 2 - size / 2;
-  const [serverX, diskX] = width < 2 * SERVER.width + 200 ? [0, width - size] : [left, left + size + SERVER.gap];
-  const middle = serverX + size / 2;
+  const left = (width - size) / 2;
+  const isNarrow = left < size + SERVER.gap;
+  return { serverX: isNarrow ? 0 : left, diskX: isNarrow ? width - size : left + size + SERVER.gap, size };
+}
+
+/** @param {number} serverX @param {number} diskX @param {number} size @param {SimulatedRun} run */
+function server(serverX, diskX, size, { server }) {
+  const { state, incarnation, version, files, disk_bytes: diskBytes, step } = server;
   return [
     svg('line', { class: 'row', x1: serverX + size, y1: 31, x2: diskX, y2: 31, stroke: 'currentColor' }),
-    ...box(middle, 1, size, state, ['Server', SERVER_STATES[state], `start ${incarnation}, version ${whole(version)}`]),
+    ...box(serverX + size / 2, 1, size, state, ['Server', SERVER_STATES[state], `start ${incarnation}, version ${whole(version)}`]),
     ...box(diskX + size / 2, 1, size, '', [
       'Disk',
       `${many(files.length, 'file')}, ${bytes(diskBytes)}`,

@@ -42,10 +42,10 @@ export const volunteerName = (number) => `Volunteer ${number + 1}`;
 /** Volunteers that have no link any more, and never will. @param {SimulatedVolunteerState} state */
 export const isGone = (state) => ['left', 'closed', 'restarts', 'refused'].includes(state);
 
-/** What the seed has drawn, for the bar. @param {SimulatedRun} run @param {bigint} seed */
-export function settingsText({ settings }, seed) {
-  const steps = settings.has_local_steps ? ', local steps' : '';
-  return `seed ${seed} · ${settings.mode}${steps} · a checkpoint every ${tenths(settings.checkpoint_seconds)} s`;
+/** What the seed has drawn. @param {SimulatedRun} run */
+function settingsText({ settings }) {
+  const steps = settings.has_local_steps ? ' with local steps' : '';
+  return `The mode is ${settings.mode}${steps}; a checkpoint every ${tenths(settings.checkpoint_seconds)} s.`;
 }
 
 /** What the page does, or what the run came to. @param {SimulatedRun} run @param {boolean} isPlaying */
@@ -57,7 +57,8 @@ export function stateWord({ phase }, isPlaying) {
 }
 
 /** The same as a sentence or two. @param {SimulatedRun} run */
-export function stateDetail({ phase, violation, books, server, settings }) {
+export function stateDetail(run) {
+  const { phase, violation, books, server, settings } = run;
   switch (phase) {
     case 'violated':
       return `${violation}. This is a mistake in Superstep: please report the seed.`;
@@ -67,7 +68,7 @@ export function stateDetail({ phase, violation, books, server, settings }) {
         `${whole(books.accepted)} samples are counted, each once. ${lostText(books)}`
       );
     case 'faults':
-      return `Until second ${whole(settings.faults_end_seconds)}.`;
+      return `Until second ${whole(settings.faults_end_seconds)}. ${settingsText(run)}`;
     default:
       return 'The faults are over, and little happens: time passes eight times as fast.';
   }

@@ -9,7 +9,7 @@ import { linkTo, nextSeed, parseSeed, seedOfAddress } from './seed.js';
 import { showBooks, showInvariants, showVolunteers } from './simulator-books.js';
 import { drawPicture } from './simulator-picture.js';
 import { addToLog, drawLegend, drawTimeline } from './simulator-timeline.js';
-import { isGone, many, settingsText, stateDetail, stateWord } from './simulator-words.js';
+import { isGone, many, stateDetail, stateWord } from './simulator-words.js';
 import init, { Simulation } from './simulator/simulator_wasm.js';
 
 /** As the other package's: what the build names, and room for what wasm-bindgen adds. */
@@ -108,7 +108,7 @@ class Show {
     const run = this.#run;
     document.body.dataset.state = this.#isOver() ? run.phase : isPlaying ? 'playing' : 'paused';
     document.body.dataset.digest = run.digest;
-    setText('run-settings', settingsText(run, this.#seed));
+    setText('seed-shown', `seed ${this.#seed}`);
     setText('state', stateWord(run, isPlaying));
     setText('state-detail', stateDetail(run));
     setText('seconds', `${tenths(run.seconds)} s`);

@@ -6,7 +6,7 @@ import { FIRST_SEED, linkTo, nextSeed, parseSeed, seedOfAddress } from '../seed.
 import { bookRows, verdict } from '../simulator-books.js';
 import { pictureText } from '../simulator-picture.js';
 import { placeOf, timelineText } from '../simulator-timeline.js';
-import { isGone, lostText, settingsText, stateDetail, stateWord } from '../simulator-words.js';
+import { isGone, lostText, stateDetail, stateWord } from '../simulator-words.js';
 
 const BOOKS = {
   ever_accepted: 1_250,
@@ -79,7 +79,10 @@ test('the state says what happens, and a violation is not to be overlooked', () 
   const violated = { ...RUN, phase: 'violated', violation: 'Once does not hold: a gradient is in two contributions' };
   assert.equal(stateWord(violated, false), 'An invariant does not hold');
   assert.match(stateDetail(violated), /in two contributions.*report the seed/);
-  assert.equal(settingsText(RUN, 7n), 'seed 7 · decoupled, local steps · a checkpoint every 1.3 s');
+  assert.equal(
+    stateDetail(RUN),
+    'Until second 12. The mode is decoupled with local steps; a checkpoint every 1.3 s.',
+  );
 });
 
 test('what was lost has its cause', () => {
