@@ -43,7 +43,9 @@ export function drawPicture(place, run) {
 
 /** The picture in words. @param {SimulatedRun} run @param {Numbered[]} present */
 export function pictureText({ server: { state, incarnation, version } }, present) {
-  const volunteers = present.map(({ volunteer, number }) => `${volunteerName(number)} ${VOLUNTEER_STATES[volunteer.state]}`);
+  const stateOf = (/** @type {Numbered} */ { volunteer, number }) =>
+    `${volunteerName(number)} ${VOLUNTEER_STATES[volunteer.state]}`;
+  const volunteers = present.map(stateOf);
   const server = `The server ${SERVER_STATES[state]}: incarnation ${incarnation}, version ${version}`;
   return `${[server, ...volunteers].join('; ')}.`;
 }
@@ -75,9 +77,10 @@ function serverPlaces(width) {
 /** @param {number} serverX @param {number} diskX @param {number} size @param {SimulatedRun} run */
 function server(serverX, diskX, size, { server }) {
   const { state, incarnation, version, files, disk_bytes: diskBytes, step } = server;
+  const model = `start ${incarnation}, version ${whole(version)}`;
   return [
     svg('line', { class: 'row', x1: serverX + size, y1: 31, x2: diskX, y2: 31, stroke: 'currentColor' }),
-    ...box(serverX + size / 2, 1, size, state, ['Server', SERVER_STATES[state], `start ${incarnation}, version ${whole(version)}`]),
+    ...box(serverX + size / 2, 1, size, state, ['Server', SERVER_STATES[state], model]),
     ...box(diskX + size / 2, 1, size, '', [
       'Disk',
       `${many(files.length, 'file')}, ${bytes(diskBytes)}`,
@@ -106,7 +109,13 @@ function volunteerBox({ volunteer, number, x, y }) {
   return box(x, y, BOX.width, state, [volunteerName(number), VOLUNTEER_STATES[state], waits]);
 }
 
-/** @param {number} x its middle @param {number} y @param {number} width @param {string} state @param {string[]} lines */
+/**
+ * @param {number} x its middle
+ * @param {number} y
+ * @param {number} width
+ * @param {string} state
+ * @param {string[]} lines
+ */
 function box(x, y, width, state, lines) {
   const shape = { class: 'box', 'data-state': state, x: x - width / 2, y, width, height: BOX.height - 2, rx: 10 };
   return [

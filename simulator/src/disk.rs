@@ -110,8 +110,9 @@ impl SimulatedDisk {
                 changed.insert(index);
             }
         }
-        let is_torn = |(name, index): &(&String, &usize)| changed.contains(index) || files.names.get(*name) != Some(*index);
-        before.iter().filter(is_torn).map(|(name, _)| name.clone()).collect()
+        let is_torn = |name: &String, index: &usize| changed.contains(index) || files.names.get(name) != Some(index);
+        let torn = before.iter().filter(|(name, index)| is_torn(name, index));
+        torn.map(|(name, _)| name.clone()).collect()
     }
 
     /// The disk lies about this file. Returns whether it is there.

@@ -1,9 +1,9 @@
 //! A run with faults, drawn from its seed, whose invariants are checked after each event.
 //!
 //! The server crashes, alone or with its machine, while it writes a checkpoint or while it starts; its disk tears,
-//! fails, fills up and lies; links are cut, stand still and repeat; volunteers freeze, close and die. For twelve seconds
-//! of virtual time anything may happen. Then all comes to rest, and the books are closed. The same seed gives the same
-//! run, natively and in a browser.
+//! fails, fills up and lies; links are cut, stand still and repeat; volunteers freeze, close and die. For twelve
+//! seconds of virtual time anything may happen. Then all comes to rest, and the books are closed. The same seed gives
+//! the same run, natively and in a browser.
 //!
 //! [`settings`](self) and [`planned_faults`](self) draw a run, [`Watch`] looks on and hands each event to the
 //! invariants, a file for each; [`view`] is what a page shows of it.

@@ -33,7 +33,11 @@ fn the_page_shows_the_same_run_as_the_native_simulator() -> Result<()> {
         let native = natively(seed);
         let tab = Tab::open(&driver, &format!("{}/simulator?seed={seed}", server.url()))?;
         let shown = digest_at_the_end(&tab)?;
-        ensure!(shown == native.digest, "seed {seed}: {shown}, natively {}", native.digest);
+        ensure!(
+            shown == native.digest,
+            "seed {seed}: {shown}, natively {}",
+            native.digest
+        );
         let books = tab.text("books")?;
         let accepted = native.books.accepted.to_string();
         let digits: String = books.chars().filter(|c| *c != ',').collect();
@@ -63,7 +67,9 @@ fn the_next_seed_has_a_link_of_its_own_and_a_step_goes_to_the_next_event() -> Re
     let entries = || tab.execute("return document.querySelectorAll('#log li').length");
     let before = entries()?.as_u64();
     tab.press("step")?;
-    wait_for("another entry in the log", || Ok((entries()?.as_u64() > before).then_some(())))?;
+    wait_for("another entry in the log", || {
+        Ok((entries()?.as_u64() > before).then_some(()))
+    })?;
     // Another way through the same run leads to the same end.
     let shown = digest_at_the_end(&tab)?;
     ensure!(shown == natively(7).digest);

@@ -103,7 +103,9 @@ impl Checks {
         what: impl FnOnce() -> String,
     ) {
         let holds = is == expected;
-        self.require(invariant, holds, || format!("{}: {is:?} instead of {expected:?}", what()));
+        self.require(invariant, holds, || {
+            format!("{}: {is:?} instead of {expected:?}", what())
+        });
     }
 
     /// How often this one was checked.

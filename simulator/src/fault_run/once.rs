@@ -129,7 +129,9 @@ impl Once {
     /// Samples of a session that some line has accepted and this one has not, or not yet.
     pub(super) fn lost_of(&self, session: SessionId) -> u64 {
         let lost = self.ever_accepted.range((session, 0)..=(session, u64::MAX));
-        lost.filter(|key| !self.is_settled(**key)).map(|key| self.known[key].samples).sum()
+        lost.filter(|key| !self.is_settled(**key))
+            .map(|key| self.known[key].samples)
+            .sum()
     }
 
     /// Samples that the line has accepted.

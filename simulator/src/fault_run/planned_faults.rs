@@ -69,7 +69,11 @@ fn befall_server(world: &mut FaultWorld, mut random: Random) {
         5..=7 => crash(world, Crash::Machine, span, random),
         8 => {
             if world.server.is_up() {
-                note(world, Subject::Server, "The server is asked to stop, and writes all that it has.");
+                note(
+                    world,
+                    Subject::Server,
+                    "The server is asked to stop, and writes all that it has.",
+                );
             }
             world.stop_server();
             // Whether it has ended by then or not: a second signal ends it at once.
@@ -223,7 +227,12 @@ fn befall_tab(world: &mut FaultWorld, tab: usize, mut random: Random) {
         },
         14 => {
             let active = random.below(3) as usize;
-            note_of(world, Subject::Volunteer, tab, format!("Computes on {active} cores at most."));
+            note_of(
+                world,
+                Subject::Volunteer,
+                tab,
+                format!("Computes on {active} cores at most."),
+            );
             world.with_local(tab, |local, now, actions| {
                 local.set_active_ml_modules(now, active, actions)
             });
@@ -270,11 +279,21 @@ fn befall_link(world: &mut FaultWorld, tab: usize, fault: u64, span: Duration, m
         }
         6 => {
             let span = if random.chance(20) { span * 25 } else { span };
-            note_of(world, Subject::Volunteer, tab, format!("Is frozen for {}.", seconds(span)));
+            note_of(
+                world,
+                Subject::Volunteer,
+                tab,
+                format!("Is frozen for {}.", seconds(span)),
+            );
             world.freeze(tab, span);
         }
         7 => {
-            note_of(world, Subject::Volunteer, tab, format!("Its clock jumps ahead by {}.", seconds(span * 40)));
+            note_of(
+                world,
+                Subject::Volunteer,
+                tab,
+                format!("Its clock jumps ahead by {}.", seconds(span * 40)),
+            );
             world.jump_clock(tab, span * 40);
         }
         8 | 9 => {
@@ -285,7 +304,10 @@ fn befall_link(world: &mut FaultWorld, tab: usize, fault: u64, span: Duration, m
             }
         }
         10 => {
-            link(world, "It gives its connection up; what it has sent arrives all the same.".to_owned());
+            link(
+                world,
+                "It gives its connection up; what it has sent arrives all the same.".to_owned(),
+            );
             world.abandon(tab);
         }
         11 => {

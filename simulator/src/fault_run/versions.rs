@@ -15,12 +15,7 @@ pub(super) struct Versions {
 }
 
 impl Versions {
-    pub(super) fn on_server_started(
-        &mut self,
-        checks: &mut Checks,
-        incarnation: u32,
-        checkpoint: Option<&Checkpoint>,
-    ) {
+    pub(super) fn on_server_started(&mut self, checks: &mut Checks, incarnation: u32, checkpoint: Option<&Checkpoint>) {
         let before = self.current.incarnation;
         checks.require(Invariant::Versions, incarnation > before, || {
             format!("incarnation {incarnation} after {before}")

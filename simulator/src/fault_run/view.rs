@@ -256,7 +256,9 @@ fn settings(run: &FaultRun) -> SettingsView {
         has_local_steps: config.has_local_steps,
         contribution_codec: config.contribution_codec,
         model_codec: config.model_codec,
-        checkpoint_seconds: config.checkpoint_interval.map_or(0.0, |interval| interval.as_secs_f64()),
+        checkpoint_seconds: config
+            .checkpoint_interval
+            .map_or(0.0, |interval| interval.as_secs_f64()),
         faults_end_seconds: FAULTS_END.as_micros() as f64 / 1e6,
     }
 }
@@ -367,7 +369,13 @@ fn books(run: &FaultRun, volunteers: &[VolunteerView]) -> Books {
 fn digest(run: &FaultRun) -> String {
     let totals = run.world.central.totals();
     let mut digest: Fingerprint = run.world.observer.fingerprint;
-    for number in [totals.samples, totals.accepted, totals.refused, totals.duplicates, totals.resent] {
+    for number in [
+        totals.samples,
+        totals.accepted,
+        totals.refused,
+        totals.duplicates,
+        totals.resent,
+    ] {
         digest.add(number);
     }
     digest.add_model(run.world.central.model());

@@ -121,7 +121,9 @@ impl Observer for Watch {
 
     fn on_frame_at_tab(&mut self, _: Time, tab: usize, _: ConnectionId, frame: &Bytes) {
         // Its local module reads it next, and the world fails where it can't.
-        let Ok(received) = FromCentral::decode(frame) else { return };
+        let Ok(received) = FromCentral::decode(frame) else {
+            return;
+        };
         self.note_told(tab, &received.message);
         if let FromCentral::StoreModel(model) = received.message {
             self.versions.on_model_at_tab(&mut self.checks, tab, &model);
@@ -132,13 +134,7 @@ impl Observer for Watch {
         self.versions.on_superstep(&mut self.checks, closed);
     }
 
-    fn on_server_started(
-        &mut self,
-        now: Time,
-        incarnation: u32,
-        checkpoint: Option<&Checkpoint>,
-        awaited: &[Awaited],
-    ) {
+    fn on_server_started(&mut self, now: Time, incarnation: u32, checkpoint: Option<&Checkpoint>, awaited: &[Awaited]) {
         self.counts.starts += 1;
         self.fingerprint.add(u64::from(incarnation));
         self.versions
