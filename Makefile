@@ -43,7 +43,8 @@ build: setup ## Build the wasm package, the pages and the server
 RUST = Cargo.toml Cargo.lock .cargo/config.toml \
   $(shell find bsp nn volunteer -name '*.rs' -o -name Cargo.toml)
 WEB = $(wildcard web/*.html web/*.css web/*.js web/*.svg) web/package-lock.json
-CLIENT = $(shell find client-wasm xtask -name '*.rs' -o -name Cargo.toml)
+CLIENT = $(shell find client-wasm simulator-wasm simulator/src simulator/Cargo.toml state/src state/Cargo.toml xtask \
+  -name '*.rs' -o -name Cargo.toml)
 SERVER = $(shell find server lab run state/src state/Cargo.toml native simulator runs -type f -not -path 'runs/state/*')
 ENGINE = target/engine/index.html
 PEERS = $(wildcard bench/peers/*.html bench/peers/*.js) \
@@ -130,9 +131,9 @@ lint: $(PAGES) ## Formatting, clippy and documentation (native and wasm), types 
 	# cargo fmt does not see modules that a macro declares
 	$(TOOLCHAIN) && rustfmt --check --edition 2024 nn/src/layer/*.rs
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
-	$(CARGO) clippy --release --package client-wasm --package engine-wasm $(WASM) -- -D warnings
-	$(DOC) --workspace --exclude client-wasm --exclude engine-wasm
-	$(DOC) --package client-wasm --package engine-wasm $(WASM)
+	$(CARGO) clippy --release --package client-wasm --package simulator-wasm --package engine-wasm $(WASM) -- -D warnings
+	$(DOC) --workspace --exclude client-wasm --exclude simulator-wasm --exclude engine-wasm
+	$(DOC) --package client-wasm --package simulator-wasm --package engine-wasm $(WASM)
 	cd web && npm run --silent lint
 	@$(TOOLCHAIN) && if cargo deny --version >/dev/null 2>&1; then $(DENY); else \
 	  echo "licences and versions are not checked here: make deny says how"; fi

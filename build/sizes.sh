@@ -5,9 +5,11 @@ set -eu
 cd "$(dirname "$0")/.."
 
 # Each with its limit in KiB. A volunteer waits for the wasm before its first gradient: 200 KiB are a third of a second
-# on 5 Mbit/s. The binary was at 21,988 KiB when its limit was set: 13,000 before SQLite had a part of it, 14,300 before
+# on 5 Mbit/s. The simulator's was at 200 KiB when its limit was set; nobody waits for it to train, but every server
+# carries it. The binary was at 21,988 KiB when its limit was set: 13,000 before SQLite had a part of it, 14,300 before
 # S3-compatible stores brought HTTP and TLS. What makes it larger by another twentieth should be noticed.
 limits="target/web/wasm/client_wasm_bg.wasm.br 200
+target/web/simulator/simulator_wasm_bg.wasm.br 220
 target/release/superstep 23000"
 
 too_large=0

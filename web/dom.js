@@ -40,7 +40,7 @@ export const loss = (value) => value.toPrecision(4);
  */
 export function byId(id, kind) {
   const element = document.getElementById(id);
-  if (!(element instanceof kind)) throw new Error(`index.html has no ${kind.name} with the id "${id}"`);
+  if (!(element instanceof kind)) throw new Error(`the page has no ${kind.name} with the id "${id}"`);
   return element;
 }
 

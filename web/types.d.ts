@@ -377,6 +377,191 @@ export type MlModuleProgress = {
   time: TimeShares;
 };
 
+/** A run at some moment. */
+export type SimulatedRun = {
+  /** Virtual time since its beginning. */
+  seconds: number;
+  /** How far it has come. */
+  phase: SimulatedPhase;
+  /** What follows from its seed. */
+  settings: SimulatedSettings;
+  /** The server. */
+  server: SimulatedServer;
+  /** Every volunteer that ever came, in order. */
+  volunteers: Array<SimulatedVolunteer>;
+  /** Samples, from their acceptance to their end. */
+  books: SimulatedBooks;
+  /** The invariants. */
+  invariants: Array<SimulatedInvariant>;
+  /** What was found where one did not hold; empty as long as all hold. */
+  violation: string;
+  /**
+   * A hash of all that has arrived at the server, of the totals and of the model's bits, in hexadecimal. It is the
+   * same wherever this seed is run.
+   */
+  digest: string;
+};
+
+/** How far a run has come. */
+export type SimulatedPhase = 'faults'
+  | 'calm'
+  | 'farewell'
+  | 'closed'
+  | 'violated';
+
+/** What follows from the seed. */
+export type SimulatedSettings = {
+  /** Whether computing waits for synchronising. */
+  mode: Mode;
+  /** Whether ML modules move along their own gradients. */
+  has_local_steps: boolean;
+  /** How contributions are encoded. */
+  contribution_codec: Codec;
+  /** How models are encoded. */
+  model_codec: Codec;
+  /** The time between two checkpoints; 0 for none. */
+  checkpoint_seconds: number;
+  /** Faults happen until then. */
+  faults_end_seconds: number;
+};
+
+/** The server. While it is down, its numbers are those that its last process had. */
+export type SimulatedServer = {
+  /** Its state. */
+  state: SimulatedServerState;
+  /** Its starts, this one included. */
+  incarnation: number;
+  /** The model's version. */
+  version: number;
+  /** Samples in the model. */
+  samples_in_model: number;
+  /** Crashes so far. */
+  crashes: number;
+  /** Checkpoints that were written, and … */
+  checkpoints: number;
+  /** … that could not be. */
+  failed_checkpoints: number;
+  /** The step of a checkpoint's writing that is under way; empty if there is none. */
+  step: string;
+  /** The files on its disk, by their names. */
+  files: Array<string>;
+  /** Bytes of all of them. */
+  disk_bytes: number;
+};
+
+/** The server's state. */
+export type SimulatedServerState = 'up'
+  | 'stopping'
+  | 'frozen'
+  | 'down';
+
+/** A volunteer. */
+export type SimulatedVolunteer = {
+  /** Its state. */
+  state: SimulatedVolunteerState;
+  /** Its ML modules. */
+  ml_modules: number;
+  /** Samples of the gradients that it has computed. */
+  computed: number;
+  /** Samples that the server counts for it now. */
+  accepted: number;
+  /** Samples that it was told are accepted; none if it was closed. */
+  told: number | null;
+  /** Samples that were accepted before a crash and are to come again. */
+  to_come_again: number;
+  /** Samples that were accepted before a crash, and went with it. */
+  lost: number;
+  /** Contributions that it keeps because they are not durable, and … */
+  kept: number;
+  /** … those of them that are not acknowledged. */
+  unacknowledged: number;
+  /** Frames on their way to the server, and … */
+  frames_up: number;
+  /** … from it. */
+  frames_down: number;
+};
+
+/** A volunteer's state. */
+export type SimulatedVolunteerState = 'connected'
+  | 'paused'
+  | 'cut-off'
+  | 'connecting'
+  | 'offline'
+  | 'frozen'
+  | 'left'
+  | 'restarts'
+  | 'closed'
+  | 'refused';
+
+/** Samples and contributions of the whole run. */
+export type SimulatedBooks = {
+  /** Samples that were accepted at some time: the sum of the next three. */
+  ever_accepted: number;
+  /** Samples that the server counts now. */
+  accepted: number;
+  /** Samples that were accepted before a crash and that a volunteer still has. */
+  to_come_again: number;
+  /** Samples that were accepted before a crash and went with a volunteer, or with a disk that lied. */
+  lost: number;
+  /** Of these two, what the server itself says that it misses. */
+  missing_as_said: number;
+  /** Samples that living volunteers were told are accepted. */
+  told: number;
+  /** Contributions that were accepted. */
+  contributions: number;
+  /** Contributions that were refused, as too old for example. */
+  refused: number;
+  /** Contributions that came twice, and were counted once. */
+  duplicates: number;
+  /** Contributions that came again after a restart, and were counted then. */
+  resent: number;
+  /** Whether the disk has lost what it had said to hold for good. */
+  has_disk_lied: boolean;
+};
+
+/** An invariant, and how often it was checked. */
+export type SimulatedInvariant = {
+  /** Its name. */
+  name: SimulatedPromise;
+  /** What it promises. */
+  promise: string;
+  /** How often it was checked. */
+  checks: number;
+  /** Whether it held each time. */
+  holds: boolean;
+};
+
+/** What must hold in every run, whatever happens to its server, its disk, its volunteers and their links. */
+export type SimulatedPromise = 'once'
+  | 'totals'
+  | 'durable'
+  | 'versions'
+  | 'sessions'
+  | 'memory'
+  | 'start'
+  | 'agreement'
+  | 'books';
+
+/** An entry. */
+export type SimulatedEvent = {
+  /** Virtual time since the run's beginning. */
+  seconds: number;
+  /** What it is about. */
+  subject: SimulatedSubject;
+  /** The number of the volunteer, from 0, if it is about one. */
+  volunteer: number | null;
+  /** What happened, as a sentence. */
+  text: string;
+};
+
+/** What an entry is about. */
+export type SimulatedSubject = 'crash'
+  | 'server'
+  | 'checkpoint'
+  | 'disk'
+  | 'link'
+  | 'volunteer';
+
 /** From the BSP worker's script to the page, before there is a module and while there is one. */
 export type FromBspScript =
   /** It is there. */

@@ -10,10 +10,14 @@ use rust_embed::RustEmbed;
 #[folder = "$CARGO_MANIFEST_DIR/../target/web"]
 struct Assets;
 
-/// The file that the path names; `/` is `index.html`.
+/// Pages that have an address without an ending.
+const PAGES: [(&str, &str); 2] = [("", "index.html"), ("simulator", "simulator.html")];
+
+/// The file that the path names, or the page.
 pub(crate) async fn asset(request: Request) -> Response<Body> {
     let path = request.uri().path().trim_start_matches('/');
-    let path = if path.is_empty() { "index.html" } else { path };
+    let page = PAGES.iter().find(|(address, _)| *address == path);
+    let path = page.map_or(path, |(_, file)| *file);
     let (file, encoding) = match Assets::get(&format!("{path}.br")) {
         Some(file) if accepts(request.headers(), "br") => (Some(file), Some("br")),
         _ => (Assets::get(path), None),
@@ -94,12 +98,14 @@ mod tests {
     }
 
     #[test]
-    fn the_page_and_the_wasm_package_are_in_the_binary() {
+    fn the_pages_and_the_wasm_packages_are_in_the_binary() {
         for path in [
             "index.html",
             "page.js",
+            "simulator.html",
             "vendor/uPlot.esm.js",
             "wasm/client_wasm_bg.wasm.br",
+            "simulator/simulator_wasm_bg.wasm.br",
         ] {
             assert!(Assets::get(path).is_some(), "{path} is missing: run `cargo xtask web`");
         }

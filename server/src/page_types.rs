@@ -9,6 +9,7 @@ use bsp::protocol::message::Mode;
 use nn::data::sample_format::{ContentFormat, SampleFormat, TableTargets};
 use nn::loss::LossSpec;
 use serde::Serialize;
+use simulator::fault_run::{Entry, Invariant, Subject, view};
 use ts_rs::{Config, TS};
 use volunteer::description::{DatasetDescription, MemoryNeed, RunDescription};
 use volunteer::messages::{FromBspWorker, Join, ToBspWorker, Told};
@@ -80,6 +81,18 @@ fn types() -> String {
     file += &declaration::<volunteer::messages::State>();
     file += &declaration::<Progress>();
     file += &declaration::<MlModuleProgress>();
+    file += &declaration::<view::View>();
+    file += &declaration::<view::PhaseView>();
+    file += &declaration::<view::SettingsView>();
+    file += &declaration::<view::ServerView>();
+    file += &declaration::<view::ServerState>();
+    file += &declaration::<view::VolunteerView>();
+    file += &declaration::<view::VolunteerState>();
+    file += &declaration::<view::Books>();
+    file += &declaration::<view::InvariantView>();
+    file += &declaration::<Invariant>();
+    file += &declaration::<Entry>();
+    file += &declaration::<Subject>();
     file + BY_HAND
 }
 

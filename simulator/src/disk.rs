@@ -4,7 +4,7 @@
 //! machine that stops, too; of the rest, some part does. Faults that no sync helps against ([`Lie`]) are made on
 //! request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -79,9 +79,12 @@ impl SimulatedDisk {
         self.files().unreadable = None;
     }
 
-    /// The machine stops, and starts again. What was synced is there. Of the rest, some part is.
-    pub(crate) fn stop(&self, random: &mut Random) {
+    /// The machine stops, and starts again. What was synced is there. Of the rest, some part is. Returns the names of
+    /// files, as they were before, that are gone, have another name or another content.
+    pub(crate) fn stop(&self, random: &mut Random) -> Vec<String> {
         let mut files = self.files();
+        let before = files.names.clone();
+        let mut changed = BTreeSet::new();
         let moments = files.unsynced_names.len() as u64;
         let names = match random.below(moments + 1) {
             0 => files.durable_names.clone(),
@@ -89,10 +92,11 @@ impl SimulatedDisk {
         };
         (files.durable_names, files.names) = (names.clone(), names);
         files.unsynced_names.clear();
-        for content in &mut files.contents {
+        for (index, content) in files.contents.iter_mut().enumerate() {
             if content.now == content.durable {
                 continue;
             }
+            let written = content.now.clone();
             let left = random.below(content.now.len() as u64 + 1) as usize;
             match random.below(4) {
                 0 => content.now.truncate(left),
@@ -102,7 +106,13 @@ impl SimulatedDisk {
                 _ => content.now = content.durable.clone(),
             }
             content.durable = content.now.clone();
+            if content.now != written {
+                changed.insert(index);
+            }
         }
+        let is_torn = |name: &String, index: &usize| changed.contains(index) || files.names.get(name) != Some(index);
+        let torn = before.iter().filter(|(name, index)| is_torn(name, index));
+        torn.map(|(name, _)| name.clone()).collect()
     }
 
     /// The disk lies about this file. Returns whether it is there.

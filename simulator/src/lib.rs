@@ -8,9 +8,11 @@
 //! - [`world`]: the virtual clock, the events, and a run's queries; [`driving`](self): the effect of each event.
 //! - [`tab`], [`ml_module`]: a volunteer's tab, on a machine of its own speed.
 //! - [`faults`](self): faults of tabs and links.
+//! - [`fault_run`]: a run with all of these, drawn from its seed, whose invariants are checked after each event.
 //! - [`server`]: the server's process, which crashes and starts again; [`disk`]: what it keeps its run on, and that
 //!   disk's faults.
 //! - [`gradients`]: the computing of gradients; [`engine`]: by `nn`, on a pool of threads.
+//! - [`small_model`]: a model of a few parameters whose gradients follow from their names.
 //! - [`volunteers`]: whole populations, drawn from a seed: their speeds, their links, their comings and goings.
 //! - [`run_stats`]: the statistics of a run.
 //! - [`run`]: a run to its end, with its evaluations.
@@ -57,7 +59,9 @@
 
 pub mod disk;
 mod driving;
+#[cfg(feature = "engine")]
 pub mod engine;
+pub mod fault_run;
 mod faults;
 pub mod gradients;
 mod link;
@@ -68,6 +72,7 @@ pub mod random;
 pub mod run;
 pub mod run_stats;
 pub mod server;
+pub mod small_model;
 pub mod tab;
 mod timer;
 pub mod volunteers;

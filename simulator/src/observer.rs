@@ -9,7 +9,7 @@ use bsp::time::Time;
 use bytes::Bytes;
 
 use crate::gradients::GradientName;
-use crate::server::Crash;
+use crate::server::{Crash, Damage};
 
 /// The events of a run. A tab is named by its number.
 #[allow(unused_variables)]
@@ -44,8 +44,8 @@ pub trait Observer {
     /// contributions that were accepted since, as far as the disk knows.
     fn on_server_started(&mut self, now: Time, incarnation: u32, checkpoint: Option<&Checkpoint>, awaited: &[Awaited]) {
     }
-    /// The server has crashed.
-    fn on_server_crashed(&mut self, now: Time, crash: Crash) {}
+    /// The server has crashed, and its disk is as `damage` says.
+    fn on_server_crashed(&mut self, now: Time, crash: Crash, damage: &Damage) {}
     /// It has made a checkpoint, which is not written yet.
     fn on_checkpoint_made(&mut self, now: Time, checkpoint: &Checkpoint) {}
     /// The checkpoint of this number is written.

@@ -1,6 +1,7 @@
 //! The server's process: it writes checkpoints to its disk step by step, can be killed between any two steps and in the
 //! middle of one, and starts again from what its disk has.
 
+use std::fmt;
 use std::time::Duration;
 
 use bsp::central::{Awaited, Central, Checkpoint, Config, ServerOptimizer};
@@ -78,6 +79,15 @@ pub enum Crash {
     Machine,
 }
 
+/// What a crash has done to the disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// The step of a checkpoint's writing that was under way, and how far it was done, in words.
+    pub step: Option<String>,
+    /// Files that are not as they were written last, because that was not synced.
+    pub torn: Vec<String>,
+}
+
 /// Why a start did not succeed.
 #[derive(Debug)]
 pub enum StartError {
@@ -137,6 +147,22 @@ impl<G: Gradients, O> Server<G, O> {
             }
             None => Some(event),
         }
+    }
+
+    /// Whether it has been told to stop, and is not down yet.
+    pub fn is_stopping(&self) -> bool {
+        self.is_stopping
+    }
+
+    /// Whether nothing of it runs, though its process is there.
+    pub fn is_frozen(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// The step of a checkpoint's writing that is under way, in words.
+    pub fn step(&self) -> Option<String> {
+        let folder = self.storage.as_ref()?.folder.as_ref()?;
+        folder.writing.as_ref().map(|writing| step_text(&writing.step))
     }
 
     /// Its disk, if it has one.
@@ -229,13 +255,14 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
         if !self.server.is_up {
             return;
         }
+        let mut damage = Damage::default();
         if let Some(storage) = &mut self.server.storage {
-            storage.kill();
+            damage.step = storage.kill();
             if crash == Crash::Machine {
-                storage.disk.stop(&mut storage.random);
+                damage.torn = storage.disk.stop(&mut storage.random);
             }
         }
-        self.observer.on_server_crashed(self.now, crash);
+        self.observer.on_server_crashed(self.now, crash, &damage);
         self.end_process(crash);
     }
 
@@ -447,24 +474,47 @@ impl Storage {
         }
     }
 
-    /// The process is killed. The step that was under way is done, is not, or is done in part.
-    fn kill(&mut self) {
-        let Some(mut folder) = self.folder.take() else { return };
-        let Some(mut writing) = folder.writing.take() else {
-            return;
-        };
+    /// The process is killed. The step that was under way is done, is not, or is done in part. Returns that in words,
+    /// if there was one.
+    fn kill(&mut self) -> Option<String> {
+        let mut folder = self.folder.take()?;
+        let mut writing = folder.writing.take()?;
         let progress = match self.random.below(3) {
             0 => Progress::NotBegun,
             1 => Progress::Part,
             _ => Progress::Whole,
         };
         match progress {
-            Progress::NotBegun => return,
+            Progress::NotBegun => {}
             Progress::Part => self.disk.kill_after(Some(0)),
             Progress::Whole => {}
         }
-        writing.perform(&folder.about, &mut self.disk);
+        if !matches!(progress, Progress::NotBegun) {
+            writing.perform(&folder.about, &mut self.disk);
+        }
         self.disk.kill_after(None);
+        Some(format!("{} ({progress})", step_text(&writing.step)))
+    }
+}
+
+/// A step of writing, in words.
+fn step_text(step: &Operation) -> String {
+    match step {
+        Operation::Write { file, .. } => format!("write {file}"),
+        Operation::Sync { file } => format!("sync {file}"),
+        Operation::Rename { from, to } => format!("rename {from} to {to}"),
+        Operation::SyncFolder => "sync the folder’s names".to_owned(),
+        Operation::Remove { file } => format!("remove {file}"),
+    }
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Progress::NotBegun => "not begun",
+            Progress::Part => "done in part",
+            Progress::Whole => "done",
+        })
     }
 }
 

@@ -40,6 +40,15 @@ pub(crate) enum Event<G: Gradients, O> {
     Script(Script<G, O>),
 }
 
+/// Frames that are on their way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FramesInFlight {
+    /// From a tab to the server.
+    pub up: usize,
+    /// From the server to a tab.
+    pub down: usize,
+}
+
 /// A planned change of the world.
 type Script<G, O> = Box<dyn FnOnce(&mut World<G, O>)>;
 
@@ -244,6 +253,29 @@ impl<G: Gradients + 'static, O: Observer + 'static> World<G, O> {
             stats.alone += online.as_secs_f64() * f64::from(modules) * minibatch / step.as_secs_f64();
         }
         stats
+    }
+
+    /// Frames that are on their way from each tab and to it, or are held up there.
+    pub fn frames_in_flight(&self) -> Vec<FramesInFlight> {
+        let mut in_flight = vec![FramesInFlight::default(); self.tabs.len()];
+        let held = self.standing.values().flatten().chain(self.frozen.values().flatten());
+        for event in self.events.iter().chain(held) {
+            let (id, is_up) = match event {
+                Event::ToCentral(id, _) => (*id, true),
+                Event::ToTab(id, _) => (*id, false),
+                _ => continue,
+            };
+            let Some(connection) = self.network.get(id) else {
+                continue;
+            };
+            // Frames of a link that was cut never arrive.
+            let of_tab = &mut in_flight[connection.tab];
+            match is_up {
+                true => of_tab.up += usize::from(connection.is_open_at_central),
+                false => of_tab.down += usize::from(connection.is_open_at_tab),
+            }
+        }
+        in_flight
     }
 
     /// Samples in closed supersteps.

@@ -14,12 +14,14 @@ pub mod checkpoint;
 pub mod clock;
 pub mod disk;
 pub mod error;
+#[cfg(feature = "folder")]
 pub mod folder;
 pub mod identity;
 pub mod ledger;
 pub mod newest;
 pub mod open;
 pub mod owner;
+#[cfg(feature = "folder")]
 pub mod runs;
 #[cfg(feature = "s3")]
 pub mod s3;
@@ -31,6 +33,7 @@ pub mod writing;
 pub use checkpoint::{About, Best};
 pub use disk::{Access, Disk, DiskError, FileSystem};
 pub use error::OpenError;
+#[cfg(feature = "folder")]
 pub use folder::{Folder, OpenedFolder, Options, Written};
 pub use identity::{Change, Identity, Secrets, Wanted};
 pub use ledger::Ledger;

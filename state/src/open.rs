@@ -108,6 +108,7 @@ pub fn open_on(
 }
 
 /// The newest checkpoint of the run on a disk, and what an operator should know. Nothing is changed.
+#[cfg(feature = "folder")]
 pub(crate) fn newest_checkpoint(
     disk: &mut dyn Disk,
     identity: &Identity,

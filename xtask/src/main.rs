@@ -1,7 +1,7 @@
 //! Build steps that cargo alone can't do.
 //!
 //! `cargo xtask web` makes `target/web`, the files that the server embeds: the pages as they lie in `web/`, uPlot,
-//! and the wasm package; each also compressed, because that takes too long to do at each request.
+//! and the wasm packages; each also compressed, because that takes too long to do at each request.
 //!
 //! `cargo xtask engine` makes the wasm packages below `target/engine`, the files that `make bench` measures engines
 //! with: ours, and that of peers in Rust.
@@ -24,6 +24,18 @@ const VENDORED: [(&str, &str); 2] = [
     ("uplot/dist/uPlot.min.css", "vendor/uPlot.min.css"),
 ];
 
+/// Crates of which a page simulates a run. A run takes a few milliseconds of computing: there size counts.
+const SIMULATED: [&str; 8] = [
+    "bsp",
+    "bytes",
+    "postcard",
+    "serde",
+    "serde_json",
+    "simulator",
+    "simulator-wasm",
+    "state",
+];
+
 fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -42,13 +54,13 @@ fn web(root: &Path) -> Result<()> {
     }
     fs::create_dir_all(out.join("vendor"))?;
     wasm_package(root, root, "client-wasm", &out.join("wasm"))?;
+    wasm_package_with(root, root, "simulator-wasm", &out.join("simulator"), &small(&SIMULATED))?;
     copy_pages(&root.join("web"), &out)?;
-    let wasm = out.join("wasm/client_wasm_bg.wasm");
     for file in files_below(&out)? {
         let compressed = compress(&file)?;
-        if file == wasm {
+        if file.extension().is_some_and(|extension| extension == "wasm") {
             let plain = fs::metadata(&file)?.len();
-            println!("wasm: {plain} bytes, {compressed} with brotli");
+            println!("{}: {plain} bytes, {compressed} with brotli", file.display());
         }
     }
     Ok(())
@@ -64,6 +76,20 @@ fn engine(root: &Path) -> Result<()> {
 /// Compiles a package of the workspace at `workspace` with a standard library that has atomics, and binds it for
 /// `<script type="module">`. All packages get the flags of `.cargo/config.toml`.
 fn wasm_package(root: &Path, workspace: &Path, package: &str, out: &Path) -> Result<()> {
+    wasm_package_with(root, workspace, package, out, &[])
+}
+
+/// Settings of cargo that make these packages small.
+fn small(packages: &[&str]) -> Vec<String> {
+    let settings = packages.iter().flat_map(|package| {
+        let setting = format!("profile.release.package.{package}.opt-level=\"z\"");
+        ["--config".to_owned(), setting]
+    });
+    settings.collect()
+}
+
+/// The same, with further arguments of `cargo build`.
+fn wasm_package_with(root: &Path, workspace: &Path, package: &str, out: &Path, arguments: &[String]) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let target = root.join("target");
     let status = Command::new(cargo)
@@ -71,6 +97,7 @@ fn wasm_package(root: &Path, workspace: &Path, package: &str, out: &Path) -> Res
         .args(["build", "--quiet", "--release"])
         .args(["--package", package, "--target", TARGET])
         .args(["-Z", "build-std=std,panic_abort"])
+        .args(arguments)
         .arg("--target-dir")
         .arg(&target)
         // `-Z build-std` on a stable compiler, Debian's.

@@ -6,8 +6,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use super::outcome::Outcome;
-use super::plan::run;
+use simulator::fault_run::{FaultRun, Outcome};
+
+/// The run of this seed, to its end.
+///
+/// # Panics
+/// An invariant does not hold.
+fn run(seed: u64) -> Outcome {
+    match FaultRun::new(seed).finish() {
+        Ok(outcome) => outcome,
+        Err(violation) => panic!("{violation}"),
+    }
+}
 
 /// Runs these seeds. Prints each that fails, and how to repeat it.
 ///

@@ -5,11 +5,9 @@ use std::time::Duration;
 use bsp::central::ServerOptimizer;
 use bsp::time::Time;
 use simulator::Machine;
+use simulator::fault_run::{self, FaultRun, FaultWorld, Outcome, config, world};
 use simulator::server::{Crash, StartError, StorageSettings};
-
-use super::end::bring_to_rest;
-use super::plan::{FaultWorld, config, let_pass, world};
-use crate::gradients::{Gradients, Sgd};
+use simulator::small_model::{Sgd, SmallModel};
 
 const STEP: Duration = Duration::from_millis(20);
 
@@ -21,7 +19,7 @@ fn slow_writer(seed: u64) -> FaultWorld {
         longest_step: STEP,
         optimizer: Box::new(|| Box::new(Sgd { rate: 0.1 }) as Box<dyn ServerOptimizer>),
     };
-    let mut world = world(seed, config(), Gradients::Counting, storage);
+    let mut world = world(seed, config(), SmallModel::Counting, storage).expect("an empty disk takes a run");
     for _ in 0..2 {
         world.join(Machine {
             step: Duration::from_millis(15),
@@ -29,6 +27,17 @@ fn slow_writer(seed: u64) -> FaultWorld {
         });
     }
     world
+}
+
+/// Lets time pass, with all invariants.
+fn let_pass(world: &mut FaultWorld, end: Time) {
+    fault_run::let_pass(world, end).unwrap_or_else(|violation| panic!("{violation}"));
+}
+
+/// Lets the run come to rest, with all invariants.
+fn bring_to_rest(world: FaultWorld) -> Outcome {
+    let run = FaultRun::without_further_faults(world);
+    run.finish().unwrap_or_else(|violation| panic!("{violation}"))
 }
 
 fn at(millis: u64) -> Time {
@@ -47,7 +56,7 @@ fn a_crash_at_any_step_of_a_checkpoints_writing_loses_nothing() {
                 let_pass(&mut world, at(4500));
                 world.start_server(None).expect("it starts");
                 let_pass(&mut world, at(7000));
-                let outcome = bring_to_rest(&mut world);
+                let outcome = bring_to_rest(world);
                 assert_eq!((outcome.lost, outcome.counts.starts), (0, 2));
             }
         }
@@ -72,7 +81,7 @@ fn a_crash_at_any_step_of_a_restore_loses_nothing() {
                 Err(StartError::Open(error)) => panic!("{error}"),
             }
             let_pass(&mut world, at(6000));
-            let outcome = bring_to_rest(&mut world);
+            let outcome = bring_to_rest(world);
             assert_eq!(outcome.lost, 0);
         }
     }
@@ -89,7 +98,7 @@ fn a_run_that_crashes_before_its_first_checkpoint_begins_anew_and_its_tabs_bring
         (2, 0)
     );
     let_pass(&mut world, at(3000));
-    let outcome = bring_to_rest(&mut world);
+    let outcome = bring_to_rest(world);
     assert!(outcome.resent > 0);
     assert_eq!(outcome.lost, 0);
 }
@@ -105,6 +114,6 @@ fn a_server_that_stops_properly_loses_nothing_even_of_tabs_that_are_closed_meanw
     let_pass(&mut world, at(4000));
     world.start_server(None).expect("it starts");
     let_pass(&mut world, at(6000));
-    let outcome = bring_to_rest(&mut world);
+    let outcome = bring_to_rest(world);
     assert_eq!((outcome.lost, outcome.counts.crashes), (0, 0));
 }

@@ -4,34 +4,41 @@ use std::fmt;
 
 /// How a run ended, or the sums of many.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Outcome {
-    pub(super) counts: Counts,
+pub struct Outcome {
+    /// What happened, and how often.
+    pub counts: Counts,
     /// Samples that were accepted, in the line of models that was left at the end.
-    pub(super) samples: u64,
+    pub samples: u64,
     /// Samples that were lost, with tabs that died or with a disk that lied.
-    pub(super) lost: u64,
+    pub lost: u64,
     /// Contributions that came again, and were settled already.
-    pub(super) duplicates: u64,
+    pub duplicates: u64,
     /// Contributions of an earlier incarnation that were settled later.
-    pub(super) resent: u64,
+    pub resent: u64,
     /// Runs whose disk lost what was synced.
-    pub(super) lies: u64,
+    pub lies: u64,
     /// A hash of all that arrived at the server.
-    pub(super) fingerprint: u64,
+    pub fingerprint: u64,
 }
 
 /// How often what happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct Counts {
-    pub(super) starts: u64,
-    pub(super) crashes: u64,
-    pub(super) checkpoints: u64,
-    pub(super) failed_checkpoints: u64,
-    pub(super) settled: u64,
+pub struct Counts {
+    /// Starts of the server, the first one included.
+    pub starts: u64,
+    /// Crashes of a server that was up.
+    pub crashes: u64,
+    /// Checkpoints that were written.
+    pub checkpoints: u64,
+    /// Checkpoints that could not be written.
+    pub failed_checkpoints: u64,
+    /// Contributions that were settled, again after a restart included.
+    pub settled: u64,
 }
 
 impl Outcome {
-    pub(super) fn add(&mut self, other: &Outcome) {
+    /// Adds the numbers of another run.
+    pub fn add(&mut self, other: &Outcome) {
         let sums = [
             (&mut self.counts.starts, other.counts.starts),
             (&mut self.counts.crashes, other.counts.crashes),

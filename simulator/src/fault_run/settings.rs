@@ -1,4 +1,4 @@
-//! A run with faults, drawn from its seed.
+//! The settings of a run, its machines and its disk, drawn from its seed.
 
 use std::time::Duration;
 
@@ -6,42 +6,18 @@ use bsp::central::{Config, ServerOptimizer, TokenKey};
 use bsp::combine::Weighting;
 use bsp::protocol::codec::Codec;
 use bsp::protocol::message::{Mode, RunId};
-use bsp::time::Time;
-use simulator::disk::SimulatedDisk;
-use simulator::random::Random;
-use simulator::server::StorageSettings;
-use simulator::{Machine, World};
 
-use super::deeds;
-use super::end;
-use super::outcome::Outcome;
-use super::watch::{Watch, check};
-use crate::gradients::{Gradients, MINIBATCH, PARAMETERS, Sgd};
-
-/// Faults happen until then.
-pub(super) const FAULTS_END: Time = Time::from_micros(12_000_000);
-
-/// A world of these tests.
-pub(super) type FaultWorld = World<Gradients, Watch>;
-
-/// The run of this seed, to its end. All invariants are checked after each event, and at the end.
-pub(super) fn run(seed: u64) -> Outcome {
-    let mut world = begun(seed);
-    deeds::plan(&mut world);
-    let_pass(&mut world, FAULTS_END);
-    end::bring_to_rest(&mut world)
-}
-
-/// Lets time pass until `end`, and checks after each event.
-pub(super) fn let_pass(world: &mut FaultWorld, end: Time) {
-    while world.step(end) {
-        check(world);
-    }
-    world.now = end;
-}
+use super::FaultWorld;
+use super::watch::Watch;
+use crate::disk::SimulatedDisk;
+use crate::random::Random;
+use crate::server::{StartError, StorageSettings};
+use crate::small_model::{MINIBATCH, PARAMETERS, Sgd, SmallModel};
+use crate::tab::Machine;
+use crate::world::World;
 
 /// The run of this seed, without faults yet.
-fn begun(seed: u64) -> FaultWorld {
+pub(super) fn begun(seed: u64) -> FaultWorld {
     let mut random = Random::stream(seed, 1);
     let (config, gradients) = settings(&mut random);
     let slow = random.chance(20);
@@ -51,7 +27,10 @@ fn begun(seed: u64) -> FaultWorld {
         longest_step: random.between_ms(4, if slow { 700 } else { 60 }),
         optimizer: Box::new(|| Box::new(Sgd { rate: 0.1 }) as Box<dyn ServerOptimizer>),
     };
-    let mut world = world(seed, config, gradients, storage);
+    let mut world = match world(seed, config, gradients, storage) {
+        Ok(world) => world,
+        Err(error) => panic!("an empty disk takes a run: {error:?}"),
+    };
     for _ in 0..=random.below(3) {
         let machine = machine(&mut random);
         world.join(machine);
@@ -60,20 +39,26 @@ fn begun(seed: u64) -> FaultWorld {
     world
 }
 
-/// A world that keeps its run on a disk.
-pub(super) fn world(seed: u64, config: Config, gradients: Gradients, storage: StorageSettings) -> FaultWorld {
+/// A world that keeps its run on a disk that is empty, without volunteers yet.
+///
+/// # Errors
+/// The run can't begin on it.
+pub fn world(
+    seed: u64,
+    config: Config,
+    gradients: SmallModel,
+    storage: StorageSettings,
+) -> Result<FaultWorld, StartError> {
     let optimizer = (storage.optimizer)();
     let model = vec![0.0; PARAMETERS];
     let mut world = World::new(seed, config, model, optimizer, gradients, Watch::new());
     world.records_frames = true;
-    world
-        .keep_run_on(SimulatedDisk::default(), storage)
-        .expect("an empty disk takes a run");
-    world
+    world.keep_run_on(SimulatedDisk::default(), storage)?;
+    Ok(world)
 }
 
 /// The settings of a plain run.
-pub(super) fn config() -> Config {
+pub fn config() -> Config {
     Config {
         minibatch: MINIBATCH,
         max_staleness: 1000,
@@ -89,7 +74,7 @@ pub(super) fn config() -> Config {
     }
 }
 
-fn settings(random: &mut Random) -> (Config, Gradients) {
+fn settings(random: &mut Random) -> (Config, SmallModel) {
     let codecs = [Codec::F32, Codec::F32, Codec::F16, Codec::Int8, Codec::TopK];
     let mut codec = || codecs[random.below(codecs.len() as u64) as usize];
     let mut config = Config {
@@ -97,7 +82,7 @@ fn settings(random: &mut Random) -> (Config, Gradients) {
         model_codec: codec(),
         ..config()
     };
-    let mut gradients = Gradients::Quadratic;
+    let mut gradients = SmallModel::Quadratic;
     match random.below(10) {
         0 => config.mode = Mode::Lockstep,
         1 => {
@@ -107,7 +92,7 @@ fn settings(random: &mut Random) -> (Config, Gradients) {
         2 => config.mode = Mode::Asynchronous,
         3 | 4 => {
             config.has_local_steps = true;
-            gradients = Gradients::Descending;
+            gradients = SmallModel::Descending;
         }
         _ => {}
     }

@@ -3,10 +3,8 @@
 use std::collections::HashMap;
 
 use bsp::protocol::message::SessionId;
-use simulator::World;
 
-use super::watch::Watch;
-use crate::gradients::Gradients;
+use super::invariants::{Checks, Invariant};
 
 /// The tab of each session.
 #[derive(Default)]
@@ -17,14 +15,17 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    pub(super) fn check(&mut self, world: &World<Gradients, Watch>, tab: usize) {
+    /// The tab has this session, if it has one yet.
+    pub(super) fn check(&mut self, checks: &mut Checks, tab: usize, session: Option<SessionId>) {
         if self.known.len() <= tab {
             self.known.resize(tab + 1, false);
         }
-        if let (false, Some(session)) = (self.known[tab], world.tabs[tab].session) {
+        if let (false, Some(session)) = (self.known[tab], session) {
             self.known[tab] = true;
             let earlier = self.tabs.insert(session, tab);
-            assert_eq!(earlier, None, "{session:?} was given to another tab before");
+            checks.require_eq(Invariant::Sessions, earlier, None, || {
+                format!("the volunteer that {session:?} was given to before")
+            });
         }
     }
 }

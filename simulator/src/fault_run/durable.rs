@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use bsp::central::{Checkpoint, ConnectionId};
 use bsp::protocol::message::{FromCentral, SessionId};
 
+use super::invariants::{Checks, Invariant};
 use super::once::Once;
 
 /// What volunteers were told.
@@ -18,7 +19,7 @@ pub(super) struct Durable {
 }
 
 impl Durable {
-    pub(super) fn on_sent_by_central(&mut self, connection: ConnectionId, message: &FromCentral) {
+    pub(super) fn on_sent_by_central(&mut self, checks: &mut Checks, connection: ConnectionId, message: &FromCentral) {
         let durable = match message {
             FromCentral::Welcome(welcome) => {
                 self.session_of.insert(connection, welcome.session);
@@ -28,7 +29,11 @@ impl Durable {
             FromCentral::Durable { through } => *through,
             _ => return,
         };
-        let session = self.session_of[&connection];
+        let session = self.session_of.get(&connection).copied();
+        checks.require(Invariant::Durable, session.is_some(), || {
+            format!("{connection:?} was told what is durable, and never welcomed")
+        });
+        let Some(session) = session else { return };
         let told = self.told.entry(session).or_default();
         *told = durable.max(*told);
     }
@@ -48,7 +53,7 @@ impl Durable {
         }
     }
 
-    pub(super) fn on_server_started(&mut self, checkpoint: Option<&Checkpoint>, once: &Once) {
+    pub(super) fn on_server_started(&mut self, checks: &mut Checks, checkpoint: Option<&Checkpoint>, once: &Once) {
         if self.has_lied {
             return;
         }
@@ -59,15 +64,14 @@ impl Durable {
             }
             let record = sessions.iter().find(|record| record.session == *session);
             let settled = record.map_or(0, |record| record.settled);
-            assert!(
-                settled >= *told,
-                "{session:?}: contributions up to {told} were called durable, and up to {settled} are there"
-            );
+            checks.require(Invariant::Durable, settled >= *told, || {
+                format!("{session:?}: contributions up to {told} were called durable, and up to {settled} are there")
+            });
             for sequence in 1..=*told {
-                assert!(
-                    once.is_settled((*session, sequence)),
-                    "{session:?}: contribution {sequence} was called durable, and was never settled in this line"
-                );
+                let is_settled = once.is_settled((*session, sequence));
+                checks.require(Invariant::Durable, is_settled, || {
+                    format!("{session:?}: contribution {sequence} was called durable and never settled in this line")
+                });
             }
         }
     }

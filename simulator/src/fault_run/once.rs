@@ -4,12 +4,13 @@
 //! A restart goes on from a checkpoint: what was settled after it is no more. So each checkpoint has a copy of what was
 //! settled until then.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use bsp::central::{Central, Checkpoint};
 use bsp::protocol::message::{Contribution, SessionId};
 
-use crate::gradients::Name;
+use super::invariants::{Checks, Invariant};
+use crate::small_model::Name;
 
 /// A contribution: its session and its number.
 pub(super) type Key = (SessionId, u64);
@@ -20,8 +21,8 @@ pub(super) struct Once {
     contribution_of: HashMap<Name, Key>,
     known: HashMap<Key, Known>,
     /// Contributions that some line has accepted.
-    ever_accepted: HashSet<Key>,
-    pub(super) line: Line,
+    ever_accepted: BTreeSet<Key>,
+    line: Line,
     /// The line at each checkpoint, by incarnation and number.
     checkpoints: HashMap<(u32, u64), Line>,
 }
@@ -46,21 +47,29 @@ pub(super) struct Line {
 }
 
 impl Once {
-    pub(super) fn on_settled(&mut self, contribution: &Contribution, is_accepted: bool) {
+    pub(super) fn on_settled(&mut self, checks: &mut Checks, contribution: &Contribution, is_accepted: bool) {
         let key = (contribution.session, contribution.sequence);
         let gradients = names(contribution);
-        let unnamed = contribution.gradients - gradients.len() as u64;
-        assert!(
-            unnamed == 0 || contribution.step_runs_not_listed > 0,
-            "the header disagrees with its runs"
-        );
+        let named = gradients.len() as u64;
+        let unnamed = contribution.gradients.saturating_sub(named);
+        let agrees = match contribution.step_runs_not_listed {
+            0 => contribution.gradients == named,
+            _ => contribution.gradients >= named,
+        };
+        checks.require(Invariant::Once, agrees, || {
+            format!("the header of contribution {key:?} disagrees with its runs")
+        });
         for name in &gradients {
             let first = *self.contribution_of.entry(*name).or_insert(key);
-            assert_eq!(first, key, "gradient {name:?} is in two contributions");
+            checks.require_eq(Invariant::Once, first, key, || {
+                format!("the contribution of gradient {name:?}")
+            });
         }
         let line = &mut self.line;
         let before = line.settled.insert(key, is_accepted);
-        assert_eq!(before, None, "contribution {key:?} is settled twice in one line");
+        checks.require(Invariant::Once, before.is_none(), || {
+            format!("contribution {key:?} is settled twice in one line")
+        });
         if is_accepted {
             line.accepted += 1;
             line.samples += contribution.samples;
@@ -77,38 +86,57 @@ impl Once {
         });
     }
 
-    pub(super) fn on_checkpoint_made(&mut self, checkpoint: &Checkpoint) {
+    pub(super) fn on_checkpoint_made(&mut self, checks: &mut Checks, checkpoint: &Checkpoint) {
         let totals = checkpoint.totals;
-        assert_eq!(
-            totals.samples, self.line.samples,
-            "the checkpoint holds what was accepted"
-        );
+        checks.require_eq(Invariant::Totals, totals.samples, self.line.samples, || {
+            "samples that the checkpoint counts, of those that were accepted".to_owned()
+        });
         let open: u64 = checkpoint.open.contributions.iter().map(|c| c.samples).sum();
-        assert_eq!(
-            totals.samples,
-            totals.samples_in_model + open,
-            "the checkpoint's model and its open superstep hold all that it counts"
-        );
+        let held = totals.samples_in_model + open;
+        checks.require_eq(Invariant::Totals, held, totals.samples, || {
+            "samples in the checkpoint's model and its open superstep, of those that it counts".to_owned()
+        });
         let number = (checkpoint.trainer.incarnation, checkpoint.number);
         self.checkpoints.insert(number, self.line.clone());
     }
 
-    pub(super) fn on_server_started(&mut self, checkpoint: Option<&Checkpoint>) {
-        self.line = match checkpoint {
-            Some(checkpoint) => self.checkpoints[&(checkpoint.trainer.incarnation, checkpoint.number)].clone(),
-            None => Line::default(),
+    pub(super) fn on_server_started(&mut self, checks: &mut Checks, checkpoint: Option<&Checkpoint>) {
+        let number = checkpoint.map(|checkpoint| (checkpoint.trainer.incarnation, checkpoint.number));
+        let line = match number {
+            Some(number) => self.checkpoints.get(&number).cloned(),
+            None => Some(Line::default()),
         };
+        checks.require(Invariant::Totals, line.is_some(), || {
+            format!("the server goes on from checkpoint {number:?}, which it never made")
+        });
+        self.line = line.unwrap_or_default();
     }
 
-    pub(super) fn check(&self, central: &Central) {
+    pub(super) fn check(&self, checks: &mut Checks, central: &Central) {
         let (totals, line) = (central.totals(), &self.line);
-        assert_eq!(totals.samples, line.samples, "accepted samples of this line");
-        assert_eq!(totals.gradients, line.gradients, "accepted gradients of this line");
-        assert_eq!(
-            (totals.accepted, totals.refused),
-            (line.accepted, line.refused),
-            "settled contributions of this line"
-        );
+        checks.require_eq(Invariant::Totals, totals.samples, line.samples, || {
+            "accepted samples".to_owned()
+        });
+        checks.require_eq(Invariant::Totals, totals.gradients, line.gradients, || {
+            "accepted gradients".to_owned()
+        });
+        let settled = (totals.accepted, totals.refused);
+        checks.require_eq(Invariant::Totals, settled, (line.accepted, line.refused), || {
+            "accepted and refused contributions".to_owned()
+        });
+    }
+
+    /// Samples of a session that some line has accepted and this one has not, or not yet.
+    pub(super) fn lost_of(&self, session: SessionId) -> u64 {
+        let lost = self.ever_accepted.range((session, 0)..=(session, u64::MAX));
+        lost.filter(|key| !self.is_settled(**key))
+            .map(|key| self.known[key].samples)
+            .sum()
+    }
+
+    /// Samples that the line has accepted.
+    pub(super) fn samples(&self) -> u64 {
+        self.line.samples
     }
 
     /// Whether the line has accepted or refused this contribution.
