@@ -29,7 +29,29 @@ pub struct Owner {
 #[derive(Debug)]
 pub struct Owned {
     /// Locked as long as it is open.
-    _file: File,
+    file: File,
+}
+
+impl Owned {
+    /// Whether the file that is locked is still the one in the folder: somebody may have taken the folder away.
+    pub(crate) fn is_in(&self, folder: &Path) -> bool {
+        match (self.file.metadata(), fs::metadata(folder.join(FILE))) {
+            (Ok(locked), Ok(there)) => is_same_file(&locked, &there),
+            _ => false,
+        }
+    }
+}
+
+#[cfg(unix)]
+fn is_same_file(a: &fs::Metadata, b: &fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
+/// Elsewhere a file that is open can't be taken away.
+#[cfg(not(unix))]
+fn is_same_file(_: &fs::Metadata, _: &fs::Metadata) -> bool {
+    true
 }
 
 /// Why a run can't be owned.
@@ -75,7 +97,7 @@ pub fn claim(folder: &Path, now_ms: u64) -> Result<Owned, OwnerError> {
         Err(TryLockError::Error(error)) => return Err(DiskError::at(&path, Doing::Locked)(error).into()),
     }
     write(&mut file, &this_process(now_ms)).map_err(DiskError::at(&path, Doing::Written))?;
-    Ok(Owned { _file: file })
+    Ok(Owned { file })
 }
 
 /// This process as an owner.
