@@ -20,6 +20,7 @@ use crate::writing::{Content, Writing, perform_all, replace_file, write_checkpoi
 mod fork;
 mod place;
 mod rollback;
+mod take_back;
 
 use place::{Hold, Place};
 
@@ -73,10 +74,13 @@ pub struct OpenedFolder {
 pub struct Folder {
     path: PathBuf,
     disk: Box<dyn Disk>,
+    identity: Identity,
     about: About,
     newest: Newest,
     keep: usize,
     hold: Hold,
+    /// Who has the folder now, if this process has lost it.
+    lost: Option<String>,
 }
 
 /// A checkpoint that was written: it is durable.
@@ -131,9 +135,11 @@ impl Folder {
             folder: Folder {
                 disk: owned.disk,
                 about: opened.identity.about(opened.incarnation),
+                identity: opened.identity.clone(),
                 newest: opened.newest,
                 keep: options.keep,
                 hold: owned.hold,
+                lost: None,
                 path: owned.path,
             },
             ledger: Ledger::new(owned.ledger, start),
@@ -156,10 +162,10 @@ impl Folder {
         self.hold.is_local().then_some(&self.path)
     }
 
-    /// Who has taken the run over, in a line; none as long as this process owns it. A lock of this machine can't be
-    /// taken over, a lease in a store can: then nothing that is written from here on is durable.
+    /// Who has taken the run over, in a line; none as long as this process owns it. A lease in a store can be taken
+    /// over, and a folder that was taken away and put back: then nothing that is written from here on is durable.
     pub fn lost(&self) -> Option<String> {
-        self.hold.lost()
+        self.lost.clone().or_else(|| self.hold.lost())
     }
 
     /// Writes a checkpoint. When this returns, it is durable, and so is all that it has settled. `accuracy` is that of
@@ -174,6 +180,7 @@ impl Folder {
         state: RunState,
     ) -> Result<Written, DiskError> {
         let start = Instant::now();
+        self.take_back()?;
         let mut newest = self.newest.clone();
         newest.point_to(checkpoint);
         newest.accuracy = accuracy.or(newest.accuracy);

@@ -35,7 +35,14 @@ pub struct Owner {
 #[derive(Debug)]
 pub struct Owned {
     /// Locked as long as it is open.
-    _file: File,
+    file: File,
+}
+
+impl Owned {
+    /// Whether the file that is locked is still the one in the folder: somebody may have taken the folder away.
+    pub(crate) fn is_in(&self, folder: &Path) -> bool {
+        is_at(&self.file, &folder.join(FILE)).unwrap_or(false)
+    }
 }
 
 /// Why a run can't be owned.
@@ -67,7 +74,7 @@ pub fn claim(folder: &Path, now_ms: u64) -> Result<Owned, OwnerError> {
         match lock(&file, &path)? {
             Locked::Ours => {
                 write(&mut file, &this_process(now_ms)).map_err(DiskError::at(&path, Doing::Written))?;
-                return Ok(Owned { _file: file });
+                return Ok(Owned { file });
             }
             // Its folder got another name between the two steps: the file of this name is another one by now.
             Locked::AnotherFile => {}

@@ -3,8 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -72,27 +73,8 @@ impl Serve {
     /// A server that does not.
     pub fn start(self) -> Result<Server> {
         let directory = TempDir::new()?;
-        let mut command = superstep();
-        command.arg("serve");
-        if let Some(run) = &self.run {
-            let path = run_file_in(&directory);
-            std::fs::write(&path, run.as_str())?;
-            command.arg(path);
-        }
-        command
-            .arg("--listen")
-            .arg(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)).to_string());
-        let out = self.out.unwrap_or_else(|| directory.path().join("out"));
-        command.arg("--out").arg(&out);
-        let state = self.state.unwrap_or_else(|| directory.path().join("state"));
-        command.arg("--state").arg(&state);
-        add_flag(&mut command, "--kiosk", self.kiosk);
-        add_flag(&mut command, "--stop-at-target", self.stop_at_target);
-        if let Some(script) = self.script {
-            command = in_shell(script, &command);
-        }
-        command.envs(self.environment);
-        let mut program = Program::start("superstep serve", command)?;
+        let (out, state) = (self.out_in(&directory), self.state_in(&directory));
+        let mut program = Program::start("superstep serve", self.command(&directory)?)?;
         let url = program.wait_for_stdout("its address", |line| {
             Some(line.strip_prefix("listening on ")?.to_owned())
         })?;
@@ -105,6 +87,61 @@ impl Serve {
             out,
             state,
         })
+    }
+
+    /// Starts the server and ends it at once, as `kill -9` does, when it is this old, wherever it is then.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn start_and_kill_after(self, age: Duration) -> Result<()> {
+        let directory = TempDir::new()?;
+        let mut program = Program::start("superstep serve", self.command(&directory)?)?;
+        std::thread::sleep(age);
+        program.kill()
+    }
+
+    /// Starts the server, which must end by itself with an error, and gives the lines of its log.
+    ///
+    /// # Errors
+    /// A server that does not end, or says that all went well.
+    pub fn start_in_vain(self) -> Result<Vec<String>> {
+        let directory = TempDir::new()?;
+        let mut program = Program::start("superstep serve", self.command(&directory)?)?;
+        let status = program.wait_for_end()?;
+        let log = program.log();
+        ensure!(status.code() == Some(1), "the server ended with {status}: {log:#?}");
+        Ok(log)
+    }
+
+    fn out_in(&self, directory: &TempDir) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| directory.path().join("out"))
+    }
+
+    fn state_in(&self, directory: &TempDir) -> PathBuf {
+        self.state.clone().unwrap_or_else(|| directory.path().join("state"))
+    }
+
+    /// The command; what is not given lies in `directory`.
+    fn command(&self, directory: &TempDir) -> Result<Command> {
+        let mut command = superstep();
+        command.arg("serve");
+        if let Some(run) = &self.run {
+            let path = run_file_in(directory);
+            std::fs::write(&path, run.as_str())?;
+            command.arg(path);
+        }
+        command
+            .arg("--listen")
+            .arg(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)).to_string());
+        command.arg("--out").arg(self.out_in(directory));
+        command.arg("--state").arg(self.state_in(directory));
+        add_flag(&mut command, "--kiosk", self.kiosk);
+        add_flag(&mut command, "--stop-at-target", self.stop_at_target);
+        if let Some(script) = self.script {
+            command = in_shell(script, &command);
+        }
+        command.envs(self.environment.clone());
+        Ok(command)
     }
 }
 

@@ -356,7 +356,7 @@ fn books(run: &FaultRun, volunteers: &[VolunteerView]) -> Books {
         accepted,
         to_come_again,
         lost: missing - to_come_again,
-        missing_as_said: run.world.central.samples_awaited(now) + run.world.central.samples_lost(now),
+        missing_as_said: run.world.central.samples_awaited(now) + run.world.central.samples_lost(now).total(),
         told: sum(|volunteer| volunteer.told.unwrap_or_default()),
         contributions: totals.accepted,
         refused: totals.refused,

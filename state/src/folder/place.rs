@@ -33,7 +33,7 @@ pub(super) struct OwnedRun {
 /// What keeps others out.
 pub(super) enum Hold {
     /// A lock of this machine, as long as it is not dropped.
-    Lock { _owned: Owned },
+    Lock { owned: Owned },
     /// A lease in the store.
     #[cfg(feature = "s3")]
     Lease(S3Disk),
@@ -46,6 +46,15 @@ impl Hold {
             Hold::Lock { .. } => None,
             #[cfg(feature = "s3")]
             Hold::Lease(disk) => disk.lost(),
+        }
+    }
+
+    /// The lock of this machine, if it is one.
+    pub(super) fn lock(&self) -> Option<&Owned> {
+        match self {
+            Hold::Lock { owned } => Some(owned),
+            #[cfg(feature = "s3")]
+            Hold::Lease(_) => None,
         }
     }
 
@@ -76,7 +85,7 @@ impl Place {
                     disk: Box::new(FileSystem::new(&path)),
                     ledger: Box::new(FileSystem::new(&path)),
                     path,
-                    hold: Hold::Lock { _owned: owned },
+                    hold: Hold::Lock { owned },
                 })
             }
             #[cfg(feature = "s3")]

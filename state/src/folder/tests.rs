@@ -362,3 +362,69 @@ fn a_run_does_not_go_back_to_its_beginning_because_its_checkpoints_cant_be_read(
     fs::write(file, b"damaged").unwrap();
     assert!(opened.folder.best_checkpoint().is_err());
 }
+
+/// A server whose folder is taken away, and the checkpoint that it has written before.
+fn serve_and_lose_the_folder(state: &Path) -> (OpenedFolder, Checkpoint) {
+    let mut opened = Start::of(state).open().expect("opens");
+    let mut checkpoint = checkpoint();
+    checkpoint.trainer.incarnation = opened.incarnation;
+    let write = opened.folder.write(&checkpoint, None, RunState::Training);
+    assert!(write.expect("writes").bytes > 500);
+    fs::rename(opened.folder.path(), state.join("aside")).expect("renames");
+    let error = opened.folder.write(&checkpoint, None, RunState::Training);
+    let said = error.expect_err("no folder").to_string();
+    assert!(
+        said.contains("can't be listed: No such file") && said.contains("put it back"),
+        "{said}"
+    );
+    assert!(!opened.folder.path().exists(), "a disk may be mounted there again");
+    (opened, checkpoint)
+}
+
+#[test]
+fn a_folder_that_comes_back_empty_is_this_runs_again_and_the_run_can_go_on() {
+    let state = tempfile::tempdir().expect("a folder");
+    let (mut opened, checkpoint) = serve_and_lose_the_folder(state.path());
+    fs::create_dir(opened.folder.path()).expect("creates");
+    let write = opened.folder.write(&checkpoint, None, RunState::Training);
+    assert!(write.expect("writes").bytes > 500);
+    assert!(Start::of(state.path()).refused().contains("has owned this run since"));
+    let before = opened.identity;
+    drop(opened.folder);
+    let again = Start::of(state.path()).open().expect("opens");
+    assert_eq!((again.incarnation, again.checkpoint), (2, Some(checkpoint)));
+    assert_eq!(again.identity, before);
+}
+
+#[test]
+fn a_folder_that_is_another_servers_or_another_runs_when_it_comes_back_is_left_to_it() {
+    for is_served in [true, false] {
+        let state = tempfile::tempdir().expect("a folder");
+        let (mut opened, checkpoint) = serve_and_lose_the_folder(state.path());
+        let other = Start::of(state.path()).open().expect("a new run");
+        let other = is_served.then_some(other);
+        let said = opened.folder.write(&checkpoint, None, RunState::Training);
+        let said = said.expect_err("it is another's").to_string();
+        let expected = if is_served {
+            "owns the one that is there now"
+        } else {
+            "another run is there now"
+        };
+        assert!(said.contains(expected), "{said}");
+        assert!(
+            opened
+                .folder
+                .lost()
+                .is_some_and(|line| line.ends_with("this server stops"))
+        );
+        let names = fs::read_dir(opened.folder.path()).expect("lists");
+        let names = names
+            .flatten()
+            .map(|file| file.file_name().to_string_lossy().into_owned());
+        assert!(
+            !names.into_iter().any(|name| name.starts_with("checkpoint")),
+            "it was written to"
+        );
+        drop(other);
+    }
+}
