@@ -52,7 +52,8 @@ export class ServerWatch {
         if (history) this.#listeners.onHistory(history);
         await attempt(() => this.#reportIfDue());
       }
-      await this.#pause(failures === 0 ? PERIOD_MS : waitMs(failures, { firstMs: PERIOD_MS, longestMs: LONGEST_PAUSE_MS }));
+      const waits = { firstMs: PERIOD_MS, longestMs: LONGEST_PAUSE_MS };
+      await this.#pause(failures === 0 ? PERIOD_MS : waitMs(failures, waits));
     }
   }
 
