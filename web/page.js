@@ -39,6 +39,8 @@ const volunteer = new Volunteer({
     }
     tabState = state === 'finished' ? 'not-contributing' : state;
     tabDetail = detail;
+    // Its link is there again, so the notice that the server does not answer is old.
+    if (state === 'training' && !isServerReachable) server.askNow();
     if (!isAtWork(tabState)) myNumbers.showNobodyAtWork();
     showState();
   },

@@ -23,6 +23,8 @@ export class ServerWatch {
   #drawn = '';
   #historyAt = -Infinity;
   #reportAt = -Infinity;
+  /** Ends the present pause. */
+  #wake = () => {};
 
   /**
    * @param {object} listeners
@@ -50,8 +52,25 @@ export class ServerWatch {
         if (history) this.#listeners.onHistory(history);
         await attempt(() => this.#reportIfDue());
       }
-      await sleep(failures === 0 ? PERIOD_MS : waitMs(failures, { firstMs: PERIOD_MS, longestMs: LONGEST_PAUSE_MS }));
+      const waits = { firstMs: PERIOD_MS, longestMs: LONGEST_PAUSE_MS };
+      await this.#pause(failures === 0 ? PERIOD_MS : waitMs(failures, waits));
     }
+  }
+
+  /** The server is there, as a socket to it has said: it is asked now, however long it has not answered. */
+  askNow() {
+    this.#wake();
+  }
+
+  /** @param {number} ms @returns {Promise<void>} */
+  #pause(ms) {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#wake = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
   }
 
   /** @returns {Promise<{ status: Status, run?: Run }>} */
@@ -113,6 +132,3 @@ async function getJson(name) {
   if (!answer.ok) throw new Error(`${name}: the server answered ${answer.status}`);
   return answer.json();
 }
-
-/** @param {number} ms @returns {Promise<void>} */
-const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));

@@ -18,7 +18,8 @@ pub(crate) fn now_awake_or_asleep(clock: &mut SleepClock) -> Time {
     clock.now(micros(performance_now()), micros(js_sys::Date::now()))
 }
 
-/// The time since this worker began, without that for which the machine slept. Each worker has its own beginning; only differences within one mean anything.
+/// The time since this worker began, without that for which the machine slept. Each worker has its own beginning; only
+/// differences within one mean anything.
 pub(crate) fn now() -> Time {
     Time::from_micros((performance_now() * 1000.0) as u64)
 }

@@ -146,7 +146,8 @@ fn a_classifier_whose_loss_is_finite_but_beyond_hope_has_diverged_too() -> Resul
 }
 
 #[test]
-fn a_run_whose_loss_stays_far_above_that_of_the_first_model_has_diverged_too() -> Result<()> {
+fn adam_at_a_learning_rate_that_is_far_too_high_does_not_train_silently_on() -> Result<()> {
+    // Its loss may be a million times too high at the first evaluation, or far too high at all of them.
     let run = RunText::digits()?.with("learning_rate = 0.003", "learning_rate = 3000.0")?;
     let server = Serve::default().run(run).start()?;
     let native = native_volunteer(server.url())?;

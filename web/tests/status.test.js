@@ -31,13 +31,15 @@ beforeEach(() => {
 });
 
 function watch() {
-  void new ServerWatch({
+  const server = new ServerWatch({
     onStatus: (status, described) => heard.push(['status', described?.run]),
     onHistory: () => heard.push(['history']),
     session: () => session,
     onReport: (report) => heard.push(['report', report?.id]),
     onReachable: (isReachable) => heard.push(['reachable', isReachable]),
-  }).watch();
+  });
+  void server.watch();
+  return server;
 }
 
 const count = (name) => asked.filter((other) => other.startsWith(name)).length;
@@ -70,6 +72,17 @@ test('a server that does not answer is said to be out of reach, and is asked les
   isAway = false;
   await clock.pass(8_000);
   assert.ok(heard.slice(-4).some(([what, is]) => what === 'reachable' && is === true));
+});
+
+test('a server that is known to be there again is asked at once', async () => {
+  const server = watch();
+  isAway = true;
+  await clock.pass(60_000);
+  isAway = false;
+  asked = [];
+  server.askNow();
+  await clock.pass(0);
+  assert.deepEqual([count('status'), heard.some(([what, is]) => what === 'reachable' && is === true)], [1, true]);
 });
 
 test('a tab in the background fetches no curves and no report', async () => {
