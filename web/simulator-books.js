@@ -61,7 +61,8 @@ function invariant(which, isOver) {
   const text = document.createElement('span');
   const count = document.createElement('span');
   count.className = 'quiet';
-  count.textContent = checks === 0 ? (isOver ? ' Nothing to check.' : ' Not checked yet.') : ` Checked ${many(checks, 'time')}.`;
+  const unchecked = isOver ? ' Nothing to check.' : ' Not checked yet.';
+  count.textContent = checks === 0 ? unchecked : ` Checked ${many(checks, 'time')}.`;
   text.append(promise, count);
   item.append(word, text);
   return item;
