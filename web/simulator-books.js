@@ -40,8 +40,8 @@ export function showBooks(place, { books, phase }) {
 }
 
 /** @param {HTMLElement} place @param {SimulatedRun} run */
-export function showInvariants(place, { invariants }) {
-  place.replaceChildren(...invariants.map(invariant));
+export function showInvariants(place, { invariants, phase }) {
+  place.replaceChildren(...invariants.map((which) => invariant(which, phase === 'closed')));
   const checks = invariants.reduce((sum, { checks }) => sum + checks, 0);
   const broken = invariants.filter(({ holds }) => !holds).length;
   setText('checks', `${many(checks, 'check')} so far, ${many(broken, 'violation')}.`);
@@ -50,8 +50,8 @@ export function showInvariants(place, { invariants }) {
 /** In a word whether it holds. @param {SimulatedInvariant} invariant */
 export const verdict = ({ checks, holds }) => (!holds ? 'Violated' : checks === 0 ? '–' : 'Holds');
 
-/** @param {SimulatedInvariant} which */
-function invariant(which) {
+/** @param {SimulatedInvariant} which @param {boolean} isOver */
+function invariant(which, isOver) {
   const { checks, holds, promise } = which;
   const item = document.createElement('li');
   const word = document.createElement('span');
@@ -61,7 +61,8 @@ function invariant(which) {
   const text = document.createElement('span');
   const count = document.createElement('span');
   count.className = 'quiet';
-  count.textContent = checks === 0 ? ' Not checked yet.' : ` Checked ${many(checks, 'time')}.`;
+  const unchecked = isOver ? ' Nothing to check.' : ' Not checked yet.';
+  count.textContent = checks === 0 ? unchecked : ` Checked ${many(checks, 'time')}.`;
   text.append(promise, count);
   item.append(word, text);
   return item;

@@ -43,8 +43,15 @@ fn the_page_shows_the_same_run_as_the_native_simulator() -> Result<()> {
         let digits: String = books.chars().filter(|c| *c != ',').collect();
         ensure!(digits.contains(&accepted), "seed {seed}: no {accepted} in {books}");
         let verdicts = tab.text("invariants")?;
+        // Where no volunteer is left at the end, there is nothing to agree with.
+        let checked = native
+            .invariants
+            .iter()
+            .filter(|invariant| invariant.checks > 0)
+            .count();
+        let held = verdicts.matches("Holds").count();
         ensure!(
-            verdicts.matches("Holds").count() == native.invariants.len(),
+            held == checked && !verdicts.contains("Violated"),
             "seed {seed}: {verdicts}"
         );
         ensure!(tab.text("state")?.contains("everything held"));
