@@ -164,7 +164,7 @@ fn an_only_checkpoint_that_is_damaged_another_runs_or_of_a_newer_format_is_named
     let cases = [
         (
             newest_of(&other_run)?,
-            "of another run",
+            "of another run, which has the name \"digits\" too",
             "move it to the folder of its own run",
         ),
         (newest_of(&other_model)?, "of another ", ""),
