@@ -56,7 +56,8 @@ pub enum Problem {
     },
     /// It belongs to another run.
     #[error(
-        "it is of another run, \"{got}\", and not of this one, \"{expected}\"; move it to the folder of its own run"
+        "it is of another run, {}; move it to the folder of its own run",
+        in_words(got, expected)
     )]
     AnotherRun {
         /// The name of its run.
@@ -86,4 +87,12 @@ pub enum Problem {
         /// The run's seed.
         expected: u64,
     },
+}
+
+/// How two runs differ for their operator.
+fn in_words(got: &str, expected: &str) -> String {
+    match got == expected {
+        true => format!("which has the name \"{got}\" too"),
+        false => format!("\"{got}\", and not of this one, \"{expected}\""),
+    }
 }

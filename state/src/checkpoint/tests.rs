@@ -233,6 +233,7 @@ fn a_checkpoint_of_another_run_or_model_or_seed_or_of_other_data_is_told() {
     };
     let another_run = other(|a| (a.run_id, a.run) = (1, "fashion".to_owned()));
     assert!(another_run.contains("of another run, \"fashion\", and not of this one, \"digits\""));
+    assert!(other(|a| a.run_id = 1).contains("of another run, which has the name \"digits\" too"));
     assert!(other(|a| (a.spec_hash, a.parameters) = (1, 99)).contains("with 99 parameters"));
     assert!(other(|a| a.spec_hash = 1).contains("another model"));
     assert!(other(|a| a.data_hash = 1).contains("other data"));
