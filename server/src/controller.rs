@@ -338,12 +338,7 @@ impl Controller {
     }
 
     /// A model was evaluated. Says whether the run ends with it.
-    fn on_evaluated(
-        &mut self,
-        now: Time,
-        model: EvaluatedModel,
-        divergence: Option<Divergence>,
-    ) -> Option<Stopping> {
+    fn on_evaluated(&mut self, now: Time, model: EvaluatedModel, divergence: Option<Divergence>) -> Option<Stopping> {
         let EvaluationPoint {
             version, samples, loss, ..
         } = model.point;
