@@ -44,7 +44,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::protocol::frame::{FrameError, Received};
-use crate::protocol::message::{Ack, FromCentral, FromVolunteer, Refusal, Report, SessionId, StoreModel, Welcome};
+use crate::protocol::message::{Ack, FromCentral, FromVolunteer, Refusal, SessionId, StoreModel, Welcome};
 use crate::shared_memory::LocalSide;
 use crate::time::Time;
 
@@ -56,7 +56,9 @@ mod in_model;
 mod link;
 mod membership;
 mod ml_modules;
+mod outgoing;
 mod read_out;
+mod reading_out;
 mod schedule;
 mod shutdown;
 
@@ -413,150 +415,12 @@ impl Local {
         self.schedule.set_wake_by(self.next_timeout(now));
     }
 
-    /// Whether it has a session, and nothing can be sent.
-    fn is_away(&self) -> bool {
-        let has_link = matches!(self.link.state(), LinkState::Welcomed | LinkState::Ended);
-        self.session().is_some() && !has_link && !self.modules.has_dead()
-    }
-
-    /// Without a link, gradients are read out when more of them in one contribution would weigh no more.
-    fn keep_for_later(&mut self, now: Time, actions: &mut Vec<Action>) {
-        if self.read_out.is_under_way() || (self.has_enough_gradients() && self.can_read_out()) {
-            self.read_out(now, actions);
-        }
-    }
-
-    fn has_enough_gradients(&self) -> bool {
-        self.modules.new_gradients() >= self.membership.max_read_out_gradients()
-    }
-
-    /// Whether more gradients would count for nothing: the next contribution has as many as weigh, and there is no room
-    /// to keep it, or no link while the last one is outstanding.
-    fn is_full(&self) -> bool {
-        let is_stuck = !self.contributions.has_room() || (self.is_away() && !self.can_read_out());
-        is_stuck && !self.modules.has_dead() && self.has_enough_gradients()
-    }
-
-    /// Whether a read-out may begin: no contribution is on its way, and there is room to keep one more. (After a death
-    /// it does not wait for an acknowledgement.)
-    ///
-    /// Under local steps the last contribution must have come back in a model, too. (A volunteer that leaves does not
-    /// wait for that: it computes on no further model. A tab that may end at any moment waits for nothing.)
-    fn can_read_out(&self) -> bool {
-        let is_awaited = self.membership.has_local_steps() && self.in_model.is_outstanding() && self.shutdown.is_none();
-        let is_under_way = self.link.has_contribution_on_its_way() || is_awaited;
-        let is_in_order = !self.membership.has_local_steps() || self.in_model.has_room();
-        let waits_for_nothing = self.modules.has_dead() || (self.is_closing && is_in_order);
-        (!is_under_way || waits_for_nothing) && self.contributions.has_room()
-    }
-
-    /// Reads out all ML modules. Those that are in the middle of an add follow at the next turn.
-    fn read_out(&mut self, now: Time, actions: &mut Vec<Action>) {
-        if !self.read_out.is_under_way() {
-            self.schedule.advance(now);
-            if !self.has_something_to_read() {
-                return self.schedule.put_off(now);
-            }
-            let Some(frame) = self.contributions.take_frame() else {
-                return;
-            };
-            self.schedule.on_read_out(now);
-            self.read_out.begin(frame, &mut self.modules);
-        }
-        let Some(mut frame) = self.read_out.merge(&mut self.modules) else {
-            return;
-        };
-        if self.read_out.is_empty() {
-            return self.contributions.give_back(frame);
-        }
-        let sequence = self.contributions.next_sequence();
-        let (session, report) = (self.session().unwrap_or(SessionId(0)), self.report());
-        self.read_out.seal(&mut frame, session, sequence, report);
-        self.in_model.on_read_out(sequence, self.modules.read_outs());
-        self.contributions.keep(self.read_out.samples(), frame);
-        self.send_unsettled(now, actions);
-    }
-
-    /// Whether there are gradients to read out; in a baseline, whether every ML module has added its one gradient.
-    fn has_something_to_read(&self) -> bool {
-        let is_ending = self.modules.is_paused() || self.shutdown.is_some();
-        self.modules.have_new(self.schedule.has_barrier() && !is_ending)
-    }
-
-    /// Says hello if the tab must have been frozen before this event. Every event calls this: frames may have waited
-    /// as well as time-outs.
-    fn notice_freeze(&mut self, now: Time, actions: &mut Vec<Action>) {
-        if let Some(since) = self.frozen_since(now) {
-            self.absence.begin(since);
-            self.say_hello(now, actions);
-        }
-    }
-
-    /// Since when the tab, welcomed by then, must have been frozen before an event at `now`, if it was.
-    fn frozen_since(&self, now: Time) -> Option<Time> {
-        let was_frozen = self.schedule.was_frozen(now) && self.link.state() == LinkState::Welcomed;
-        was_frozen.then(|| self.schedule.wake_by())
-    }
-
     fn set_paused(&mut self, now: Time, is_paused: bool, actions: &mut Vec<Action>) {
         self.notice_freeze(now, actions);
         self.modules.set_paused(is_paused);
         self.schedule.set_due_now(now);
         self.send_heartbeat(now, actions);
         self.turn(now, actions);
-    }
-
-    // Frames out.
-
-    fn say_hello(&mut self, now: Time, actions: &mut Vec<Action>) {
-        if self.modules.has_dead() {
-            return;
-        }
-        let (published, durable) = (self.modules.published(), self.contributions.durable());
-        let hello = self.membership.hello(published, durable, self.report());
-        self.link.on_greeting(now);
-        self.contributions.on_new_link();
-        self.is_closing = false;
-        self.send(now, &FromVolunteer::Hello(hello), actions);
-    }
-
-    /// Says that it is here, and how it is doing.
-    fn send_heartbeat(&mut self, now: Time, actions: &mut Vec<Action>) {
-        if self.link.state() == LinkState::Welcomed {
-            self.send(now, &FromVolunteer::Heartbeat(self.report()), actions);
-        }
-    }
-
-    /// All frames but contributions leave here. After an ML module's death none leaves: encoding takes memory.
-    fn send(&mut self, now: Time, message: &FromVolunteer, actions: &mut Vec<Action>) {
-        if !self.modules.has_dead() {
-            self.link.on_sent(now);
-            actions.push(Action::Send(message.encode()));
-        }
-    }
-
-    /// Sends the first contribution that is not acknowledged, if it was not sent; before a close, and after an ML
-    /// module's death, all of them: no acknowledgement is waited for then.
-    fn send_unsettled(&mut self, now: Time, actions: &mut Vec<Action>) {
-        if self.link.state() != LinkState::Welcomed {
-            return;
-        }
-        if self.contributions.are_on_their_way() {
-            // The next answer is awaited from here on.
-            self.link.on_contribution_sent(now);
-        }
-        let waits_for_nothing = self.is_closing || self.modules.has_dead();
-        while let Some(sequence) = self.contributions.next_to_send()
-            && (waits_for_nothing || !self.contributions.are_on_their_way())
-        {
-            self.link.on_contribution_sent(now);
-            self.contributions.on_sent(sequence);
-            actions.push(Action::SendContribution { sequence });
-        }
-    }
-
-    fn report(&self) -> Report {
-        self.link.report(self.modules.report())
     }
 
     // The end.

@@ -57,6 +57,7 @@
 //! assert_eq!(stats.computed, stats.accepted + stats.refused + stats.lost + stats.still_there);
 //! ```
 
+pub mod damage;
 pub mod disk;
 mod driving;
 #[cfg(feature = "engine")]

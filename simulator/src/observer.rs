@@ -8,8 +8,9 @@ use bsp::protocol::message::{Contribution, ContributionRefusal, Refusal, Session
 use bsp::time::Time;
 use bytes::Bytes;
 
+use crate::damage::Damage;
 use crate::gradients::GradientName;
-use crate::server::{Crash, Damage};
+use crate::server::Crash;
 
 /// The events of a run. A tab is named by its number.
 #[allow(unused_variables)]

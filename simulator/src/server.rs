@@ -1,7 +1,6 @@
 //! The server's process: it writes checkpoints to its disk step by step, can be killed between any two steps and in the
 //! middle of one, and starts again from what its disk has.
 
-use std::fmt;
 use std::time::Duration;
 
 use bsp::central::{Awaited, Central, Checkpoint, Config, ServerOptimizer};
@@ -9,6 +8,7 @@ use bsp::time::Time;
 use state::writing::{Operation, Writing, perform};
 use state::{About, Ledger, Newest, OpenError, Opened, Secrets, Snapshot, Wanted, checkpoint, open_on};
 
+use crate::damage::{Damage, Progress, step_text};
 use crate::disk::SimulatedDisk;
 use crate::gradients::Gradients;
 use crate::observer::Observer;
@@ -79,15 +79,6 @@ pub enum Crash {
     Machine,
 }
 
-/// What a crash has done to the disk.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Damage {
-    /// The step of a checkpoint's writing that was under way, and how far it was done, in words.
-    pub step: Option<String>,
-    /// Files that are not as they were written last, because that was not synced.
-    pub torn: Vec<String>,
-}
-
 /// Why a start did not succeed.
 #[derive(Debug)]
 pub enum StartError {
@@ -95,14 +86,6 @@ pub enum StartError {
     Killed,
     /// The run can't be opened.
     Open(OpenError),
-}
-
-/// How far a step was done when its process was killed.
-#[derive(Clone, Copy)]
-enum Progress {
-    NotBegun,
-    Part,
-    Whole,
 }
 
 impl<G: Gradients, O> Server<G, O> {
@@ -494,27 +477,6 @@ impl Storage {
         }
         self.disk.kill_after(None);
         Some(format!("{} ({progress})", step_text(&writing.step)))
-    }
-}
-
-/// A step of writing, in words.
-fn step_text(step: &Operation) -> String {
-    match step {
-        Operation::Write { file, .. } => format!("write {file}"),
-        Operation::Sync { file } => format!("sync {file}"),
-        Operation::Rename { from, to } => format!("rename {from} to {to}"),
-        Operation::SyncFolder => "sync the folder’s names".to_owned(),
-        Operation::Remove { file } => format!("remove {file}"),
-    }
-}
-
-impl fmt::Display for Progress {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Progress::NotBegun => "not begun",
-            Progress::Part => "done in part",
-            Progress::Whole => "done",
-        })
     }
 }
 

@@ -35,9 +35,11 @@ pub struct Owner {
 #[derive(Debug)]
 pub struct Owned {
     /// Locked as long as it is open.
+    #[cfg_attr(not(feature = "folder"), expect(dead_code, reason = "open for its lock"))]
     file: File,
 }
 
+#[cfg(feature = "folder")]
 impl Owned {
     /// Whether the file that is locked is still the one in the folder: somebody may have taken the folder away.
     pub(crate) fn is_in(&self, folder: &Path) -> bool {

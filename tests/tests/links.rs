@@ -133,7 +133,7 @@ fn wait_for_more_of_all(server: &Server, volunteers: &[Volunteer]) -> Result<()>
 fn expect_books_that_add_up(server: &Server, natives: [Program; 2], tab: &Tab<'_>) -> Result<()> {
     tab.press("stop")?;
     tab.wait_for_state("not-contributing")?;
-    let by_tab = tab.look()?.number("my-samples").context("a number")? as u64;
+    let by_tab = tab.look()?.number("my-accepted").context("a number")? as u64;
     let mut told = vec![by_tab];
     for mut native in natives {
         told.push(accepted_samples_at_the_end(&mut native)?);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::contributions::Contributions;
+use super::{Action, LinkState, Local};
 use crate::time::Time;
 
 /// A shorter absence is not worth a word.
@@ -79,5 +80,22 @@ impl Absence {
     /// The last absence that was worth a word.
     pub(super) fn last(&self) -> Option<Return> {
         Some(self.last.as_ref()?.returned)
+    }
+}
+
+impl Local {
+    /// Says hello if the tab must have been frozen before this event. Every event calls this: frames may have waited
+    /// as well as time-outs.
+    pub(super) fn notice_freeze(&mut self, now: Time, actions: &mut Vec<Action>) {
+        if let Some(since) = self.frozen_since(now) {
+            self.absence.begin(since);
+            self.say_hello(now, actions);
+        }
+    }
+
+    /// Since when the tab, welcomed by then, must have been frozen before an event at `now`, if it was.
+    pub(super) fn frozen_since(&self, now: Time) -> Option<Time> {
+        let was_frozen = self.schedule.was_frozen(now) && self.link.state() == LinkState::Welcomed;
+        was_frozen.then(|| self.schedule.wake_by())
     }
 }

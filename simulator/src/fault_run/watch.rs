@@ -15,10 +15,11 @@ use super::outcome::Counts;
 use super::sessions::Sessions;
 use super::versions::Versions;
 use super::{FaultWorld, memory};
+use crate::damage::Damage;
 use crate::gradients::GradientName;
 use crate::observer::Observer;
 use crate::random::Fingerprint;
-use crate::server::{Crash, Damage};
+use crate::server::Crash;
 use crate::small_model::{Name, name};
 
 /// All invariants of a run, and its log.
