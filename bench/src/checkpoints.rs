@@ -18,8 +18,8 @@ use crate::scaling::next_contribution;
 const ROUNDS: usize = 3;
 /// Until shards have come and the processor has its pace.
 const WARM_UP: Duration = Duration::from_secs(5);
-/// Nine checkpoints.
-const MEASURE: Duration = Duration::from_secs(45);
+/// Six checkpoints.
+const MEASURE: Duration = Duration::from_secs(30);
 
 /// Models, in order of size.
 const RUNS: [&str; 2] = ["bench/models/eighty-thousand.toml", "bench/models/twenty-million.toml"];
@@ -40,11 +40,12 @@ struct Turn {
 
 pub(crate) fn measure() -> Result<String> {
     let mut table = format!(
-        "## Checkpoints\n\nOne native volunteer with one ML module, decoupled; medians of {ROUNDS} rounds in turn, with \
-         a checkpoint every 5 s and without any. Goodput is samples that were accepted in a second. Start is the time \
-         from a server's start to its address: of a new run, and of one that goes on after `kill -9`.\n\n\
+        "## Checkpoints\n\nOne native volunteer with one ML module, decoupled; medians of {ROUNDS} rounds in turn, \
+         with a checkpoint every 5 s and without any. Goodput is samples that were accepted in a second. Start is the \
+         time from a server's start to its address: of a new run, and of one that goes on after `kill -9`.\n\n\
          | run | parameters | samples/s without | with | with / without | least, most | checkpoints a turn | MB each | \
-         written in, s | start of a new run, s | of one that goes on, s |\n|---|---|---|---|---|---|---|---|---|---|---|\n"
+         written in, s | start of a new run, s | of one that goes on, s |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|\n"
     );
     for run in RUNS {
         let text = RunText::read(&root().join(run))?;

@@ -25,9 +25,9 @@ pub(crate) fn measure() -> Result<String> {
     let server = Serve::default().run(RunText::digits()?).start()?;
     let mut volunteers: Vec<Program> = Vec::new();
     let mut table = format!(
-        "## {VOLUNTEERS} volunteers that come and go\n\nNative volunteers of `runs/digits.toml` with 1 % of a core each. \
-         Every {} ms the oldest goes, every other one by `kill -9`, and a new one comes. Memory is what the system says \
-         of the server's process (`VmRSS`, and `RssAnon` of that).\n\n\
+        "## {VOLUNTEERS} volunteers that come and go\n\nNative volunteers of `runs/digits.toml` with 1 % of a core \
+         each. Every {} ms the oldest goes, every other one by `kill -9`, and a new one comes. Memory is what the \
+         system says of the server's process (`VmRSS`, and `RssAnon` of that).\n\n\
          | minute | come until now | connected | samples | lost | MB | anonymous MB |\n|---|---|---|---|---|---|---|\n",
         EVERY.as_millis()
     );
