@@ -89,7 +89,7 @@ fn turn(run: &RunText, interval: f64) -> Result<(Turn, u64)> {
         .clone()
         .and(&format!("[checkpoints]\ninterval_seconds = {interval:.1}"));
     let mut server = Serve::default().run(run.clone()).start()?;
-    let parameters = whole(&server.ask("run")?["model"], "parameters")?;
+    let parameters = whole(&server.ask("run")?, "parameters")?;
     let _volunteer = native_volunteer(server.url())?;
     server.wait_for_contributors(1)?;
     sleep(WARM_UP);
