@@ -1,7 +1,7 @@
 // Runs on the page: draws the loss and the accuracy curve over the samples that everybody has seen.
 
 import { describe, drawMarks, setMarks } from './chart-notes.js';
-import { compact, loss, percent, whole } from './dom.js';
+import { compact, loss, lossTick, percent, whole } from './dom.js';
 import uPlot from './vendor/uPlot.esm.js';
 
 /** @import { History, Run, Target } from './types' */
@@ -134,7 +134,7 @@ export class Charts {
     this.#loss = chart(
       lossPlace,
       'loss',
-      (value) => String(value),
+      lossTick,
       // Zero stays in sight: a loss is read against it.
       (_chart, _min, max) => [0, max > 0 ? max * 1.05 : 1],
       [

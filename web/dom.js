@@ -13,6 +13,9 @@ export const tenths = (value) => TENTHS.format(value);
 /** Short form for axes: 1.2M. @param {number} value */
 export const compact = (value) => COMPACT.format(value);
 
+/** A loss on an axis; a run that diverges has some that no axis has room for in full. @param {number} value */
+export const lossTick = (value) => (value >= 1e5 ? value.toExponential() : String(value));
+
 /** @param {number} share from 0 to 1 */
 export const percent = (share) => `${TENTHS.format(share * 100)} %`;
 
