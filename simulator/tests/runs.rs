@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bsp::central::{Config, OptimizerMemory, RecordError, ServerOptimizer};
+use bsp::central::{Config, ServerOptimizer};
 use bsp::combine::Weighting;
 use bsp::protocol::message::{Mode, RunId};
 use bsp::time::Time;
@@ -19,6 +19,7 @@ use nn::{Model, ModelSpec};
 use simulator::engine::{Engine, Task};
 use simulator::random::{Fingerprint, Random};
 use simulator::run::{Point, Stop, run};
+use simulator::small_model::Sgd;
 use simulator::volunteers::{Churn, Kind, populate};
 use simulator::{Machine, Nobody, RunStats, World};
 
@@ -65,24 +66,8 @@ fn task() -> Task {
     }
 }
 
-/// Plain stochastic gradient descent.
-struct Sgd;
-
-impl ServerOptimizer for Sgd {
-    fn step(&mut self, model: &mut [f32], gradient: &[f32], _: u64, rate_factor: f32) {
-        for (parameter, slope) in model.iter_mut().zip(gradient) {
-            *parameter -= 0.3 * rate_factor * slope;
-        }
-    }
-
-    fn record(&self) -> OptimizerMemory {
-        OptimizerMemory::default()
-    }
-
-    fn load(&mut self, _: OptimizerMemory) -> Result<(), RecordError> {
-        Ok(())
-    }
-}
+/// The learning rate.
+const RATE: f32 = 0.3;
 
 fn config(mode: Mode) -> Config {
     Config {
@@ -108,7 +93,7 @@ fn config(mode: Mode) -> Config {
 fn world(task: &Task, seed: u64, threads: usize, config: Config) -> World<Engine> {
     let model = task.model.initial_parameters(task.run_seed);
     let engine = Engine::new(task, threads).unwrap();
-    World::new(seed, config, model, Box::new(Sgd), engine, Nobody)
+    World::new(seed, config, model, Box::new(Sgd { rate: RATE }), engine, Nobody)
 }
 
 /// Volunteers of different speeds on middling links.
@@ -283,7 +268,7 @@ fn in_lockstep_one_volunteer_makes_the_models_of_the_sequential_baseline() {
             .iter()
             .map(|sum| sum * (1.0 / MINIBATCH as f64) as f32)
             .collect();
-        Sgd.step(&mut model, &mean, 0, 1.0);
+        Sgd { rate: RATE }.step(&mut model, &mean, 0, 1.0);
     }
     let bits = |model: &[f32]| model.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
     assert_eq!(bits(world.central.model()), bits(&model));

@@ -19,10 +19,7 @@ const WORKS_AGAIN: &str = "checkpoints can be written again";
 
 /// Digits, with a checkpoint each half second.
 fn serve(state: &Path) -> Result<Serve> {
-    let run = RunText::digits()?.with(
-        "[evaluation]\n",
-        "[checkpoints]\ninterval_seconds = 0.5\n\n[evaluation]\n",
-    )?;
+    let run = RunText::digits()?.and("[checkpoints]\ninterval_seconds = 0.5");
     Ok(Serve {
         run: Some(run),
         state: Some(state.to_owned()),

@@ -42,7 +42,7 @@ fn stall(file: &Path) -> Result<()> {
 #[test]
 fn a_server_whose_disk_stalls_closes_supersteps_and_ends_in_time_and_with_success() -> Result<()> {
     let state = TempDir::new()?;
-    let run = RunText::digits()?.with("[evaluation]", "[checkpoints]\ninterval_seconds = 0.5\n\n[evaluation]")?;
+    let run = RunText::digits()?.and("[checkpoints]\ninterval_seconds = 0.5");
     let mut server = serve_in(&state, run, 0)?;
     // Neither checkpoints nor the ledger behind the first of them can be written.
     for file in ["checkpoint.part", "ledger-1-1"] {
@@ -70,7 +70,7 @@ fn a_server_whose_disk_stalls_closes_supersteps_and_ends_in_time_and_with_succes
 #[test]
 fn a_run_without_checkpoints_that_was_stopped_is_listed_as_stopped() -> Result<()> {
     let state = TempDir::new()?;
-    let run = RunText::digits()?.with("[evaluation]", "[checkpoints]\ninterval_seconds = 0\n\n[evaluation]")?;
+    let run = RunText::digits()?.and("[checkpoints]\ninterval_seconds = 0");
     let mut server = serve_in(&state, run, 0)?;
     let _native = native_volunteer(server.url())?;
     server.wait_for_contributors(1)?;
@@ -92,7 +92,7 @@ fn listed_state(state: &TempDir) -> Result<String> {
 #[test]
 fn the_history_has_each_kind_of_event_and_keeps_it_over_a_restart() -> Result<()> {
     let state = TempDir::new()?;
-    let run = RunText::digits()?.with("[evaluation]", "[checkpoints]\ninterval_seconds = 0.3\n\n[evaluation]")?;
+    let run = RunText::digits()?.and("[checkpoints]\ninterval_seconds = 0.3");
     let mut server = serve_in(&state, run.clone(), 0)?;
     let native = native_volunteer(server.url())?;
     server.wait_for_contributors(1)?;

@@ -17,10 +17,7 @@ use s3_server::S3Server;
 
 /// Digits with a checkpoint each half second, kept in the store at this address.
 fn serve(store: &S3Server, address: SocketAddr) -> Result<Serve> {
-    let run = RunText::digits()?.with(
-        "[evaluation]\n",
-        "[checkpoints]\ninterval_seconds = 0.5\n\n[evaluation]\n",
-    )?;
+    let run = RunText::digits()?.and("[checkpoints]\ninterval_seconds = 0.5");
     Ok(Serve {
         run: Some(run),
         state: Some(store.state()),
